@@ -1,0 +1,179 @@
+"""How a derivative is defined here: the one file that names ``jax.custom_vjp`` and ``jax.custom_jvp``.
+
+Every loss is one pair of functions: a forward pass that returns its output and the residuals it wants kept, and a
+backward pass in closed form. ``closed_form`` makes a JAX function of them that can be transformed in every way.
+
+Why two wrappers.  A ``custom_vjp`` alone forbids forward mode.  A pullback is linear in its cotangent, so forward mode
+is already contained in it: with  pullback(g) = Jᵀg,  the transpose of the pullback, applied to a tangent t, is Jt.
+The outer ``custom_jvp`` returns exactly that transpose. The backward pass stays the single source of truth, for
+arguments that each row owns (logits) and for those that all rows share (class weights, a temperature) alike.
+The transpose stands inside ``jax.checkpoint`` so that reverse mode keeps the residuals that the forward pass chose
+and nothing else; ``prevent_cse=False`` because nothing is recomputed that XLA could not merge to advantage.
+"""
+
+import contextlib
+import contextvars
+import dataclasses
+import functools
+from collections.abc import Callable, Hashable, Iterator
+from typing import Any, ParamSpec, Protocol, TypeVar
+
+import jax
+import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_rules_are_off: contextvars.ContextVar[bool] = contextvars.ContextVar("lossjax_rules_are_off", default=False)
+
+
+class Forward(Protocol):
+    """``(options, *args) -> (output, residuals)``: the value, written as the formula."""
+
+    def __call__(self, options: Any, /, *args: Any) -> tuple[Any, Any]: ...
+
+
+class Backward(Protocol):
+    """``(options, residuals, cotangent) -> one cotangent an argument``, None for integers and absent arguments."""
+
+    def __call__(self, options: Any, residuals: Any, cotangent: Any, /) -> tuple[Any, ...]: ...
+
+
+def closed_form(forward: Forward, backward: Backward) -> Callable[..., Any]:
+    """The function ``f(options, *args)`` with the value of ``forward`` and the gradient of ``backward``.
+
+    Args:
+      forward: ``(options, *args) -> (output, residuals)``. It must not call the function that is being defined.
+      backward: ``(options, residuals, cotangent) -> cotangents``, linear in the cotangent (never a
+        comparison with it: forward mode transposes it), one entry an argument.
+
+    Returns:
+      A function of ``(options, *args)``; ``options`` is hashable and static, each of ``args`` an array or None.
+
+    Raises:
+      TypeError: when traced for a gradient, if ``backward`` answers None for a floating-point argument: that would
+        be a silent zero.
+    """
+    name = getattr(forward, "__name__", "loss").strip("_").removesuffix("_forward")
+    compiled_forward = jax.jit(forward, static_argnums=0)
+    compiled_backward = jax.jit(backward, static_argnums=0)
+
+    @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+    def value(options: Hashable, *args: Any) -> Any:
+        return compiled_forward(options, *args)[0]
+
+    def value_forward(options: Hashable, *args: Any) -> Any:
+        output, residuals = compiled_forward(options, *args)
+        return output, (residuals, _Dtypes(tuple(None if a is None else jnp.result_type(a) for a in args)))
+
+    def value_backward(options: Hashable, residuals: Any, cotangent: Any) -> tuple[Any, ...]:
+        kept, dtypes = residuals
+        cotangents = compiled_backward(options, kept, cotangent)
+        return tuple(
+            _in_dtype(name, position, dtype, given)
+            for position, (dtype, given) in enumerate(zip(dtypes.of_args, cotangents, strict=True))
+        )
+
+    value.defvjp(value_forward, value_backward)
+
+    @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+    def differentiable(options: Hashable, *args: Any) -> Any:
+        return value(options, *args)
+
+    def pushforward(options: Hashable, primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
+        moving = [i for i, tangent in enumerate(tangents) if _is_moving(tangent)]
+
+        def of_moving(*moved: Any) -> Any:
+            args = list(primals)
+            for position, argument in zip(moving, moved, strict=True):
+                args[position] = argument
+            return value(options, *args)
+
+        output, pullback = jax.vjp(of_moving, *[primals[i] for i in moving])
+
+        def transpose_of_pullback(pullback: Any, *moved: Any) -> Any:
+            # By jax.vjp, not jax.linear_transpose: a backward pass may apply another rule to its cotangent. The
+            # pullback is linear, so any point will do.
+            anywhere = jax.tree.map(lambda leaf: jax.lax.full_like(leaf, 0), output)
+            return jax.vjp(pullback, anywhere)[1](moved)[0]
+
+        push = jax.checkpoint(transpose_of_pullback, prevent_cse=False)
+        return output, push(pullback, *[tangents[i] for i in moving])
+
+    differentiable.defjvp(pushforward, symbolic_zeros=True)
+
+    @functools.wraps(forward)
+    def function(options: Hashable, *args: Any) -> Any:
+        if _rules_are_off.get():
+            return forward(options, *args)[0]
+        return differentiable(options, *_varying_alike(args))
+
+    return function
+
+
+def with_plain(loss: Callable[P, R]) -> Callable[P, R]:
+    """Attach ``loss.plain``: the same function with every closed-form rule in it replaced by its formula's body.
+
+    JAX then differentiates the formula by itself, which is what tests and the verifier compare the rule with.
+    """
+
+    @functools.wraps(loss)
+    def plain(*args: P.args, **kwargs: P.kwargs) -> R:
+        with rules_off():
+            return loss(*args, **kwargs)
+
+    loss.plain = plain  # pyright: ignore[reportFunctionMemberAccess]  # functions take attributes
+    return loss
+
+
+@contextlib.contextmanager
+def rules_off() -> Iterator[None]:
+    """While tracing inside, closed-form functions are their plain formulas."""
+    token = _rules_are_off.set(True)
+    try:
+        yield
+    finally:
+        _rules_are_off.reset(token)
+
+
+def _is_moving(tangent: Any) -> bool:
+    return tangent is not None and not isinstance(tangent, SymbolicZero) and tangent.dtype != jax.dtypes.float0
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class _Dtypes:
+    """The dtypes of a rule's arguments, carried from its forward to its backward pass as static data."""
+
+    of_args: tuple[Any, ...]
+
+
+def _in_dtype(name: str, position: int, dtype: Any, cotangent: Any) -> Any:
+    if dtype is None or not jnp.issubdtype(dtype, jnp.inexact):
+        return None
+    if cotangent is None:
+        raise TypeError(
+            f"{name}: the backward pass gives no cotangent for argument {position}, a {dtype} array; "
+            "return its true cotangent, or refuse the argument by name before the rule"
+        )
+    return cotangent.astype(dtype)
+
+
+def _varying_alike(args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Inside ``shard_map``: give all arguments the same varying mesh axes.
+
+    A cotangent must vary over the same axes as its argument. ``pcast`` makes a replicated argument (class weights,
+    say) a varying one, and its own transpose sums the devices' cotangents.
+    """
+    axes = [frozenset() if a is None else _varying_axes(a) for a in args]
+    union = frozenset().union(*axes)
+    return tuple(
+        a if a is None or not union - own else jax.lax.pcast(a, tuple(sorted(union - own)), to="varying")
+        for a, own in zip(args, axes, strict=True)
+    )
+
+
+def _varying_axes(argument: Any) -> frozenset[str]:
+    manual = getattr(jax.typeof(argument), "manual_axis_type", None)
+    return frozenset() if manual is None else manual.varying

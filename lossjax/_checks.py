@@ -1,0 +1,198 @@
+"""Argument checks at trace time: each error says what came, what was wanted, and what to do."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.experimental import checkify
+from jax.typing import ArrayLike
+
+REDUCTIONS = ("none", "sum", "mean")
+
+
+def is_concrete(value: object) -> bool:
+    """Whether the value can be looked at now (not traced)."""
+    return not isinstance(value, jax.core.Tracer)
+
+
+def floating(name: str, value: ArrayLike, *, remedy: str = "convert it, for example with .astype(jnp.float32)") -> Array:
+    """The value as a floating-point array; TypeError for integers, booleans and complex numbers."""
+    array = jnp.asarray(value)
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        raise TypeError(f"{name} must be floating-point, got {array.dtype}[{_dims(array.shape)}]; {remedy}")
+    return array
+
+
+def integer_labels(name: str, value: ArrayLike) -> Array:
+    """The value as an integer array; TypeError for floats and booleans."""
+    array = jnp.asarray(value)
+    if not jnp.issubdtype(array.dtype, jnp.integer):
+        raise TypeError(
+            f"{name} must be integer class indices, got {array.dtype}[{_dims(array.shape)}]; "
+            "for distributions over classes use softmax_cross_entropy, for indices convert with .astype(jnp.int32)"
+        )
+    return array
+
+
+def compute_dtype(*arrays: Array | None) -> Any:
+    """The dtype to compute in: the widest of the arguments' and float32 (16-bit inputs are computed in float32).
+
+    Python numbers do not count: they take the dtype of the others.
+    """
+    dtype = jnp.dtype(jnp.float32)
+    for array in arrays:
+        if array is not None and not array.weak_type:
+            dtype = jnp.promote_types(dtype, array.dtype)
+    return dtype
+
+
+def same_shape(name: str, shape: Sequence[int], wanted_name: str, wanted: Sequence[int], remedy: str) -> None:
+    """ValueError unless two shapes agree. Nothing broadcasts silently."""
+    if tuple(shape) != tuple(wanted):
+        raise ValueError(f"{name} has shape ({_dims(shape)}), wanted ({_dims(wanted)}) {wanted_name}; {remedy}")
+
+
+def broadcastable(name: str, shape: Sequence[int], wanted: Sequence[int]) -> None:
+    """ValueError unless ``shape`` broadcasts to ``wanted`` without changing it."""
+    try:
+        fits = jnp.broadcast_shapes(tuple(shape), tuple(wanted)) == tuple(wanted)
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ValueError(
+            f"{name} has shape ({_dims(shape)}), wanted one that broadcasts to ({_dims(wanted)}); "
+            f"give a scalar, or reshape {name}"
+        )
+
+
+def axes(name: str, axis: int | Sequence[int], ndim: int) -> tuple[int, ...]:
+    """The axis or axes as distinct non-negative integers; ValueError if one does not exist, TypeError if no integer."""
+    given = tuple(axis) if isinstance(axis, Sequence) else (axis,)
+    for one in given:
+        if isinstance(one, bool) or not hasattr(one, "__index__"):
+            raise TypeError(f"{name} must be an integer or a tuple of integers, got {axis!r}")
+        if not -ndim <= one < ndim:
+            raise ValueError(f"{name}={axis!r} does not exist in an array of {ndim} dimensions; use {-ndim}..{ndim - 1}")
+    positive = tuple(int(one) % ndim for one in given)
+    if not positive or len(set(positive)) < len(positive):
+        raise ValueError(f"{name}={axis!r} must name at least one axis, and none twice")
+    return positive
+
+
+def class_axis(array: Array, name: str, axis: int | Sequence[int]) -> tuple[int, ...]:
+    """The class axis or axes of ``array``, checked to exist and to hold at least one class."""
+    if array.ndim == 0:
+        raise ValueError(f"{name} is a scalar, wanted at least the class axis; give an array of shape [..., C]")
+    positive = axes("axis", axis, array.ndim)
+    if math.prod(array.shape[a] for a in positive) == 0:
+        raise ValueError(f"{name} has shape ({_dims(array.shape)}) with no class along {axis!r}; wanted at least 1")
+    return positive
+
+
+def one_class_axis(array: Array, name: str, axis: int) -> tuple[int]:
+    """A single class axis, as a tuple of one."""
+    positive = class_axis(array, name, axis)
+    if len(positive) != 1:
+        raise ValueError(f"axis must be one integer here, got {axis!r}")
+    return (positive[0],)
+
+
+def mask(name: str, value: ArrayLike | None, shape: Sequence[int]) -> Array | None:
+    """A boolean mask of exactly the given shape, or None."""
+    if value is None:
+        return None
+    array = jnp.asarray(value)
+    if array.dtype != jnp.bool_:
+        raise TypeError(
+            f"{name} must be boolean (True = counted), got {array.dtype}; write {name} != 0 for a mask of numbers"
+        )
+    same_shape(name, array.shape, "of the rows", shape, "the mask has one entry a row")
+    return array
+
+
+def reduction(value: str) -> str:
+    """One of none, sum, mean."""
+    if value not in REDUCTIONS:
+        raise ValueError(f"reduction must be one of {', '.join(map(repr, REDUCTIONS))}, got {value!r}")
+    return value
+
+
+def fraction(name: str, value: object) -> float:
+    """A static number in [0, 1]."""
+    if not is_concrete(value):
+        raise TypeError(f"{name} is traced, wanted a Python number in [0, 1]; mark it static, or close over it")
+    number = float(value)  # pyright: ignore[reportArgumentType]  # anything float() takes
+    if not 0 <= number <= 1:
+        raise ValueError(f"{name} must lie in [0, 1], got {number}")
+    return number
+
+
+def number(name: str, value: ArrayLike, dtype: Any, *, positive: bool) -> Array:
+    """A real scalar, greater than 0 (``positive``) or at least 0, checked if concrete."""
+    kind = jnp.result_type(value)
+    if jnp.shape(value) != () or not (jnp.issubdtype(kind, jnp.floating) or jnp.issubdtype(kind, jnp.integer)):
+        raise TypeError(f"{name} must be a real scalar, got {kind}[{_dims(jnp.shape(value))}]")
+    if is_concrete(value):
+        known = float(np.asarray(value))
+        if not (known > 0 if positive else known >= 0):
+            raise ValueError(f"{name} must be {'greater than' if positive else 'at least'} 0, got {known}")
+    return jnp.asarray(value).astype(dtype)
+
+
+def is_known(value: ArrayLike, number: float) -> bool:
+    """Whether a scalar can be looked at and equals ``number``: an option at its default costs nothing."""
+    return is_concrete(value) and float(np.asarray(value)) == number
+
+
+def nonnegative(name: str, value: ArrayLike) -> Array:
+    """The value as a floating-point array (or a Python number as a weakly typed one), at least 0 if concrete."""
+    array = jnp.asarray(float(value) if isinstance(value, int) and not isinstance(value, bool) else value)
+    array = floating(name, array)
+    if is_concrete(value) and not bool(np.all(np.asarray(value) >= 0)):  # numpy: under jit, jnp would be traced
+        raise ValueError(f"{name} must be at least 0, got a minimum of {float(np.min(np.asarray(value)))}")
+    return array
+
+
+def nonnegative_weights(name: str, value: ArrayLike | None, classes: int) -> Array | None:
+    """Class weights of shape [C], non-negative (checked if concrete), or None."""
+    if value is None:
+        return None
+    array = nonnegative(name, value)
+    same_shape(name, array.shape, "(one weight a class)", (classes,), "give a weight for every class")
+    return array
+
+
+def base(value: float | None) -> float | None:
+    """The base of a logarithm: None (nats), or a finite number greater than 1."""
+    if value is None:
+        return None
+    if not is_concrete(value) or isinstance(value, bool):
+        raise TypeError(f"base must be None (nats) or a Python number greater than 1, got {value!r}")
+    if not 1 < float(value) < math.inf:
+        raise ValueError(f"base must be greater than 1 (2 = bits, 10 = hartleys, None = nats), got {value}")
+    return float(value)
+
+
+def labels_in_range(labels: Array, classes: int, counted: Array | None) -> None:
+    """Under ``checkify``, a named error for the first counted label outside [0, C); without it, nothing."""
+    if labels.size == 0:
+        return
+    wrong = (labels < 0) | (labels >= classes)
+    if counted is not None:
+        wrong = wrong & counted
+    row = jnp.argmax(wrong.ravel())
+    checkify.debug_check(
+        ~jnp.any(wrong),
+        "label {label} in row {row} is outside the {classes} classes; mend it, or name it with ignore_index",
+        label=labels.ravel()[row],
+        row=row,
+        classes=jnp.asarray(classes),
+    )
+
+
+def _dims(shape: Sequence[int]) -> str:
+    return ", ".join(map(str, shape))

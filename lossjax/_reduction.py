@@ -1,0 +1,33 @@
+"""From losses a row to the result: masks, row weights, and none | sum | mean."""
+
+import jax.numpy as jnp
+from jax import Array
+
+
+def reduce(losses: Array, how: str, *, where: Array | None = None, weights: Array | None = None) -> Array:
+    """Reduce the losses of rows; masked rows count as exactly 0 whatever they hold.
+
+    Args:
+      losses: one loss a row, any shape.
+      how: "none", "sum" or "mean" (checked by ``_checks.reduction``).
+      where: boolean, of the shape of ``losses``; None counts every row.
+      weights: row weights that ``losses`` already contains; "mean" divides by their sum over the counted rows.
+
+    Returns:
+      The losses (masked ones 0), their sum, or their mean. A mean over nothing, or over weights that sum to 0, is 0
+      with zero gradient.
+    """
+    if where is not None:
+        losses = jnp.where(where, losses, 0)
+    if how == "none":
+        return losses
+    total = jnp.sum(losses)
+    if how == "sum":
+        return total
+    if where is None and weights is None:
+        return total / losses.size if losses.size else total
+    counted = jnp.ones_like(losses) if weights is None else weights.astype(losses.dtype)
+    if where is not None:
+        counted = jnp.where(where, counted, 0)
+    mass = jnp.sum(counted)
+    return jnp.where(mass == 0, 0, total / jnp.where(mass == 0, 1, mass))
