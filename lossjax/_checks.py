@@ -19,7 +19,7 @@ def is_concrete(value: object) -> bool:
     return not isinstance(value, jax.core.Tracer)
 
 
-def floating(name: str, value: ArrayLike, *, remedy: str = "convert it, for example with .astype(jnp.float32)") -> Array:
+def floating(name: str, value: ArrayLike, *, remedy: str = "convert it, as by .astype(jnp.float32)") -> Array:
     """The value as a floating-point array; TypeError for integers, booleans and complex numbers."""
     array = jnp.asarray(value)
     if not jnp.issubdtype(array.dtype, jnp.floating):
@@ -76,7 +76,7 @@ def axes(name: str, axis: int | Sequence[int], ndim: int) -> tuple[int, ...]:
         if isinstance(one, bool) or not hasattr(one, "__index__"):
             raise TypeError(f"{name} must be an integer or a tuple of integers, got {axis!r}")
         if not -ndim <= one < ndim:
-            raise ValueError(f"{name}={axis!r} does not exist in an array of {ndim} dimensions; use {-ndim}..{ndim - 1}")
+            raise ValueError(f"{name}={axis!r} does not exist among {ndim} dimensions; use {-ndim} to {ndim - 1}")
     positive = tuple(int(one) % ndim for one in given)
     if not positive or len(set(positive)) < len(positive):
         raise ValueError(f"{name}={axis!r} must name at least one axis, and none twice")

@@ -232,12 +232,12 @@ class _Relative(NamedTuple):
     possible: Array
 
     @classmethod
-    def of(cls, u: Array, v: Array, rows_u: _rows.Rows) -> "_Relative":
+    def of(cls, u: Array, v: Array, p: Array, rows_u: _rows.Rows) -> "_Relative":
         possible = ~jnp.isneginf(u)
         w, error = exact_difference(jnp.where(possible, v, 0), jnp.where(possible, u, 0))
         w, error, own_v = (_from_pivot(part, u, rows_u) for part in (w, error, v))
         relative = w + error
-        mean = jnp.sum(times(_rows.probabilities(u, rows_u), relative), axis=-1, keepdims=True)
+        mean = jnp.sum(times(p, relative), axis=-1, keepdims=True)
         r = jnp.where(possible, relative - mean, 0)
         exponent = jnp.where(possible, r - _rows.gaps(u, rows_u), own_v - mean) - rows_u.log_total()
         return cls(r, exponent, possible)
@@ -250,11 +250,11 @@ def _from_pivot(values: Array, u: Array, rows_u: _rows.Rows) -> Array:
 def _kl_divergence_forward(_: None, u: Array, v: Array) -> tuple[Array, Any]:
     rows_u, rows_v = _rows.row_statistics(u), _rows.row_statistics(v)
     excluded = jnp.any(jnp.isneginf(v) & ~jnp.isneginf(u), axis=-1, keepdims=True)
-    relative = _Relative.of(u, jnp.where(excluded, u, v), rows_u)
+    p = _rows.p_of(u, rows_u)
+    relative = _Relative.of(u, jnp.where(excluded, u, v), p, rows_u)
     r, exponent = relative.r, relative.exponent
     # The terms p ξ(r): by ξ near 0; else p e^r - p(1 + r), where p e^r neither overflows nor vanishes with p.
     near = (jnp.abs(r) < 1) & relative.possible
-    p = _rows.p_of(u, rows_u)
     far = jnp.exp(jnp.minimum(exponent, 2)) - times(p, 1 + r)
     terms = jnp.where(near, p * xi(jnp.where(near, r, 0)), far)
     close = jnp.log1p(jnp.sum(terms, axis=-1, keepdims=True))
@@ -272,7 +272,7 @@ def _kl_divergence_backward(_: None, residuals: Any, cotangent: Array) -> tuple[
     u, v, rows_u, rows_v = residuals
     g = cotangent[..., None]
     p, q = _rows.probabilities(u, rows_u), _rows.probabilities(v, rows_v)
-    r, _, possible = _Relative.of(u, v, rows_u)
+    r, _, possible = _Relative.of(u, v, p, rows_u)
     divergence = _kl_divergence(None, u, v)[..., None]
     # q - p = p (e^d - 1) with d = log q - log p = r - KL: no cancellation where the two are close.
     d = r - divergence

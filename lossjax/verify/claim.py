@@ -1,0 +1,204 @@
+"""What a claim is: a statement of the chapter, a check that measures it, and the figures that check allows.
+
+A claim's check is a function of a :class:`Trial`, which knows the dtype, and which it tells figure after figure what
+was measured and what is allowed. Where the chapter is wrong, the claim carries the correction; the check then proves
+the corrected statement, and shows the printed one to fail (``Trial.refuted``).
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any, Literal
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+Verdict = Literal["holds", "needs conditions", "imprecise", "wrong"]
+DTYPES = ("float32", "float64")
+
+
+@dataclasses.dataclass(frozen=True)
+class Figure:
+    """One number measured, and its limit."""
+
+    what: str
+    measured: float
+    allowed: float
+    refutes: bool = False
+    """The printed statement is refuted by a figure of at least ``allowed``; otherwise at most ``allowed`` is wanted."""
+
+    @property
+    def ok(self) -> bool:
+        return self.measured >= self.allowed if self.refutes else self.measured <= self.allowed
+
+    @property
+    def strain(self) -> float:
+        """Measured over allowed (inverted for a refutation): 1 is the limit; inf for a NaN."""
+        over, under = (self.allowed, self.measured) if self.refutes else (self.measured, self.allowed)
+        if math.isnan(over) or math.isnan(under):
+            return math.inf
+        if over == 0:
+            return 0.0
+        return over / under if under else math.inf
+
+
+class Trial:
+    """Collects the figures of one claim in one dtype."""
+
+    def __init__(self, dtype: str) -> None:
+        self.dtype = jnp.dtype(dtype)
+        self.u = float(jnp.finfo(self.dtype).eps) / 2
+        self.tiny = float(jnp.finfo(self.dtype).tiny)
+        self.random = np.random.default_rng(41)
+        self.figures: list[Figure] = []
+
+    def array(self, values: Any) -> jax.Array:
+        """Values as a JAX array of the trial's dtype."""
+        return jnp.asarray(np.asarray(values, np.float64), self.dtype)
+
+    def normal(self, *shape: int, scale: float = 1.0, offset: float = 0.0) -> jax.Array:
+        """Gaussian numbers from the trial's own seed."""
+        return self.array(self.random.normal(size=shape) * scale + offset)
+
+    def simplex(self, *shape: int, concentration: float = 1.0) -> jax.Array:
+        """Probabilities along the last axis from the trial's own seed (Dirichlet)."""
+        return self.array(self.random.dirichlet(np.full(shape[-1], concentration), size=shape[:-1]))
+
+    def at_most(self, what: str, measured: Any, allowed: float) -> None:
+        """The figure must not exceed its limit."""
+        self.figures.append(Figure(what, float(measured), float(allowed)))
+
+    def exactly(self, what: str, got: Any, want: Any) -> None:
+        """Every entry equal (infinities too); the figure is the number of entries that differ."""
+        got, want = np.asarray(got), np.asarray(want)
+        chex.assert_equal_shape([got, want])
+        self.at_most(what, np.sum(got != want), 0)
+
+    def close(self, what: str, got: Any, want: Any, units: float, *, scale: Any = None) -> None:
+        """Shapes and dtypes equal, all finite, and |got - want| at most ``units``·u·scale (default |want|).
+
+        ``want`` may be a numpy float64 array standing for a more exact truth.
+        """
+        chex.assert_equal_shape([np.asarray(got), np.asarray(want)])
+        chex.assert_tree_all_finite((got, want))
+        chex.assert_type(got, self.dtype)
+        exact = np.asarray(want, np.longdouble)
+        size = np.abs(exact) if scale is None else np.asarray(scale, np.longdouble)
+        difference = np.abs(np.asarray(got, np.longdouble) - exact)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratio = np.where(difference <= self.tiny, 0, difference / (size * self.u))
+        self.at_most(f"{what}, in u", np.max(ratio, initial=0), units)
+
+    def refuted(self, what: str, measured: Any, at_least: float) -> None:
+        """The printed statement fails by at least this much."""
+        self.figures.append(Figure(what, float(measured), float(at_least), refutes=True))
+
+    def happens(self, what: str, condition: Any, *, refutes: bool = False) -> None:
+        """A fact without a size (an infinity, a NaN, an order): 1 if it was seen, and 1 is wanted."""
+        self.figures.append(Figure(what, float(bool(condition)), 1.0, refutes=True) if refutes else
+                            Figure(f"{what} (0 = seen)", float(not bool(condition)), 0.0))  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """A statement, its verdict, its correction, and its check."""
+
+    name: str
+    section: str
+    statement: str
+    verdict: Verdict
+    correction: str | None
+    check: Callable[[Trial], None]
+
+    def run(self, dtype: str) -> "Result":
+        """Check the claim in one dtype; an assertion that fails, or any other error, is a failed figure."""
+        with jax.enable_x64(dtype == "float64"):
+            trial = Trial(dtype)
+            try:
+                self.check(trial)
+            except Exception as error:
+                trial.figures.append(Figure(f"{type(error).__name__}: {error}", math.inf, 0.0))
+        if not trial.figures:
+            trial.figures.append(Figure("the check measured nothing", math.inf, 0.0))
+        return Result(
+            self.name, self.section, dtype, self.statement, self.verdict, self.correction, tuple(trial.figures)
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What a claim's check found in one dtype. ``measured`` and ``allowed`` are the figure nearest its limit."""
+
+    name: str
+    section: str
+    dtype: str
+    statement: str
+    verdict: Verdict
+    correction: str | None
+    figures: tuple[Figure, ...]
+
+    @property
+    def ok(self) -> bool:
+        return all(figure.ok for figure in self.figures)
+
+    @property
+    def tightest(self) -> Figure:
+        return max(self.figures, key=lambda figure: (not figure.ok, figure.strain))
+
+    @property
+    def measured(self) -> float:
+        return self.tightest.measured
+
+    @property
+    def allowed(self) -> float:
+        return self.tightest.allowed
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON; numbers that JSON does not have (inf, NaN) become strings."""
+
+        def number(x: float) -> float | str:
+            return x if math.isfinite(x) else str(x)
+
+        return {
+            "name": self.name,
+            "ok": self.ok,
+            "measured": number(self.measured),
+            "allowed": number(self.allowed),
+            "statement": self.statement,
+            "correction": self.correction,
+            "verdict": self.verdict,
+            "section": self.section,
+            "dtype": self.dtype,
+            "figures": [
+                {
+                    "what": f.what,
+                    "ok": f.ok,
+                    "measured": number(f.measured),
+                    "allowed": number(f.allowed),
+                    "refutes": f.refutes,
+                }
+                for f in self.figures
+            ],
+        }
+
+
+def claim(
+    name: str, *, section: str, statement: str, verdict: Verdict = "holds", correction: str | None = None
+) -> Callable[[Callable[[Trial], None]], Claim]:
+    """Make a claim of its check. A verdict other than "holds" needs the correction.
+
+    Args:
+      name: "4.1.1" for a theorem, "(4.1.1)" for an equation, "Table 4.1.1", else the claim's number, "1.1".
+      section: of the chapter, "4.1.1" to "4.1.7".
+      statement: as the chapter makes it, in one line.
+      verdict: whether it holds as stated.
+      correction: what holds, and what the check proves, if not.
+
+    Raises:
+      ValueError: a verdict other than "holds" without a correction.
+    """
+    if (verdict == "holds") != (correction is None):
+        raise ValueError(f"claim {name}: a correction goes with every verdict but 'holds', got {verdict!r}")
+    return lambda check: Claim(name, section, statement, verdict, correction, check)
