@@ -1,5 +1,7 @@
 """Loss functions for JAX whose values and gradients are proven."""
 
+from typing import TYPE_CHECKING, Any
+
 from lossjax import geometry as geometry
 from lossjax import numerics as numerics
 from lossjax.classification import sigmoid_cross_entropy as sigmoid_cross_entropy
@@ -21,6 +23,9 @@ from lossjax.logits import softmax_kl_divergence as softmax_kl_divergence
 from lossjax.regression import gaussian_nll as gaussian_nll
 from lossjax.regression import mean_squared_error as mean_squared_error
 from lossjax.regression import squared_error as squared_error
+
+if TYPE_CHECKING:
+    from lossjax import verify as verify
 
 __version__ = "0.1.0"
 
@@ -44,4 +49,14 @@ __all__ = [
     "softmax_entropy",
     "softmax_kl_divergence",
     "squared_error",
+    "verify",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Load what has dependencies of its own when it is first used."""
+    if name == "verify":
+        import importlib
+
+        return importlib.import_module("lossjax.verify")
+    raise AttributeError(f"module 'lossjax' has no attribute {name!r}")

@@ -45,8 +45,8 @@ def compute_dtype(*arrays: Array | None) -> Any:
     """
     dtype = jnp.dtype(jnp.float32)
     for array in arrays:
-        if array is not None and not array.weak_type:
-            dtype = jnp.promote_types(dtype, array.dtype)
+        if array is not None and not array.weak_type and jnp.finfo(array.dtype).bits > jnp.finfo(dtype).bits:
+            dtype = array.dtype
     return dtype
 
 

@@ -91,6 +91,11 @@ def _visible(valid: Array | None, array: Array, fill: float = 0) -> Array:
     return jnp.where(valid.reshape(valid.shape + (1,) * (array.ndim - valid.ndim)), array, fill)
 
 
+def _along_classes(weights: Array | None, z: Array) -> Array | None:
+    """Class weights [C] with as many dimensions as the logits."""
+    return None if weights is None else weights.reshape((1,) * (z.ndim - 1) + weights.shape)
+
+
 def _total(weights: Array | None, classes: int) -> Array | float:
     return float(classes) if weights is None else jnp.sum(weights)
 
@@ -127,10 +132,11 @@ def _label_forward(
     rows = rows._replace(rest=jnp.where(known, rows.rest, jnp.nan))
     hot = rows.is_pivot(z)
     hit, spread = options.smoothing.label_parts(classes)
-    own = None if weights is None else _at(hot, weights)
+    of_class = _along_classes(weights, z)
+    own = None if of_class is None else _at(hot, of_class)
     loss = hit * _optional(own, _at(hot, _softmax.gaps(z, rows)) + rows.log_total())
     if spread:
-        everyone = _optional(weights, _softmax.surprisal(z, rows))
+        everyone = _optional(of_class, _softmax.surprisal(z, rows))
         loss = loss + spread * jnp.sum(everyone, axis=-1, keepdims=True)
     lse = rows.maximum + rows.log_total()
     if z_loss is not None:
@@ -147,7 +153,8 @@ def _label_backward(options: LabelOptions, residuals: Any, cotangents: tuple[Arr
     in_loss, in_lse = (_visible(valid, c)[..., None] for c in cotangents)
     hot = rows.is_pivot(z)
     hit, spread = options.smoothing.label_parts(z.shape[-1])
-    own = None if weights is None else _at(hot, weights)
+    of_class = _along_classes(weights, z)
+    own = None if of_class is None else _at(hot, of_class)
     weighted = in_loss if own is None else in_loss * own
 
     mass = in_lse + in_loss * (spread * _total(weights, z.shape[-1])) if spread else in_lse
@@ -158,7 +165,7 @@ def _label_backward(options: LabelOptions, residuals: Any, cotangents: tuple[Arr
         in_z_loss = jnp.sum(weighted * lse * lse)
     in_z = hit * weighted * _softmax.residual_at_pivot(z, rows) + mass * _softmax.probabilities(z, rows)
     if spread:
-        in_z = in_z - in_loss * spread * (1 if weights is None else weights)
+        in_z = in_z - in_loss * spread * (1 if of_class is None else of_class)
     in_z = _visible(valid, in_z)
 
     in_weights = None
@@ -198,7 +205,7 @@ def _target_forward(
     z = Scale(softcap, temperature).apply(_visible(valid, logits.astype(options.dtype)))
     smoothed = options.smoothing.apply(_visible(valid, targets.astype(options.dtype)))
     rows = _softmax.row_statistics(z)
-    weighted = _optional(weights, smoothed)
+    weighted = _optional(_along_classes(weights, z), smoothed)
     loss = jnp.sum(times(weighted, _softmax.surprisal(z, rows)), axis=-1, keepdims=True)
     lse = rows.maximum + rows.log_total()
     loss = jnp.where(jnp.isnan(lse), jnp.nan, loss)  # a zero weight must not silence an undefined row
@@ -215,6 +222,7 @@ def _target_backward(options: TargetOptions, residuals: Any, cotangents: tuple[A
     z = scale.apply(x)
     smoothed = options.smoothing.apply(_visible(valid, targets.astype(options.dtype)))
     in_loss, in_lse = (_visible(valid, c)[..., None] for c in cotangents)
+    of_class = _along_classes(weights, z)
 
     mass = in_lse
     in_z_loss = None
@@ -222,11 +230,11 @@ def _target_backward(options: TargetOptions, residuals: Any, cotangents: tuple[A
         lse = _softmax.log_partition(z, rows)
         mass = mass + 2 * in_loss * z_loss * lse
         in_z_loss = jnp.sum(in_loss * lse * lse)
-    in_z = in_loss * _softmax.residual(z, rows, _optional(weights, smoothed))
+    in_z = in_loss * _softmax.residual(z, rows, _optional(of_class, smoothed))
     in_z = _visible(valid, in_z + mass * _softmax.probabilities(z, rows))
 
     in_weighted = _visible(valid, -in_loss * _softmax.log_probabilities(z, rows))
-    in_targets = _visible(valid, options.smoothing.apply(_optional(weights, in_weighted)))
+    in_targets = _visible(valid, options.smoothing.apply(_optional(of_class, in_weighted)))
     in_weights = None
     if weights is not None:
         in_weights = jnp.sum(times(smoothed, in_weighted), axis=tuple(range(z.ndim - 1)))

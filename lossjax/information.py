@@ -8,7 +8,7 @@ from jax.typing import ArrayLike
 
 from lossjax import _checks
 from lossjax._autodiff import closed_form, with_plain
-from lossjax.numerics import log2, log_base, per_nat, psi, times, xlogy
+from lossjax.numerics import log1p, log2, log_base, per_nat, psi, times, xlogy
 
 
 @with_plain
@@ -270,42 +270,56 @@ def _plogp_backward(base: float | None, p: Array, cotangent: Array) -> tuple[Arr
     return (cotangent * (jnp.log(p) + 1) * per_nat(base),)
 
 
-def _relative_entropy_forward(_: None, p: Array, q: Array) -> tuple[Array, Any]:
-    """The terms p log(p/q) - p + q = p ψ((q - p)/p); beyond the range of q/p, (q - p) - p (log q - log p)."""
+def _divergence_terms(p: Array, q: Array, step: Array) -> Array:
+    """The terms p log(p/q) - p + q, where step = q - p is given: it may be known more exactly than from q.
+
+    p ψ(step/p) while q >= p/2; below, 1 + step/p would have lost q, and p log(p/q) is well above p - q. Where p is 0
+    it is q, where q alone is 0 it is +inf.
+    """
     positive = (p > 0) & (q > 0)
-    p_safe, q_safe = jnp.where(positive, p, 1), jnp.where(positive, q, 1)
-    ratio = (q_safe - p_safe) / p_safe
-    near = jnp.abs(ratio) < 1e3
+    p_safe, q_safe, step_safe = jnp.where(positive, p, 1), jnp.where(positive, q, 1), jnp.where(positive, step, 0)
+    ratio = step_safe / p_safe
+    near = (ratio >= -0.5) & (ratio < 1e3)
     by_psi = p_safe * psi(jnp.where(near, ratio, 0))
-    by_logs = (q_safe - p_safe) - p_safe * (jnp.log(q_safe) - jnp.log(p_safe))
-    on_edge = jnp.where(p > 0, jnp.inf, q)
-    value = jnp.where(positive, jnp.where(near, by_psi, by_logs), on_edge)
-    return jnp.where(jnp.isnan(p) | jnp.isnan(q), jnp.nan, value), (p, q)
+    by_logs = step_safe - p_safe * _log_quotient(q_safe, p_safe)
+    value = jnp.where(positive, jnp.where(near, by_psi, by_logs), jnp.where(p > 0, jnp.inf, q))
+    return jnp.where(jnp.isnan(p) | jnp.isnan(step), jnp.nan, value)
+
+
+def _log_quotient(q: Array, p: Array) -> Array:
+    """``log(q/p)``, by the difference of logarithms only where the quotient leaves the normal range."""
+    quotient = q / p
+    normal = (quotient > jnp.finfo(p.dtype).tiny) & jnp.isfinite(quotient)
+    return jnp.where(normal, jnp.log(jnp.where(normal, quotient, 1)), jnp.log(q) - jnp.log(p))
+
+
+def _log_growth(p: Array, q: Array, step: Array) -> Array:
+    """``log(q/p)`` with step = q - p given, accurate for a small step; 0 where both are 0."""
+    ratio = step / jnp.where(p == 0, 1, p)
+    close = (jnp.abs(ratio) < 0.5) & (p > 0)
+    apart = jnp.where((p == 0) & (q == 0), 0, _log_quotient(q, p))
+    return jnp.where(close, log1p(jnp.where(close, ratio, 0)), apart)
+
+
+def _relative_entropy_forward(_: None, p: Array, q: Array) -> tuple[Array, Any]:
+    return _divergence_terms(p, q, q - p), (p, q)
 
 
 def _relative_entropy_backward(_: None, residuals: Any, cotangent: Array) -> tuple[Array, Array]:
     p, q = residuals
-    return cotangent * log_ratio(p, q), cotangent * jnp.where(p == 0, 1, (q - p) / q)
-
-
-def log_ratio(p: Array, q: Array) -> Array:
-    """``log(p/q)``, accurate where p is near q; 0 where both are 0."""
-    close = (p > q / 2) & (p < 2 * q)
-    ratio = jnp.where(close, (p - q) / jnp.where(close, q, 1), 0)
-    apart = jnp.where(p == q, 0, jnp.log(p) - jnp.log(q))
-    return jnp.where(close, jnp.log1p(ratio), apart)
+    return -cotangent * _log_growth(p, q, q - p), cotangent * jnp.where(p == 0, 1, (q - p) / q)
 
 
 def _jensen_shannon_forward(_: None, p: Array, q: Array) -> tuple[Array, Any]:
-    middle = p / 2 + q / 2
-    value = _relative_entropy_forward(None, p, middle)[0] + _relative_entropy_forward(None, q, middle)[0]
-    return value / 2, (p, q)
+    # The midpoint is p + (q - p)/2 = q + (p - q)/2: by its steps, the rounding of (p + q)/2 is not felt.
+    half, middle = (q - p) / 2, p / 2 + q / 2
+    return (_divergence_terms(p, middle, half) + _divergence_terms(q, middle, -half)) / 2, (p, q)
 
 
 def _jensen_shannon_backward(_: None, residuals: Any, cotangent: Array) -> tuple[Array, Array]:
     p, q = residuals
-    middle = p / 2 + q / 2
-    return cotangent / 2 * log_ratio(p, middle), cotangent / 2 * log_ratio(q, middle)
+    half, middle = (q - p) / 2, p / 2 + q / 2
+    return -cotangent / 2 * _log_growth(p, middle, half), -cotangent / 2 * _log_growth(q, middle, -half)
 
 
 _plogp = closed_form(_plogp_forward, _plogp_backward)

@@ -95,6 +95,15 @@ def expm1(x: Array) -> Array:
     return jnp.where(jnp.abs(x) < 1, jnp.expm1(jnp.where(jnp.abs(x) < 1, x, 0)), jnp.exp(x) - 1)
 
 
+def log1p(x: Array) -> Array:
+    """``log(1 + x)`` within 4u; XLA's own, in float64 on the CPU, is up to 240u off between -1/2 and -0.3.
+
+    Below -1/4 the rounding of 1 + x costs log(1 + x) at most 2.4u. A formula: JAX differentiates it.
+    """
+    low = x < -0.25
+    return jnp.where(low, jnp.log(1 + jnp.where(low, x, 0)), jnp.log1p(jnp.where(low, 0, x)))
+
+
 def _psi_forward(_: None, t: Array) -> tuple[Array, Array]:
     # On (-1/2, 5/4) the series, s² <= 0.15. Below, 1 + t is exact; above, t exceeds log1p(t) by half of itself.
     small = (t > -0.5) & (t < 1.25)
@@ -138,8 +147,8 @@ _xlogy = closed_form(_xlogy_forward, _xlogy_backward)
 
 
 def times(weight: Array, value: Array) -> Array:
-    """``weight·value`` where a zero weight silences its value, infinite or NaN included."""
-    return jnp.where(weight == 0, 0, weight * jnp.where(weight == 0, 0, value))
+    """``weight·value`` where a weight of 0 silences an infinite or NaN value."""
+    return weight * jnp.where((weight == 0) & ~jnp.isfinite(value), 0, value)
 
 
 def log2(x: Array) -> Array:

@@ -1,0 +1,16 @@
+"""Proof: the chapter's claims checked on this machine, and the exact arithmetic behind it.
+
+Needs the extra ``verify`` (python-flint, rich, typer): ``pip install "lossjax[verify]"``.
+"""
+
+try:
+    import flint as _flint  # noqa: F401  # only to say clearly that it is missing
+except ImportError as error:
+    raise ImportError('lossjax.verify needs python-flint; install it with: pip install "lossjax[verify]"') from error
+
+from lossjax.verify.claim import Claim as Claim
+from lossjax.verify.claim import Figure as Figure
+from lossjax.verify.claim import Result as Result
+from lossjax.verify.theorems import theorems as theorems
+
+__all__ = ["Claim", "Figure", "Result", "theorems"]

@@ -1,5 +1,6 @@
 """How far a computed float is from the truth, in units of roundoff. The truth is a ball of python-flint."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,10 @@ from numpy.typing import NDArray
 
 Balls = NDArray[np.object_]
 """A numpy array whose entries are ``flint.arb``."""
+
+
+_ENOUGH_BITS = 80  # a truth must be known to well beyond float64 …
+_NOTHING = 1e-60  # … unless it cancels to nearly nothing
 
 
 def balls(floats: Any) -> Balls:
@@ -42,7 +47,9 @@ def smallest_normal(dtype: Any) -> float:
 
 
 def errors(computed: Any, truth: Balls) -> NDArray[np.float64]:
-    """``|computed - truth|`` as floats, rounded up: equal infinities differ by 0, everything else by inf or NaN.
+    """``|computed - truth|`` as floats, rounded up; 0 if the ball of the truth holds the computed number.
+
+    Equal infinities (and NaN twice) differ by 0, a special value and any other by inf.
 
     Args:
       computed: floats of any dtype.
@@ -53,6 +60,7 @@ def errors(computed: Any, truth: Balls) -> NDArray[np.float64]:
 
     Raises:
       ValueError: shapes that differ.
+      ArithmeticError: a ball too wide to judge by: more precision was needed.
     """
     computed = np.asarray(computed)
     if computed.shape != truth.shape:
@@ -66,7 +74,9 @@ def _error(value: float, truth: arb) -> float:
         return 0.0 if truth.is_nan() and value != value else float("inf")
     if not truth.is_finite() or value in (float("inf"), float("-inf")):
         return 0.0 if not truth.is_finite() and arb(value) == truth else float("inf")
-    return float((arb(value) - truth).abs_upper())
+    if truth.rel_accuracy_bits() < _ENOUGH_BITS and float(truth.rad()) > _NOTHING:
+        raise ArithmeticError(f"the truth is known only as {truth}; compute it with more precision")
+    return 0.0 if truth.contains(arb(value)) else float((arb(value) - truth).abs_upper())
 
 
 def relative_to(truth: Balls) -> NDArray[np.float64]:
@@ -103,3 +113,40 @@ def in_roundoffs(
     with np.errstate(divide="ignore", invalid="ignore"):
         units = excess / (scale * unit_roundoff(computed.dtype))
     return np.where(excess == 0, 0.0, units)
+
+
+def ulps(computed: Any, truth: Balls, *, at: Balls | None = None) -> NDArray[np.float64]:
+    """The error of each entry in ulps: divided by the spacing of the dtype's numbers at the truth.
+
+    An error of 8u·|truth| is between 4 and 8 ulps.
+
+    Args:
+      computed: floats; their dtype sets the spacing.
+      truth: balls of the same shape.
+      at: take the spacing at these magnitudes instead, such as a sum's largest terms where they cancel.
+
+    Returns:
+      float64 of the same shape, 0 where the error is at most the smallest normal number, inf where a special value
+      is wrong.
+
+    Example:
+      >>> import numpy as np
+      >>> ulps(np.float32([1 + 2.0**-23, 0.0, np.nan]), balls([1.0, 1.0, 1.0])).tolist()
+      [1.0, 8388608.0, inf]
+    """
+    computed = np.asarray(computed)
+    error = errors(computed, truth)
+    where = np.broadcast_to(truth if at is None else at, truth.shape)
+    spacing = np.array([_spacing(t, computed.dtype) for t in where.ravel()]).reshape(truth.shape)
+    with np.errstate(over="ignore"):
+        return np.where(error <= smallest_normal(computed.dtype), 0.0, error / spacing)
+
+
+def _spacing(truth: arb, dtype: Any) -> float:
+    """The gap from |truth| to the next number of the dtype above it; the narrower gap if the ball spans two."""
+    step, tiny = 2 * unit_roundoff(dtype), smallest_normal(dtype)
+    magnitude = truth.abs_lower() if truth.is_finite() else arb(0)
+    if magnitude <= tiny:
+        return tiny * step
+    mantissa, exponent = magnitude.man_exp()
+    return math.ldexp(step, int(mantissa).bit_length() - 1 + int(exponent))

@@ -1,0 +1,70 @@
+"""Every claim of the chapter, checked on this machine."""
+
+from collections.abc import Callable, Sequence
+
+from lossjax.verify.claim import DTYPES, Claim, Result
+
+Progress = Callable[[Claim, str], None]
+
+SECTIONS = ("4.1", "4.1.1", "4.1.2", "4.1.3", "4.1.4", "4.1.5", "4.1.6", "4.1.7")
+
+
+def claims() -> tuple[Claim, ...]:
+    """All claims in the chapter's order."""
+    from lossjax.verify.claims import (  # on use: whoever wants a ruler of ulps need not load the chapter
+        bregman,
+        categorical,
+        floating_point,
+        gaussian,
+        information,
+        projection,
+        softmax,
+    )
+
+    rooms = (information, gaussian, categorical, projection, bregman, softmax, floating_point)
+    return tuple(sorted((c for room in rooms for c in room.CLAIMS), key=lambda c: SECTIONS.index(c.section)))
+
+
+def theorems(
+    *, dtypes: Sequence[str] = DTYPES, sections: Sequence[str] = (), progress: Progress | None = None
+) -> list[Result]:
+    """Check theorems 4.1.1 to 4.1.6, equations (4.1.1) to (4.1.5), table 4.1.1 and each further claim of the chapter.
+
+    Where the chapter is wrong, the result carries the correction; what is proven is the corrected statement, and the
+    printed one is shown to fail.
+
+    Args:
+      dtypes: "float32", "float64" or both (64-bit mode is switched on and off as needed).
+      sections: only these sections, as "4.1.5"; none means all.
+      progress: called with each claim and dtype before it is checked.
+
+    Returns:
+      One result a claim and dtype, in the chapter's order: ``.name`` ("4.1.1" is the theorem, "(4.1.1)" the
+      equation), ``.ok``, ``.measured`` and ``.allowed`` (the figure nearest its limit; ``.figures`` has all),
+      ``.statement``, ``.correction``, ``.dtype``.
+
+    Raises:
+      ValueError: a section without claims, or a dtype other than these two.
+
+    Example:
+      >>> results = theorems(dtypes=["float32"], sections=["4.1.3"])
+      >>> all(result.ok for result in results)
+      True
+
+    Source: chapter 4.1.
+    """
+    for section in sections:
+        if section not in SECTIONS:
+            raise ValueError(f"sections has {section!r}, wanted some of {', '.join(SECTIONS)}")
+    for dtype in dtypes:
+        if dtype not in DTYPES:
+            raise ValueError(f"dtypes has {dtype!r}, wanted some of {', '.join(DTYPES)}")
+    results = []
+    for claim in claims():
+        if sections and claim.section not in sections:
+            continue
+        for dtype in dtypes:
+            if progress is not None:
+                progress(claim, dtype)
+            results.append(claim.run(dtype))
+    return results

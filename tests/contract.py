@@ -1,0 +1,254 @@
+"""The contract that every loss meets: one body for all. ``test_contract.py`` applies it, and shows it catching faults."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, PartitionSpec
+
+from lossjax.verify import oracle, ulp
+from tests.cases import Case, Family
+
+
+def arguments(case: Case, family: Family, dtype: Any) -> tuple[jax.Array, ...]:
+    return tuple(jnp.asarray(a) for a in case.draw(family, dtype))
+
+
+def cotangent_for(output: jax.Array, dtype: Any = None) -> jax.Array:
+    """Never uniform: another number, of either sign, for every output."""
+    random = np.random.default_rng(output.size)
+    signs = np.where(random.uniform(size=output.shape) < 0.5, -1, 1)
+    return jnp.asarray(random.uniform(0.5, 2, output.shape) * signs, dtype or output.dtype)
+
+
+def gradients(
+    function: Callable[..., jax.Array], case: Case, args: tuple[jax.Array, ...]
+) -> tuple[jax.Array, jax.Array, list[jax.Array]]:
+    """Output, cotangent, and the pulled-back cotangent of each differentiable argument."""
+
+    def of_floats(*floats: jax.Array) -> jax.Array:
+        full = list(args)
+        for position, value in zip(case.argnums, floats, strict=True):
+            full[position] = value
+        return function(*full)
+
+    output, pullback = jax.vjp(of_floats, *[args[i] for i in case.argnums])
+    cotangent = cotangent_for(output)
+    return output, cotangent, list(pullback(cotangent))
+
+
+def assert_rule_is_derivative(case: Case, family: Family) -> None:
+    """The closed form against JAX's own derivative of the plain formula, in float64, non-uniform cotangents.
+
+    On both sides an entry of the gradient is a sum of at most C·rows + 8 products, each off by at most (8 + gap)u of
+    its size, where gap is the spread of the logits (the plain formula's own loss): that much is allowed, measured
+    against the largest entry; for a scalar argument, whose terms may cancel, against the sum of the logits' gradients
+    times 1 + spread, which bounds them.
+    """
+    with jax.enable_x64(True):
+        args = arguments(case, family, np.float64)
+        _, _, ruled = gradients(case.loss, case, args)
+        _, _, plain = gradients(case.plain, case, args)
+        spread = float(np.ptp(np.asarray(args[0])))
+        units = (args[0].size + 8) * (8 + spread)
+        for position, got, want in zip(case.argnums, ruled, plain, strict=True):
+            size = float(jnp.max(jnp.abs(want), initial=0))
+            if want.ndim == 0:
+                size = max(size, (1 + spread) * float(jnp.sum(jnp.abs(plain[0]))))
+            worst = float(jnp.max(jnp.abs(got - want), initial=0))
+            assert np.isfinite(size), f"{case.name}: the plain gradient in argument {position} is not finite"
+            assert worst <= units * 2.0**-53 * size, (
+                f"{case.name}, {family.name}: gradient in argument {position} differs from its formula's derivative "
+                f"by {worst:.3g}, allowed {units * 2.0**-53 * size:.3g} (largest entry {size:.3g})"
+            )
+
+
+def assert_accurate(case: Case, family: Family, dtype: Any) -> float:
+    """Value and gradients within the case's units of u of the exact result. Returns the largest error in u."""
+    assert case.truth is not None
+    with jax.enable_x64(np.dtype(dtype) == np.float64), oracle.precision():
+        args = arguments(case, family, dtype)
+        output, cotangent, pulled = gradients(case.loss, case, args)
+        exact = [ulp.balls(a) if jnp.issubdtype(a.dtype, jnp.floating) else np.asarray(a) for a in args]
+        truths = case.truth(ulp.balls(cotangent), *exact)
+        units = case.units + (np.log2(family.classes) / 2 if family.classes > 1000 else 0)
+        worst = 0.0
+        for name, computed, (truth, scale) in zip(("value", *case.argnums), (output, *pulled), truths, strict=True):
+            size = None if scale is None else ulp.relative_to(scale)
+            negligible = family.classes * 2 * ulp.smallest_normal(dtype)
+            found = ulp.in_roundoffs(computed, truth, scale=size, negligible=negligible)
+            at = np.unravel_index(np.argmax(found), found.shape)
+            worst = max(worst, float(found[at]))
+            assert found[at] <= units, (
+                f"{case.name}, {family.name}, {np.dtype(dtype)}: {name}{list(map(int, at))} is off by {found[at]:.3g}u, "
+                f"allowed {units:.3g}u; got {np.asarray(computed)[at]!r}, want {truth[at]}"
+            )
+        return worst
+
+
+def assert_narrow(case: Case, family: Family, dtype: Any) -> None:
+    """16-bit arguments: value in float32, gradient in the arguments' dtype and within 1 ulp (2u) of the truth."""
+    assert case.truth is not None
+    with oracle.precision():
+        args = arguments(case, family, dtype)
+        output, cotangent, pulled = gradients(case.loss, case, args)
+        exact = [ulp.balls(a) if jnp.issubdtype(a.dtype, jnp.floating) else np.asarray(a) for a in args]
+        truths = case.truth(ulp.balls(cotangent), *exact)
+        smallest = float(jnp.finfo(dtype).smallest_subnormal if dtype == jnp.float16 else jnp.finfo(dtype).tiny)
+        for position, computed, (truth, scale) in zip(case.argnums, pulled, truths[1:], strict=True):
+            assert computed.dtype == dtype, f"{case.name}: gradient {position} is {computed.dtype}, not {dtype}"
+            # The truth rounded once is at most u off; what float32 adds is its error in u of the scale, 2^-24.
+            largest = float(jnp.finfo(dtype).max)
+            inside = np.abs(truth.astype(float)) < largest
+            size = None if scale is None else np.maximum(ulp.relative_to(truth), ulp.relative_to(scale) * 2.0**-8)
+            found = np.where(inside, ulp.in_roundoffs(computed, truth, scale=size, negligible=smallest), 0)
+            assert found.max(initial=0) <= 2, f"{case.name}, {family.name}, {dtype}: gradient {position} off by {found.max()}u"
+        assert output.dtype in (jnp.float32, dtype)
+
+
+Transformed = Callable[[Callable[..., jax.Array], tuple[jax.Array, ...], tuple[int, ...]], Any]
+
+
+def _scalar(f: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+    """A scalar of the loss with non-uniform weights, for ``jax.grad``."""
+
+    def weighted(*args: jax.Array) -> jax.Array:
+        output = f(*args)
+        return jnp.sum(output * cotangent_for(output))
+
+    return weighted
+
+
+def _tangents(args: tuple[jax.Array, ...], argnums: tuple[int, ...]) -> list[jax.Array]:
+    return [jnp.cos(jnp.arange(args[i].size, dtype=args[i].dtype)).reshape(args[i].shape) for i in argnums]
+
+
+def _moving(f: Callable[..., jax.Array], args: tuple[jax.Array, ...], argnums: tuple[int, ...]) -> Callable[..., jax.Array]:
+    def of(*floats: jax.Array) -> jax.Array:
+        full = list(args)
+        for position, value in zip(argnums, floats, strict=True):
+            full[position] = value
+        return f(*full)
+
+    return of
+
+
+def _floats(args: tuple[jax.Array, ...], argnums: tuple[int, ...]) -> list[jax.Array]:
+    return [args[i] for i in argnums]
+
+
+def _scan(f: Callable[..., jax.Array], args: tuple[jax.Array, ...], argnums: tuple[int, ...]) -> Any:
+    def looped(*full: jax.Array) -> jax.Array:
+        def step(carry: jax.Array, _: None) -> tuple[jax.Array, None]:
+            return carry + _scalar(f)(*full), None
+
+        return jax.lax.scan(step, jnp.zeros((), f(*full).dtype), None, length=1)[0]
+
+    return jax.grad(looped, argnums)(*args)
+
+
+TRANSFORMATIONS: dict[str, tuple[Transformed, Transformed]] = {
+    # name: (the transformation, what it must equal)
+    "jit": (lambda f, a, n: jax.jit(f)(*a), lambda f, a, n: f(*a)),
+    "jit of grad": (lambda f, a, n: jax.jit(jax.grad(_scalar(f), n))(*a), lambda f, a, n: jax.grad(_scalar(f), n)(*a)),
+    "grad of jit": (lambda f, a, n: jax.grad(_scalar(jax.jit(f)), n)(*a), lambda f, a, n: jax.grad(_scalar(f), n)(*a)),
+    "remat": (lambda f, a, n: jax.grad(jax.checkpoint(_scalar(f)), n)(*a), lambda f, a, n: jax.grad(_scalar(f), n)(*a)),
+    "scan": (_scan, lambda f, a, n: jax.grad(_scalar(f), n)(*a)),
+    "jvp": (
+        lambda f, a, n: jax.jvp(_moving(f, a, n), _floats(a, n), _tangents(a, n))[1],
+        lambda f, a, n: sum(
+            jnp.tensordot(j, t, t.ndim)
+            for j, t in zip(jax.jacrev(f, n)(*a), _tangents(a, n), strict=True)
+        ),
+    ),
+    "linearize": (
+        lambda f, a, n: jax.linearize(_moving(f, a, n), *_floats(a, n))[1](*_tangents(a, n)),
+        lambda f, a, n: jax.jvp(_moving(f, a, n), _floats(a, n), _tangents(a, n))[1],
+    ),
+    "jacfwd": (lambda f, a, n: jax.jacfwd(f, n)(*a), lambda f, a, n: jax.jacrev(f, n)(*a)),
+}  # fmt: skip
+
+SECOND_ORDER: dict[str, Transformed] = {
+    # Each against JAX's own Hessian of the plain formula. The first runs eagerly, where a rule that calls its own
+    # decorated name breaks though it passes under jit.
+    "hessian": lambda f, a, n: jax.hessian(_scalar(f), n)(*a),
+    "reverse over reverse": lambda f, a, n: jax.jit(jax.jacrev(jax.jacrev(_scalar(f), n), n))(*a),
+    "forward over forward": lambda f, a, n: jax.jit(jax.jacfwd(jax.jacfwd(_scalar(f), n), n))(*a),
+    "reverse over forward": lambda f, a, n: jax.jit(jax.jacrev(jax.jacfwd(_scalar(f), n), n))(*a),
+}
+
+
+def assert_same(name: str, got: Any, want: Any, units: float, size: float = 0.0) -> None:
+    """Two pytrees equal to within ``units``·2^-53 of the largest entry of any leaf (or of ``size``, if larger)."""
+    got_leaves, want_leaves = jax.tree.leaves(got), jax.tree.leaves(want)
+    assert len(got_leaves) == len(want_leaves), f"{name}: {len(got_leaves)} results, wanted {len(want_leaves)}"
+    size = max([size, *(float(jnp.max(jnp.abs(w), initial=0)) for w in want_leaves)])
+    for g, w in zip(got_leaves, want_leaves, strict=True):
+        worst = float(jnp.max(jnp.abs(g - w), initial=0))
+        assert worst <= units * 2.0**-53 * size, f"{name}: off by {worst:.3g} of {size:.3g}"
+
+
+def assert_transforms(case: Case, family: Family, name: str) -> None:
+    """A transformation gives what its definition says, in float64.
+
+    Both sides run the same rule; they differ by the order in which at most rows·C products are summed.
+    """
+    with jax.enable_x64(True):
+        args = arguments(case, family, np.float64)
+        transformed, reference = TRANSFORMATIONS[name]
+        want = reference(case.loss, args, case.argnums)
+        size = 0.0
+        if name in ("jvp", "linearize"):  # the terms of J·t may cancel: they are what the error is measured against
+            jacobian = zip(jax.jacrev(case.loss, case.argnums)(*args), _tangents(args, case.argnums), strict=True)
+            size = float(sum(jnp.max(jnp.tensordot(jnp.abs(j), jnp.abs(t), t.ndim)) for j, t in jacobian))
+        got = transformed(case.loss, args, case.argnums)
+        assert_same(f"{case.name}, {name}", got, want, 16 + args[0].size, size)
+
+
+def assert_second_order(case: Case, family: Family, name: str) -> None:
+    """Second derivatives by every combination of modes, against those of the plain formula."""
+    with jax.enable_x64(True):
+        args = arguments(case, family, np.float64)
+        want = jax.jit(jax.hessian(_scalar(case.plain), case.argnums))(*args)
+        units = (args[0].size + 8) * (16 + 4 * float(np.ptp(np.asarray(args[0]))))
+        assert_same(f"{case.name}, {name}", SECOND_ORDER[name](case.loss, args, case.argnums), want, units)
+
+
+def assert_maps(case: Case, family: Family) -> None:
+    """``vmap`` over rows, alone and of the gradient, equals the batch; and the batch does not feel its size."""
+    with jax.enable_x64(True):
+        args = arguments(case, family, np.float64)
+        batch = case.loss(*args)
+        assert_same(f"{case.name}, vmap", jax.vmap(case.loss)(*args), batch, 4)
+        one = jax.vmap(jax.grad(lambda *a: jnp.sum(case.loss(*a)), case.argnums))(*args)
+        assert_same(f"{case.name}, vmap of grad", one, jax.grad(lambda *a: jnp.sum(case.loss(*a)), case.argnums)(*args), 16)
+        half = max(1, args[0].shape[0] // 2)
+        assert_same(f"{case.name}, half the batch", case.loss(*(a[:half] for a in args)), batch[:half], 4)
+
+
+def assert_shards(case: Case, family: Family, axis_type: AxisType) -> None:
+    """Rows split over two devices under ``shard_map``: forward and reverse mode, inside and outside of it."""
+    with jax.enable_x64(True):
+        args = tuple(jnp.concatenate([a, a[::-1]]) for a in arguments(case, family, np.float64))
+        mesh = jax.make_mesh((2,), ("rows",), axis_types=(axis_type,))
+        rows, n = PartitionSpec("rows"), case.argnums
+
+        def sharded(function: Callable[..., Any]) -> Callable[..., Any]:
+            def total(*local: jax.Array) -> jax.Array:
+                return jax.lax.psum(jnp.sum(function(*local)), "rows")
+
+            return jax.shard_map(total, mesh=mesh, in_specs=(rows,) * len(args), out_specs=PartitionSpec())
+
+        with jax.set_mesh(mesh):
+            split = tuple(jax.device_put(a, jax.NamedSharding(mesh, rows)) for a in args)
+            got = jax.jit(jax.grad(sharded(case.loss), n))(*split)
+            want = jax.grad(lambda *a: jnp.sum(case.loss(*a)), n)(*args)
+            assert_same(f"{case.name}, grad of shard_map", got, want, 16)
+            moving = _moving(sharded(case.loss), split, n)
+            tangents = tuple(jax.device_put(t, jax.NamedSharding(mesh, rows)) for t in _tangents(args, n))
+            pushed = jax.jit(lambda *p: jax.jvp(moving, p, tangents)[1])(*_floats(split, n))
+            want = sum(jnp.sum(g * t) for g, t in zip(want, _tangents(args, n), strict=True))
+            size = sum(jnp.sum(jnp.abs(g)) for g in got)
+            assert abs(float(pushed) - float(want)) <= (16 + args[0].size) * 2.0**-53 * float(size)

@@ -1,0 +1,307 @@
+"""Items 5.1 to 5.6, 6.12b and G2: signs, exact zeros, accuracy, duality, and the printed statements that fail."""
+
+import doctest
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flint import arb, ctx
+
+from lossjax.geometry import (
+    BurgEntropy,
+    Exponential,
+    LogSumExp,
+    Mahalanobis,
+    NegativeEntropy,
+    SquaredEuclidean,
+    bregman_divergence,
+)
+
+A = np.array([[4.0, 1.0, -0.5], [1.0, 3.0, 0.25], [-0.5, 0.25, 2.0]])  # exact in float32
+GENERATORS = {
+    "squared": SquaredEuclidean(),
+    "entropy": NegativeEntropy(),
+    "burg": BurgEntropy(),
+    "exponential": Exponential(),
+    "log_sum_exp": LogSumExp(),
+    "mahalanobis": Mahalanobis(A.astype(np.float32)),
+}
+POSITIVE = ("entropy", "burg")
+FUNCTIONS = {
+    "squared": lambda x: 0.5 * jnp.sum(x * x),
+    "entropy": lambda x: jnp.sum(x * jnp.log(x)),
+    "burg": lambda x: -jnp.sum(jnp.log(x)),
+    "exponential": lambda x: jnp.sum(jnp.exp(x)),
+    "log_sum_exp": jax.nn.logsumexp,
+    "mahalanobis": lambda x: 0.5 * x @ A.astype(x.dtype) @ x,
+}
+
+
+@pytest.fixture(params=["float32", "float64"])
+def dtype(request):
+    with jax.enable_x64(request.param == "float64"):
+        yield np.dtype(request.param)
+
+
+@pytest.fixture(params=list(GENERATORS))
+def name(request):
+    return request.param
+
+
+def unit(dtype):
+    return float(np.finfo(dtype).eps) / 2
+
+
+def points(name, scale, dtype, count=100, seed=0):
+    """Pairs [count, 3] at relative (positive domains) or absolute distance ``scale``."""
+    rng = np.random.default_rng(seed)
+    base, step = rng.normal(size=(count, 3)), scale * rng.normal(size=(count, 3))
+    if name in POSITIVE:
+        return np.exp(base).astype(dtype), np.exp(base + step).astype(dtype)
+    return base.astype(dtype), (base + step).astype(dtype)
+
+
+def exact(name, p, q):
+    """The definition (4.1.2), term by term where the sum allows it, in 300-bit arithmetic."""
+    p, q = [arb(float(entry)) for entry in p], [arb(float(entry)) for entry in q]
+    d = [a - b for a, b in zip(p, q, strict=True)]
+    pairs = list(zip(p, q, strict=True))
+    if name == "squared":
+        return sum((entry**2 for entry in d), arb(0)) / 2
+    if name == "entropy":
+        return sum((a * (a / b).log() - a + b for a, b in pairs), arb(0))
+    if name == "burg":
+        return sum((a / b - 1 - (a / b).log() for a, b in pairs), arb(0))
+    if name == "exponential":
+        return sum((a.exp() - b.exp() * (1 + a - b) for a, b in pairs), arb(0))
+    if name == "mahalanobis":
+        return sum((arb(float(entry)) * d[i] * d[j] for (i, j), entry in np.ndenumerate(A)), arb(0)) / 2
+    at_p, at_q = (sum((entry.exp() for entry in x), arb(0)) for x in (p, q))
+    return (at_p / at_q).log() - sum((b.exp() / at_q * entry for b, entry in zip(q, d, strict=True)), arb(0))
+
+
+@pytest.mark.parametrize("scale", [1e-5, 1e-3, 0.1, 1.0, 4.0])
+def test_divergences_are_accurate(name, scale, dtype):
+    p, q = points(name, scale, dtype)
+    got = np.asarray(jax.jit(lambda p, q: bregman_divergence(GENERATORS[name], p, q))(p, q), np.float64)
+    gap = np.max(np.abs(p - q)) if name == "log_sum_exp" else 0.0
+    with ctx.workprec(300):
+        want = np.array([float(exact(name, a, b)) for a, b in zip(p, q, strict=True)])
+    worst = np.argmax(np.abs(got - want) / np.where(want == 0, 1, want))
+    assert np.all(np.abs(got - want) <= (8 + gap) * unit(dtype) * want), (p[worst], q[worst], got[worst], want[worst])
+
+
+def test_never_negative_and_zero_only_at_equality(name, dtype):
+    generator = GENERATORS[name]
+    for scale in (8 * unit(dtype), 1e-3, 1.0):
+        p, q = points(name, scale, dtype, count=1000)
+        values = np.asarray(bregman_divergence(generator, p, q))
+        assert values.min() >= 0
+        if scale >= 1e-3:
+            assert values.min() > 0
+        np.testing.assert_array_equal(bregman_divergence(generator, p, p), np.zeros(1000, dtype))
+
+
+def test_the_definition_itself_is_negative_in_half_the_near_cases():
+    """The planted fault: the textbook formula must fail the test above."""
+    p, q = points("entropy", 8 * 2**-24, np.float32, count=1000)
+    naive = bregman_divergence(FUNCTIONS["entropy"], p, q)
+    assert float(jnp.mean(naive < 0)) > 0.2
+
+
+def test_any_function_has_a_divergence(name, dtype):
+    p, q = points(name, 0.7, dtype, count=12)
+    p, q = p.reshape(3, 4, 3), q.reshape(3, 4, 3)
+    own = bregman_divergence(GENERATORS[name], p, q)
+    by_definition = bregman_divergence(FUNCTIONS[name], p, q)
+    np.testing.assert_allclose(by_definition, own, rtol=1e3 * unit(dtype), atol=1e3 * unit(dtype))
+    np.testing.assert_array_equal(bregman_divergence(FUNCTIONS[name], p, p), np.zeros((3, 4)))
+
+
+def test_adding_an_affine_function_changes_nothing(name):
+    with jax.enable_x64(True):
+        p, q = points(name, 0.7, np.float64, count=20)
+        slope = jnp.array([1.0, -2.0, 0.5])
+        shifted = bregman_divergence(lambda x: FUNCTIONS[name](x) + slope @ x + 3.0, p, q)
+        np.testing.assert_allclose(shifted, bregman_divergence(GENERATORS[name], p, q), atol=1e-12, rtol=1e-12)
+
+
+def test_duality(name):
+    """G2: D_φ(p, q) = D_φ*(∇φ(q), ∇φ(p)); φ(p) + φ*(θ) - ⟨p, θ⟩ = D_φ(p, ∇φ*(θ)); ∇φ* inverts ∇φ."""
+    with jax.enable_x64(True):
+        p, q = points(name, 0.7, np.float64, count=20)
+        generator = GENERATORS[name]
+        if name == "mahalanobis":
+            generator = Mahalanobis(A)
+        at_p, at_q = generator.gradient(p), generator.gradient(q)
+        divergence = bregman_divergence(generator, p, q)
+        np.testing.assert_allclose(bregman_divergence(generator.conjugate, at_q, at_p), divergence, atol=1e-12)
+        gap = generator.value(p) + generator.conjugate(at_q) - jnp.sum(p * at_q, axis=-1)
+        np.testing.assert_allclose(gap, divergence, atol=1e-12)
+        back = jax.vmap(jax.grad(generator.conjugate))(at_p)
+        if name == "log_sum_exp":  # logits are fixed up to a constant
+            back, p = back - back[:, :1], p - p[:, :1]
+        np.testing.assert_allclose(back, p, rtol=1e-11, atol=1e-11)
+        np.testing.assert_allclose(at_q, jax.vmap(jax.grad(generator.value))(q), rtol=1e-12, atol=1e-12)
+
+
+def test_three_point_identity(name):
+    with jax.enable_x64(True):
+        x, y = points(name, 0.7, np.float64, count=20)
+        z, _ = points(name, 0.7, np.float64, count=20, seed=1)
+        generator = GENERATORS[name]
+        cross = jnp.sum((generator.gradient(y) - generator.gradient(z)) * (x - y), axis=-1)
+        whole = bregman_divergence(generator, x, y) + bregman_divergence(generator, y, z) + cross
+        np.testing.assert_allclose(bregman_divergence(generator, x, z), whole, rtol=1e-12, atol=1e-12)
+
+
+def test_the_mean_minimises_the_expected_divergence(name):
+    """G2's mean property: E D(X, c) - E D(X, E X) = D(E X, c) — why both losses elicit the conditional mean."""
+    with jax.enable_x64(True):
+        x, other = points(name, 1.0, np.float64, count=20)
+        mean = np.broadcast_to(x.mean(0), x.shape)
+        candidate = np.broadcast_to(other[0], x.shape)
+        divergence = lambda p, q: bregman_divergence(GENERATORS[name], p, q)  # noqa: E731
+        excess = jnp.mean(divergence(x, candidate)) - jnp.mean(divergence(x, mean))
+        np.testing.assert_allclose(excess, divergence(mean, candidate)[0], atol=1e-12, rtol=1e-12)
+
+
+def test_derivatives(name):
+    with jax.enable_x64(True):
+        p, q = points(name, 0.7, np.float64, count=4)
+        divergence = lambda p, q: bregman_divergence(GENERATORS[name], p, q)  # noqa: E731
+        jax.test_util.check_grads(divergence, (p, q), order=2, modes=("fwd", "rev"), rtol=1e-5, atol=1e-5)
+        near = (p * (1 + 1e-9)).astype(np.float64)
+        in_p, in_q = jax.grad(lambda p, q: jnp.sum(divergence(p, q)), argnums=(0, 1))(near, p)
+        if name != "log_sum_exp":
+            hessian = jax.vmap(jax.hessian(FUNCTIONS[name]))(p)
+            first_order = jnp.einsum("bij,bj->bi", hessian, near - p)
+            np.testing.assert_allclose(in_p, first_order, rtol=1e-7)
+            np.testing.assert_allclose(in_q, -first_order, rtol=1e-7)
+
+
+def test_log_sum_exp_gradients_are_accurate_near_equality(dtype):
+    """softmax(p) - softmax(q) cancels; π(e^s - 1) does not."""
+    rng = np.random.default_rng(0)
+    q = rng.normal(size=5).astype(dtype)
+    p = (q + 1e-4 * rng.normal(size=5)).astype(dtype)
+    in_p, in_q = jax.grad(LogSumExp().divergence, argnums=(0, 1))(p, q)
+    with ctx.workprec(300):
+        at_p, at_q = ([arb(float(entry)).exp() for entry in x] for x in (p, q))
+        want = [float(a / sum(at_p, arb(0)) - b / sum(at_q, arb(0))) for a, b in zip(at_p, at_q, strict=True)]
+    np.testing.assert_allclose(np.asarray(in_p, np.float64), want, atol=16 * unit(dtype) * 1e-4)
+    fisher = jax.jacobian(jax.nn.softmax)(q) @ (q - p)
+    np.testing.assert_allclose(in_q, fisher, atol=32 * unit(dtype) * 1e-4)
+
+
+def test_kl_in_logits_exchanges_its_arguments(dtype):
+    """6.12b: KL(softmax u ‖ softmax v) = D_lse(v, u), at 128u."""
+    u, v = (2 * np.random.default_rng(1).normal(size=(2, 50, 7))).astype(dtype)
+    in_probabilities = bregman_divergence(NegativeEntropy(), jax.nn.softmax(u), jax.nn.softmax(v))
+    in_logits = bregman_divergence(LogSumExp(), v, u)
+    np.testing.assert_allclose(in_probabilities, in_logits, atol=128 * unit(dtype))
+    assert float(jnp.max(jnp.abs(bregman_divergence(LogSumExp(), u, v) - in_logits))) > 0.1
+
+
+def test_log_sum_exp_takes_any_offset_and_gap(dtype):
+    p, q = np.array([0.0, 1.0, 0.5], dtype), np.array([0.25, 0.5, 1.0], dtype)
+    base = bregman_divergence(LogSumExp(), p, q)
+    np.testing.assert_allclose(bregman_divergence(LogSumExp(), p + dtype.type(1024), q), base, rtol=16 * unit(dtype))
+    assert float(bregman_divergence(LogSumExp(), p + dtype.type(1024), p)) == 0.0
+    wide = bregman_divergence(LogSumExp(), np.array([1000.0, 0.0], dtype), np.array([0.0, 1000.0], dtype))
+    assert float(wide) == 1000.0
+
+
+def test_half_the_squared_distance_is_not_half_the_distance(dtype):
+    """5.4: max |D - ½‖p - q‖| = 1/8 on ‖p - q‖ ≤ 1, reached at ½."""
+    p = np.array([[0.5, 0.0]], dtype)
+    assert float(bregman_divergence(SquaredEuclidean(), p, 0 * p)[0]) - 0.25 == -0.125
+
+
+def test_theorem_4_1_4_and_its_printed_equation(dtype):
+    p, q = np.array([0.5, 0.3, 0.2], dtype), np.array([0.2, 0.5, 0.3], dtype)
+    kl = float(np.sum(p.astype(np.float64) * np.log(p / q.astype(np.float64))))
+    np.testing.assert_allclose(bregman_divergence(NegativeEntropy(), p, q), kl, atol=128 * unit(dtype))
+    printed = float(-jnp.sum(p * jnp.log(q)) + jnp.sum(p * jnp.log(p)) + jnp.sum(p * jnp.log(p / q)))
+    np.testing.assert_allclose(printed, 2 * kl, atol=128 * unit(dtype))
+    np.testing.assert_allclose([printed, kl], [0.447609, 0.223805], atol=1e-6)
+
+
+def test_off_the_simplex_the_generalised_formula_holds(dtype):
+    p, q = np.array([1.0, 2.0], dtype), np.array([0.5, 1.5], dtype)
+    plain = float(np.sum(p.astype(np.float64) * np.log(p / q.astype(np.float64))))
+    divergence = float(bregman_divergence(NegativeEntropy(), p, q))
+    assert abs(divergence - (plain - 1)) <= 256 * unit(dtype) * divergence
+
+
+def test_relative_entropy_on_the_boundary(dtype):
+    inf = np.inf
+    table = [
+        ([1, 0], [0.5, 0.5], np.log(2)), ([0.5, 0.5], [1, 0], inf), ([0, 0, 1], [0, 0.5, 0.5], np.log(2)),
+        ([1, 0], [1, 0], 0), ([0, 1], [1, 0], inf), ([0, 0], [0, 0], 0), ([0], [2], 2),
+    ]  # fmt: skip
+    for p, q, want in table:
+        p, q = np.array(p, dtype), np.array(q, dtype)
+        np.testing.assert_allclose(bregman_divergence(NegativeEntropy(), p, q), want, rtol=4 * unit(dtype))
+        gradients = jax.grad(NegativeEntropy().divergence, argnums=(0, 1))(p, q)
+        assert not np.isnan(gradients).any()
+    in_p, in_q = jax.grad(NegativeEntropy().divergence, argnums=(0, 1))(
+        np.array([0.0, 0.25], dtype), np.array([0.0, 0.5], dtype)
+    )
+    np.testing.assert_allclose(in_p, [0, -np.log(2)], rtol=4 * unit(dtype))
+    np.testing.assert_allclose(in_q, [1, 0.5], rtol=4 * unit(dtype))
+    assert np.isnan(bregman_divergence(NegativeEntropy(), np.array([-0.1], dtype), np.array([1.0], dtype)))
+
+
+def test_nothing_overflows_on_the_way(dtype):
+    tiny, huge = (float(np.finfo(dtype).tiny) * 4, float(np.finfo(dtype).max) / 16)
+    p, q = np.array([tiny], dtype), np.array([huge], dtype)
+    assert float(bregman_divergence(NegativeEntropy(), p, q)) == q[0]
+    low, high = np.array([-800.0], dtype), np.array([10.0], dtype)
+    np.testing.assert_allclose(bregman_divergence(Exponential(), high, low), np.exp(10), rtol=4 * unit(dtype))
+    assert np.isfinite(jax.grad(Exponential().divergence, argnums=(0, 1))(high, low)).all()
+
+
+def test_generators_are_arguments_of_jit_grad_and_vmap(dtype):
+    p, q = np.array([1.0, 2.0, 3.0], dtype), np.array([0.5, 1.0, 4.0], dtype)
+    generator = Mahalanobis(A.astype(dtype))
+    value = jax.jit(bregman_divergence)(generator, p, q)
+    d = p - q
+    np.testing.assert_allclose(value, 0.5 * d @ A.astype(dtype) @ d, rtol=16 * unit(dtype))
+    in_matrix = jax.grad(bregman_divergence)(generator, p, q).matrix
+    np.testing.assert_allclose(in_matrix, 0.5 * np.outer(d, d), atol=64 * unit(dtype))
+    assert np.isnan(bregman_divergence(Mahalanobis(-A.astype(dtype)), p, q))
+
+
+def test_a_generator_of_ones_own(dtype):
+    class Quartic:
+        def value(self, x):
+            return jnp.sum(x**4, axis=-1)
+
+        def gradient(self, x):
+            return 4 * x**3
+
+    p, q = np.array([[2.0], [1.0]], dtype), np.array([[1.0], [1.0]], dtype)
+    np.testing.assert_array_equal(bregman_divergence(Quartic(), p, q), np.array([11, 0], dtype))
+
+
+def test_errors_say_what_came_and_what_to_do():
+    p = jnp.ones(3)
+    with pytest.raises(TypeError, match=r"generator must have value and gradient.*NegativeEntropy\(\)"):
+        bregman_divergence("entropy", p, p)
+    with pytest.raises(ValueError, match=r"generator gives shape \(3,\).*sum its terms"):
+        bregman_divergence(lambda x: x * x, p, p)
+    with pytest.raises(ValueError, match=r"q has shape \(2\), wanted \(3\) of p"):
+        bregman_divergence(SquaredEuclidean(), p, jnp.ones(2))
+    with pytest.raises(TypeError, match="p must be floating-point, got int32"):
+        bregman_divergence(SquaredEuclidean(), jnp.ones(3, jnp.int32), p)
+    with pytest.raises(ValueError, match=r"matrix has shape \(2, 2\), wanted \(3, 3\)"):
+        bregman_divergence(Mahalanobis(jnp.eye(2)), p, p)
+
+
+def test_the_examples_of_the_docstrings():
+    results = doctest.testmod(sys.modules["lossjax.geometry.bregman"])
+    assert results.attempted
+    assert not results.failed

@@ -1,0 +1,362 @@
+"""Items 5.8 to 5.12 and G8: the Fisher matrix in each coordinate system, distance, geodesics, constant curvature."""
+
+import doctest
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flint import arb, ctx
+from jax.scipy.special import polygamma
+
+from lossjax.geometry import (
+    NegativeEntropy,
+    bregman_divergence,
+    fisher_information,
+    fisher_rao_distance,
+    fisher_rao_geodesic,
+    sectional_curvature,
+    softmax_fisher_vector_product,
+)
+
+
+@pytest.fixture(params=["float32", "float64"])
+def dtype(request):
+    with jax.enable_x64(request.param == "float64"):
+        yield np.dtype(request.param)
+
+
+def unit(dtype):
+    return float(np.finfo(dtype).eps) / 2
+
+
+def distribution(rng, n, dtype, scale=1.0):
+    e = np.exp(scale * rng.normal(size=n))
+    return (e / e.sum()).astype(dtype)
+
+
+def exact_distance(p, q):
+    p, q = [arb(float(entry)) for entry in p], [arb(float(entry)) for entry in q]
+    overlap = sum(((a * b).sqrt() for a, b in zip(p, q, strict=True)), arb(0))
+    return 2 * (2 * overlap / (sum(p, arb(0)) + sum(q, arb(0)))).acos()
+
+
+# --- the matrix ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n", [2, 3, 7])
+def test_each_matrix_is_the_expected_square_of_its_score(n, dtype):
+    """Σ_k p_k (∂ log p_k)(∂ log p_k)ᵀ, by automatic differentiation in the coordinates concerned."""
+    p = distribution(np.random.default_rng(n), n, dtype)
+    parametrisations = {
+        "logits": (jnp.log(p), jax.nn.softmax),
+        "natural": (jnp.log(p[:-1] / p[-1]), lambda z: jax.nn.softmax(jnp.append(z, jnp.zeros((), z.dtype)))),
+        "mean": (jnp.asarray(p[:-1]), lambda m: jnp.append(m, 1 - jnp.sum(m))),
+    }
+    for coordinates, (point, to_probabilities) in parametrisations.items():
+        score = jax.jacobian(lambda x, f=to_probabilities: jnp.log(f(x)))(point)
+        expected = np.einsum("k,ki,kj->ij", p.astype(np.float64), score, score)
+        got = np.asarray(fisher_information(p, coordinates))
+        assert got.shape == expected.shape
+        np.testing.assert_allclose(got, expected, atol=64 * unit(dtype) * np.max(1 / p))
+
+
+@pytest.mark.parametrize("n", [2, 3, 7])
+def test_relations_between_the_coordinates(n, dtype):
+    p = distribution(np.random.default_rng(n), n, dtype)
+    logits, ambient, mean, natural = (
+        np.asarray(fisher_information(p, c), np.float64) for c in ("logits", "ambient", "mean", "natural")
+    )
+    tolerance = 64 * unit(dtype) * np.linalg.cond(mean)
+    np.testing.assert_allclose(mean @ natural, np.eye(n - 1), atol=tolerance)
+    np.testing.assert_allclose(logits @ ambient @ logits, logits, atol=tolerance)
+    np.testing.assert_allclose(np.linalg.det(mean), 1 / np.prod(p.astype(np.float64)), rtol=tolerance)
+    np.testing.assert_allclose(logits.sum(-1), np.zeros(n), atol=8 * unit(dtype))
+    assert np.linalg.eigvalsh(logits).max() <= 0.5 + 8 * unit(dtype)
+    assert np.linalg.matrix_rank(logits, tol=1e-5) == n - 1
+
+
+def test_the_ambient_score_has_mean_one_and_is_no_score(dtype):
+    """E18: E ∂_i log p = 1, not 0; the ambient matrix is a metric on vectors that sum to 0, no covariance."""
+    p = distribution(np.random.default_rng(0), 5, dtype)
+    np.testing.assert_allclose(np.diag(fisher_information(p, "ambient")) * p, np.ones(5), rtol=2 * unit(dtype))
+
+
+def test_a_confident_row_keeps_its_variance(dtype):
+    rare = dtype.type(2.0**-80)
+    J = np.asarray(fisher_information(np.array([1, rare], dtype)))
+    np.testing.assert_array_equal(J, rare * np.array([[1, -1], [-1, 1]], dtype))
+    naive = np.diag(np.array([1, rare], dtype)) - np.outer([1, rare], [1, rare]).astype(dtype)
+    assert naive[0, 0] == 0
+
+
+def test_the_gradient_of_the_matrix_is_that_of_the_formula(dtype):
+    p = distribution(np.random.default_rng(0), 4, dtype)
+    plain = jax.jacobian(lambda p: jnp.diag(p) - p[:, None] * p[None, :])(p)
+    np.testing.assert_allclose(jax.jacrev(fisher_information)(p), plain, atol=8 * unit(dtype))
+    for coordinates in ("logits", "ambient", "mean", "natural"):
+        assert np.isfinite(jax.jacfwd(lambda p, c=coordinates: fisher_information(p, c))(p)).all()
+
+
+@pytest.mark.parametrize("scale", [0.1, 1.0, 10.0])
+@pytest.mark.parametrize("n", [1, 3, 33])
+def test_fisher_vector_product(n, scale, dtype):
+    rng = np.random.default_rng(n)
+    z, v = (scale * rng.normal(size=(4, n))).astype(dtype), rng.normal(size=(4, n)).astype(dtype)
+    wide = z.astype(np.longdouble)
+    p = np.exp(wide - wide.max(-1, keepdims=True))
+    p = p / p.sum(-1, keepdims=True)
+    want = p * (v - (p * v).sum(-1, keepdims=True))
+    relative = np.abs(v - np.take_along_axis(v, z.argmax(-1)[:, None], -1))
+    allowed = 16 * unit(dtype) * p * (relative + (p * relative).sum(-1, keepdims=True))
+    assert np.all(np.abs(np.asarray(jax.jit(softmax_fisher_vector_product)(z, v)) - want) <= allowed)
+
+
+def test_fisher_vector_product_is_the_hessian_of_the_cross_entropy():
+    with jax.enable_x64(True):
+        z, v = np.random.default_rng(0).normal(size=(2, 5))
+        hessian = jax.hessian(lambda z: jax.nn.logsumexp(z) - z[2])(z)
+        np.testing.assert_allclose(softmax_fisher_vector_product(z, v), hessian @ v, atol=1e-15)
+        jax.test_util.check_grads(softmax_fisher_vector_product, (z, v), order=2, modes=("fwd", "rev"), rtol=1e-5)
+        masked = softmax_fisher_vector_product(np.append(z, -np.inf), np.append(v, 1.0))
+        np.testing.assert_allclose(masked, np.append(hessian @ v, 0.0), atol=1e-15)
+
+
+# --- distance and geodesics ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("separation", [1e-5, 1e-3, 0.1, 1.0])
+@pytest.mark.parametrize("n", [2, 3, 7, 33])
+def test_distance_is_accurate_at_every_separation(n, separation, dtype):
+    rng = np.random.default_rng(n)
+    with ctx.workprec(300):
+        for _ in range(20):
+            p = distribution(rng, n, dtype)
+            q = (p * np.exp(separation * rng.normal(size=n))).astype(dtype)
+            want = float(exact_distance(p, q))
+            q = (q / q.sum()).astype(dtype)
+            want = float(exact_distance(p, q))
+            assert abs(float(fisher_rao_distance(p, q)) - want) <= 8 * unit(dtype) * want
+
+
+def test_the_arc_cosine_form_is_not():
+    """The planted fault: 2 arccos Σ√(pq) in float32 is several per cent off at 1e-3, and returns 0 at 1e-5."""
+    rng = np.random.default_rng(0)
+
+    def naive(p, q):
+        return float(2 * jnp.arccos(jnp.minimum(jnp.sum(jnp.sqrt(p * q)), 1)))
+
+    p = distribution(rng, 7, np.float32)
+    step = rng.normal(size=7)
+    errors = {}
+    for separation in (1e-3, 1e-5):
+        q = p * (1 + separation * step)
+        q = (q / q.sum()).astype(np.float32)
+        with ctx.workprec(300):
+            want = float(exact_distance(p, q))
+        errors[separation] = abs(naive(p, q) - want) / want
+        assert abs(float(fisher_rao_distance(p, q)) - want) <= 8 * 2**-24 * want
+    assert errors[1e-3] > 1e-3
+    assert errors[1e-5] > 0.9
+
+
+def test_distance_edges(dtype):
+    u = unit(dtype)
+    corners = np.eye(3, dtype=dtype)
+    np.testing.assert_allclose(fisher_rao_distance(corners[0], corners[1]), np.pi, rtol=2 * u)
+    np.testing.assert_array_equal(fisher_rao_distance(corners, corners), np.zeros(3, dtype))
+    p = distribution(np.random.default_rng(0), 3, dtype)
+    centre = np.full(3, 1 / 3, dtype)
+    assert float(fisher_rao_distance(p, centre)) == float(fisher_rao_distance(centre, p))
+    # d from e_1 to the centre: cos(d/2) = 1/√3
+    np.testing.assert_allclose(fisher_rao_distance(corners[0], centre), 2 * np.arccos(3**-0.5), rtol=4 * u)
+
+
+def test_distance_squared_is_twice_kl_to_leading_order():
+    """5.9: KL/(d²/2) -> 1 and KL/d² -> 1/2, not 1: 'ds² is the divergence' needs the factor ½."""
+    with jax.enable_x64(True):
+        p, v = np.array([0.2, 0.3, 0.5]), np.array([1.0, 2.0, -3.0])
+        for size in (1e-2, 1e-3, 1e-4):
+            q = p + size * v / 10
+            kl, d = bregman_divergence(NegativeEntropy(), p, q), fisher_rao_distance(p, q)
+            assert abs(float(kl / d**2) - 0.5) <= size
+            assert abs(float(d**2 / np.sum((q - p) ** 2 / p)) - 1) <= 2 * size
+
+
+def test_eikonal_equation():
+    """|∇d| = 1 in the dual metric: gᵀ (diag p - p pᵀ) g."""
+    with jax.enable_x64(True):
+        rng = np.random.default_rng(0)
+        for n in (2, 3, 7):
+            p, q = distribution(rng, n, np.float64), distribution(rng, n, np.float64)
+            gradient = jax.grad(fisher_rao_distance)(p, q)
+            np.testing.assert_allclose(gradient @ fisher_information(p) @ gradient, 1.0, rtol=1e-14)
+            near = p * (1 + 1e-9 * rng.normal(size=n))
+            gradient = jax.grad(fisher_rao_distance)(p, near / near.sum())
+            np.testing.assert_allclose(gradient @ fisher_information(p) @ gradient, 1.0, rtol=1e-6)
+            jax.test_util.check_grads(fisher_rao_distance, (p, q), order=2, modes=("fwd", "rev"), rtol=1e-5)
+
+
+def test_gradients_at_singular_places(dtype):
+    p = distribution(np.random.default_rng(0), 5, dtype)
+    np.testing.assert_array_equal(jax.grad(fisher_rao_distance)(p, p), np.zeros(5, dtype))
+    a, b = np.array([0.0, 0.5, 0.5], dtype), np.array([0.0, 0.25, 0.75], dtype)
+    gradient = jax.grad(fisher_rao_distance)(a, b)
+    assert float(gradient[0]) == 0.0
+    assert np.isfinite(gradient).all()
+    inner = jax.grad(fisher_rao_distance)(a[1:], b[1:])
+    np.testing.assert_allclose(gradient[1:], inner, rtol=4 * unit(dtype))
+    assert np.asarray(jax.grad(fisher_rao_distance)(a, np.array([0.5, 0.5, 0.0], dtype)))[0] == -np.inf
+    for t in (0.0, 0.3, 1.0):
+        for other in (a, b):
+            in_p, in_q, in_t = jax.jacobian(fisher_rao_geodesic, argnums=(0, 1, 2))(a, other, dtype.type(t))
+            assert np.isfinite(np.concatenate([in_p, in_q, in_t[:, None]], axis=1)).all()
+
+
+@pytest.mark.parametrize("separation", [1e-4, 0.1, 2.0])
+@pytest.mark.parametrize("n", [2, 3, 33])
+def test_geodesic_is_traversed_at_constant_speed(n, separation, dtype):
+    rng = np.random.default_rng(n)
+    u = unit(dtype)
+    p = distribution(rng, n, dtype)
+    q = p * np.exp(separation * rng.normal(size=n))
+    q = (q / q.sum()).astype(dtype)
+    times = np.linspace(0, 1, 9).astype(dtype)
+    path = jax.vmap(fisher_rao_geodesic, in_axes=(None, None, 0))(p, q, times)
+    assert float(jnp.min(path)) >= 0
+    np.testing.assert_allclose(path.sum(-1), np.ones(9), atol=32 * u)
+    np.testing.assert_allclose(path[0], p, rtol=4 * u)
+    np.testing.assert_allclose(path[-1], q, rtol=4 * u)
+    whole = float(fisher_rao_distance(p, q))
+    travelled = jax.vmap(fisher_rao_distance, in_axes=(None, 0))(p, path)
+    np.testing.assert_allclose(travelled, times * whole, atol=32 * u)
+
+
+def test_geodesic_entries_are_accurate(dtype):
+    rng = np.random.default_rng(0)
+    with ctx.workprec(300):
+        for scale in (0.1, 1.0, 5.0):
+            p, q = distribution(rng, 7, dtype, scale), distribution(rng, 7, dtype, scale)
+            t = dtype.type(rng.uniform())
+            theta = exact_distance(p, q) / 2
+            for got, a, b in zip(fisher_rao_geodesic(p, q, t), p, q, strict=True):
+                at_p = ((1 - arb(float(t))) * theta).sin() * arb(float(a)).sqrt()
+                at_q = (arb(float(t)) * theta).sin() * arb(float(b)).sqrt()
+                want = float(((at_p + at_q) / theta.sin()) ** 2)
+                assert abs(float(got) - want) <= 32 * unit(dtype) * want
+
+
+def test_the_straight_segment_is_longer():
+    """The m-geodesic between the same points: its Fisher length exceeds the distance."""
+    with jax.enable_x64(True):
+        p, q = np.array([0.7, 0.2, 0.1]), np.array([0.1, 0.2, 0.7])
+        t = np.linspace(0, 1, 2001)[:, None]
+        segment, path = (1 - t) * p + t * q, fisher_rao_geodesic(np.tile(p, (2001, 1)), np.tile(q, (2001, 1)), t[:, 0])
+        whole = float(fisher_rao_distance(p, q))
+        length = lambda points: float(jnp.sum(fisher_rao_distance(points[:-1], points[1:])))  # noqa: E731
+        assert abs(length(path) - whole) <= 1e-13
+        assert length(segment) > 1.01 * whole
+
+
+# --- curvature -------------------------------------------------------------------------------------------------------
+
+
+def fisher_metric(mean):
+    return fisher_information(jnp.append(mean, 1 - jnp.sum(mean)), "mean")
+
+
+@pytest.mark.parametrize("n", [3, 4, 6])
+def test_the_simplex_has_constant_curvature_a_quarter(n):
+    """Table 4.1.1 prints 'variable curvature'."""
+    with jax.enable_x64(True):
+        rng = np.random.default_rng(n)
+        points = np.stack([distribution(rng, n, np.float64)[:-1] for _ in range(10)])
+        u, v = rng.normal(size=(2, 10, n - 1))
+        curvature = jax.jit(lambda *x: sectional_curvature(fisher_metric, *x))(points, u, v)
+        assert float(jnp.max(jnp.abs(curvature - 0.25))) <= 1e-7
+        assert float(jnp.ptp(curvature)) <= 1e-7
+
+
+def test_spaces_of_known_curvature():
+    with jax.enable_x64(True):
+        x, u, v = np.array([0.4, 1.3]), np.array([1.0, 0.3]), np.array([-0.2, 0.5])
+        normal = sectional_curvature(lambda m: jnp.diag(jnp.array([1.0, 2.0])) / m[1] ** 2, x, u, v)
+        np.testing.assert_allclose(normal, -0.5, rtol=1e-13)
+        flat = sectional_curvature(lambda _: jnp.array([[2.0, 0.5], [0.5, 1.0]]), x, u, v)
+        assert float(flat) == 0.0
+        polar = sectional_curvature(
+            lambda m: jnp.diag(jnp.array([1.0, 0.0])) + jnp.diag(jnp.array([0.0, 1.0])) * m[0] ** 2, x, u, v
+        )
+        np.testing.assert_allclose(polar, 0.0, atol=1e-13)
+
+
+def test_the_gamma_family_is_genuinely_variable():
+    """The checker sees variation where there is some."""
+
+    def gamma(m):
+        shape, rate = m
+        off = -1 / rate
+        return jnp.array([[polygamma(1, shape), off], [off, shape / rate**2]])
+
+    with jax.enable_x64(True):
+        u, v = np.eye(2)
+        got = [float(sectional_curvature(gamma, np.array([k, 1.7]), u, v)) for k in (0.5, 1.0, 2.0, 5.0)]
+        np.testing.assert_allclose(got, [-0.4040, -0.4563, -0.4859, -0.4976], atol=5e-5)
+
+
+def test_curvature_does_not_depend_on_the_basis_of_the_plane():
+    with jax.enable_x64(True):
+        rng = np.random.default_rng(0)
+
+        def metric(x):
+            return jnp.diag(1 + jnp.square(x)) + jnp.outer(jnp.sin(x), jnp.sin(x))
+
+        x, u, v = rng.normal(size=(3, 4))
+        first = sectional_curvature(metric, x, u, v)
+        assert abs(float(first)) > 1e-3
+        np.testing.assert_allclose(sectional_curvature(metric, x, u + 2 * v, 3 * v - u), first, rtol=1e-11)
+        assert np.isnan(sectional_curvature(metric, x, u, 2 * u))
+        assert np.isfinite(jax.grad(lambda x: sectional_curvature(metric, x, u, v))(x)).all()
+
+
+# --- the rest --------------------------------------------------------------------------------------------------------
+
+
+def test_batches_are_loops(dtype):
+    rng = np.random.default_rng(0)
+    p, q = (np.stack([[distribution(rng, 3, dtype) for _ in range(2)] for _ in range(4)]) for _ in range(2))
+    functions = (
+        fisher_rao_distance,
+        softmax_fisher_vector_product,
+        lambda p, q: fisher_rao_geodesic(p, q, p[..., 0]),
+        lambda p, _: fisher_information(p),
+        lambda p, _: fisher_information(p, "mean"),
+    )
+    for function in functions:
+        whole = jax.jit(function)(p, q)
+        rows = np.array([[function(a, b) for a, b in zip(x, y, strict=True)] for x, y in zip(p, q, strict=True)])
+        np.testing.assert_allclose(whole, rows, atol=16 * unit(dtype))
+        np.testing.assert_allclose(jax.vmap(function)(p, q), whole, atol=16 * unit(dtype))
+
+
+def test_errors_say_what_came_and_what_to_do():
+    p = jnp.array([0.5, 0.5])
+    with pytest.raises(ValueError, match="coordinates must be 'logits', 'ambient', 'mean' or 'natural', got 'theta'"):
+        fisher_information(p, "theta")
+    with pytest.raises(ValueError, match="p has 1 class, wanted at least 2 in mean coordinates"):
+        fisher_information(jnp.ones(1), "mean")
+    with pytest.raises(ValueError, match=r"v has shape \(3\), wanted \(2\) of logits"):
+        softmax_fisher_vector_product(p, jnp.ones(3))
+    with pytest.raises(TypeError, match="q must be floating-point, got int32"):
+        fisher_rao_distance(p, jnp.array([1, 0]))
+    with pytest.raises(TypeError, match="t must be a real number, got complex64"):
+        fisher_rao_geodesic(p, p, 1j)
+    with pytest.raises(ValueError, match=r"metric gives shape \(2,\).*return a matrix"):
+        sectional_curvature(lambda x: x, p, p, p)
+
+
+def test_the_examples_of_the_docstrings():
+    results = doctest.testmod(sys.modules["lossjax.geometry.fisher"])
+    assert results.attempted
+    assert not results.failed

@@ -1,0 +1,276 @@
+"""Theorem 4.1.3 and its conditions (items 4.1 to 4.7, 7.2, G5, G14), rank deficiency, derivatives, errors."""
+
+import doctest
+import sys
+from fractions import Fraction
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lossjax.geometry import (
+    least_squares,
+    orthogonal_projection,
+    project_to_ball,
+    project_to_box,
+    project_to_simplex,
+    projection_matrix,
+    r_squared,
+)
+
+SHAPES = [(40, 5, 5), (40, 5, 3), (4, 7, 4), (1, 1, 1), (9, 3, 0)]
+
+
+@pytest.fixture(params=["float32", "float64"])
+def dtype(request):
+    with jax.enable_x64(request.param == "float64"):
+        yield np.dtype(request.param)
+
+
+def unit(dtype):
+    return float(np.finfo(dtype).eps) / 2
+
+
+def design(shape, dtype, scale=1.0):
+    """A matrix of the given rank, and targets."""
+    rows, columns, rank = shape
+    rng = np.random.default_rng(rows + columns + rank)
+    left, right = rng.normal(size=(rows, rank)), rng.normal(size=(rank, columns))
+    X = left @ right if rank < min(rows, columns) else rng.normal(size=(rows, columns))
+    return (scale * X).astype(dtype), rng.normal(size=rows).astype(dtype)
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1.0, 1e12])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_projection_matrix_is_an_orthogonal_projection(shape, scale, dtype):
+    X, y = design(shape, dtype, scale)
+    u = unit(dtype)
+    P = np.asarray(projection_matrix(X), np.float64)
+    assert np.max(np.abs(P @ P - P)) <= 64 * u
+    assert np.max(np.abs(P - P.T)) <= 64 * u
+    assert abs(np.trace(P) - shape[2]) <= 64 * u * shape[2]
+    assert np.max(np.abs(P @ X - X)) <= 64 * u * max(np.linalg.norm(X), 1e-300)
+    leverages = np.diag(P)
+    assert leverages.min() >= -64 * u
+    assert leverages.max() <= 1 + 64 * u
+    np.testing.assert_allclose(orthogonal_projection(X, y), P @ y, atol=64 * u * np.linalg.norm(y))
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1.0, 1e12])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_residual_is_orthogonal_to_the_columns(shape, scale, dtype):
+    X, y = design(shape, dtype, scale)
+    bound = 256 * unit(dtype) * np.linalg.norm(X) * np.linalg.norm(y)
+    wide = X.astype(np.float64)
+    for fitted in (orthogonal_projection(X, y), wide @ np.asarray(least_squares(X, y), np.float64)):
+        assert np.linalg.norm(wide.T @ (y - np.asarray(fitted, np.float64))) <= bound
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_least_squares_has_least_norm(shape, dtype):
+    X, y = design(shape, dtype)
+    want = np.linalg.pinv(X.astype(np.float64), rcond=1e-5) @ y.astype(np.float64)
+    singular = np.linalg.svd(X.astype(np.float64))[1]
+    condition = 1.0 if shape[2] == 0 else singular[0] / singular[shape[2] - 1]
+    allowed = 64 * unit(dtype) * condition**2 * (np.linalg.norm(want) + np.linalg.norm(y))
+    assert np.linalg.norm(np.asarray(least_squares(X, y)) - want) <= allowed
+
+
+def test_zero_and_duplicated_columns_are_no_obstacle(dtype):
+    x = np.array([1.0, 2.0, 4.0], dtype)
+    X = np.stack([x, np.zeros(3, dtype), x], axis=1)
+    assert np.linalg.det(X.T @ X) == 0
+    np.testing.assert_allclose(least_squares(X, 3 * x), [1.5, 0, 1.5], atol=64 * unit(dtype))
+
+
+def test_laeuchli_matrix(dtype):
+    """Rank 2, but the rounded XᵀX is exactly singular: the printed (XᵀX)⁻¹ does not exist."""
+    small = dtype.type(np.sqrt(unit(dtype)) / 4)
+    X = np.array([[1, 1], [small, 0], [0, small]], dtype)
+    gram = np.asarray(jnp.matmul(X.T, X, precision="highest"))
+    assert gram[0, 0] * gram[1, 1] - gram[0, 1] * gram[1, 0] == 0
+    P = np.asarray(projection_matrix(X), np.float64)
+    assert abs(np.trace(P) - 2) <= 128 * unit(dtype)
+    theta = np.asarray(least_squares(X, X @ np.array([1, 1], dtype)), np.float64)
+    np.testing.assert_allclose(theta, [1, 1], atol=64 * unit(dtype) / float(small))
+
+
+def test_pythagoras_on_affine_and_convex_sets(dtype):
+    X, y = design((40, 5, 3), dtype)
+    u = unit(dtype)
+    best = np.asarray(orthogonal_projection(X, y), np.float64)
+    other = X.astype(np.float64) @ np.arange(5.0)
+    squared = lambda a: np.sum(np.square(a))  # noqa: E731
+    whole = squared(y - other)
+    assert abs(whole - squared(y - best) - squared(best - other)) <= 64 * u * whole
+    assert abs((y - best) @ (other - best)) <= 64 * u * np.linalg.norm(y - best) * np.linalg.norm(other - best)
+    # On the unit square the printed equality fails: the variational inequality holds, here strictly.
+    target = np.array([2.0, 0.5], dtype)
+    nearest = np.asarray(project_to_box(target, 0.0, 1.0))
+    np.testing.assert_array_equal(nearest, np.array([1, 0.5], dtype))
+    corners = np.array([[0, 0], [0, 1], [1, 0], [1, 1], [0, 0.5]], dtype)
+    inner = (corners - nearest) @ (target - nearest)
+    assert inner.max() <= 0
+    assert inner.min() == -1
+
+
+@pytest.mark.parametrize("n", [2, 3, 7])
+def test_variational_inequality_of_each_convex_projection(n, dtype):
+    rng = np.random.default_rng(n)
+    for project in (project_to_simplex, project_to_ball, lambda y: project_to_box(y, -0.3, 0.4)):
+        y = (2 * rng.normal(size=n)).astype(dtype)
+        nearest = np.asarray(project(y), np.float64)
+        points = np.asarray(project((3 * rng.normal(size=(50, n))).astype(dtype)), np.float64)
+        slack = (points - nearest) @ (y - nearest)
+        assert slack.max() <= 64 * unit(dtype) * np.linalg.norm(y)
+        assert slack.min() < -0.01  # the printed equality does not hold
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e4])
+@pytest.mark.parametrize("scale", [1e-3, 0.1, 1.0, 30.0])
+@pytest.mark.parametrize("n", [1, 2, 3, 33, 501])
+def test_simplex_projection_is_exact_to_rounding(n, scale, offset, dtype):
+    y = (scale * np.random.default_rng(n).normal(size=n) + offset).astype(dtype)
+    exact = [Fraction(float(entry)) for entry in y]
+    running = Fraction(0)
+    for count, entry in enumerate(sorted(exact, reverse=True), 1):
+        running += entry
+        if count * entry - running + 1 > 0:
+            threshold = (running - 1) / count
+    got = [Fraction(float(entry)) for entry in project_to_simplex(y)]
+    assert max(abs(a - max(b - threshold, 0)) for a, b in zip(got, exact, strict=True)) <= 8 * unit(dtype)
+    assert abs(sum(got) - 1) <= 8 * unit(dtype)
+    assert min(got) >= 0
+
+
+def test_running_sums_without_the_shift_are_not():
+    """optax.projections at an offset of 1e4: the planted fault that the test above must catch."""
+    projection_simplex = pytest.importorskip("optax").projections.projection_simplex
+    y = jnp.asarray(1e4 + np.random.default_rng(0).normal(size=501), jnp.float32)
+    with jax.numpy_dtype_promotion("standard"):
+        theirs = projection_simplex(y)
+    assert abs(float(jnp.sum(theirs)) - 1) > 1e-3
+    assert abs(float(jnp.sum(project_to_simplex(y))) - 1) <= 8 * 2**-24
+
+
+def test_simplex_edges(dtype):
+    inf, nan = np.inf, np.nan
+    np.testing.assert_array_equal(project_to_simplex(np.array([0.5, -inf, 0.5], dtype)), np.array([0.5, 0, 0.5], dtype))
+    for bad in ([nan, 0.0], [inf, 0.0], [-inf, -inf]):
+        assert np.isnan(project_to_simplex(np.array(bad, dtype))).all()
+        assert np.isnan(jax.grad(lambda y: project_to_simplex(y)[0])(np.array(bad, dtype))).any()
+
+
+def test_gradients_of_the_convex_projections(dtype):
+    y = np.array([0.9, 0.5, -2.0], dtype)
+    want = np.array([[0.5, -0.5, 0], [-0.5, 0.5, 0], [0, 0, 0]], dtype)
+    np.testing.assert_array_equal(jax.jacrev(project_to_simplex)(y), want)
+    np.testing.assert_array_equal(jax.jacfwd(project_to_simplex)(y), want)
+    edge = np.array([0.0, 1.0, 2.0], dtype)
+    np.testing.assert_array_equal(jax.grad(lambda y: project_to_box(y, 0.0, 1.0).sum())(edge), np.array([1, 1, 0]))
+    zero = np.zeros(3, dtype)
+    np.testing.assert_array_equal(jax.jacrev(project_to_ball)(zero), np.eye(3))
+    in_radius = jax.jacrev(project_to_ball, argnums=1)(np.array([3.0, 4.0], dtype), dtype.type(1))
+    np.testing.assert_allclose(in_radius, [0.6, 0.8], rtol=8 * unit(dtype))
+
+
+@pytest.mark.parametrize("shape", [(6, 3, 3), (3, 5, 3)])
+def test_linear_derivatives_of_full_rank(shape):
+    with jax.enable_x64(True):
+        X, y = design(shape, np.float64)
+        for function in (least_squares, orthogonal_projection, lambda X, y: projection_matrix(X) @ y):
+            jax.test_util.check_grads(function, (X, y), order=2, modes=("fwd", "rev"), rtol=1e-5)
+
+
+def test_linear_derivatives_along_a_path_of_constant_rank():
+    with jax.enable_x64(True):
+        rng = np.random.default_rng(0)
+        left, right = rng.normal(size=(2, 6, 2)), rng.normal(size=(2, 2, 4))
+        y = rng.normal(size=6)
+
+        def path(t):
+            return (left[0] + t * left[1]) @ (right[0] + t * right[1])
+
+        for function in (least_squares, orthogonal_projection):
+            along = lambda t: function(path(t), y)  # noqa: B023, E731
+            step = 1e-5
+            central = (along(step) - along(-step)) / (2 * step)
+            np.testing.assert_allclose(jax.jvp(along, (0.0,), (1.0,))[1], central, rtol=1e-7, atol=1e-8)
+            np.testing.assert_allclose(jax.jacrev(along)(0.0), central, rtol=1e-7, atol=1e-8)
+            slope = jax.jacfwd(along)
+            central = (slope(step) - slope(-step)) / (2 * step)
+            np.testing.assert_allclose(jax.jacfwd(jax.jacrev(along))(0.0), central, rtol=1e-6, atol=1e-7)
+
+
+def test_equal_singular_values_do_not_disturb_the_gradient(dtype):
+    gradient = jax.grad(lambda X: jnp.sum(least_squares(X, np.arange(3, dtype=dtype)) ** 2))(np.eye(3, 2, dtype=dtype))
+    np.testing.assert_allclose(gradient, [[0, 0], [0, -2], [0, 4]], atol=64 * unit(dtype))
+
+
+def test_nan_stays_nan(dtype):
+    X = np.array([[np.nan, 1.0], [1.0, 2.0]], dtype)
+    assert np.isnan(least_squares(X, np.ones(2, dtype))).all()
+
+
+def test_batches_are_loops(dtype):
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(2, 3, 5, 2)).astype(dtype), rng.normal(size=(2, 3, 5)).astype(dtype)
+    for function in (least_squares, orthogonal_projection, lambda X, y: r_squared(X[..., 0], y)):
+        whole = jax.jit(function)(X, y)
+        rows = [[function(X[i, j], y[i, j]) for j in range(3)] for i in range(2)]
+        np.testing.assert_allclose(whole, np.array(rows), rtol=64 * unit(dtype), atol=64 * unit(dtype))
+        np.testing.assert_allclose(jax.vmap(function)(X, y), whole, rtol=64 * unit(dtype), atol=64 * unit(dtype))
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e4])
+def test_r_squared_with_an_intercept(offset, dtype):
+    X, y = design((50, 4, 4), dtype)
+    X[:, 0] = 1
+    y = (y + dtype.type(offset)).astype(dtype)
+    fitted = orthogonal_projection(X, y)
+    a, b = np.asarray(fitted, np.float64), y.astype(np.float64)
+    want = 1 - np.sum((b - a) ** 2) / np.sum((b - b.mean()) ** 2)
+    assert abs(float(r_squared(fitted, y)) - want) <= 16 * unit(dtype) * (2 - want)
+    if offset == 0:
+        assert abs(want - np.corrcoef(a, b)[0, 1] ** 2) <= 64 * unit(dtype)
+        assert abs(np.sum(b**2) - np.sum(a**2) - np.sum((b - a) ** 2)) <= 64 * unit(dtype) * np.sum(b**2)
+
+
+def test_r_squared_edges(dtype):
+    x, y = np.array([[1.0], [2.0], [3.0]], dtype), np.array([10.0, 11.0, 12.0], dtype)
+    without_intercept = float(r_squared(orthogonal_projection(x, y), y))
+    np.testing.assert_allclose(without_intercept, 1 - 243 / 14, rtol=64 * unit(dtype))  # -16.357: not in [0, 1]
+    constant = np.full(3, 0.1, dtype)
+    assert np.isnan(r_squared(x[:, 0], constant))
+    assert np.isnan(r_squared(constant, constant))
+    assert np.isnan(jax.grad(r_squared)(x[:, 0], constant)).all()
+    assert float(r_squared(y, y)) == 1.0
+    np.testing.assert_array_equal(jax.grad(r_squared)(y, y), np.zeros(3, dtype))
+    huge = y * dtype.type(1e-3 * float(np.finfo(dtype).max))
+    assert float(r_squared(huge, huge)) == 1.0
+
+
+def test_errors_say_what_came_and_what_to_do():
+    y = jnp.ones(3)
+    with pytest.raises(ValueError, match=r"X has shape \(3,\), wanted \[\.\.\., N, d\].*x\[:, None\]"):
+        least_squares(y, y)
+    with pytest.raises(ValueError, match=r"y has shape \(3\), wanted \(2\) of X less its last axis"):
+        orthogonal_projection(jnp.ones((2, 3)), y)
+    with pytest.raises(TypeError, match="X must be floating-point, got int32"):
+        projection_matrix(jnp.ones((2, 3), jnp.int32))
+    with pytest.raises(ValueError, match="targets has shape"):
+        r_squared(y, jnp.ones(2))
+    with pytest.raises(ValueError, match="lower must be at most upper"):
+        project_to_box(y, 1.0, 0.0)
+    with pytest.raises(ValueError, match=r"upper has shape \(2\), wanted one that broadcasts to \(3\)"):
+        project_to_box(y, 0.0, jnp.ones(2))
+    with pytest.raises(ValueError, match="radius must be at least 0"):
+        project_to_ball(y, -1.0)
+    assert np.isnan(jax.jit(project_to_box)(y, 1.0, 0.0)).all()
+
+
+def test_the_examples_of_the_docstrings():
+    results = doctest.testmod(sys.modules["lossjax.geometry.projection"])
+    assert results.attempted
+    assert not results.failed

@@ -1,0 +1,186 @@
+"""Aitchison geometry: theorem 4.1.6 made exact (6.12a), accuracy against exact arithmetic, gradients, errors."""
+
+import doctest
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flint import arb, ctx
+
+from lossjax.geometry import aitchison_add, aitchison_distance, aitchison_scale, centered_log_ratio
+
+SIZES = (1, 2, 3, 7, 33)
+SCALES = (1e-3, 0.1, 1.0, 8.0)
+
+
+@pytest.fixture(params=["float32", "float64"])
+def dtype(request):
+    with jax.enable_x64(request.param == "float64"):
+        yield np.dtype(request.param)
+
+
+def unit(dtype):
+    return float(np.finfo(dtype).eps) / 2
+
+
+def distribution(rng, n, scale, dtype):
+    e = np.exp(scale * rng.normal(size=n))
+    return (e / e.sum()).astype(dtype)
+
+
+def exact_logits(p):
+    logs = [arb(float(entry)).log() for entry in p]
+    mean = sum(logs, arb(0)) / len(logs)
+    return [entry - mean for entry in logs]
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("n", SIZES)
+def test_centered_log_ratio_is_accurate(n, scale, dtype):
+    with ctx.workprec(200):
+        p = distribution(np.random.default_rng(n), n, scale, dtype)
+        want = exact_logits(p)
+        got = centered_log_ratio(p)
+        largest = max(float(abs(entry)) for entry in want)
+        error = max(float(abs(arb(float(a)) - b)) for a, b in zip(got, want, strict=True))
+        assert error <= 8 * unit(dtype) * largest
+
+
+def test_the_plain_formula_loses_the_logits_of_a_nearly_uniform_distribution():
+    p = np.array([1 + 2e-6, 1 - 1e-6, 1 - 1e-6], np.float32) / np.float32(3)
+    with ctx.workprec(200):
+        want = np.array([float(entry) for entry in exact_logits(p)])
+    plain = np.asarray(jnp.log(p) - jnp.mean(jnp.log(p)))
+    ours = np.asarray(centered_log_ratio(p))
+    assert np.max(np.abs(ours - want)) <= 8 * 2**-24 * np.max(np.abs(want))
+    assert np.max(np.abs(plain - want)) > 1e-3 * np.max(np.abs(want))
+
+
+@pytest.mark.parametrize("n", SIZES)
+@pytest.mark.parametrize("scale", SCALES)
+def test_softmax_is_a_linear_isomorphism(n, scale, dtype):
+    rng = np.random.default_rng(n)
+    u, v = (scale * rng.normal(size=(2, n))).astype(dtype)
+    t = dtype.type(-1.7)
+    tolerance = 512 * unit(dtype)
+    p, q = jax.nn.softmax(u), jax.nn.softmax(v)
+    np.testing.assert_allclose(aitchison_add(p, q), jax.nn.softmax(u + v), rtol=tolerance)
+    np.testing.assert_allclose(aitchison_scale(p, t), jax.nn.softmax(t * u), rtol=tolerance)
+    np.testing.assert_allclose(centered_log_ratio(p), u - u.mean(), atol=tolerance * (1 + np.abs(u).max()))
+    centred = (u - u.mean()) - (v - v.mean())
+    np.testing.assert_allclose(
+        aitchison_distance(p, q), np.linalg.norm(centred), atol=tolerance * (1 + np.abs(centred).max())
+    )
+
+
+def test_vector_space_axioms(dtype):
+    p, q = (distribution(np.random.default_rng(seed), 5, 2.0, dtype) for seed in (1, 2))
+    uniform = np.full(5, 0.2, dtype)
+    tolerance = 64 * unit(dtype)
+    np.testing.assert_array_equal(aitchison_add(p, q), aitchison_add(q, p))
+    np.testing.assert_allclose(aitchison_add(p, uniform), p, rtol=tolerance)
+    np.testing.assert_allclose(aitchison_scale(p, 0), uniform, rtol=tolerance)
+    np.testing.assert_allclose(aitchison_add(p, aitchison_scale(p, -1)), uniform, rtol=tolerance)
+    np.testing.assert_allclose(aitchison_scale(p, 2), aitchison_add(p, p), rtol=tolerance)
+
+
+def test_products_that_underflow_are_normalised_all_the_same():
+    p, q = jnp.array([1.0, 1e-30, 2e-30]), jnp.array([1e-37, 1e-20, 1e-20])
+    naive = p * q
+    assert float(jnp.sum(naive[1:])) == 0.0
+    np.testing.assert_allclose(aitchison_add(p, q)[1:] / 1e-13, [1.0, 2.0], rtol=1e-4)
+
+
+def test_bayes_rule_keeps_zeros_and_has_true_gradients_there(dtype):
+    p, q = np.array([0.0, 0.25, 0.75], dtype), np.array([0.5, 0.3, 0.0], dtype)
+    np.testing.assert_array_equal(aitchison_add(p, q), np.array([0, 1, 0], dtype))
+    in_p, in_q = jax.jacobian(aitchison_add, argnums=(0, 1))(p, q)
+    tolerance = 32 * unit(dtype)
+    mass = 0.075  # <p, q>; d(p_i q_i / mass) with the posterior (0, 1, 0)
+    np.testing.assert_allclose(in_p, np.array([[0.5, 0, 0], [-0.5, 0, 0], [0, 0, 0]]) / mass, atol=tolerance * 10)
+    np.testing.assert_allclose(in_q, np.array([[0, 0, 0], [0, 0, -0.75], [0, 0, 0.75]]) / mass, atol=tolerance * 10)
+
+
+def test_distance_is_exact_near_equality(dtype):
+    rng = np.random.default_rng(3)
+    p = distribution(rng, 7, 1.0, dtype)
+    q = (p * (1 + 64 * unit(dtype) * rng.normal(size=7))).astype(dtype)
+    with ctx.workprec(300):
+        difference = [a - b for a, b in zip(exact_logits(p), exact_logits(q), strict=True)]
+        want = sum((entry**2 for entry in difference), arb(0)).sqrt()
+        ratio = max(float(abs((arb(float(a)) / arb(float(b))).log())) for a, b in zip(p, q, strict=True))
+        assert float(abs(arb(float(aitchison_distance(p, q))) - want)) <= 8 * unit(dtype) * ratio
+    naive = float(jnp.linalg.norm(jnp.log(p) - jnp.mean(jnp.log(p)) - jnp.log(q) + jnp.mean(jnp.log(q))))
+    assert abs(naive - float(want)) > 100 * unit(dtype) * float(want)
+    assert float(aitchison_distance(p, p)) == 0.0
+
+
+def test_gradients_are_those_of_finite_differences():
+    with jax.enable_x64(True):
+        p, q = (distribution(np.random.default_rng(seed), 4, 1.0, np.float64) for seed in (1, 2))
+        weights = np.array([0.3, -1.0, 2.0, 0.7])
+        functions = (
+            lambda x: jnp.sum(weights * centered_log_ratio(x)),
+            lambda x: jnp.sum(weights * aitchison_add(x, q)),
+            lambda x: jnp.sum(weights * aitchison_add(q, x)),
+            lambda x: jnp.sum(weights * aitchison_scale(x, 1.3)),
+            lambda x: aitchison_distance(x, q),
+            lambda x: aitchison_distance(q, x),
+        )
+        for function in functions:
+            jax.test_util.check_grads(function, (p,), order=2, modes=("fwd", "rev"), rtol=1e-5)
+        jax.test_util.check_grads(lambda t: aitchison_scale(p, t), (0.8,), order=2, rtol=1e-5)
+
+
+def test_gradient_of_the_distance_at_equality_is_a_finite_subgradient(dtype):
+    p = distribution(np.random.default_rng(5), 6, 1.0, dtype)
+    for argument in (0, 1):
+        np.testing.assert_array_equal(jax.grad(aitchison_distance, argnums=argument)(p, p), np.zeros(6, dtype))
+
+
+@pytest.mark.parametrize("function", [aitchison_add, aitchison_distance, lambda p, q: aitchison_scale(p, q[..., 0])])
+def test_batches_are_loops(function, dtype):
+    rng = np.random.default_rng(0)
+    p, q = (np.stack([[distribution(rng, 3, 1.0, dtype) for _ in range(2)] for _ in range(4)]) for _ in range(2))
+    whole = jax.jit(function)(p, q)
+    rows = jnp.stack(
+        [jnp.stack([function(a, b) for a, b in zip(x, y, strict=True)]) for x, y in zip(p, q, strict=True)]
+    )
+    np.testing.assert_allclose(whole, rows, rtol=8 * unit(dtype))
+    np.testing.assert_allclose(jax.vmap(function)(p, q), whole, rtol=8 * unit(dtype))
+
+
+def test_axis(dtype):
+    p = np.random.default_rng(0).uniform(0.1, 1, (3, 4, 5)).astype(dtype)
+    along = centered_log_ratio(p, axis=1)
+    np.testing.assert_array_equal(along, jnp.moveaxis(centered_log_ratio(jnp.moveaxis(p, 1, -1)), -1, 1))
+    both = centered_log_ratio(p, axis=(0, 2))
+    np.testing.assert_allclose(both.sum((0, 2)), 0, atol=64 * unit(dtype))
+
+
+def test_16_bit_is_computed_in_float32():
+    p = jnp.array([0.25, 0.75], jnp.bfloat16)
+    assert centered_log_ratio(p).dtype == jnp.float32
+    assert jax.grad(lambda p: aitchison_distance(p, jnp.array([0.5, 0.5])))(p).dtype == jnp.bfloat16
+
+
+def test_errors_say_what_came_and_what_to_do():
+    p = jnp.array([0.5, 0.5])
+    with pytest.raises(TypeError, match=r"p must be floating-point, got int32\[2\]; convert it"):
+        aitchison_add(jnp.array([1, 2]), p)
+    with pytest.raises(ValueError, match=r"q has shape \(3\), wanted \(2\) of p; use jnp\.broadcast_to"):
+        aitchison_distance(p, jnp.ones(3))
+    with pytest.raises(ValueError, match="p is a scalar"):
+        centered_log_ratio(0.5)
+    with pytest.raises(ValueError, match=r"scalar has shape \(2\), wanted \(\) \(one number a row\)"):
+        aitchison_scale(p, p)
+    with pytest.raises(TypeError, match="scalar must be a real number, got bool"):
+        aitchison_scale(p, True)
+
+
+def test_the_examples_of_the_docstrings():
+    results = doctest.testmod(sys.modules["lossjax.geometry.simplex"])
+    assert results.attempted
+    assert not results.failed
