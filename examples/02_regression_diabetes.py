@@ -126,7 +126,7 @@ def main() -> None:
     report_errors(console, "The losses of the last fit, against exact arithmetic", rows)
     console.print(
         "On these data every form is accurate. In a runaway fit (here log σ² = -760) the\n"
-        "textbook's σ² underflows to 0, and all it returns is NaN or infinite (inf above)."
+        "textbook's σ² underflows to 0, and it returns only NaN or ±inf (inf above)."
     )
 
 

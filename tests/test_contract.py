@@ -57,3 +57,86 @@ def test_vmap(case: Case) -> None:
 @PER_ROW
 def test_shard_map(case: Case, axis_type: AxisType) -> None:
     contract.assert_shards(case, MODERATE, axis_type)
+
+
+# --- the contract can fail -------------------------------------------------------------------------------------------
+
+
+def _faulty(fault: str) -> Case:
+    """The integer-label loss with one planted fault in its closed-form rule."""
+    good = lossjax.softmax_cross_entropy_with_integer_labels
+
+    def forward(_: None, z: jax.Array, labels: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+        value = good.plain(z, labels)  # pyright: ignore[reportFunctionMemberAccess]  # set by with_plain
+        if fault == "naive value":
+            lse = jnp.log(jnp.sum(jnp.exp(z - z.max(-1, keepdims=True)), -1)) + z.max(-1)
+            value = lse - jnp.take_along_axis(z, labels[:, None], -1)[:, 0]
+        if fault == "batch in value":
+            value = value + 1e-9 * z.shape[0]
+        return value, (z, labels)
+
+    def backward(_: None, residuals: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array, None]:
+        z, labels = residuals
+        hot = jnp.arange(z.shape[-1], dtype=labels.dtype)[None] == labels[:, None]
+        p = jax.nn.softmax(z, -1)
+        gradient = p - hot.astype(z.dtype)
+        if fault == "three times":
+            gradient = 3 * gradient
+        if fault == "first row's cotangent":
+            g = jnp.broadcast_to(g[:1], g.shape)
+        if fault == "zero off label":
+            gradient = jnp.where(hot, gradient, 0)
+        if fault == "gradient in one direction":
+            gradient = gradient + 1e-7
+        if fault == "constant second order":
+            gradient = jax.lax.stop_gradient(gradient)
+        return g[:, None] * gradient, None
+
+    rule = closed_form(forward, backward)
+
+    def loss(z: jax.Array, labels: jax.Array) -> jax.Array:
+        return rule(None, z, labels)
+
+    loss.plain = good.plain  # pyright: ignore[reportFunctionMemberAccess]  # functions take attributes
+    return Case(fault, loss, labelled, (0,), of_labels)
+
+
+@pytest.mark.parametrize("fault", ["three times", "first row's cotangent", "zero off label", "gradient in one direction"])
+def test_a_wrong_rule_is_caught(fault: str) -> None:
+    with pytest.raises(AssertionError, match="differs from its formula's derivative"):
+        contract.assert_rule_is_derivative(_faulty(fault), MODERATE)
+
+
+@pytest.mark.parametrize(("fault", "family"), [("naive value", "confident"), ("naive value", "offset"), ("", "confident")])
+def test_a_cancelling_value_or_gradient_is_caught(fault: str, family: str) -> None:
+    """With no fault planted, the textbook gradient softmax - onehot is fault enough."""
+    (chosen,) = [f for f in FAMILIES if f.name == family]
+    with pytest.raises(AssertionError, match="is off by"):
+        contract.assert_accurate(_faulty(fault), chosen, np.float32)
+
+
+def test_a_lost_second_order_is_caught() -> None:
+    with pytest.raises(AssertionError, match="off by"):
+        contract.assert_second_order(_faulty("constant second order"), MODERATE, "hessian")
+
+
+def test_a_value_that_feels_the_batch_is_caught() -> None:
+    with pytest.raises(AssertionError, match="half the batch|vmap"):
+        contract.assert_maps(_faulty("batch in value"), MODERATE)
+
+
+def test_a_missing_forward_mode_is_caught() -> None:
+    @jax.custom_vjp
+    def square(z: jax.Array) -> jax.Array:
+        return jnp.sum(z**2, -1)
+
+    square.defvjp(lambda z: (jnp.sum(z**2, -1), z), lambda z, g: (2 * g[:, None] * z,))
+    case = Case("custom_vjp alone", square, lambda f, d: (f.logits(f.random(), d),), (0,))
+    with pytest.raises(TypeError, match="forward-mode"):
+        contract.assert_transforms(case, MODERATE, "jvp")
+
+
+def test_every_public_loss_is_a_case() -> None:
+    """A loss without a line in cases.py would escape the contract."""
+    names = {name for name in lossjax.__all__ if hasattr(getattr(lossjax, name), "plain")}
+    assert names == {case.name for case in CASES}

@@ -7,7 +7,7 @@ from jax.typing import ArrayLike
 from lossjax import _checks
 from lossjax._autodiff import closed_form
 from lossjax.geometry._elementary import norm, vectors
-from lossjax.geometry._pseudo_inverse import factors, project, solve
+from lossjax.geometry._pseudo_inverse import factors, times
 
 
 def least_squares(X: ArrayLike, y: ArrayLike) -> Array:
@@ -41,7 +41,7 @@ def least_squares(X: ArrayLike, y: ArrayLike) -> Array:
     Source: theorem 4.1.3 and what follows it; θ̂ = (XᵀX)⁻¹Xᵀy there requires rank X = d.
     """
     X, y = _design_and_targets(X, y)
-    return solve(X, factors(X), y[..., None])[..., 0]
+    return factors(X).solve(y[..., None])[..., 0]
 
 
 def orthogonal_projection(X: ArrayLike, y: ArrayLike) -> Array:
@@ -68,7 +68,7 @@ def orthogonal_projection(X: ArrayLike, y: ArrayLike) -> Array:
     Source: theorem 4.1.3.
     """
     X, y = _design_and_targets(X, y)
-    return project(X, factors(X), y[..., None])[..., 0]
+    return factors(X).project(y[..., None])[..., 0]
 
 
 def projection_matrix(X: ArrayLike) -> Array:
@@ -100,8 +100,8 @@ def projection_matrix(X: ArrayLike) -> Array:
     """
     X = _design(X)
     X = X.astype(_checks.compute_dtype(X))
-    rows = X.shape[-2]
-    return project(X, factors(X), jnp.broadcast_to(jnp.eye(rows, dtype=X.dtype), (*X.shape[:-1], rows)))
+    basis = factors(X).basis
+    return times(basis, basis.mT)
 
 
 def r_squared(predictions: ArrayLike, targets: ArrayLike) -> Array:

@@ -22,13 +22,17 @@ def _inner(a: Any, b: Any) -> Any:
     return np.sum(wide(a) * wide(b), axis=-1)
 
 
+def _rational(integers: Any) -> Any:
+    return np.vectorize(fractions.Fraction, otypes=[object])(integers.astype(object))
+
+
 def _convex_sets(trial: Trial, points: Any) -> dict[str, tuple[Any, Any]]:
     """Projections onto closed convex sets, with points of each set (the points given, made to fit)."""
     spread = np.abs(np.asarray(points, np.float64))
     return {
         "simplex": (geometry.project_to_simplex, trial.array(spread / spread.sum(axis=-1, keepdims=True))),
         "box": (lambda y: geometry.project_to_box(y, 0.0, 1.0), trial.array(np.clip(spread, 0, 1))),
-        "ball": (geometry.project_to_ball, trial.array(spread / np.linalg.norm(spread, axis=-1, keepdims=True) * 0.999)),
+        "ball": (geometry.project_to_ball, trial.array(0.999 * spread / np.linalg.norm(spread, axis=-1, keepdims=True))),
         "cone": (lambda y: geometry.project_to_box(y, 0.0, math.inf), trial.array(spread)),
     }
 
@@ -47,7 +51,7 @@ def squared_distance(trial: Trial) -> None:
 
         def measure(f: jax.Array, y: jax.Array) -> Any:
             mean = jax.vmap(lossjax.mean_squared_error, (0, None))
-            textbook = jax.grad(lambda f: jnp.sum((f - y) @ (f - y).T * jnp.eye(8, dtype=f.dtype)) / y.size)(f)
+            textbook = gradient(lambda f: jax.vmap(lambda f: (y - f) @ (y - f))(f) / y.size)(f)
             return mean(f, y), gradient(mean)(f, y), textbook, mean(2 * f - y, y)
 
         value, slope, textbook, doubled = measured(measure, predictions, y)
@@ -94,7 +98,8 @@ def prediction_set(trial: Trial) -> None:
     trial.exactly("crossing: ŷ(-1) = ŷ(1)", crossing[0], crossing[4])
     across = crossing_slope[0, 0] * crossing_slope[4, 1] - crossing_slope[0, 1] * crossing_slope[4, 0]
     trial.refuted("crossing: area spanned by the two tangents there", abs(across), 1)
-    trial.refuted("corner: angle between the sides' directions, in degrees", np.degrees(np.arccos(-corner_slope[0] @ corner_slope[4])), 89)
+    turn = np.degrees(np.arccos(corner_slope[0] @ corner_slope[4]))
+    trial.refuted("corner: turn between the two sides, in degrees", turn, 89)
 
 
 @claim(
@@ -110,11 +115,13 @@ def nearest_point(trial: Trial) -> None:
     for name, (project, members) in _convex_sets(trial, points).items():
         p = measured(project, y)
         trial.close(f"{name}: P(x) = x on the set", measured(project, members), np.asarray(members), 8, scale=1)
-        apart, best, between = (_length(d) ** 2 for d in (wide(y) - members, wide(y) - p, wide(members) - p))
-        trial.at_most(f"{name}: how much nearer any point is, in u", np.max((best + between - apart) / apart) / trial.u, 16)
+        apart, best, between = (_length(wide(a) - wide(b)) ** 2 for a, b in ((y, members), (y, p), (members, p)))
+        nearer = np.max((best + between - apart) / apart)
+        trial.at_most(f"{name}: how much nearer any point is, in u", nearer / trial.u, 16)
     interval = trial.array(1 - 2.0 ** -np.arange(1, 20))
-    distances = np.asarray(2 - interval)
-    trial.happens("open interval: ever nearer, never at the infimum 1", np.all(np.diff(distances) < 0) and np.all(distances > 1), refutes=True)
+    distances = 2 - np.asarray(interval)
+    approached = np.all(np.diff(distances) < 0) and np.all(distances > 1)
+    trial.happens("open interval: ever nearer, never at the infimum 1", approached, refutes=True)
     angles = np.linspace(0, 2 * np.pi, 12, endpoint=False)
     circle = np.asarray(trial.array(np.stack([np.cos(angles), np.sin(angles)], axis=-1)))
     trial.close("circle around y: every point is nearest", _length(circle).astype(trial.dtype), np.ones(12), 4)
@@ -152,7 +159,8 @@ def variational_inequality(trial: Trial) -> None:
     nearest = measured(lambda y: geometry.project_to_box(y, 0.0, 1.0), corner)
     trial.exactly("square: ŷ*", nearest, np.array([1, 0.5]))
     others = np.array([[0, 0], [0, 0.5], [0, 1.0]])
-    trial.exactly("square: inner product at ŷ = (0, ·) is -1, not 0", _inner(corner - nearest, others - nearest), -np.ones(3))
+    inner = _inner(wide(corner) - nearest, others - nearest)
+    trial.refuted("square: inner product at ŷ = (0, ·), not 0 but -1", -np.max(inner), 1)
 
 
 @claim(
@@ -160,7 +168,7 @@ def variational_inequality(trial: Trial) -> None:
     section="4.1.4",
     statement="The optimal prediction is the orthogonal projection of the target onto the prediction space",
     verdict="needs conditions",
-    correction="S affine: the orthogonal projection; S closed convex: the metric projection; else e ⟂ T S is only necessary",
+    correction="S affine: the orthogonal one; S closed convex: the metric projection; else e ⟂ T S is only necessary",
 )
 def optimum_is_projection(trial: Trial) -> None:
     """Normal equations and Pythagoras, derivatives of the distance, and the circle, where e ⟂ T S is a maximum."""
@@ -187,20 +195,18 @@ def optimum_is_projection(trial: Trial) -> None:
         trial.close(f"{name}: ∇½dist² = y - P(y)", slope, wide(y) - p, 16, scale=1 + np.abs(y))
 
     target, far, near = np.array([0.5, 0]), np.array([-1.0, 0]), np.array([1.0, 0])
-    circle = jnp.stack([jnp.cos(jnp.zeros(1)), jnp.zeros(1)])  # fmt: skip
-    del circle
-    angle = trial.array(math.pi)
 
     def on_circle(t: jax.Array) -> jax.Array:
         return jnp.stack([jnp.cos(t), jnp.sin(t)])
 
-    half = trial.array(target)
+    velocity = jax.jacfwd(on_circle)
     point, tangent, bend = measured(
-        lambda t: (on_circle(t), jax.jacfwd(on_circle)(t), jax.jacfwd(jax.jacfwd(on_circle))(t)), angle
+        lambda t: (on_circle(t), velocity(t), jax.jacfwd(velocity)(t)), trial.array(math.pi)
     )
-    error = np.asarray(half) - point
+    error = target.astype(trial.dtype) - point
     trial.at_most("circle: e ⟂ T S at (-1, 0), in u", abs(float(error @ tangent)) / trial.u, 16)
-    trial.refuted("circle: yet it is farther than (1, 0), by", np.linalg.norm(target - far) - np.linalg.norm(target - near), 0.99)
+    farther = np.linalg.norm(target - far) - np.linalg.norm(target - near)
+    trial.refuted("circle: yet it is farther than (1, 0), by", farther, 0.99)
     trial.refuted("circle: ⟨e, II(v, v)⟩ there, 1 at most at a minimum", float(error @ bend), 1.49)
 
 
@@ -214,10 +220,10 @@ def optimum_is_projection(trial: Trial) -> None:
 def least_squares_estimate(trial: Trial) -> None:
     """Exact rationals for full rank, a repeated column, and Läuchli's matrix, whose rounded XᵀX is singular."""
     X, y = trial.random.integers(-9, 10, size=(7, 3)), trial.random.integers(-9, 10, size=7)
-    Xe, ye = (np.vectorize(fractions.Fraction, otypes=[object])(a.astype(object)) for a in (X, y))
-    gram, right = Xe.T @ Xe, Xe.T @ ye
+    gram, right = _rational(X).T @ _rational(X), _rational(X).T @ _rational(y)
     minor = [np.delete(np.delete(gram, i, 0), j, 1) for i in range(3) for j in range(3)]
-    cofactor = np.array([(-1) ** k * (m[0, 0] * m[1, 1] - m[0, 1] * m[1, 0]) for k, m in enumerate(minor)]).reshape(3, 3)
+    signed = [(-1) ** k * (m[0, 0] * m[1, 1] - m[0, 1] * m[1, 0]) for k, m in enumerate(minor)]
+    cofactor = np.array(signed, object).reshape(3, 3)  # of a symmetric matrix: Cramer's rule
     exact = (cofactor @ right / (gram[0] @ cofactor[0])).astype(np.float64)
     design, targets, direction = trial.array(X), trial.array(y), trial.normal(3)
     condition = float(np.linalg.cond(X.astype(float)))
@@ -225,36 +231,110 @@ def least_squares_estimate(trial: Trial) -> None:
     def textbook(X: jax.Array, y: jax.Array) -> jax.Array:
         return jnp.linalg.solve(jnp.matmul(X.T, X, precision="highest"), X.T @ y)
 
-    def measure(X: jax.Array, y: jax.Array) -> Any:
-        slopes = [jax.grad(lambda X, y, f=f: direction @ f(X, y), (0, 1))(X, y) for f in (geometry.least_squares, textbook)]
-        return geometry.least_squares(X, y), geometry.orthogonal_projection(X, y), slopes
+    def fit(X: jax.Array, y: jax.Array) -> Any:
+        return geometry.least_squares(X, y), geometry.orthogonal_projection(X, y)
 
-    theta, prediction, (slope, reference) = measured(measure, design, targets)
-    trial.close("θ̂ against rationals", theta, exact, 64 * condition, scale=np.abs(exact).max())
-    trial.close("ŷ = Xθ̂", prediction, X @ exact, 64, scale=np.abs(y).max() * 3)
-    for name, got, want in zip(("X", "y"), slope, reference, strict=True):
-        trial.close(f"gradient in {name}, as by (XᵀX)⁻¹", got, want, 64 * condition**2, scale=np.abs(want).max())
+    def slopes(X: jax.Array, y: jax.Array) -> Any:
+        functions = geometry.least_squares, textbook
+        return [jax.grad(lambda X, y, f=f: direction @ f(X, y), (0, 1))(X, y) for f in functions]
+
+    # An error of u in X moves θ̂ by up to κ(1 + κ‖e‖/(‖X‖‖θ̂‖)) u relatively: κ² in general, as for (XᵀX)⁻¹.
+    size = np.linalg.norm(y)
+    theta, prediction = measured(fit, design, targets)
+    trial.close("θ̂ against rationals", theta, exact, 64 * condition**2, scale=np.abs(exact).max())
+    trial.close("ŷ = Xθ̂", prediction, X @ exact, 64 * condition, scale=size)
 
     twice = np.concatenate([X, X[:, :1]], axis=1)
-    trial.exactly("repeated column: det XᵀX", round(np.linalg.det(twice.T @ twice)), 0)
-    theta, prediction = measured(lambda X, y: (geometry.least_squares(X, y), geometry.orthogonal_projection(X, y)), trial.array(twice), targets)
-    trial.close("repeated column: the least norm shares equally", theta[0], np.asarray(theta[3]), 64 * condition, scale=np.abs(exact).max())
-    trial.close("repeated column: ŷ as before", prediction, X @ exact, 64 * condition, scale=np.abs(y).max())
-    moved = theta + np.array([1, 0, 0, -1]).astype(trial.dtype)
-    trial.close("repeated column: θ̂ + ker X predicts the same", (twice @ moved).astype(trial.dtype), X @ exact, 64 * condition, scale=np.abs(y).max() * 3)
-    trial.happens("repeated column: no inverse of XᵀX", np.linalg.matrix_rank(twice.T @ twice) == 3, refutes=True)
+    theta, prediction = measured(fit, trial.array(twice), targets)
+    trial.close("repeated column: ŷ = XX⁺y, as before", prediction, X @ exact, 64 * condition, scale=size)
+    trial.close("repeated column: X⁺y shares equally", theta[0], theta[3], 64 * condition, scale=np.abs(exact).max())
+    moved = wide(theta) + np.array([1, 0, 0, -1])
+    trial.at_most("repeated column: X⁺y + ker X predicts the same, in u", np.max(np.abs(twice @ (moved - theta))), 0)
+    gram = _rational(twice).T @ _rational(twice)
+    trial.happens("repeated column: XᵀX has a kernel, no inverse", np.all(gram @ [1, 0, 0, -1] == 0), refutes=True)
 
     small = 2.0 ** np.floor(np.log2(math.sqrt(trial.u) / 4))
     laeuchli = trial.array([[1, 1], [small, 0], [0, small]])
 
     def on_laeuchli(X: jax.Array) -> Any:
         gram = jnp.matmul(X.T, X, precision="highest")
-        return gram[0, 0] * gram[1, 1] - gram[0, 1] * gram[1, 0], geometry.least_squares(X, X @ jnp.asarray([1, 2], X.dtype))
+        determinant = gram[0, 0] * gram[1, 1] - gram[0, 1] * gram[1, 0]
+        return determinant, geometry.least_squares(X, X @ jnp.asarray([1, 2], X.dtype))
 
     determinant, theta = measured(on_laeuchli, laeuchli)
-    trial.exactly("Läuchli: det fl(XᵀX), though rank X = 2", determinant, 0)
-    # X @ (1, 2) is rounded to 3 ulps of u: error κu, κ = √2/ε.
+    trial.happens("Läuchli: det fl(XᵀX) is 0, though rank X = 2", determinant == 0, refutes=True)
+    # y = X(1, 2) lies in the column space: κ once, κ = √2/ε.
     trial.close("Läuchli: θ̂ from X itself", theta, np.array([1.0, 2.0]), 64 * math.sqrt(2) / small)
+
+    for name, got, want in zip(("X", "y"), *measured(slopes, design, targets), strict=True):
+        trial.close(f"gradient in {name}, as by (XᵀX)⁻¹", got, want, 64 * condition**2, scale=np.abs(want).max())
+
+
+@claim("4.7", section="4.1.4", statement="The projection matrix P is idempotent and symmetric: P² = P, Pᵀ = P")
+def projection_matrix(trial: Trial) -> None:
+    """For full rank, less than that, and more columns than rows; trace, range, and two matrices that are none."""
+    for rows, columns, rank in ((40, 5, 5), (40, 5, 3), (4, 7, 4)):
+        X = trial.array(trial.random.normal(size=(rows, rank)) @ trial.random.normal(size=(rank, columns)))
+        y = trial.normal(rows, scale=3)
+        case = f"{rows} by {columns} of rank {rank}"
+        P, fitted = measured(lambda X, y: (geometry.projection_matrix(X), geometry.orthogonal_projection(X, y)), X, y)
+        trial.close(f"P² = P, {case}", P, wide(P) @ wide(P), 64, scale=1)
+        trial.close(f"Pᵀ = P, {case}", P, P.T, 64, scale=1)
+        trial.close(f"tr P = rank, {case}", np.trace(P), np.float64(rank), 64)
+        size = np.linalg.norm(X)
+        trial.at_most(f"PX = X, {case}, in u", np.max(np.abs(wide(P) @ wide(X) - wide(X))) / size / trial.u, 64)
+        trial.close(f"ŷ = Py, {case}", fitted, wide(P) @ wide(y), 64, scale=np.linalg.norm(y))
+        error = _length(wide(X).T @ (wide(y) - fitted)) / (size * np.linalg.norm(y))
+        trial.at_most(f"‖Xᵀe‖, {case}, in u", error / trial.u, 256)
+        eigenvalues = np.linalg.eigvalsh(P.astype(np.float64))
+        expected = np.repeat([0, 1], [rows - rank, rank])
+        trial.at_most(f"eigenvalues 0 and 1, {case}, in u", np.max(np.abs(eigenvalues - expected)) / trial.u, 64)
+    X, weights = np.asarray(trial.normal(9, 2), np.float64), np.diag(np.arange(1.0, 10))
+    ridge = X @ np.linalg.solve(X.T @ X + np.eye(2), X.T)
+    weighted = X @ np.linalg.solve(X.T @ weights @ X, X.T @ weights)
+    trial.refuted("not so for ridge regression, |H² - H|", np.max(np.abs(ridge @ ridge - ridge)), 0.01)
+    trial.at_most("weighted least squares, |P² - P|", np.max(np.abs(weighted @ weighted - weighted)), 1e-12)
+    trial.refuted("not so for weighted least squares, |P - Pᵀ|", np.max(np.abs(weighted - weighted.T)), 0.01)
+
+
+@claim(
+    "7.2",
+    section="4.1.7",
+    statement="The decomposition of the error by orthogonal projection is the geometric basis of R²",
+    verdict="needs conditions",
+    correction="It needs 1 ∈ col X (an intercept); without one only ‖y‖² = ‖ŷ‖² + ‖e‖² holds, and R² can be negative",
+)
+def coefficient_of_determination(trial: Trial) -> None:
+    """SST = SSR + SSE with an intercept, at every offset; R² = -16.357 without; the uncentred form always."""
+    columns = wide(trial.normal(40, 3))
+    for offset in (0, 1e3):
+        X = trial.array(np.concatenate([np.ones((40, 1)), columns], axis=1))
+        y = trial.array(columns @ [1, -2, 0.5] + wide(trial.normal(40, offset=offset)))
+
+        def measure(X: jax.Array, y: jax.Array) -> Any:
+            fitted = geometry.orthogonal_projection(X, y)
+            return fitted, geometry.r_squared(fitted, y)
+
+        fitted, share = measured(measure, X, y)
+        middle = np.mean(wide(y))
+        total, explained, left = (np.sum(a**2) for a in (wide(y) - middle, fitted - middle, wide(y) - fitted))
+        # ŷ is off by 64u‖y‖, which an offset makes large beside the variation: ‖y‖²/SST in the squares.
+        units = 64 * float(np.sum(wide(y) ** 2) / total)
+        trial.at_most(f"SST = SSR + SSE, {offset:g}, in u", abs(total - explained - left) / total / trial.u, units)
+        trial.close(f"R² = SSR/SST, {offset:g}", share, explained / total, units)
+        correlation = np.corrcoef(np.asarray(y, np.float64), fitted.astype(np.float64))[0, 1]
+        trial.close(f"R² = corr(y, ŷ)², {offset:g}", share, np.float64(correlation**2), units)
+        trial.happens(f"0 ≤ R² ≤ 1, {offset:g}", 0 <= share <= 1)
+        uncentered = np.sum(wide(fitted) ** 2) + left
+        whole = np.sum(wide(y) ** 2)
+        trial.at_most(f"‖y‖² = ‖ŷ‖² + ‖e‖², {offset:g}, in u", abs(uncentered - whole) / whole / trial.u, 8)
+    X, y = trial.array([[1], [2], [3]]), trial.array([10, 11, 12])
+    fitted, share, constant = measured(lambda X, y: (*measure(X, y), geometry.r_squared(y, jnp.ones_like(y))), X, y)
+    trial.close("no intercept: R²", share, 1 - np.float64(365 - 68**2 / 14) / 2, 64, scale=34)
+    trial.refuted("no intercept: minus R²", -share, 16.35)
+    sums = np.sum((wide(fitted) - 11) ** 2 + (wide(y) - fitted) ** 2)
+    trial.refuted("no intercept: SSR + SSE over SST = 2", sums / 2, 43.4)
+    trial.happens("SST = 0: R² is NaN", np.isnan(constant))
 
 
 CLAIMS: tuple[Claim, ...] = (
@@ -264,4 +344,6 @@ CLAIMS: tuple[Claim, ...] = (
     variational_inequality,
     optimum_is_projection,
     least_squares_estimate,
+    projection_matrix,
+    coefficient_of_determination,
 )

@@ -361,6 +361,67 @@ def canonical_form(trial: Trial) -> None:
     trial.refuted("every other is larger, by at least", np.min(elsewhere) - value, 1e-4)
 
 
+@claim(
+    "7.1",
+    section="4.1.7",
+    statement="Under Gaussian noise the log-likelihood is proportional to the mean squared error",
+    verdict="wrong",
+    correction="It is affine with negative slope: ℓ = −(N/2) log 2πσ² − (N/2σ²)·MSE",
+)
+def likelihood_is_affine(trial: Trial) -> None:
+    """The affine law for several σ, its gradient, and the ratio, which is no constant."""
+    y = trial.normal(50)
+    predictions = trial.array(wide(y) + np.linspace(0.2, 3, 9)[:, None] * trial.random.normal(size=(9, 50)))
+    log_variances = trial.array(2 * np.log([0.1, 1, 30]))
+
+    def measure(predictions: jax.Array, log_variances: jax.Array) -> Any:
+        def likelihood(f: jax.Array, log_variance: jax.Array) -> jax.Array:
+            return -lossjax.gaussian_nll(f, y, log_variance=log_variance, reduction="sum")
+
+        error = jax.vmap(jax.value_and_grad(lambda f: lossjax.mean_squared_error(f, y)))(predictions)
+        each = jax.vmap(jax.vmap(jax.value_and_grad(likelihood), (0, None)), (None, 0))
+        return error, each(predictions, log_variances)
+
+    (error, error_slope), (values, slopes) = measured(measure, predictions, log_variances)
+    exact = np.mean((wide(predictions) - wide(y)) ** 2, axis=-1)
+    for value, slope, log_variance in zip(values, slopes, wide(log_variances), strict=True):
+        sigma = f"σ = {float(np.exp(log_variance / 2)):.2g}"
+        constant, factor = -25 * (np.log(2 * np.pi) + log_variance), -25 * np.exp(-log_variance)
+        size = np.abs(constant) + np.abs(factor) * exact
+        trial.close(f"affine law, {sigma}", value, constant + factor * exact, 32, scale=size)
+        trial.close(f"∇ℓ = -(N/2σ²)∇MSE, {sigma}", slope, factor * wide(error_slope), 64)
+        trial.happens(f"decreasing in MSE, {sigma}", np.all(np.diff(value[np.argsort(error)]) < 0), refutes=True)
+        trial.refuted(f"spread of ℓ/MSE, {sigma}", np.ptp(value / error), 10)
+
+
+@claim(
+    "7.3",
+    section="4.1.7",
+    statement="On the simplex, cross-entropy corresponds to the KL divergence",
+    verdict="imprecise",
+    correction="Up to the constant H(P), which is 0 for one-hot P: CE = H(P) + KL",
+)
+def cross_entropy_and_divergence(trial: Trial) -> None:
+    """Their difference is H(P), zero for labels only; their gradients in the logits agree always."""
+    z, p = trial.normal(20, 9, scale=2), trial.simplex(20, 9, concentration=2.0)
+    one_hot = trial.array(np.eye(9)[np.arange(20) % 9])
+
+    def measure(z: jax.Array, p: jax.Array, one_hot: jax.Array) -> Any:
+        q = lossjax.softmax(z)
+        parts = lossjax.cross_entropy(p, q), lossjax.entropy(p), lossjax.kl_divergence(p, q)
+        functions = lossjax.cross_entropy, lossjax.kl_divergence
+        slopes = [gradient(lambda z, f=f: f(p, lossjax.softmax(z)))(z) for f in functions]
+        return parts, slopes, lossjax.softmax_cross_entropy(z, one_hot), lossjax.kl_divergence(one_hot, q)
+
+    (cross, entropy, divergence), slopes, of_labels, of_one_hot = measured(measure, z, p, one_hot)
+    trial.close("CE = H(P) + KL", cross, wide(entropy) + divergence, 32)
+    trial.refuted("CE less KL for soft targets, at least", np.min(cross - divergence), 0.4)
+    # KL from probabilities sees the logits through q, of which 1 is known to u.
+    trial.close("CE = KL for labels", of_one_hot, wide(of_labels), 16, scale=1 + of_labels)
+    for name, slope in zip(("CE", "KL"), slopes, strict=True):
+        trial.close(f"gradient of {name} in the logits", slope, exact_softmax(z) - wide(p), 32, scale=1)
+
+
 CLAIMS: tuple[Claim, ...] = (
     softmax_is_a_map,
     softmax_lands_in_the_simplex,
@@ -370,4 +431,6 @@ CLAIMS: tuple[Claim, ...] = (
     softmax_as_isomorphism,
     softmax_is_no_bijection,
     canonical_form,
+    likelihood_is_affine,
+    cross_entropy_and_divergence,
 )
