@@ -16,7 +16,7 @@ import contextvars
 import dataclasses
 import functools
 from collections.abc import Callable, Hashable, Iterator
-from typing import Any, ParamSpec, Protocol, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -28,16 +28,11 @@ R = TypeVar("R")
 _rules_are_off: contextvars.ContextVar[bool] = contextvars.ContextVar("lossjax_rules_are_off", default=False)
 
 
-class Forward(Protocol):
-    """``(options, *args) -> (output, residuals)``: the value, written as the formula."""
+Forward = Callable[..., tuple[Any, Any]]
+"""``(options, *args) -> (output, residuals)``: the value, written as the formula."""
 
-    def __call__(self, options: Any, /, *args: Any) -> tuple[Any, Any]: ...
-
-
-class Backward(Protocol):
-    """``(options, residuals, cotangent) -> one cotangent an argument``, None for integers and absent arguments."""
-
-    def __call__(self, options: Any, residuals: Any, cotangent: Any, /) -> tuple[Any, ...]: ...
+Backward = Callable[[Any, Any, Any], tuple[Any, ...]]
+"""``(options, residuals, cotangent) -> one cotangent an argument``; None for integers and for absent arguments."""
 
 
 def closed_form(forward: Forward, backward: Backward) -> Callable[..., Any]:
@@ -125,6 +120,14 @@ def with_plain(loss: Callable[P, R]) -> Callable[P, R]:
 
     loss.plain = plain  # pyright: ignore[reportFunctionMemberAccess]  # functions take attributes
     return loss
+
+
+def plain_of(loss: Callable[..., Any]) -> Callable[..., Any]:
+    """``loss.plain``, for type checkers too; TypeError for a function without one."""
+    plain = getattr(loss, "plain", None)
+    if plain is None:
+        raise TypeError(f"{getattr(loss, '__name__', loss)} has no plain form; decorate it with with_plain")
+    return plain
 
 
 @contextlib.contextmanager

@@ -272,11 +272,12 @@ def _kl_divergence_backward(_: None, residuals: Any, cotangent: Array) -> tuple[
     u, v, rows_u, rows_v = residuals
     g = cotangent[..., None]
     p, q = _rows.probabilities(u, rows_u), _rows.probabilities(v, rows_v)
-    r, _, possible = _Relative.of(u, v, p, rows_u)
+    relative = _Relative.of(u, v, p, rows_u)
+    r = relative.r
     divergence = _kl_divergence(None, u, v)[..., None]
     # q - p = p (e^d - 1) with d = log q - log p = r - KL: no cancellation where the two are close.
     d = r - divergence
-    close = (jnp.abs(d) < 0.5) & possible
+    close = (jnp.abs(d) < 0.5) & relative.possible
     in_v = jnp.where(close, p * expm1(jnp.where(close, d, 0)), q - p)
     return g * -times(p, r), g * in_v
 

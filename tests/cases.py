@@ -13,6 +13,7 @@ import numpy as np
 from flint import arb
 
 import lossjax
+from lossjax._autodiff import plain_of
 from lossjax.verify import oracle
 from lossjax.verify.ulp import Balls
 
@@ -89,9 +90,7 @@ class Case:
     @property
     def plain(self) -> Callable[..., jax.Array]:
         """The loss with its rules off."""
-        plain = self.loss.plain  # pyright: ignore[reportFunctionMemberAccess]  # set by with_plain
-        assert callable(plain)
-        return plain
+        return plain_of(self.loss)
 
 
 # --- arguments -------------------------------------------------------------------------------------------------------
@@ -170,7 +169,7 @@ def bound(loss: Callable[..., Any], *names: str, **options: Any) -> Callable[...
         return lambda *args: function(*args[:2], **dict(zip(names, args[2:], strict=True)), **options)
 
     result = of(loss)
-    result.plain = of(loss.plain)  # pyright: ignore[reportFunctionMemberAccess]  # functions take attributes
+    result.plain = of(plain_of(loss))  # pyright: ignore[reportFunctionMemberAccess]  # functions take attributes
     return result
 
 

@@ -3,10 +3,10 @@
 Needs the extra ``verify`` (python-flint, rich, typer): ``pip install "lossjax[verify]"``.
 """
 
-try:
-    import flint as _flint  # noqa: F401  # only to say clearly that it is missing
-except ImportError as error:
-    raise ImportError('lossjax.verify needs python-flint; install it with: pip install "lossjax[verify]"') from error
+import importlib.util
+
+if importlib.util.find_spec("flint") is None:
+    raise ImportError('lossjax.verify needs python-flint; install it with: pip install "lossjax[verify]"')
 
 from lossjax.verify.claim import Claim as Claim
 from lossjax.verify.claim import Figure as Figure
