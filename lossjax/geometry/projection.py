@@ -266,7 +266,8 @@ def _bound(name: str, value: ArrayLike, y: Array) -> Array:
 def _simplex_forward(_: None, y: Array) -> tuple[Array, Array]:
     # Measured from the maximum the entries are exact or small. The threshold is at least -1 there, so that nothing
     # below -1 is in the support; cut off, it does not spoil the sums.
-    below = jnp.maximum(y - jnp.max(y, axis=-1, keepdims=True), -1)
+    largest = jnp.max(y, axis=-1, keepdims=True)
+    below = jnp.maximum(y - jnp.where(jnp.isfinite(largest), largest, jnp.nan), -1)
     descending = jnp.sort(below, axis=-1, descending=True)
     count = jnp.broadcast_to(jnp.arange(1, y.shape[-1] + 1, dtype=y.dtype), y.shape)
     size = jnp.sum(count * descending > jnp.cumsum(descending, axis=-1) - 1, axis=-1, keepdims=True).astype(y.dtype)

@@ -314,6 +314,11 @@ def kullback_leibler(trial: Trial) -> None:
     slopes, wanted = _kl_slopes(p, q), jax.jit(jax.grad(textbook, argnums=(0, 1)))(p, q)
     trial.close("gradient in p", slopes[0], wanted[0], 16, scale=1 - np.log(p) - np.log(q))
     trial.close("gradient in q", slopes[1], wanted[1], 16, scale=1 + p / q)
+    q = np.full((ROWS, OUTCOMES), 0.25, p.dtype)
+    p = np.linspace(0.125, 0.5, q.size).astype(p.dtype).reshape(q.shape)
+    with oracle.precision():
+        truth = oracle.log(balls(p) / balls(q)).astype(float)
+    trial.close("gradient log(p/q) in p, within a factor of 2", _kl_slopes(p, q)[0], truth, 8)
     trial.happens("two sample spaces are refused", refuses(lossjax.kl_divergence, p, q[:, :6]))
 
 

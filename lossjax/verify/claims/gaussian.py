@@ -1,0 +1,333 @@
+"""§4.1.2: mean squared error as the likelihood of Gaussian noise."""
+
+import itertools
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import lossjax
+from lossjax.numerics import softplus
+from lossjax.verify import oracle
+from lossjax.verify.claim import Claim, Trial, claim
+from lossjax.verify.ulp import balls
+
+SPREADS = (1e-3, 1.0, 1e3)
+_LOG_TWO_PI = math.log(2 * math.pi)
+
+_squared = jax.jit(lossjax.mean_squared_error)
+_squared_slope = jax.jit(jax.grad(lossjax.mean_squared_error))
+_each_nll = jax.jit(lambda mean, y, s: lossjax.gaussian_nll(mean, y, log_variance=s))
+
+
+def line(theta: jax.Array, x: Any) -> jax.Array:
+    """A model linear in its parameters."""
+    return theta[0] + theta[1] * x
+
+
+def wave(theta: jax.Array, x: Any) -> jax.Array:
+    """A model that is not."""
+    return theta[0] + jnp.sin(theta[1] * x)
+
+
+def _log_likelihood(theta: jax.Array, x: Any, y: Any, s: Any, model: Any = line) -> jax.Array:
+    return -lossjax.gaussian_nll(model(theta, x), y, log_variance=s, reduction="sum")
+
+
+def _line_error(theta: jax.Array, x: Any, y: Any, model: Any = line) -> jax.Array:
+    return lossjax.mean_squared_error(model(theta, x), y)
+
+
+_likelihood_slope = jax.jit(jax.grad(_log_likelihood), static_argnames="model")
+_error_slope = jax.jit(jax.grad(_line_error), static_argnames="model")
+_likelihoods = jax.jit(jax.vmap(_log_likelihood, in_axes=(0, None, None, None, None)), static_argnums=4)
+_errors = jax.jit(jax.vmap(_line_error, in_axes=(0, None, None, None)), static_argnums=3)
+
+
+def _data(trial: Trial, n: int, spread: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    """Inputs, and targets on the line 1 - 2x with Gaussian noise."""
+    x = np.asarray(trial.array(trial.random.uniform(-2, 2, size=n)))
+    return x, np.asarray(trial.array(1 - 2.0 * x + spread * trial.random.normal(size=n)))
+
+
+def _wide(*arrays: Any) -> list[np.ndarray]:
+    return [np.asarray(a, np.float64) for a in arrays]
+
+
+@claim("2.1", section="4.1.2", statement="MSE = (1/N) Σ (y - f(x; θ))².")
+def mean_squared_error(trial: Trial) -> None:
+    """Value and gradient at four sizes and three scales; nothing, and overflow."""
+    for n, scale in zip((1, 2, 50, 1000), (1e3, *SPREADS), strict=True):
+        y = np.asarray(trial.normal(n, scale=scale, offset=3.0))
+        f = np.asarray(trial.array(y + scale * trial.random.normal(size=n)))
+        with oracle.precision():
+            r = balls(f) - balls(y)
+            truth, slope = float(oracle.total(r * r).item() / n), (2 * r / n).astype(float)
+        trial.close(f"value, N = {n}", _squared(f, y), truth, 16)
+        gradient = _squared_slope(f, y)
+        trial.close("gradient (2/N)(f - y)", gradient, slope, 4)
+    textbook = jax.jit(jax.grad(lambda f: jnp.mean((y - f) ** 2)))(f)
+    trial.close("gradient of the textbook expression", gradient, textbook, 4)
+    nothing = np.asarray(trial.array([]))
+    trial.exactly("a mean over nothing", lossjax.mean_squared_error(nothing, nothing), 0)
+    large = math.sqrt(float(jnp.finfo(trial.dtype).max)) * 2  # 3.7e19 in float32
+    trial.exactly("overflow", _squared(np.full_like(f[:2], large), -f[:2]), np.inf)
+
+
+@claim("2.2", section="4.1.2", statement="The density of y is p(y|x; θ) = (2πσ²)^(-1/2) exp(-(y - f)²/2σ²).")
+def density(trial: Trial) -> None:
+    """Its logarithm and gradients, its integral, and its size: a density may exceed 1, a probability may not."""
+    s = np.asarray(trial.array(np.repeat([2 * math.log(spread) for spread in SPREADS], 401)))
+    steps = np.tile(np.linspace(-12, 12, 401), 3)
+    spread = np.exp(s.astype(float) / 2)
+    y = np.asarray(trial.array(steps * spread))
+    zero = np.zeros_like(y)
+    with oracle.precision():
+        truth, in_mean, in_s = (t.astype(float) for t in oracle.gaussian_nll(balls(zero), balls(y), balls(s)))
+    size = (_LOG_TWO_PI + np.abs(s) + steps**2) / 2
+    values = np.asarray(_each_nll(zero, y, s))
+    trial.close("-log p", values, truth, 16, scale=size)
+
+    def textbook(mean: jax.Array, y: jax.Array, s: jax.Array) -> jax.Array:
+        variance = jnp.exp(s)
+        return jnp.sum(jnp.log(2 * jnp.pi * variance) / 2 + (y - mean) ** 2 / (2 * variance))
+
+    ours = jax.jit(jax.grad(lambda *args: jnp.sum(_each_nll(*args)), argnums=(0, 2)))(zero, y, s)
+    theirs = jax.jit(jax.grad(textbook, argnums=(0, 2)))(zero, y, s)
+    # 1/σ is e^(-s/2), twice a factor, where |s| <= 14: rounding s/2 costs 7u a factor.
+    trial.close("gradient in f", ours[0], in_mean, 16 + 14, scale=np.abs(in_mean) + trial.tiny)
+    trial.close("gradient in log σ²", ours[1], in_s, 16 + 14, scale=1 + steps**2)
+    trial.close("gradient in f, textbook", ours[0], theirs[0], 64, scale=np.abs(in_mean) + trial.tiny)
+    trial.close("gradient in log σ², textbook", ours[1], theirs[1], 64, scale=1 + steps**2)
+    # Sums of equal steps integrate a Gaussian to e^(-2π²σ²/h²): exactly, at h = .06σ.
+    integrals = np.sum(np.exp(-values.astype(float)).reshape(3, 401), axis=-1) * 0.06 * spread[::401]
+    trial.at_most("its integral less 1, in u", np.max(np.abs(integrals - 1)) / trial.u, 64)
+    peak = _each_nll(zero[:1], zero[:1], np.asarray(trial.array([2 * math.log(0.01)])))
+    trial.close("-log p at σ = .01: -3.686", peak, [(_LOG_TWO_PI + 2 * math.log(0.01)) / 2], 16)
+    far = np.asarray(trial.array([20.0 if trial.dtype == jnp.float32 else 40.0]))
+    trial.exactly("the density itself underflows, and its logarithm does not",
+                  [np.exp(-(far**2) / 2), _each_nll(0 * far, far, 0 * far) < 1e3], [[0], [1]])  # fmt: skip
+
+
+@claim(
+    "(4.1.1)", section="4.1.2", verdict="imprecise",
+    statement="For an i.i.d. sample the likelihood is L(θ) = Π p(y_i | x_i; θ).",
+    correction="Given x the y_i are independent, not identically distributed; in floats only its logarithm exists.",
+)  # fmt: skip
+def likelihood(trial: Trial) -> None:
+    """The product against the sum of logarithms; where it underflows; where the y_i depend or share one law."""
+    x, y = _data(trial, 50)
+    zero = trial.dtype.type(0)
+    theta = np.asarray(trial.array([0.9, -2.1]))
+    log_likelihood = _likelihoods(theta[None], x, y, zero, line)[0]
+    r = y - (theta[0] + theta[1] * x)
+    product = np.prod(np.exp(-(r**2) / 2) / np.sqrt(2 * np.pi, dtype=r.dtype))
+    # The logarithm of a product of 50 densities with 3 roundings each (and r²/2 times u in each exponent).
+    trial.close("log Π p = Σ log p, N = 50", np.log(product), log_likelihood, 64)
+    n = 300 if trial.dtype == jnp.float32 else 2000
+    x, y = _data(trial, n)
+    grid = np.asarray(trial.array(list(itertools.product(np.linspace(0, 2, 9), np.linspace(-3, -1, 9)))))
+    densities = np.exp(-((y - grid[:, :1] - grid[:, 1:] * x) ** 2) / 2) / np.sqrt(2 * np.pi, dtype=y.dtype)
+    trial.refuted("parameters for which the product underflows to 0", np.sum(np.prod(densities, axis=-1) == 0), 81)
+    best = grid[np.argmax(_likelihoods(grid, x, y, zero, line))]
+    trial.exactly("arg max of the logarithm, on a grid", best, grid[np.argmin(_errors(grid, x, y, line))])
+    # One law for all y_i, the best of them, explains far less than p(y_i|x_i): (N/2) log(var y/σ²).
+    wide = y.astype(float)
+    one_law = -n / 2 * (math.log(2 * math.pi * wide.var()) + 1)
+    of_line = float(_likelihoods(np.asarray(trial.array([[1, -2]])), x, y, zero, line)[0])
+    trial.refuted("nats a number lost by identical distribution", (of_line - one_law) / n, 0.5)
+    # Two residuals of 1 with correlation .9: the density less the product.
+    joint = -math.log(2 * math.pi) - math.log(1 - 0.81) / 2 - 1 / 1.9
+    pair = float(-jnp.sum(_each_nll(np.zeros_like(y[:2]), np.ones_like(y[:2]), np.zeros_like(y[:2]))))
+    trial.refuted("nats between density and product where the y_i depend", joint - pair, 1.3)
+
+
+@claim("2.4", section="4.1.2", statement="log L(θ) = -(N/2) log(2πσ²) - (1/2σ²) Σ (y - f)².")
+def log_likelihood(trial: Trial) -> None:
+    """At four sizes and three spreads, for a line and a wave."""
+    theta = np.asarray(trial.array([0.9, -2.1]))
+    for (n, spread), model in zip(itertools.product((1, 2, 50, 1000), SPREADS), itertools.cycle((line, wave))):
+        x, y = _data(trial, n, spread)
+        s = trial.dtype.type(2 * math.log(spread))
+        f = np.asarray(theta[0] + theta[1] * x if model is line else theta[0] + np.sin(theta[1] * x))
+        got = -jnp.sum(_each_nll(f, y, np.broadcast_to(s, y.shape)))
+        wide_y, wide_f, wide_s = _wide(y, f, s)
+        misfit = np.sum((wide_y - wide_f) ** 2) * np.exp(-wide_s) / 2
+        want = -n / 2 * (_LOG_TWO_PI + wide_s) - misfit
+        trial.close(f"N = {n}, σ = {spread:g}", got, want, 32, scale=n / 2 * (_LOG_TWO_PI + abs(wide_s)) + misfit)
+
+
+@claim(
+    "2.5", section="4.1.2", verdict="needs conditions",
+    statement="Maximising the log-likelihood is minimising Σ (y - f)², that is MSE.",
+    correction="For one σ² common to all: ℓ = -(N/2) log 2πσ² - (N/2σ²) MSE, affine and falling, not proportional.",
+)  # fmt: skip
+def same_optimum(trial: Trial) -> None:
+    """The affine law, the gradients and the optimum on a grid, for a line and a wave; unequal variances."""
+    grid = np.asarray(trial.array(list(itertools.product(np.linspace(-1, 2, 21), np.linspace(-3, 2, 21)))))
+    for model, spread in ((line, 1.0), (wave, 1e-3), (line, 1e3)):
+        x, y = _data(trial, 50, spread)
+        s = trial.dtype.type(2 * math.log(spread))
+        values, errors = _likelihoods(grid, x, y, s, model), _errors(grid, x, y, model)
+        trial.exactly("arg max ℓ = arg min MSE", np.argmax(values), np.argmin(errors))
+        weight = 25 * np.exp(-s.astype(float))
+        law = -25 * (_LOG_TWO_PI + float(s)) - weight * np.asarray(errors, np.float64)
+        size = 25 * (_LOG_TWO_PI + abs(float(s))) + weight * np.asarray(errors, np.float64)
+        trial.close("ℓ = -(N/2) log 2πσ² - (N/2σ²) MSE", values, law, 32, scale=size)
+        ours = np.asarray(_likelihood_slope(grid[7], x, y, s, model))
+        of_error = np.asarray(_error_slope(grid[7], x, y, model), np.float64)
+        misfit = np.abs(np.asarray(model(grid[7], x) - y, np.float64))
+        size = 2 * weight * np.mean(misfit) * 2
+        trial.close("∇ℓ = -(N/2σ²) ∇MSE", ours, -weight * of_error, 64, scale=size)
+        if spread == 1:
+            ratio = np.asarray(values) / np.asarray(errors)
+            trial.refuted("'proportional': over the grid ℓ/MSE varies by a factor", ratio.min() / ratio.max(), 2)
+    # Variances 1 and 1/100: the likelihood prefers the second target, the squared error neither.
+    y, s = np.asarray(trial.array([0, 1])), np.asarray(trial.array([0, -math.log(100)]))
+    slope = jax.jit(jax.grad(lambda c: jnp.sum(_each_nll(jnp.full_like(y, c), y, s))))
+    best, middle = trial.dtype.type(100 / 101), trial.dtype.type(0.5)
+    trial.at_most("slope of the likelihood at .990099, in u", abs(float(slope(best))) / trial.u, 64)
+    trial.at_most("slope of MSE at .5", abs(float(jnp.sum(_squared_slope(np.full_like(y, middle), y)))), 0)
+    trial.refuted("slope of the likelihood at the least MSE", abs(float(slope(middle))), 49)
+
+
+@claim(
+    "2.6", section="4.1.2", verdict="needs conditions",
+    statement="The constant -(N/2) log(2πσ²) and the factor 1/2σ² do not move the optimum.",
+    correction="Not without a penalty; beside a prior or penalty λ‖θ‖²/2 the factor is the trade-off σ²λ.",
+)  # fmt: skip
+def constants(trial: Trial) -> None:
+    """Least squares at three variances, and ridge, whose optimum follows the variance."""
+    x, y = _data(trial, 20, 2.0)
+    wide_x, wide_y = _wide(x, y)
+    design = np.stack([np.ones_like(wide_x), wide_x], axis=-1)
+    penalised = jax.jit(jax.grad(lambda t, s: -_log_likelihood(t, x, y, s) + jnp.sum(t * t) / 2))
+    plain, ridges = np.linalg.solve(design.T @ design, design.T @ wide_y), []
+    for variance in (0.1, 1.0, 10.0):
+        s = trial.dtype.type(math.log(variance))
+        ridge = np.linalg.solve(design.T @ design + variance * np.eye(2), design.T @ wide_y)
+        ridges.append(ridge)
+        # The terms of the gradients, whose cancellation the optimum is.
+        size = np.sum(np.abs(design) * (np.abs(design) @ np.abs(plain) + np.abs(wide_y))[:, None], axis=0) / variance
+        slope = _likelihood_slope(trial.array(plain), x, y, s)
+        trial.close(f"∇ℓ = 0 at least squares, σ² = {variance:g}", slope, np.zeros(2), 16, scale=size)
+        slope = penalised(trial.array(ridge), s)
+        trial.close(f"slope with the prior, at the ridge of σ²λ = {variance:g}", slope, np.zeros(2), 16, scale=size)
+        trial.refuted("the prior's slope at least squares", np.max(np.abs(penalised(trial.array(plain), s))), 0.5)
+    trial.refuted("distance between the optima of σ² = .1 and 10", np.max(np.abs(ridges[0] - ridges[2])), 0.2)
+
+
+@claim(
+    "4.1.1", section="4.1.2", verdict="needs conditions",
+    statement="Where p(y|x; θ) is N(f(x; θ), σ²), minimising MSE is maximising the log-likelihood.",
+    correction="y_i|x_i independent, one σ² > 0 free of θ and x; if σ² is learned too, unless MSE = 0 can be reached.",
+)  # fmt: skip
+def squared_error_is_gaussian_likelihood(trial: Trial) -> None:
+    """One optimum for both and for the joint problem in (θ, σ²); unbounded at MSE = 0; σ that depends on θ."""
+    x, y = _data(trial, 1000, 3.0)
+    grid = np.asarray(trial.array(list(itertools.product(np.linspace(0, 2, 17), np.linspace(-3, -1, 17)))))
+    errors = np.asarray(_errors(grid, x, y, line))
+    for spread in SPREADS:
+        s = trial.dtype.type(2 * math.log(spread))
+        best = np.argmax(_likelihoods(grid, x, y, s, line))
+        trial.exactly(f"arg max ℓ = arg min MSE, σ = {spread:g}", best, np.argmin(errors))
+    profile = jax.jit(jax.vmap(_log_likelihood, in_axes=(0, None, None, 0)))
+    learned = np.asarray(profile(grid, x, y, np.log(errors)))
+    trial.exactly("arg max of ℓ with σ² = MSE(θ)", np.argmax(learned), np.argmin(errors))
+    law = -500 * (np.log(2 * np.pi * errors.astype(float)) + 1)
+    # Rounding log MSE costs N/2 · u|log MSE|, which is less than 1.5u of the law.
+    trial.close("ℓ = -(N/2) (log(2π MSE) + 1)", learned, law, 32)
+    in_s = jax.jit(jax.vmap(jax.grad(_log_likelihood, argnums=3), in_axes=(0, None, None, 0)))
+    slopes = in_s(grid, x, y, np.log(errors))
+    trial.close("∂ℓ/∂ log σ² = 0 at σ² = MSE", slopes, np.zeros(len(grid)), 64, scale=500)
+    higher, lower = (np.asarray(profile(grid, x, y, np.log(errors * f))) for f in trial.array([1.5, 0.5]))
+    trial.happens("any other σ² is less likely", np.all(learned > higher) and np.all(learned > lower))
+    # Data on the line itself: ℓ at MSE = σ² = tiny², N = 10, and without bound.
+    small = 1e-30 if trial.dtype == jnp.float32 else 1e-300
+    residual, s = trial.array(np.full(10, math.sqrt(small))), trial.array(np.full(10, math.log(small)))
+    nats = -float(jnp.sum(_each_nll(residual, 0 * residual, s)))
+    wanted = -5 * (math.log(2 * math.pi * small) + 1)
+    # e^(-s/2) and the residual: the exponent is rounded by u|s|/2, which (r/σ)² doubles.
+    trial.at_most(f"ℓ at MSE = {small:g} over {wanted:.1f}, less 1, in u", abs(nats / wanted - 1) / trial.u, 32)
+    trial.refuted("ℓ where MSE = 0 can be reached", nats, 330)
+    # y ~ N(θ, θ²): θ² + θ mean(y) = mean(y²), the squared error's answer is the mean 2.
+    y = np.asarray(trial.array([1, 2, 3]))
+    slope = jax.jit(jax.grad(lambda t: jnp.sum(_each_nll(t * jnp.ones_like(y), y, 2 * jnp.log(t) * jnp.ones_like(y)))))
+    best = math.sqrt(1 + 14 / 3) - 1
+    trial.at_most("σ = θ: slope of the likelihood at 1.3805, in u", abs(float(slope(trial.array(best)))) / trial.u, 64)
+    trial.refuted("σ = θ: slope of the likelihood at the least MSE", float(slope(trial.array(2.0))), 0.5)
+
+
+@claim(
+    "2.8", section="4.1.2", verdict="wrong",
+    statement="Using MSE is assuming that the noise is Gaussian.",
+    correction="Gaussian noise makes MSE the likelihood; MSE finds E[y|x] under any noise of finite variance.",
+)  # fmt: skip
+def noise_need_not_be_gaussian(trial: Trial) -> None:
+    """Four laws of noise, one line found; and the logistic law, whose likelihood is another loss."""
+    n, theta = 100_000, np.asarray(trial.array([1, -2]))
+    x = trial.random.uniform(-2, 2, size=n)
+    mean = 1 - 2 * x
+    noises = {
+        "exponential": trial.random.exponential(size=n) - 1,
+        "uniform": trial.random.uniform(-1, 1, size=n),
+        "Laplace": trial.random.laplace(size=n),
+        "0/1 targets": (trial.random.uniform(size=n) < (mean + 3) / 8) - (mean + 3) / 8,
+    }
+    scores = np.stack([np.ones(n), x], axis=-1)
+    for what, noise in noises.items():
+        slope = np.asarray(_error_slope(theta, trial.array(x), trial.array(mean + noise)), np.float64)
+        spread = 2 * np.sqrt(np.mean((noise[:, None] * scores) ** 2, axis=0) / n)
+        trial.at_most(f"∇MSE at E[y|x], {what}, in standard errors", np.max(np.abs(slope) / spread), 5)
+        off = np.asarray(_error_slope(theta + trial.dtype.type(0.1), trial.array(x), trial.array(mean + noise)))
+        trial.at_most("and a tenth away from it, less 2 E[(1, x)(1, x)ᵀ](.1, .1)",
+                      np.max(np.abs(off - slope - 2 * np.mean(scores * (0.1 + 0.1 * x)[:, None], axis=0))), 1e-4)  # fmt: skip
+    skew = np.mean(noises["exponential"] ** 3)
+    trial.refuted("the skewness of noise under which MSE is consistent (Gaussian: 0)", skew, 1.5)
+    # Logistic noise: for (0, 6) the likeliest centre is the mean, for (0, 0, 6) it is not: only the Gaussian's always is.
+    nll = jax.jit(jax.grad(lambda c, y: jnp.sum((y - c) + 2 * softplus(c - y))))
+    pair, triple = np.asarray(trial.array([0, 6, 6])), np.asarray(trial.array([0, 0, 6]))
+    trial.at_most("slope at the mean of (0, 6), in u", abs(float(nll(trial.array(3.0), pair[:2]))) / trial.u, 8)
+    low, high = 0.0, 6.0
+    for _ in range(80):
+        middle = (low + high) / 2
+        low, high = (middle, high) if 2 * math.tanh(middle / 2) < math.tanh(3 - middle / 2) else (low, middle)
+    trial.at_most("the likeliest centre of (0, 0, 6) less 1.0794", abs(low - 1.0794), 1e-4)
+    trial.at_most("its slope, in u", abs(float(nll(trial.array(low), triple))) / trial.u, 16)
+    trial.refuted("its distance from the mean", 2 - low, 0.92)
+
+
+@claim(
+    "2.9", section="4.1.2", verdict="needs conditions",
+    statement="The sum of many independent random factors tends to a Gaussian (central limit theorem).",
+    correction="Normalised, and with no factor dominating (Lindeberg); not for Cauchy factors.",
+)  # fmt: skip
+def central_limit(trial: Trial) -> None:
+    """Characteristic functions of sums of uniforms; a mean of Cauchy numbers; one factor with 9/10 of the variance."""
+    t = np.asarray(trial.array(np.linspace(0.01, 6, 600)))
+    gaussian = np.exp(-t * t / 2)
+    for m in (10, 100):
+        frequency = t * trial.dtype.type(math.sqrt(3 / m))
+        of_sum = (np.sin(frequency) / frequency) ** m
+        # Excess kurtosis -6/5: the characteristic functions differ by e^(-t²/2) t⁴/20m + O(1/m²), at most .108/m.
+        trial.at_most(f"{m} uniforms: m times the distance", m * np.max(np.abs(of_sum - gaussian)), 0.12)
+    nll = _each_nll(*(trial.array(a) for a in (np.zeros(4000), trial.random.uniform(-1, 1, (4000, 48)).sum(-1) / 4,
+                                               np.zeros(4000))))  # fmt: skip
+    wanted = (_LOG_TWO_PI + 1) / 2
+    trial.at_most("sums of 48 uniforms: mean Gaussian NLL less ½ log 2πe, in standard errors",
+                  abs(np.mean(np.asarray(nll, np.float64)) - wanted) / math.sqrt(0.5 / 4000), 5)  # fmt: skip
+    # The minimiser of MSE is the mean. That of N Cauchy numbers is as spread as one of them: half lie within 1.
+    for n in (10, 1000):
+        means = trial.random.standard_cauchy(size=(2000, n)).mean(axis=-1)
+        trial.at_most(f"share of means of {n} Cauchy numbers within 1, less ½", abs(np.mean(abs(means) < 1) - 0.5), 0.06)
+    trial.refuted("of means of 1000 Cauchy numbers, the quartile (1/√1000 by the theorem)", np.median(abs(means)), 0.8)
+    dominated = np.cos(trial.dtype.type(math.sqrt(0.9)) * t) * np.exp(-t * t / 20)
+    trial.refuted("one sign with 9/10 of the variance: distance", np.max(np.abs(dominated - gaussian)), 0.5)
+
+
+CLAIMS: tuple[Claim, ...] = (
+    mean_squared_error, density, likelihood, log_likelihood, same_optimum, constants,
+    squared_error_is_gaussian_likelihood, noise_need_not_be_gaussian, central_limit,
+)  # fmt: skip

@@ -1,0 +1,113 @@
+"""How a derivative is defined: both modes from one rule, no silent zeros, few residuals."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import lossjax
+from lossjax._autodiff import closed_form, plain_of, rules_off, with_plain
+
+
+def _product_forward(_: None, x: jax.Array, scale: jax.Array | None) -> tuple[jax.Array, tuple[jax.Array | None, ...]]:
+    """x² times a scalar that all rows share."""
+    return x * x if scale is None else scale * x * x, (x, scale)
+
+
+def _product_backward(_: None, residuals: tuple[jax.Array, ...], g: jax.Array) -> tuple[jax.Array | None, ...]:
+    x, scale = residuals
+    if scale is None:
+        return 2 * g * x, None
+    return 2 * g * scale * x, jnp.sum(g * x * x)
+
+
+product = closed_form(_product_forward, _product_backward)
+X = jnp.asarray([1.0, -2.0, 3.0])
+
+
+def test_a_shared_argument_has_its_own_tangent_in_every_output() -> None:
+    """Summing the pullback of ones over the outputs would not have it."""
+    np.testing.assert_array_equal(jax.jacfwd(product, 2)(None, X, jnp.float32(5.0)), X * X)
+    np.testing.assert_array_equal(jax.jacrev(product, 2)(None, X, jnp.float32(5.0)), X * X)
+
+
+def test_an_absent_argument_is_no_argument() -> None:
+    np.testing.assert_array_equal(jax.grad(lambda x: product(None, x, None).sum())(X), 2 * X)
+    np.testing.assert_array_equal(jax.jvp(lambda x: product(None, x, None), (X,), (X,))[1], 2 * X * X)
+
+
+def test_a_silent_zero_is_refused() -> None:
+    forgetful = closed_form(_product_forward, lambda _, r, g: (2 * g * r[1] * r[0], None))
+    with pytest.raises(TypeError, match="no cotangent for argument 1, a float32 array"):
+        jax.grad(lambda s: forgetful(None, X, s).sum())(jnp.float32(5.0))
+
+
+def test_a_missing_cotangent_is_refused() -> None:
+    short = closed_form(_product_forward, lambda _, r, g: (2 * g * r[1] * r[0],))
+    with pytest.raises(ValueError, match="shorter"):
+        jax.grad(lambda x: short(None, x, jnp.float32(5.0)).sum())(X)
+
+
+def test_cotangents_come_in_their_arguments_dtype() -> None:
+    x = X.astype(jnp.bfloat16)
+    wide = closed_form(
+        lambda _, x: (x.astype(jnp.float32) ** 2, x), lambda _, x, g: (2 * g * x.astype(jnp.float32),)
+    )
+    assert jax.grad(lambda x: wide(None, x).sum())(x).dtype == jnp.bfloat16
+
+
+def test_plain_leaves_the_rule_out() -> None:
+    """A rule with a wrong gradient shows which of the two was differentiated."""
+    wrong = closed_form(_product_forward, lambda _, r, g: (7 * g, jnp.zeros(())))
+
+    @with_plain
+    def loss(x: jax.Array) -> jax.Array:
+        return wrong(None, x, jnp.float32(1.0)).sum()
+
+    np.testing.assert_array_equal(jax.grad(loss)(X), jnp.full(3, 7.0))
+    np.testing.assert_array_equal(jax.grad(plain_of(loss))(X), 2 * X)
+    np.testing.assert_array_equal(jax.jit(jax.grad(plain_of(loss)))(X), 2 * X)
+    with rules_off():
+        np.testing.assert_array_equal(jax.grad(loss)(X), 2 * X)
+    np.testing.assert_array_equal(jax.grad(loss)(X), jnp.full(3, 7.0))
+
+
+def test_a_function_without_plain_form_says_so() -> None:
+    with pytest.raises(TypeError, match="has no plain form"):
+        plain_of(jnp.sum)
+
+
+def test_residuals_beyond_the_logits_are_a_few_numbers_a_row() -> None:
+    rows, classes = 64, 512
+    z = jnp.zeros((rows, classes))
+    labels = jnp.zeros(rows, int)
+    _, pullback = jax.vjp(lambda z: lossjax.softmax_cross_entropy_with_integer_labels(z, labels), z)
+    sizes = sorted((leaf.size for leaf in jax.tree.leaves(pullback)), reverse=True)
+    assert sizes[0] == rows * classes
+    assert sum(sizes[1:]) <= 6 * rows
+    # … and the plain formula keeps more than one array of the logits' size: the count can fail.
+    _, pullback = jax.vjp(lambda z: -jax.nn.log_softmax(z)[:, 0], z)
+    sizes = [leaf.size for leaf in jax.tree.leaves(pullback)]
+    assert sum(sizes) > rows * classes
+
+
+def test_a_replicated_argument_sums_over_devices() -> None:
+    """Inside shard_map, the class weights' cotangent is summed over the devices that share them."""
+    mesh = jax.make_mesh((2,), ("rows",), axis_types=(jax.sharding.AxisType.Auto,))
+    rows, everywhere = jax.sharding.PartitionSpec("rows"), jax.sharding.PartitionSpec()
+    z = jnp.asarray(np.random.default_rng(0).normal(size=(6, 5)), jnp.float32)
+    labels = jnp.asarray([0, 1, 2, 3, 4, 0])
+    weights = jnp.asarray([0.5, 1.0, 2.0, 1.5, 0.25])
+
+    def total(z: jax.Array, labels: jax.Array, weights: jax.Array) -> jax.Array:
+        loss = lossjax.softmax_cross_entropy_with_integer_labels(z, labels, class_weights=weights)
+        return jnp.sum(loss)
+
+    def local(z: jax.Array, labels: jax.Array, weights: jax.Array) -> jax.Array:
+        return jax.lax.psum(total(z, labels, weights), "rows")
+
+    split = jax.shard_map(local, mesh=mesh, in_specs=(rows, rows, everywhere), out_specs=everywhere)
+    got = jax.jit(jax.grad(split, (0, 2)))(z, labels, weights)
+    want = jax.grad(total, (0, 2))(z, labels, weights)
+    for g, w in zip(got, want, strict=True):
+        np.testing.assert_allclose(g, w, rtol=8 * 2.0**-24, atol=0)
