@@ -70,10 +70,9 @@ def row_statistics(z: Array, pivot: Array | None = None) -> Rows:
     """
     index = jnp.argmax(z, axis=-1, keepdims=True) if pivot is None else pivot[..., None]
     maximum = jnp.max(z, axis=-1, keepdims=True)
-    exponential = shifted_exponential(z, maximum)
     at_pivot = lax.broadcasted_iota(index.dtype, z.shape, z.ndim - 1) == index
-    own = jnp.sum(jnp.where(at_pivot, exponential, 0), axis=-1, keepdims=True)
-    rest = jnp.sum(jnp.where(at_pivot, 0, exponential), axis=-1, keepdims=True)
+    own = shifted_exponential(jnp.sum(jnp.where(at_pivot, z, 0), axis=-1, keepdims=True), maximum)
+    rest = jnp.sum(jnp.where(at_pivot, 0, shifted_exponential(z, maximum)), axis=-1, keepdims=True)
     # With a maximum of +inf every finite entry has E = 0, so that own + rest counts the infinities.
     defined = jnp.isfinite(maximum) | (jnp.isposinf(maximum) & (own + rest == 1))
     return Rows(index, maximum, *(jnp.where(defined, part, jnp.nan) for part in (own, rest)))

@@ -42,7 +42,7 @@ def _sigmoid(reduction: str) -> Masked:
 
 def _gaussian(reduction: str) -> Masked:
     return lambda z, y, where: lossjax.gaussian_nll(
-        z, y, log_variance=jnp.sin(z), where=_entries(where), reduction=reduction
+        z, y, log_variance=y, where=_entries(where), reduction=reduction
     )
 
 
@@ -63,41 +63,38 @@ LOSSES: dict[str, Masked] = {
     ),
 }  # fmt: skip
 EVERY = pytest.mark.parametrize("name", LOSSES)
-BAD = {"NaN": np.nan, "+inf": np.inf, "-inf": -np.inf, "huge": 3e38}
 
 
 def _data(random: np.random.Generator, dtype: type) -> tuple[np.ndarray, np.ndarray]:
     return random.normal(size=(ROWS, CLASSES)).astype(dtype), random.dirichlet(np.ones(CLASSES), ROWS).astype(dtype)
 
 
-@pytest.mark.parametrize("bad", BAD)
 @EVERY
-def test_what_a_masked_row_holds_is_not_felt(name: str, bad: str, random: np.random.Generator) -> None:
+def test_what_a_masked_row_holds_is_not_felt(name: str, random: np.random.Generator) -> None:
     """Bitwise: value, both gradients and the Hessian are those of a harmless row; the masked part is exactly 0."""
     z, y = _data(random, np.float32)
     loss, where = LOSSES[name], jnp.asarray(KEEP)
     both = jax.jit(lambda z, y: (jax.value_and_grad(loss, (0, 1))(z, y, where), jax.hessian(loss)(z, y, where)))
     want = both(jnp.asarray(z), jnp.asarray(y))
-    z[~KEEP], y[~KEEP] = BAD[bad], BAD[bad]
-    got = both(jnp.asarray(z), jnp.asarray(y))
-    for g, w in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
-        assert np.isfinite(w).all()
-        assert np.array_equal(g, w)
-    (_, (in_z, in_y)), hessian = got
-    assert not np.any(in_z[~KEEP])
-    assert not np.any(in_y[~KEEP])
-    assert not np.any(hessian[~KEEP])
-    assert not np.any(np.asarray(hessian)[:, :, ~KEEP])
-    assert np.any(in_z[KEEP])
+    for bad in (np.nan, np.inf, -np.inf, 3e38):
+        z, y = (np.where(KEEP[:, None], a, np.float32(bad)) for a in (z, y))
+        got = both(jnp.asarray(z), jnp.asarray(y))
+        for g, w in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+            assert np.isfinite(w).all()
+            assert np.array_equal(g, w), f"rows of {bad} are felt"
+        (_, (in_z, in_y)), hessian = got
+        assert not np.any(in_z[~KEEP])
+        assert not np.any(in_y[~KEEP])
+        assert not np.any(hessian[~KEEP])
+        assert not np.any(np.asarray(hessian)[:, :, ~KEEP])
+        assert np.any(in_z[KEEP])
 
 
 @EVERY
 def test_masking_rows_is_removing_them(name: str, random: np.random.Generator) -> None:
-    if name == "labels, options":
-        name = "labels, mean"
     with jax.enable_x64(True):
         z, y = _data(random, np.float64)
-        # Rows 0, 2, 3 keep their labels 0, 2, 0; so that removal keeps them too, compare the sum of single rows.
+        # Not the shorter array: labels and weights go by the row's index here. A mask of one row leaves that row.
         loss = LOSSES[name]
         masked = loss(jnp.asarray(z), jnp.asarray(y), jnp.asarray(KEEP))
         singles = [loss(jnp.asarray(z), jnp.asarray(y), jnp.asarray(np.arange(ROWS) == i)) for i in np.flatnonzero(KEEP)]

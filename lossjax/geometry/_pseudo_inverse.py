@@ -3,8 +3,9 @@ r"""The pseudo-inverse in two thin factors, X⁺ = B Lᵀ, and their derivatives
 L is an orthonormal basis of X's column space and B = X⁺L, both from one singular value decomposition: never from XᵀX,
 whose condition number is the square of X's. Least squares is B(Lᵀy) and its projection is L(Lᵀy).
 
-The derivative of the decomposition divides by differences of singular values, yet neither product changes when the basis
-is turned. So turn it as little as possible, dL ⟂ L. For constant rank, with Golub and Pereyra's (1973) derivative of X⁺,
+The derivative of the decomposition divides by differences of singular values, yet neither product changes when the
+basis is turned. So turn it as little as possible, dL ⟂ L. For constant rank, with the derivative of X⁺ by Golub and
+Pereyra (1973),
 
     dL = (I - LLᵀ) dX B             dB = -B Lᵀ dX B + (I - B Lᵀ X) dXᵀ L BᵀB
 

@@ -78,11 +78,11 @@ def bregman_divergence(generator: Generator | Callable[[Array], Array], p: Array
     Source: equation (4.1.2), theorem 4.1.4 with its last term struck out.
     """
     p, q = vectors(p=p, q=q)
-    own = getattr(generator, "divergence", None)
-    if own is not None:
-        return own(p, q)
-    if hasattr(generator, "value") and hasattr(generator, "gradient"):
-        value, gradient = generator.value, generator.gradient
+    methods: Any = generator  # a function has none of them
+    if hasattr(methods, "divergence"):
+        return methods.divergence(p, q)
+    if hasattr(methods, "value") and hasattr(methods, "gradient"):
+        value, gradient = methods.value, methods.gradient
     elif callable(generator):
         _check_scalar(generator, p)
         value = jnp.vectorize(generator, signature="(n)->()")
@@ -208,7 +208,8 @@ class Exponential:
 class LogSumExp:
     """φ = log Σ e^x on R^n. D(p, q) = KL(softmax q ‖ softmax p): theorem 4.1.4 in logits, arguments exchanged.
 
-    Convex, and strictly so but for a constant added to all entries, which changes nothing.
+    Convex, and strictly so but for a constant added to all entries, which changes nothing. D is accurate within (8 + g)u
+    relatively, g the largest |p - q|, for any offset.
     """
 
     def value(self, x: ArrayLike) -> Array:

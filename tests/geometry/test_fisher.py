@@ -1,4 +1,4 @@
-"""Items 5.8 to 5.12 and G8: the Fisher matrix in each coordinate system, distance, geodesics, constant curvature."""
+"""Items 5.10 to 5.12: the Fisher matrix in each coordinate system, its product with a vector, constant curvature."""
 
 import doctest
 import sys
@@ -7,13 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flint import arb, ctx
 from jax.scipy.special import polygamma
 from jax.test_util import check_grads
 
 from lossjax.geometry import (
-    NegativeEntropy,
-    bregman_divergence,
     fisher_information,
     fisher_rao_distance,
     fisher_rao_geodesic,
@@ -35,12 +32,6 @@ def unit(dtype):
 def distribution(rng, n, dtype, scale=1.0):
     e = np.exp(scale * rng.normal(size=n))
     return (e / e.sum()).astype(dtype)
-
-
-def exact_distance(p, q):
-    p, q = [arb(float(entry)) for entry in p], [arb(float(entry)) for entry in q]
-    overlap = sum(((a * b).sqrt() for a, b in zip(p, q, strict=True)), arb(0))
-    return 2 * (2 * overlap / (sum(p, arb(0)) + sum(q, arb(0)))).acos()
 
 
 # --- the matrix ------------------------------------------------------------------------------------------------------
@@ -120,144 +111,17 @@ def test_fisher_vector_product_is_the_hessian_of_the_cross_entropy():
         z, v = np.random.default_rng(0).normal(size=(2, 5))
         hessian = jax.hessian(lambda z: jax.nn.logsumexp(z) - z[2])(z)
         np.testing.assert_allclose(softmax_fisher_vector_product(z, v), hessian @ v, atol=1e-15)
-        check_grads(softmax_fisher_vector_product, (z, v), order=2, modes=("fwd", "rev"), eps=1e-5, rtol=1e-6, atol=1e-6)
+        check_grads(
+            jax.jit(softmax_fisher_vector_product),
+            (z, v),
+            order=2,
+            modes=("fwd", "rev"),
+            eps=1e-5,
+            rtol=1e-6,
+            atol=1e-6,
+        )
         masked = softmax_fisher_vector_product(np.append(z, -np.inf), np.append(v, 1.0))
         np.testing.assert_allclose(masked, np.append(hessian @ v, 0.0), atol=1e-15)
-
-
-# --- distance and geodesics ------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("separation", [1e-5, 1e-3, 0.1, 1.0])
-@pytest.mark.parametrize("n", [2, 3, 7, 33])
-def test_distance_is_accurate_at_every_separation(n, separation, dtype):
-    rng = np.random.default_rng(n)
-    with ctx.workprec(300):
-        for _ in range(20):
-            p = distribution(rng, n, dtype)
-            q = (p * np.exp(separation * rng.normal(size=n))).astype(dtype)
-            q = (q / q.sum()).astype(dtype)
-            want = float(exact_distance(p, q))
-            assert abs(float(fisher_rao_distance(p, q)) - want) <= 8 * unit(dtype) * want
-
-
-def test_the_arc_cosine_form_is_not():
-    """The planted fault: 2 arccos Σ√(pq) in float32 is several per cent off at 1e-3, and returns 0 at 1e-5."""
-    rng = np.random.default_rng(0)
-
-    def naive(p, q):
-        return float(2 * jnp.arccos(jnp.minimum(jnp.sum(jnp.sqrt(p * q)), 1)))
-
-    p = distribution(rng, 7, np.float32)
-    step = rng.normal(size=7)
-    errors = {}
-    for separation in (1e-3, 1e-5):
-        q = p * (1 + separation * step)
-        q = (q / q.sum()).astype(np.float32)
-        with ctx.workprec(300):
-            want = float(exact_distance(p, q))
-        errors[separation] = abs(naive(p, q) - want) / want
-        assert abs(float(fisher_rao_distance(p, q)) - want) <= 8 * 2**-24 * want
-    assert errors[1e-3] > 1e-3
-    assert errors[1e-5] > 0.9
-
-
-def test_distance_edges(dtype):
-    u = unit(dtype)
-    corners = np.eye(3, dtype=dtype)
-    np.testing.assert_allclose(fisher_rao_distance(corners[0], corners[1]), np.pi, rtol=2 * u)
-    np.testing.assert_array_equal(fisher_rao_distance(corners, corners), np.zeros(3, dtype))
-    p = distribution(np.random.default_rng(0), 3, dtype)
-    centre = np.full(3, 1 / 3, dtype)
-    assert float(fisher_rao_distance(p, centre)) == float(fisher_rao_distance(centre, p))
-    # d from e_1 to the centre: cos(d/2) = 1/√3
-    np.testing.assert_allclose(fisher_rao_distance(corners[0], centre), 2 * np.arccos(3**-0.5), rtol=4 * u)
-
-
-def test_distance_squared_is_twice_kl_to_leading_order():
-    """5.9: KL/(d²/2) -> 1 and KL/d² -> 1/2, not 1: 'ds² is the divergence' needs the factor ½."""
-    with jax.enable_x64(True):
-        p, v = np.array([0.2, 0.3, 0.5]), np.array([1.0, 2.0, -3.0])
-        for size in (1e-2, 1e-3, 1e-4):
-            q = p + size * v / 10
-            kl, d = bregman_divergence(NegativeEntropy(), p, q), fisher_rao_distance(p, q)
-            assert abs(float(kl / d**2) - 0.5) <= size
-            assert abs(float(d**2 / np.sum((q - p) ** 2 / p)) - 1) <= 2 * size
-
-
-def test_eikonal_equation():
-    """|∇d| = 1 in the dual metric: gᵀ (diag p - p pᵀ) g."""
-    with jax.enable_x64(True):
-        rng = np.random.default_rng(0)
-        for n in (2, 3, 7):
-            p, q = distribution(rng, n, np.float64), distribution(rng, n, np.float64)
-            gradient = jax.grad(fisher_rao_distance)(p, q)
-            np.testing.assert_allclose(gradient @ fisher_information(p) @ gradient, 1.0, rtol=1e-14)
-            near = p * (1 + 1e-9 * rng.normal(size=n))
-            gradient = jax.grad(fisher_rao_distance)(p, near / near.sum())
-            np.testing.assert_allclose(gradient @ fisher_information(p) @ gradient, 1.0, rtol=1e-6)
-            check_grads(fisher_rao_distance, (p, q), order=2, modes=("fwd", "rev"), eps=1e-5, rtol=1e-6, atol=1e-6)
-
-
-def test_gradients_at_singular_places(dtype):
-    p = distribution(np.random.default_rng(0), 5, dtype)
-    np.testing.assert_array_equal(jax.grad(fisher_rao_distance)(p, p), np.zeros(5, dtype))
-    a, b = np.array([0.0, 0.5, 0.5], dtype), np.array([0.0, 0.25, 0.75], dtype)
-    gradient = jax.grad(fisher_rao_distance)(a, b)
-    assert float(gradient[0]) == 0.0
-    assert np.isfinite(gradient).all()
-    inner = jax.grad(fisher_rao_distance)(a[1:], b[1:])
-    np.testing.assert_allclose(gradient[1:], inner, rtol=4 * unit(dtype))
-    assert np.asarray(jax.grad(fisher_rao_distance)(a, np.array([0.5, 0.5, 0.0], dtype)))[0] == -np.inf
-    for t in (0.0, 0.3, 1.0):
-        for other in (a, b):
-            in_p, in_q, in_t = jax.jacobian(fisher_rao_geodesic, argnums=(0, 1, 2))(a, other, dtype.type(t))
-            assert np.isfinite(np.concatenate([in_p, in_q, in_t[:, None]], axis=1)).all()
-
-
-@pytest.mark.parametrize("separation", [1e-4, 0.1, 2.0])
-@pytest.mark.parametrize("n", [2, 3, 33])
-def test_geodesic_is_traversed_at_constant_speed(n, separation, dtype):
-    rng = np.random.default_rng(n)
-    u = unit(dtype)
-    p = distribution(rng, n, dtype)
-    q = p * np.exp(separation * rng.normal(size=n))
-    q = (q / q.sum()).astype(dtype)
-    times = np.linspace(0, 1, 9).astype(dtype)
-    path = jax.vmap(fisher_rao_geodesic, in_axes=(None, None, 0))(p, q, times)
-    assert float(jnp.min(path)) >= 0
-    np.testing.assert_allclose(path.sum(-1), np.ones(9), atol=32 * u)
-    np.testing.assert_allclose(path[0], p, rtol=32 * u)
-    np.testing.assert_allclose(path[-1], q, rtol=32 * u)
-    whole = float(fisher_rao_distance(p, q))
-    travelled = jax.vmap(fisher_rao_distance, in_axes=(None, 0))(p, path)
-    np.testing.assert_allclose(travelled, times * whole, atol=32 * u)
-
-
-def test_geodesic_entries_are_accurate(dtype):
-    rng = np.random.default_rng(0)
-    with ctx.workprec(300):
-        for scale in (0.1, 1.0, 5.0):
-            p, q = distribution(rng, 7, dtype, scale), distribution(rng, 7, dtype, scale)
-            t = dtype.type(rng.uniform())
-            theta = exact_distance(p, q) / 2
-            for got, a, b in zip(np.asarray(fisher_rao_geodesic(p, q, t)), p, q, strict=True):
-                at_p = ((1 - arb(float(t))) * theta).sin() * arb(float(a)).sqrt()
-                at_q = (arb(float(t)) * theta).sin() * arb(float(b)).sqrt()
-                want = float(((at_p + at_q) / theta.sin()) ** 2)
-                assert abs(float(got) - want) <= 32 * unit(dtype) * want
-
-
-def test_the_straight_segment_is_longer():
-    """The m-geodesic between the same points: its Fisher length exceeds the distance."""
-    with jax.enable_x64(True):
-        p, q = np.array([0.7, 0.2, 0.1]), np.array([0.1, 0.2, 0.7])
-        t = np.linspace(0, 1, 101)[:, None]
-        segment, path = (1 - t) * p + t * q, fisher_rao_geodesic(np.tile(p, (101, 1)), np.tile(q, (101, 1)), t[:, 0])
-        whole = float(fisher_rao_distance(p, q))
-        length = lambda points: float(jnp.sum(fisher_rao_distance(points[:-1], points[1:])))  # noqa: E731
-        assert abs(length(path) - whole) <= 1e-13
-        assert length(segment) > 1.01 * whole
 
 
 # --- curvature -------------------------------------------------------------------------------------------------------
@@ -286,9 +150,7 @@ def test_spaces_of_known_curvature():
         np.testing.assert_allclose(normal, -0.5, rtol=1e-13)
         flat = sectional_curvature(lambda _: jnp.array([[2.0, 0.5], [0.5, 1.0]]), x, u, v)
         assert float(flat) == 0.0
-        polar = sectional_curvature(
-            lambda m: jnp.diag(jnp.array([1.0, 0.0])) + jnp.diag(jnp.array([0.0, 1.0])) * m[0] ** 2, x, u, v
-        )
+        polar = sectional_curvature(lambda m: jnp.diag(jnp.stack([jnp.ones_like(m[0]), m[0] ** 2])), x, u, v)
         np.testing.assert_allclose(polar, 0.0, atol=1e-13)
 
 

@@ -181,7 +181,7 @@ def test_linear_derivatives_of_full_rank(shape):
     with jax.enable_x64(True):
         X, y = design(shape, np.float64)
         for function in (least_squares, orthogonal_projection, lambda X, y: projection_matrix(X) @ y):
-            check_grads(function, (X, y), order=2, modes=("fwd", "rev"), eps=1e-5, rtol=1e-6, atol=1e-6)
+            check_grads(jax.jit(function), (X, y), order=2, modes=("fwd", "rev"), eps=1e-5, rtol=1e-6, atol=1e-6)
 
 
 def test_linear_derivatives_along_a_path_of_constant_rank():

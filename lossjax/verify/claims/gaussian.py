@@ -40,10 +40,13 @@ def _line_error(theta: jax.Array, x: Any, y: Any, model: Any = line) -> jax.Arra
     return lossjax.mean_squared_error(model(theta, x), y)
 
 
-_likelihood_slope = jax.jit(jax.grad(_log_likelihood), static_argnames="model")
-_error_slope = jax.jit(jax.grad(_line_error), static_argnames="model")
-_likelihoods = jax.jit(jax.vmap(_log_likelihood, in_axes=(0, None, None, None, None)), static_argnums=4)
-_errors = jax.jit(jax.vmap(_line_error, in_axes=(0, None, None, None)), static_argnums=3)
+_likelihood_slope = jax.jit(jax.grad(_log_likelihood))
+_error_slope = jax.jit(jax.grad(_line_error))
+# Values and gradients at many parameters.
+_likelihoods = jax.jit(
+    jax.vmap(jax.value_and_grad(_log_likelihood), in_axes=(0, None, None, None, None)), static_argnums=4
+)
+_errors = jax.jit(jax.vmap(jax.value_and_grad(_line_error), in_axes=(0, None, None, None)), static_argnums=3)
 
 
 def _data(trial: Trial, n: int, spread: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
@@ -82,25 +85,24 @@ def density(trial: Trial) -> None:
     s = np.asarray(trial.array(np.repeat([2 * math.log(spread) for spread in SPREADS], 401)))
     steps = np.tile(np.linspace(-12, 12, 401), 3)
     spread = np.exp(s.astype(float) / 2)
-    y = np.asarray(trial.array(steps * spread))
-    zero = np.zeros_like(y)
+    mean, zero = np.asarray(trial.array(5 * spread)), np.zeros_like(s)
+    y = np.asarray(trial.array(5 * spread + steps * spread))
     with oracle.precision():
-        truth, in_mean, in_s = (t.astype(float) for t in oracle.gaussian_nll(balls(zero), balls(y), balls(s)))
+        truth, in_mean, in_s = (t.astype(float) for t in oracle.gaussian_nll(balls(mean), balls(y), balls(s)))
     size = (_LOG_TWO_PI + np.abs(s) + steps**2) / 2
-    values = np.asarray(_each_nll(zero, y, s))
+    values = np.asarray(_each_nll(mean, y, s))
     trial.close("-log p", values, truth, 16, scale=size)
 
     def textbook(mean: jax.Array, y: jax.Array, s: jax.Array) -> jax.Array:
         variance = jnp.exp(s)
         return jnp.sum(jnp.log(2 * jnp.pi * variance) / 2 + (y - mean) ** 2 / (2 * variance))
 
-    ours = jax.jit(jax.grad(lambda *args: jnp.sum(_each_nll(*args)), argnums=(0, 2)))(zero, y, s)
-    theirs = jax.jit(jax.grad(textbook, argnums=(0, 2)))(zero, y, s)
-    # 1/σ is e^(-s/2), twice a factor, where |s| <= 14: rounding s/2 costs 7u a factor.
-    trial.close("gradient in f", ours[0], in_mean, 16 + 14, scale=np.abs(in_mean) + trial.tiny)
-    trial.close("gradient in log σ²", ours[1], in_s, 16 + 14, scale=1 + steps**2)
-    trial.close("gradient in f, textbook", ours[0], theirs[0], 64, scale=np.abs(in_mean) + trial.tiny)
-    trial.close("gradient in log σ², textbook", ours[1], theirs[1], 64, scale=1 + steps**2)
+    ours = jax.jit(jax.grad(lambda *args: jnp.sum(_each_nll(*args)), argnums=(0, 2)))(mean, y, s)
+    theirs = jax.jit(jax.grad(textbook, argnums=(0, 2)))(mean, y, s)
+    trial.close("gradient in f", ours[0], in_mean, 16, scale=np.abs(in_mean) + trial.tiny)
+    trial.close("gradient in log σ²", ours[1], in_s, 16, scale=1 + steps**2)
+    trial.close("gradient in f, textbook", ours[0], theirs[0], 16, scale=np.abs(in_mean) + trial.tiny)
+    trial.close("gradient in log σ², textbook", ours[1], theirs[1], 16, scale=1 + steps**2)
     # Sums of equal steps integrate a Gaussian to e^(-2π²σ²/h²): exactly, at h = .06σ.
     integrals = np.sum(np.exp(-values.astype(float)).reshape(3, 401), axis=-1) * 0.06 * spread[::401]
     trial.at_most("its integral less 1, in u", np.max(np.abs(integrals - 1)) / trial.u, 64)
@@ -121,7 +123,7 @@ def likelihood(trial: Trial) -> None:
     x, y = _data(trial, 50)
     zero = trial.dtype.type(0)
     theta = np.asarray(trial.array([0.9, -2.1]))
-    log_likelihood = _likelihoods(theta[None], x, y, zero, line)[0]
+    log_likelihood = _likelihoods(theta[None], x, y, zero, line)[0][0]
     r = y - (theta[0] + theta[1] * x)
     product = np.prod(np.exp(-(r**2) / 2) / np.sqrt(2 * np.pi, dtype=r.dtype))
     # The logarithm of a product of 50 densities with 3 roundings each (and r²/2 times u in each exponent).
@@ -131,12 +133,12 @@ def likelihood(trial: Trial) -> None:
     grid = np.asarray(trial.array(list(itertools.product(np.linspace(0, 2, 9), np.linspace(-3, -1, 9)))))
     densities = np.exp(-((y - grid[:, :1] - grid[:, 1:] * x) ** 2) / 2) / np.sqrt(2 * np.pi, dtype=y.dtype)
     trial.refuted("parameters for which the product underflows to 0", np.sum(np.prod(densities, axis=-1) == 0), 81)
-    best = grid[np.argmax(_likelihoods(grid, x, y, zero, line))]
-    trial.exactly("arg max of the logarithm, on a grid", best, grid[np.argmin(_errors(grid, x, y, line))])
+    best = grid[np.argmax(_likelihoods(grid, x, y, zero, line)[0])]
+    trial.exactly("arg max of the logarithm, on a grid", best, grid[np.argmin(_errors(grid, x, y, line)[0])])
     # One law for all y_i, the best of them, explains far less than p(y_i|x_i): (N/2) log(var y/σ²).
     wide = y.astype(float)
     one_law = -n / 2 * (math.log(2 * math.pi * wide.var()) + 1)
-    of_line = float(_likelihoods(np.asarray(trial.array([[1, -2]])), x, y, zero, line)[0])
+    of_line = float(_likelihoods(np.asarray(trial.array([[1, -2]])), x, y, zero, line)[0][0])
     trial.refuted("nats a number lost by identical distribution", (of_line - one_law) / n, 0.5)
     # Two residuals of 1 with correlation .9: the density less the product.
     joint = -math.log(2 * math.pi) - math.log(1 - 0.81) / 2 - 1 / 1.9
@@ -170,19 +172,19 @@ def same_optimum(trial: Trial) -> None:
     for model, spread in ((line, 1.0), (wave, 1e-3), (line, 1e3)):
         x, y = _data(trial, 50, spread)
         s = trial.dtype.type(2 * math.log(spread))
-        values, errors = _likelihoods(grid, x, y, s, model), _errors(grid, x, y, model)
+        values, ours = (np.asarray(a) for a in _likelihoods(grid, x, y, s, model))
+        errors, of_error = (np.asarray(a) for a in _errors(grid, x, y, model))
         trial.exactly("arg max ℓ = arg min MSE", np.argmax(values), np.argmin(errors))
         weight = 25 * np.exp(-s.astype(float))
-        law = -25 * (_LOG_TWO_PI + float(s)) - weight * np.asarray(errors, np.float64)
-        size = 25 * (_LOG_TWO_PI + abs(float(s))) + weight * np.asarray(errors, np.float64)
+        law = -25 * (_LOG_TWO_PI + float(s)) - weight * errors.astype(float)
+        size = 25 * (_LOG_TWO_PI + abs(float(s))) + weight * errors.astype(float)
         trial.close("ℓ = -(N/2) log 2πσ² - (N/2σ²) MSE", values, law, 32, scale=size)
-        ours = np.asarray(_likelihood_slope(grid[7], x, y, s, model))
-        of_error = np.asarray(_error_slope(grid[7], x, y, model), np.float64)
-        misfit = np.abs(np.asarray(model(grid[7], x) - y, np.float64))
-        size = 2 * weight * np.mean(misfit) * 2
-        trial.close("∇ℓ = -(N/2σ²) ∇MSE", ours, -weight * of_error, 64, scale=size)
+        # The terms of the gradient, |f - y| times |∂f/∂θ| <= 2, at the likeliest point they cancel.
+        f = np.asarray(model(grid.T[:, :, None], x))
+        terms = 4 * weight * np.mean(np.abs(f.astype(float) - y), axis=-1)[:, None]
+        trial.close("∇ℓ = -(N/2σ²) ∇MSE", ours, -weight * of_error.astype(float), 64, scale=terms)
         if spread == 1:
-            ratio = np.asarray(values) / np.asarray(errors)
+            ratio = values / errors
             trial.refuted("'proportional': over the grid ℓ/MSE varies by a factor", ratio.min() / ratio.max(), 2)
     # Variances 1 and 1/100: the likelihood prefers the second target, the squared error neither.
     y, s = np.asarray(trial.array([0, 1])), np.asarray(trial.array([0, -math.log(100)]))
@@ -226,23 +228,21 @@ def constants(trial: Trial) -> None:
 )  # fmt: skip
 def squared_error_is_gaussian_likelihood(trial: Trial) -> None:
     """One optimum for both and for the joint problem in (θ, σ²); unbounded at MSE = 0; σ that depends on θ."""
-    x, y = _data(trial, 1000, 3.0)
-    grid = np.asarray(trial.array(list(itertools.product(np.linspace(0, 2, 17), np.linspace(-3, -1, 17)))))
-    errors = np.asarray(_errors(grid, x, y, line))
-    for spread in SPREADS:
-        s = trial.dtype.type(2 * math.log(spread))
-        best = np.argmax(_likelihoods(grid, x, y, s, line))
+    offsets = np.array(list(itertools.product(np.linspace(-1, 1, 17), np.linspace(-1, 1, 17))))
+    for spread in (1e-3, 1e3, 1.0):  # of the noise and of the grid: else float32 loses ℓ's differences in its constant
+        x, y = _data(trial, 1000, spread)
+        s, grid = trial.dtype.type(2 * math.log(spread)), np.asarray(trial.array([1, -2] + spread * offsets))
+        errors = np.asarray(_errors(grid, x, y, line)[0])
+        best = np.argmax(_likelihoods(grid, x, y, s, line)[0])
         trial.exactly(f"arg max ℓ = arg min MSE, σ = {spread:g}", best, np.argmin(errors))
-    profile = jax.jit(jax.vmap(_log_likelihood, in_axes=(0, None, None, 0)))
-    learned = np.asarray(profile(grid, x, y, np.log(errors)))
+    profile = jax.jit(jax.vmap(jax.value_and_grad(_log_likelihood, argnums=3), in_axes=(0, None, None, 0)))
+    learned, slopes = (np.asarray(a) for a in profile(grid, x, y, np.log(errors)))
     trial.exactly("arg max of ℓ with σ² = MSE(θ)", np.argmax(learned), np.argmin(errors))
     law = -500 * (np.log(2 * np.pi * errors.astype(float)) + 1)
     # Rounding log MSE costs N/2 · u|log MSE|, which is less than 1.5u of the law.
     trial.close("ℓ = -(N/2) (log(2π MSE) + 1)", learned, law, 32)
-    in_s = jax.jit(jax.vmap(jax.grad(_log_likelihood, argnums=3), in_axes=(0, None, None, 0)))
-    slopes = in_s(grid, x, y, np.log(errors))
     trial.close("∂ℓ/∂ log σ² = 0 at σ² = MSE", slopes, np.zeros(len(grid)), 64, scale=500)
-    higher, lower = (np.asarray(profile(grid, x, y, np.log(errors * f))) for f in trial.array([1.5, 0.5]))
+    higher, lower = (np.asarray(profile(grid, x, y, np.log(errors * trial.dtype.type(f)))[0]) for f in (1.5, 0.5))
     trial.happens("any other σ² is less likely", np.all(learned > higher) and np.all(learned > lower))
     # Data on the line itself: ℓ at MSE = σ² = tiny², N = 10, and without bound.
     small = 1e-30 if trial.dtype == jnp.float32 else 1e-300
@@ -281,12 +281,11 @@ def noise_need_not_be_gaussian(trial: Trial) -> None:
         slope = np.asarray(_error_slope(theta, trial.array(x), trial.array(mean + noise)), np.float64)
         spread = 2 * np.sqrt(np.mean((noise[:, None] * scores) ** 2, axis=0) / n)
         trial.at_most(f"∇MSE at E[y|x], {what}, in standard errors", np.max(np.abs(slope) / spread), 5)
-        off = np.asarray(_error_slope(theta + trial.dtype.type(0.1), trial.array(x), trial.array(mean + noise)))
-        trial.at_most("and a tenth away from it, less 2 E[(1, x)(1, x)ᵀ](.1, .1)",
-                      np.max(np.abs(off - slope - 2 * np.mean(scores * (0.1 + 0.1 * x)[:, None], axis=0))), 1e-4)  # fmt: skip
+        away = np.asarray(_error_slope(theta + trial.dtype.type(0.1), trial.array(x), trial.array(mean + noise)))
+        trial.happens("a tenth away it rises", np.all(away - slope > 0.1))
     skew = np.mean(noises["exponential"] ** 3)
     trial.refuted("the skewness of noise under which MSE is consistent (Gaussian: 0)", skew, 1.5)
-    # Logistic noise: for (0, 6) the likeliest centre is the mean, for (0, 0, 6) it is not: only the Gaussian's always is.
+    # Logistic noise: the likeliest centre of (0, 6) is the mean, that of (0, 0, 6) is not; the Gaussian's always is.
     nll = jax.jit(jax.grad(lambda c, y: jnp.sum((y - c) + 2 * softplus(c - y))))
     pair, triple = np.asarray(trial.array([0, 6, 6])), np.asarray(trial.array([0, 0, 6]))
     trial.at_most("slope at the mean of (0, 6), in u", abs(float(nll(trial.array(3.0), pair[:2]))) / trial.u, 8)
@@ -321,8 +320,9 @@ def central_limit(trial: Trial) -> None:
     # The minimiser of MSE is the mean. That of N Cauchy numbers is as spread as one of them: half lie within 1.
     for n in (10, 1000):
         means = trial.random.standard_cauchy(size=(2000, n)).mean(axis=-1)
-        trial.at_most(f"share of means of {n} Cauchy numbers within 1, less ½", abs(np.mean(abs(means) < 1) - 0.5), 0.06)
-    trial.refuted("of means of 1000 Cauchy numbers, the quartile (1/√1000 by the theorem)", np.median(abs(means)), 0.8)
+        share = np.mean(np.abs(means) < 1)  # its standard error is .011
+        trial.at_most(f"share of means of {n} Cauchy numbers within 1, less ½", abs(share - 0.5), 0.055)
+    trial.refuted("median size of means of 1000 Cauchy numbers (.02 for Gaussian ones)", np.median(np.abs(means)), 0.8)
     dominated = np.cos(trial.dtype.type(math.sqrt(0.9)) * t) * np.exp(-t * t / 20)
     trial.refuted("one sign with 9/10 of the variance: distance", np.max(np.abs(dominated - gaussian)), 0.5)
 

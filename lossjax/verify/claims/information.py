@@ -159,8 +159,8 @@ def units_of_information(trial: Trial) -> None:
         # pairs (3u a side): 17u where all meet.
         in_nats = measure(entropy, p, base=base) * trial.dtype.type(math.log(base))
         trial.close(f"H in base {base}, times ln {base}", in_nats, measure(entropy, p), 17)
-        in_nats = measure(kl, p, q, base=base) * trial.dtype.type(math.log(base))
-        trial.close(f"KL in base {base}, times ln {base}", in_nats, measure(kl, p, q), 4)
+    in_nats = measure(kl, p, q, base=2) * trial.dtype.type(math.log(2))
+    trial.close("KL in bits, times ln 2", in_nats, measure(kl, p, q), 4)
 
 
 @claim(

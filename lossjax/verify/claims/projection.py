@@ -325,7 +325,7 @@ def coefficient_of_determination(trial: Trial) -> None:
         correlation = np.corrcoef(np.asarray(y, np.float64), fitted.astype(np.float64))[0, 1]
         trial.close(f"R² = corr(y, ŷ)², {offset:g}", share, np.float64(correlation**2), units)
         trial.happens(f"0 ≤ R² ≤ 1, {offset:g}", 0 <= share <= 1)
-        # With ŷ off by δ the sums differ by 2⟨ŷ, e⟩, at most 2‖δ‖‖y‖; half of what P may be off, ‖δ‖ ≤ 32u‖y‖, gives 64u.
+        # With ŷ off by δ the sums differ by 2⟨ŷ, e⟩, at most 2‖δ‖‖y‖; half of what P may be off, ‖δ‖ ≤ 32u‖y‖.
         uncentered = np.sum(wide(fitted) ** 2) + left
         whole = np.sum(wide(y) ** 2)
         trial.at_most(f"‖y‖² = ‖ŷ‖² + ‖e‖², {offset:g}, in u", abs(uncentered - whole) / whole / trial.u, 64)

@@ -1,0 +1,278 @@
+"""What the cross-entropies accept and refuse: shapes, axes, dtypes, options; what they keep; what holds of them always."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from lossjax import sigmoid_cross_entropy, softmax_cross_entropy, softmax_cross_entropy_with_integer_labels
+
+LABEL, TARGET, BINARY = softmax_cross_entropy_with_integer_labels, softmax_cross_entropy, sigmoid_cross_entropy
+Z = jnp.float32([[1, 2, 4], [0, -1, 3]])
+T = jnp.float32([[0.5, 0.5, 0], [0, 0.25, 0.75]])
+LABELS = jnp.int32([0, 2])
+
+
+# --- refusals --------------------------------------------------------------------------------------------------------
+
+SHARED_REFUSALS: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
+    "smoothing below 0": ({"label_smoothing": -0.1}, ValueError, r"label_smoothing must lie in \[0, 1\], got -0.1"),
+    "smoothing above 1": ({"label_smoothing": 1.1}, ValueError, r"label_smoothing must lie in \[0, 1\], got 1.1"),
+    "smoothing NaN": ({"label_smoothing": float("nan")}, ValueError, "label_smoothing .* nan"),
+    "unknown smoothing": ({"smoothing": "all"}, ValueError, "smoothing must be 'uniform' .* 'others' .* got 'all'"),
+    "temperature 0": ({"temperature": 0.0}, ValueError, "temperature must be greater than 0, got 0.0"),
+    "temperature below 0": ({"temperature": -2}, ValueError, "temperature must be greater than 0, got -2.0"),
+    "softcap 0": ({"logit_softcap": 0.0}, ValueError, "logit_softcap must be greater than 0"),
+    "softcap below 0": ({"logit_softcap": -30.0}, ValueError, "logit_softcap must be greater than 0"),
+    "z-loss below 0": ({"z_loss": -1e-4}, ValueError, "z_loss must be at least 0, got -0.0001"),
+    "weights below 0": ({"class_weights": np.float32([1, -1, 1])}, ValueError, "class_weights must be at least 0, got .*-1.0"),
+    "too few weights": ({"class_weights": np.float32([1, 1])}, ValueError, r"class_weights has shape \(2\), wanted \(3\)"),
+    "integer weights": ({"class_weights": np.int32([1, 1, 1])}, TypeError, r"class_weights must be floating-point, got int32\[3\]"),
+    "a mask of integers": ({"where": np.int32([1, 0])}, TypeError, "where must be boolean .* got int32; write where != 0"),
+    "a mask of entries": ({"where": np.ones((2, 3), bool)}, ValueError, r"where has shape \(2, 3\), wanted \(2\)"),
+    "unknown reduction": ({"reduction": "batchmean"}, ValueError, "reduction must be one of 'none', 'sum', 'mean', got 'batchmean'"),
+    "axis beyond": ({"axis": 2}, ValueError, "axis=2 does not exist among 2 dimensions"),
+    "axis twice": ({"axis": (0, 0)}, ValueError, r"axis=\(0, 0\)"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SHARED_REFUSALS)
+@pytest.mark.parametrize("jitted", [False, True], ids=["eager", "jit"])
+def test_an_option_out_of_its_range_is_refused(name: str, jitted: bool) -> None:
+    options, error, message = SHARED_REFUSALS[name]
+    for loss, second in ((LABEL, LABELS), (TARGET, T)):
+        call = lambda z, f=loss, s=second: f(z, s, **options)  # noqa: E731
+        with pytest.raises(error, match=message):
+            (jax.jit(call) if jitted else call)(Z)
+
+
+ARGUMENT_REFUSALS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
+    "float labels": (lambda: LABEL(Z, jnp.float32([0, 1])), TypeError, r"labels must be integer class indices, got float32\[2\]; .*softmax_cross_entropy"),
+    "boolean labels": (lambda: LABEL(Z, jnp.array([True, False])), TypeError, r"labels must be integer .* bool\[2\]"),
+    "one-hot labels": (lambda: LABEL(Z, jnp.int32([[1, 0, 0], [0, 0, 1]])), ValueError, r"labels has shape \(2, 3\), wanted \(2\)"),
+    "a column of labels": (lambda: LABEL(Z, LABELS[:, None]), ValueError, r"labels has shape \(2, 1\), wanted \(2\)"),
+    "integer logits": (lambda: LABEL(Z.astype(jnp.int32), LABELS), TypeError, r"logits must be floating-point, got int32\[2, 3\]; .*astype"),
+    "integer logits, targets": (lambda: TARGET(Z.astype(jnp.int32), T), TypeError, r"logits must be floating-point"),
+    "integer logits, binary": (lambda: BINARY(Z.astype(jnp.int32), T), TypeError, r"logits must be floating-point"),
+    "boolean logits": (lambda: LABEL(Z > 0, LABELS), TypeError, r"logits must be floating-point, got bool\[2, 3\]"),
+    "integer targets": (lambda: TARGET(Z, LABELS), TypeError, "targets must be floating-point, .*softmax_cross_entropy_with_integer_labels"),
+    "boolean targets": (lambda: BINARY(Z, Z > 0), TypeError, r"targets must be floating-point, got bool\[2, 3\]; .*astype"),
+    "other targets": (lambda: TARGET(Z, T[:1]), ValueError, r"targets has shape \(1, 3\), wanted \(2, 3\)"),
+    "other targets, binary": (lambda: BINARY(Z, T[0]), ValueError, r"targets has shape \(3\), wanted \(2, 3\)"),
+    "no class": (lambda: LABEL(jnp.zeros((2, 0)), LABELS), ValueError, r"logits has shape \(2, 0\) with no class along -1"),
+    "no class, targets": (lambda: TARGET(jnp.zeros((2, 0)), jnp.zeros((2, 0))), ValueError, "no class"),
+    "a scalar": (lambda: LABEL(jnp.float32(1), jnp.int32(0)), ValueError, "logits is a scalar"),
+    "a negative positive weight": (lambda: BINARY(Z, T, pos_weight=-1.0), ValueError, "pos_weight must be at least 0"),
+    "a positive weight that does not fit": (lambda: BINARY(Z, T, pos_weight=np.ones(2, np.float32)), ValueError, r"pos_weight has shape \(2\)"),
+    "binary smoothing": (lambda: BINARY(Z, T, label_smoothing=2), ValueError, "label_smoothing must lie in"),
+    "binary reduction": (lambda: BINARY(Z, T, reduction="avg"), ValueError, "reduction must be one of"),  # pyright: ignore[reportArgumentType]  # refused
+    "binary mask": (lambda: BINARY(Z, T, where=np.ones(2, bool)), ValueError, r"where has shape \(2\), wanted \(2, 3\)"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ARGUMENT_REFUSALS)
+def test_an_argument_that_does_not_fit_is_refused(name: str) -> None:
+    call, error, message = ARGUMENT_REFUSALS[name]
+    with pytest.raises(error, match=message):
+        call()
+
+
+# --- shapes, axes and dtypes -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("leading", [(), (1,), (2, 3), (2, 1, 3)])
+def test_any_leading_shape(leading: tuple[int, ...], random: np.random.Generator) -> None:
+    with jax.enable_x64(True):
+        z = jnp.asarray(random.normal(size=(*leading, 5)))
+        t = jnp.asarray(random.dirichlet(np.ones(5), leading))
+        labels = jnp.asarray(random.integers(0, 5, leading))
+        flat, t_flat, labels_flat = z.reshape(-1, 5), t.reshape(-1, 5), labels.reshape(-1)
+        for loss, second, second_flat in ((LABEL, labels, labels_flat), (TARGET, t, t_flat)):
+            got = loss(z, second)
+            assert got.shape == leading
+            assert np.array_equal(got.ravel(), loss(flat, second_flat))
+
+
+@pytest.mark.parametrize("axis", [0, 1, -2, (0, 1), (2, 0), (-1, 1), (2, 1, 0)])
+def test_the_class_axis_may_be_any_or_several(axis: int | tuple[int, ...], random: np.random.Generator) -> None:
+    """Value and gradient are those of the logits with the classes moved last and flattened in the order given."""
+    with jax.enable_x64(True):
+        z, t = jnp.asarray(random.normal(size=(3, 4, 5))), jnp.asarray(random.uniform(size=(3, 4, 5)))
+        several = tuple(a % 3 for a in (axis if isinstance(axis, tuple) else (axis,)))
+        rest = [a for a in range(3) if a not in several]
+        order, shape = (*rest, *several), tuple(z.shape[a] for a in rest)
+
+        def last(x: jax.Array) -> jax.Array:
+            return x.transpose(order).reshape(*shape, -1)
+
+        labels = jnp.asarray(random.integers(0, last(z).shape[-1], shape))
+        weights = jnp.asarray(random.uniform(0.5, 2, last(z).shape[-1]))
+        for loss, second, moved in ((LABEL, labels, labels), (TARGET, t, last(t))):
+            value, pullback = jax.vjp(lambda z, f=loss, s=second: f(z, s, axis=axis, class_weights=weights), z)
+            want, pulled = jax.vjp(lambda z, f=loss, s=moved: f(last(z), s, class_weights=weights), z)
+            cotangent = jnp.asarray(random.normal(size=shape))
+            assert value.shape == shape
+            assert np.array_equal(value, want)
+            assert np.array_equal(pullback(cotangent)[0], pulled(cotangent)[0])
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"])
+def test_label_dtypes(dtype: str, random: np.random.Generator) -> None:
+    """200 classes do not fit an int8, nor does a class index computed in it."""
+    with jax.enable_x64(True):
+        z = jnp.asarray(random.normal(size=(6, 200)), jnp.float32)
+        labels = random.integers(0, 127 if dtype == "int8" else 200, 6)
+        want = jax.value_and_grad(lambda z: LABEL(z, jnp.int32(labels), reduction="sum"))(z)
+        got = jax.value_and_grad(lambda z: LABEL(z, jnp.asarray(labels, dtype), reduction="sum", ignore_index=-100))(z)
+        assert got[0] == want[0]
+        assert np.array_equal(got[1], want[1])
+
+
+def test_labels_may_be_numpy_or_lists() -> None:
+    assert np.array_equal(LABEL(np.asarray(Z), np.asarray(LABELS)), LABEL(Z, LABELS))
+    assert np.array_equal(LABEL(Z, [0, 2]), LABEL(Z, LABELS))  # pyright: ignore[reportArgumentType, reportCallIssue]  # jnp.asarray takes lists
+
+
+@pytest.mark.parametrize(("first", "second", "result"), [
+    ("bfloat16", "float32", "float32"), ("float16", "bfloat16", "float32"), ("float32", "bfloat16", "float32"),
+    ("bfloat16", "bfloat16", "float32"), ("float32", "float64", "float64"), ("float64", "float16", "float64"),
+])  # fmt: skip
+def test_dtypes_mix_under_strict_promotion(first: str, second: str, result: str) -> None:
+    """The result has the wider dtype, at least float32; each gradient its argument's."""
+    with jax.enable_x64(True):
+        z, t, w = Z.astype(first), T.astype(second), jnp.ones(3, second)
+        for loss, args in (
+            (TARGET, (z, t)), (BINARY, (z, t)), (lambda z, w: LABEL(z, LABELS, class_weights=w), (z, w)),
+            (lambda z, t: TARGET(z, t, label_smoothing=0.1, z_loss=0.1, temperature=2.0, logit_softcap=9), (z, t)),
+            (lambda z, t: BINARY(z, t, pos_weight=t, label_smoothing=0.1), (z, t)),
+        ):  # fmt: skip
+            value, pullback = jax.vjp(loss, *args)
+            assert value.dtype == result
+            assert [g.dtype for g in pullback(jnp.ones_like(value))] == [a.dtype for a in args]
+
+
+# --- jit, closures, what is kept -------------------------------------------------------------------------------------
+
+
+def test_options_may_be_closed_over_or_traced(random: np.random.Generator) -> None:
+    z, labels = jnp.asarray(random.normal(size=(7, 3)), jnp.float32), jnp.asarray(random.integers(0, 3, 7), jnp.int32)
+    weights, temperature = jnp.float32([0.5, 1, 2]), jnp.float32(1.7)
+
+    def loss(z: jax.Array, w: jax.Array, t: jax.Array, lam: jax.Array, cap: jax.Array) -> jax.Array:
+        return LABEL(z, labels, class_weights=w, temperature=t, z_loss=lam, logit_softcap=cap, reduction="mean")
+
+    traced = jax.jit(jax.grad(loss, (0, 1, 2, 3, 4)))(z, weights, temperature, jnp.float32(0.1), jnp.float32(5))
+    closed = jax.jit(jax.grad(lambda z: loss(z, weights, temperature, 0.1, 5)))(z)  # pyright: ignore[reportArgumentType]  # numbers do
+    assert np.allclose(traced[0], closed, rtol=1e-6, atol=1e-8)
+    assert all(np.all(np.isfinite(g)) and np.any(g) for g in traced)
+    by_class = jax.vmap(loss, (None, None, 0, None, None))(z, weights, jnp.float32([0.5, 1, 2]), jnp.float32(0), jnp.float32(5))
+    assert np.allclose(by_class[1], loss(z, weights, 1.0, 0.0, 5.0), rtol=1e-6)  # pyright: ignore[reportArgumentType]  # numbers do
+
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "mean": {"reduction": "mean", "ignore_index": -100},
+    "all": {"label_smoothing": 0.1, "z_loss": 1e-4, "logit_softcap": 30.0, "temperature": 1.3, "class_weights": jnp.ones(257, jnp.float32)},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_nothing_but_numbers_a_row_is_kept_beside_the_logits(options: str) -> None:
+    """Residuals of the pullback: the arguments (16-bit ones as they are), at most 6 numbers a row, and the class weights."""
+    rows, classes = 64, 257
+    z, labels = jnp.ones((rows, classes), jnp.bfloat16), jnp.zeros(rows, jnp.int32)
+    t = jnp.ones((rows, classes), jnp.bfloat16)
+    for make in (jax.vjp, lambda f, z: jax.jit(lambda z: jax.vjp(f, z))(z)):
+        _, pullback = make(lambda z: LABEL(z, labels, **OPTIONS[options]), z)
+        spent = sum(x.nbytes for x in jax.tree.leaves(pullback))
+        assert spent <= z.nbytes + 4 * (6 * rows + classes + 16), f"{spent} bytes kept, the logits have {z.nbytes}"
+    rest = {k: v for k, v in OPTIONS[options].items() if k != "ignore_index"}
+    _, pullback = jax.vjp(lambda z: TARGET(z, t, **rest), z)
+    assert sum(x.nbytes for x in jax.tree.leaves(pullback)) <= 2 * z.nbytes + 4 * (6 * rows + classes + 16)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_gradient_needs_no_more_memory_than_the_logits(dtype: str) -> None:
+    """Temporary memory of the compiled value and gradient: at most the logits in float32, once."""
+    z, labels = jax.ShapeDtypeStruct((512, 4099), dtype), jax.ShapeDtypeStruct((512,), "int32")
+    compiled = jax.jit(jax.value_and_grad(lambda z, c: LABEL(z, c, reduction="mean"))).lower(z, labels).compile()
+    analysis = compiled.memory_analysis()
+    assert analysis is not None
+    assert analysis.temp_size_in_bytes <= 1.1 * 512 * 4099 * 4, f"{analysis.temp_size_in_bytes / 2**20:.1f} MiB"
+
+
+# --- what always holds -----------------------------------------------------------------------------------------------
+
+SHAPES = st.sampled_from([(3, 2), (4, 5), (2, 9)])
+STEADY = settings(deadline=None, max_examples=25, derandomize=True)
+
+
+@st.composite
+def rows_and_labels(draw: st.DrawFn, largest: float = 64) -> tuple[np.ndarray, np.ndarray]:
+    shape = draw(SHAPES)
+    z = draw(arrays.arrays(np.float32, shape, elements=st.floats(-largest, largest, width=32, allow_subnormal=False)))
+    return z, draw(arrays.arrays(np.int32, shape[:1], elements=st.integers(0, shape[1] - 1)))
+
+
+both = jax.jit(lambda z, c: (LABEL(z, c), jax.grad(lambda z: LABEL(z, c, reduction="sum"))(z)))
+
+
+@STEADY
+@given(rows_and_labels(), st.integers(-20, 20))
+def test_a_shift_by_a_power_of_two_grid_changes_nothing(drawn: tuple[np.ndarray, np.ndarray], steps: int) -> None:
+    z, labels = np.round(drawn[0] * 16) / 16, drawn[1]
+    for a, b in zip(both(z, labels), both(z + np.float32(steps * 64), labels), strict=True):
+        assert np.array_equal(a, b)
+
+
+@STEADY
+@given(rows_and_labels(3e38))
+def test_the_loss_is_never_negative_and_its_gradient_sums_to_0(drawn: tuple[np.ndarray, np.ndarray]) -> None:
+    value, gradient = both(*drawn)
+    wide = np.asarray(gradient, np.float64)
+    assert np.all(value >= 0)
+    assert np.all(np.abs(wide) <= 1)
+    tiny = float(np.finfo(np.float32).tiny)
+    assert np.all(np.abs(wide.sum(-1)) <= 8 * 2.0**-24 * np.abs(wide).sum(-1) + 2 * wide.shape[-1] * tiny)
+
+
+@STEADY
+@given(rows_and_labels(), st.randoms(use_true_random=False))
+def test_classes_may_be_renamed(drawn: tuple[np.ndarray, np.ndarray], shuffle: Any) -> None:
+    z, labels = drawn
+    order = list(range(z.shape[1]))
+    shuffle.shuffle(order)
+    value, gradient = both(z, labels)
+    renamed, slope = both(z[:, order], np.argsort(order).astype(np.int32)[labels])
+    assert np.allclose(value, renamed, rtol=16 * 2.0**-24, atol=1e-36)
+    assert np.allclose(np.asarray(gradient)[:, order], slope, rtol=16 * 2.0**-24, atol=1e-36)
+
+
+masked = jax.jit(lambda z, c, where: LABEL(z, c, where=where, reduction="mean"))
+
+
+@STEADY
+@given(rows_and_labels(), st.lists(st.booleans(), min_size=4, max_size=4))
+def test_a_mask_removes_rows(drawn: tuple[np.ndarray, np.ndarray], keep: list[bool]) -> None:
+    z, labels = drawn
+    where = np.array(keep[: len(z)])
+    kept = np.asarray(both(z, labels)[0], np.float64)[where]
+    want = kept.mean() if kept.size else 0.0
+    assert abs(float(masked(z, labels, where)) - want) <= 8 * 2.0**-24 * want
+
+
+@STEADY
+@given(arrays.arrays(np.float32, (4, 3), elements=st.floats(-100, 100, width=32)), arrays.arrays(np.float32, (4, 3), elements=st.floats(0, 1, width=32)))
+def test_the_binary_loss_is_two_class_softmax(z: np.ndarray, y: np.ndarray) -> None:
+    value, slope = jax.value_and_grad(lambda z: jnp.sum(BINARY(z, y)))(jnp.asarray(z))
+    pair, t = jnp.stack([jnp.asarray(z), jnp.zeros_like(z)], -1), jnp.stack([jnp.asarray(y), 1 - jnp.asarray(y)], -1)
+    want, pulled = jax.value_and_grad(lambda pair: jnp.sum(TARGET(pair, t)))(pair)
+    assert value >= 0
+    assert abs(float(value - want)) <= 64 * 2.0**-24 * float(want) + 1e-36
+    assert np.allclose(slope, pulled[..., 0], rtol=0, atol=32 * 2.0**-24)
