@@ -134,7 +134,7 @@ def _label_forward(
     hit, spread = options.smoothing.label_parts(classes)
     of_class = _along_classes(weights, z)
     own = None if of_class is None else _at(hot, of_class)
-    loss = hit * _optional(own, _at(hot, _softmax.gaps(z, rows)) + rows.log_total())
+    loss = hit * _optional(own, _softmax.surprisal(rows.logit, rows))
     if spread:
         everyone = _optional(of_class, _softmax.surprisal(z, rows))
         loss = loss + spread * jnp.sum(everyone, axis=-1, keepdims=True)

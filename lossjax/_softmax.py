@@ -1,4 +1,4 @@
-"""The softmax family on the last axis: four row statistics, and the functions that call for nothing else.
+"""The softmax family on the last axis: a few row statistics, and the functions that call for nothing else.
 
 Leave one class i, the pivot, out of the sum. With m = max z, E_j = exp(z_j - m), own = E_i and rest = Σ_{j≠i} E_j,
 
@@ -20,19 +20,21 @@ of these give the total derivative in z, the statistics' part included, so the s
 stopped and have none of their own.
 """
 
+import functools
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import Array, lax
 
 from lossjax._autodiff import closed_form
-from lossjax.numerics import exact_difference
+from lossjax.numerics import two_difference
 
 
 class Rows(NamedTuple):
-    """Per-row statistics, class axis kept as 1: the pivot's index, the maximum, and the two parts of Σ exp(z - m)."""
+    """Per-row statistics, class axis kept as 1: the pivot and its logit, the maximum, the parts of Σ exp(z - m)."""
 
     pivot: Array
+    logit: Array
     maximum: Array
     own: Array
     rest: Array
@@ -57,10 +59,16 @@ def shifted_exponential(z: Array, maximum: Array) -> Array:
 
     The rounding error e of the difference is folded back in, exp(d + e) = exp(d)(1 + e) to e² < u: without it an
     entry with a gap of g is off by g·u.
+
+    Infinities have no rounding error, and a select in this loop keeps XLA's CPU backend from fusing it into a sum. So
+    the logits are clamped instead, to between the maximum and a floor so far below it that the exponential is 0.
     """
-    difference, error = exact_difference(z, maximum)
+    largest = float(jnp.finfo(z.dtype).max)
+    ceiling = jnp.clip(maximum, -largest, largest)
+    floor = jnp.maximum(ceiling - jnp.maximum(1e4, jnp.abs(ceiling) * 2.0**-12), -largest)
+    difference, error = two_difference(jnp.minimum(jnp.maximum(z, floor), ceiling), ceiling)
     exponential = jnp.exp(difference)
-    return jnp.where(z == maximum, 1, exponential + exponential * error)
+    return exponential + exponential * error
 
 
 def row_statistics(z: Array, pivot: Array | None = None) -> Rows:
@@ -70,12 +78,40 @@ def row_statistics(z: Array, pivot: Array | None = None) -> Rows:
     """
     index = jnp.argmax(z, axis=-1, keepdims=True) if pivot is None else pivot[..., None]
     maximum = jnp.max(z, axis=-1, keepdims=True)
-    at_pivot = lax.broadcasted_iota(index.dtype, z.shape, z.ndim - 1) == index
-    own = shifted_exponential(jnp.sum(jnp.where(at_pivot, z, 0), axis=-1, keepdims=True), maximum)
-    rest = jnp.sum(jnp.where(at_pivot, 0, shifted_exponential(z, maximum)), axis=-1, keepdims=True)
+    logit, rest = _sum_without(z, index, maximum)
+    own = shifted_exponential(logit, maximum)
     # With a maximum of +inf every finite entry has E = 0, so that own + rest counts the infinities.
     defined = jnp.isfinite(maximum) | (jnp.isposinf(maximum) & (own + rest == 1))
-    return Rows(index, maximum, *(jnp.where(defined, part, jnp.nan) for part in (own, rest)))
+    return Rows(index, logit, maximum, *(jnp.where(defined, part, jnp.nan) for part in (own, rest)))
+
+
+def _sum_without(z: Array, index: Array, maximum: Array) -> tuple[Array, Array]:
+    """``z_i`` and ``Σ_{j≠i} exp(z_j - m)``, class axis kept; (0, the whole sum) for an index that is no class.
+
+    A long row is summed in blocks: all of them without a mask, which XLA's CPU backend would neither vectorise nor
+    fuse, and the pivot's block once more with one, to replace its sum.
+    """
+    block = _block_size(z.shape[-1])
+    if block is None:
+        here = lax.broadcasted_iota(index.dtype, z.shape, z.ndim - 1) == index
+        return _sum(jnp.where(here, z, 0)), _sum(jnp.where(here, 0, shifted_exponential(z, maximum)))
+    blocks = z.reshape(*z.shape[:-1], z.shape[-1] // block, block)
+    sums = jnp.sum(shifted_exponential(blocks, maximum[..., None]), axis=-1)
+    which = lax.broadcasted_iota(index.dtype, sums.shape, sums.ndim - 1) == index // block
+    own_block = jnp.take_along_axis(blocks, (index // block)[..., None], axis=-2, mode="clip")[..., 0, :]
+    at_pivot, without = _sum_without(own_block, index - index // block * block, maximum)
+    return at_pivot, _sum(jnp.where(which, without, sums))
+
+
+def _sum(x: Array) -> Array:
+    return jnp.sum(x, axis=-1, keepdims=True)
+
+
+@functools.cache
+def _block_size(classes: int) -> int | None:
+    """A divisor of the class count between 128 and 1024, the nearest to 512; None for short rows, or without one."""
+    divisors = [d for d in range(128, 1025) if classes % d == 0] if classes > 1024 else []
+    return min(divisors, key=lambda d: abs(d - 512), default=None)
 
 
 def gaps(z: Array, rows: Rows) -> Array:
@@ -85,7 +121,7 @@ def gaps(z: Array, rows: Rows) -> Array:
 
 
 def surprisal(z: Array, rows: Rows) -> Array:
-    """``-log p_k``, the sum of two non-negative terms (a formula, not a rule)."""
+    """``-log p_k`` of the logits z (all, or the pivot's): the sum of two non-negative terms; a formula, not a rule."""
     return gaps(z, rows) + rows.log_total()
 
 

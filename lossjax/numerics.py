@@ -18,7 +18,7 @@ _SQRT_HALF = math.sqrt(0.5)
 def exact_difference(a: Array, b: Array) -> tuple[Array, Array]:
     """``a - b`` as an unevaluated sum: the rounded difference, and the rounding error it made (exactly).
 
-    Knuth's branch-free two-sum. Where the difference is infinite or NaN the error is 0.
+    Where the difference is infinite or NaN the error is 0.
 
     Args:
       a: floats, any shape.
@@ -27,10 +27,15 @@ def exact_difference(a: Array, b: Array) -> tuple[Array, Array]:
     Returns:
       ``(difference, error)`` with ``difference + error == a - b`` exactly, barring overflow.
     """
+    difference, error = two_difference(a, b)
+    return difference, jnp.where(jnp.isfinite(difference), error, 0)
+
+
+def two_difference(a: Array, b: Array) -> tuple[Array, Array]:
+    """:func:`exact_difference` of finite numbers: Knuth's two-sum, six operations and no branch."""
     difference = a - b
     back = difference - a
-    error = (a - (difference - back)) - (b + back)
-    return difference, jnp.where(jnp.isfinite(difference), error, 0)
+    return difference, (a - (difference - back)) - (b + back)
 
 
 def xi(x: Array) -> Array:

