@@ -56,9 +56,13 @@ REFUSALS: dict[str, tuple[Call, type[Exception], tuple[str, ...]]] = {
         lambda: _checks.axes("axis", (0, -2), 2), ValueError, ("axis=(0, -2)", "at least one axis, and none twice"),
     ),
     "no axis": (lambda: _checks.axes("axis", (), 2), ValueError, ("axis=()", "at least one axis")),
-    "a float axis": (lambda: _checks.axes("axis", 1.0, 2), TypeError, ("axis", "integer", "1.0")),  # pyright: ignore[reportArgumentType]  # refused
+    "a float axis": (
+        lambda: _checks.axes("axis", 1.0, 2), TypeError, ("axis", "integer", "1.0"),  # pyright: ignore[reportArgumentType]  # refused
+    ),
     "a boolean axis": (lambda: _checks.axes("axis", True, 2), TypeError, ("axis", "integer", "True")),
-    "axis None": (lambda: _checks.axes("axis", None, 2), TypeError, ("axis", "integer", "None")),  # pyright: ignore[reportArgumentType]  # refused
+    "axis None": (
+        lambda: _checks.axes("axis", None, 2), TypeError, ("axis", "integer", "None"),  # pyright: ignore[reportArgumentType]  # refused
+    ),
     "a scalar for rows": (
         lambda: _checks.class_axis(jnp.float32(1), "logits", -1), ValueError, ("logits", "scalar", "[..., C]"),
     ),
@@ -84,31 +88,60 @@ REFUSALS: dict[str, tuple[Call, type[Exception], tuple[str, ...]]] = {
     "an unknown reduction": (
         lambda: _checks.reduction("average"), ValueError, ("reduction", "'none', 'sum', 'mean'", "'average'"),
     ),
-    "a fraction above 1": (lambda: _checks.fraction("label_smoothing", 1.5), ValueError, ("label_smoothing", "[0, 1]", "1.5")),
-    "a fraction below 0": (lambda: _checks.fraction("label_smoothing", -1e-9), ValueError, ("label_smoothing", "[0, 1]", "-1e-09")),
-    "a fraction of NaN": (lambda: _checks.fraction("label_smoothing", np.nan), ValueError, ("label_smoothing", "[0, 1]", "nan")),
+    "a fraction above 1": (
+        lambda: _checks.fraction("label_smoothing", 1.5), ValueError, ("label_smoothing", "[0, 1]", "1.5"),
+    ),
+    "a fraction below 0": (
+        lambda: _checks.fraction("label_smoothing", -1e-9), ValueError, ("label_smoothing", "[0, 1]", "-1e-09"),
+    ),
+    "a fraction of NaN": (
+        lambda: _checks.fraction("label_smoothing", np.nan), ValueError, ("label_smoothing", "[0, 1]", "nan"),
+    ),
     "a fraction of None": (lambda: _checks.fraction("label_smoothing", None), TypeError, ("label_smoothing", "None")),
-    "a fraction of words": (lambda: _checks.fraction("label_smoothing", "much"), ValueError, ("label_smoothing", "much")),
+    "a fraction of words": (
+        lambda: _checks.fraction("label_smoothing", "much"), ValueError, ("label_smoothing", "much"),
+    ),
     "a fraction of two": (lambda: _checks.fraction("label_smoothing", np.zeros(2)), TypeError, ("label_smoothing",)),
     "a traced fraction": (
         lambda: jax.jit(lambda x: _checks.fraction("label_smoothing", x))(0.1),
         TypeError, ("label_smoothing", "traced", "Python number in [0, 1]", "static"),
     ),
-    "a number of 0": (lambda: _checks.number("temperature", 0, np.float32, positive=True), ValueError, ("temperature", "greater than 0", "0.0")),
-    "a negative number": (lambda: _checks.number("z_loss", -0.5, np.float32, positive=False), ValueError, ("z_loss", "at least 0", "-0.5")),
-    "a number of NaN": (lambda: _checks.number("temperature", np.nan, np.float32, positive=True), ValueError, ("temperature", "nan")),
-    "a number of None": (lambda: _checks.number("temperature", None, np.float32, positive=True), TypeError, ("temperature",)),  # pyright: ignore[reportArgumentType]  # refused
+    "a number of 0": (
+        lambda: _checks.number("temperature", 0, np.float32, positive=True),
+        ValueError, ("temperature", "greater than 0", "0.0"),
+    ),
+    "a negative number": (
+        lambda: _checks.number("z_loss", -0.5, np.float32, positive=False),
+        ValueError, ("z_loss", "at least 0", "-0.5"),
+    ),
+    "a number of NaN": (
+        lambda: _checks.number("temperature", np.nan, np.float32, positive=True), ValueError, ("temperature", "nan"),
+    ),
+    "a number of None": (
+        lambda: _checks.number("temperature", None, np.float32, positive=True), TypeError, ("temperature",),  # pyright: ignore[reportArgumentType]  # refused
+    ),
     "a vector for a number": (
         lambda: _checks.number("temperature", np.ones(3, np.float32), np.float32, positive=True),
         TypeError, ("temperature", "real scalar", "float32[3]"),
     ),
-    "a boolean for a number": (lambda: _checks.number("z_loss", True, np.float32, positive=False), TypeError, ("z_loss", "real scalar", "bool")),
-    "a complex number": (lambda: _checks.number("z_loss", 1j, np.float32, positive=False), TypeError, ("z_loss", "real scalar", "complex")),
-    "a negative weight": (
-        lambda: _checks.nonnegative("pos_weight", np.float32([1, -2, 3])), ValueError, ("pos_weight", "at least 0", "-2.0"),
+    "a boolean for a number": (
+        lambda: _checks.number("z_loss", True, np.float32, positive=False),
+        TypeError, ("z_loss", "real scalar", "bool"),
     ),
-    "a weight of NaN": (lambda: _checks.nonnegative("pos_weight", np.float32([1, np.nan])), ValueError, ("pos_weight", "nan")),
-    "integer weights": (lambda: _checks.nonnegative("weights", np.arange(3)), TypeError, ("weights", "int64[3]", "floating-point")),
+    "a complex number": (
+        lambda: _checks.number("z_loss", 1j, np.float32, positive=False),
+        TypeError, ("z_loss", "real scalar", "complex"),
+    ),
+    "a negative weight": (
+        lambda: _checks.nonnegative("pos_weight", np.float32([1, -2, 3])),
+        ValueError, ("pos_weight", "at least 0", "-2.0"),
+    ),
+    "a weight of NaN": (
+        lambda: _checks.nonnegative("pos_weight", np.float32([1, np.nan])), ValueError, ("pos_weight", "nan"),
+    ),
+    "integer weights": (
+        lambda: _checks.nonnegative("weights", np.arange(3)), TypeError, ("weights", "int64[3]", "floating-point"),
+    ),
     "too few weights": (
         lambda: _checks.nonnegative_weights("class_weights", np.ones(3, np.float32), 4),
         ValueError, ("class_weights", "(3)", "wanted (4)", "a weight for every class"),
@@ -190,6 +223,9 @@ def test_labels_not_counted_and_no_labels_raise_nothing() -> None:
         _checks.labels_in_range(x, 4, counted)
         return x
 
-    for labels, counted in ((jnp.int32([9, 1]), jnp.array([False, True])), (jnp.zeros(0, jnp.int32), jnp.zeros(0, bool))):
+    for labels, counted in (
+        (jnp.int32([9, 1]), jnp.array([False, True])),
+        (jnp.zeros(0, jnp.int32), jnp.zeros(0, bool)),
+    ):
         error, _ = checkify.checkify(check)(labels, counted)
         assert error.get() is None

@@ -1,4 +1,4 @@
-"""What the cross-entropies accept and refuse: shapes, axes, dtypes, options; what they keep; what holds of them always."""
+"""What the cross-entropies accept, refuse and keep; and what always holds of them."""
 
 from collections.abc import Callable
 from typing import Any
@@ -24,74 +24,10 @@ def _pulled(loss: Callable[..., jax.Array], *args: jax.Array) -> tuple[jax.Array
     return value, pullback(jnp.ones_like(value))
 
 
-# --- refusals --------------------------------------------------------------------------------------------------------
-
-SHARED_REFUSALS: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
-    "smoothing below 0": ({"label_smoothing": -0.1}, ValueError, r"label_smoothing must lie in \[0, 1\], got -0.1"),
-    "smoothing above 1": ({"label_smoothing": 1.1}, ValueError, r"label_smoothing must lie in \[0, 1\], got 1.1"),
-    "smoothing NaN": ({"label_smoothing": float("nan")}, ValueError, "label_smoothing .* nan"),
-    "unknown smoothing": ({"smoothing": "all"}, ValueError, "smoothing must be 'uniform' .* 'others' .* got 'all'"),
-    "temperature 0": ({"temperature": 0.0}, ValueError, "temperature must be greater than 0, got 0.0"),
-    "temperature below 0": ({"temperature": -2}, ValueError, "temperature must be greater than 0, got -2.0"),
-    "softcap 0": ({"logit_softcap": 0.0}, ValueError, "logit_softcap must be greater than 0"),
-    "softcap below 0": ({"logit_softcap": -30.0}, ValueError, "logit_softcap must be greater than 0"),
-    "z-loss below 0": ({"z_loss": -1e-4}, ValueError, "z_loss must be at least 0, got -0.0001"),
-    "weights below 0": ({"class_weights": np.float32([1, -1, 1])}, ValueError, "class_weights must be at least 0, got .*-1.0"),
-    "too few weights": ({"class_weights": np.float32([1, 1])}, ValueError, r"class_weights has shape \(2\), wanted \(3\)"),
-    "integer weights": ({"class_weights": np.int32([1, 1, 1])}, TypeError, r"class_weights must be floating-point, got int32\[3\]"),
-    "a mask of integers": ({"where": np.int32([1, 0])}, TypeError, "where must be boolean .* got int32; write where != 0"),
-    "a mask of entries": ({"where": np.ones((2, 3), bool)}, ValueError, r"where has shape \(2, 3\), wanted \(2\)"),
-    "unknown reduction": ({"reduction": "batchmean"}, ValueError, "reduction must be one of 'none', 'sum', 'mean', got 'batchmean'"),
-    "axis beyond": ({"axis": 2}, ValueError, "axis=2 does not exist among 2 dimensions"),
-    "axis twice": ({"axis": (0, 0)}, ValueError, r"axis=\(0, 0\)"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", SHARED_REFUSALS)
-@pytest.mark.parametrize("jitted", [False, True], ids=["eager", "jit"])
-def test_an_option_out_of_its_range_is_refused(name: str, jitted: bool) -> None:
-    options, error, message = SHARED_REFUSALS[name]
-    for loss, second in ((LABEL, LABELS), (TARGET, T)):
-        call = lambda z, f=loss, s=second: f(z, s, **options)  # noqa: E731
-        with pytest.raises(error, match=message):
-            (jax.jit(call) if jitted else call)(Z)
-
-
-ARGUMENT_REFUSALS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
-    "float labels": (lambda: LABEL(Z, jnp.float32([0, 1])), TypeError, r"labels must be integer class indices, got float32\[2\]; .*softmax_cross_entropy"),
-    "boolean labels": (lambda: LABEL(Z, jnp.array([True, False])), TypeError, r"labels must be integer .* bool\[2\]"),
-    "one-hot labels": (lambda: LABEL(Z, jnp.int32([[1, 0, 0], [0, 0, 1]])), ValueError, r"labels has shape \(2, 3\), wanted \(2\)"),
-    "a column of labels": (lambda: LABEL(Z, LABELS[:, None]), ValueError, r"labels has shape \(2, 1\), wanted \(2\)"),
-    "integer logits": (lambda: LABEL(Z.astype(jnp.int32), LABELS), TypeError, r"logits must be floating-point, got int32\[2, 3\]; .*astype"),
-    "integer logits, targets": (lambda: TARGET(Z.astype(jnp.int32), T), TypeError, r"logits must be floating-point"),
-    "integer logits, binary": (lambda: BINARY(Z.astype(jnp.int32), T), TypeError, r"logits must be floating-point"),
-    "boolean logits": (lambda: LABEL(Z > 0, LABELS), TypeError, r"logits must be floating-point, got bool\[2, 3\]"),
-    "integer targets": (lambda: TARGET(Z, LABELS), TypeError, "targets must be floating-point, .*softmax_cross_entropy_with_integer_labels"),
-    "boolean targets": (lambda: BINARY(Z, Z > 0), TypeError, r"targets must be floating-point, got bool\[2, 3\]; .*astype"),
-    "other targets": (lambda: TARGET(Z, T[:1]), ValueError, r"targets has shape \(1, 3\), wanted \(2, 3\)"),
-    "other targets, binary": (lambda: BINARY(Z, T[0]), ValueError, r"targets has shape \(3\), wanted \(2, 3\)"),
-    "no class": (lambda: LABEL(jnp.zeros((2, 0)), LABELS), ValueError, r"logits has shape \(2, 0\) with no class along -1"),
-    "no class, targets": (lambda: TARGET(jnp.zeros((2, 0)), jnp.zeros((2, 0))), ValueError, "no class"),
-    "a scalar": (lambda: LABEL(jnp.float32(1), jnp.int32(0)), ValueError, "logits is a scalar"),
-    "a negative positive weight": (lambda: BINARY(Z, T, pos_weight=-1.0), ValueError, "pos_weight must be at least 0"),
-    "a positive weight that does not fit": (lambda: BINARY(Z, T, pos_weight=np.ones(2, np.float32)), ValueError, r"pos_weight has shape \(2\)"),
-    "binary smoothing": (lambda: BINARY(Z, T, label_smoothing=2), ValueError, "label_smoothing must lie in"),
-    "binary reduction": (lambda: BINARY(Z, T, reduction="avg"), ValueError, "reduction must be one of"),  # pyright: ignore[reportArgumentType]  # refused
-    "binary mask": (lambda: BINARY(Z, T, where=np.ones(2, bool)), ValueError, r"where has shape \(2\), wanted \(2, 3\)"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", ARGUMENT_REFUSALS)
-def test_an_argument_that_does_not_fit_is_refused(name: str) -> None:
-    call, error, message = ARGUMENT_REFUSALS[name]
-    with pytest.raises(error, match=message):
-        call()
-
-
 # --- shapes, axes and dtypes -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("leading", [(), (1,), (2, 3), (2, 1, 3)])
+@pytest.mark.parametrize("leading", [(), (2, 1, 3)])
 def test_any_leading_shape(leading: tuple[int, ...], random: np.random.Generator) -> None:
     with jax.enable_x64(True):
         z = jnp.asarray(random.normal(size=(*leading, 5)))
@@ -99,12 +35,12 @@ def test_any_leading_shape(leading: tuple[int, ...], random: np.random.Generator
         labels = jnp.asarray(random.integers(0, 5, leading))
         flat, t_flat, labels_flat = z.reshape(-1, 5), t.reshape(-1, 5), labels.reshape(-1)
         for loss, second, second_flat in ((LABEL, labels, labels_flat), (TARGET, t, t_flat)):
-            got = loss(z, second)
+            got = jax.jit(loss)(z, second)
             assert got.shape == leading
-            assert np.array_equal(got.ravel(), loss(flat, second_flat))
+            assert np.allclose(got.ravel(), jax.jit(loss)(flat, second_flat), rtol=8 * 2.0**-53, atol=0)
 
 
-@pytest.mark.parametrize("axis", [0, 1, -2, (0, 1), (2, 0), (-1, 1), (2, 1, 0)])
+@pytest.mark.parametrize("axis", [0, -2, (2, 0), (-1, 1, 0)])
 def test_the_class_axis_may_be_any_or_several(axis: int | tuple[int, ...], random: np.random.Generator) -> None:
     """Value and gradient are those of the logits with the classes moved last and flattened in the order given."""
     with jax.enable_x64(True):
@@ -120,21 +56,25 @@ def test_the_class_axis_may_be_any_or_several(axis: int | tuple[int, ...], rando
         weights = jnp.asarray(random.uniform(0.5, 2, last(z).shape[-1]))
         for loss, second, moved in ((LABEL, labels, labels), (TARGET, t, last(t))):
             g = jnp.asarray(random.normal(size=shape))
-            got = jax.jit(jax.vjp, static_argnums=0)(lambda z, f=loss, s=second: f(z, s, axis=axis, class_weights=weights), z)
-            want = jax.jit(jax.vjp, static_argnums=0)(lambda z, f=loss, s=moved: f(last(z), s, class_weights=weights), z)
-            assert got[0].shape == shape
-            assert np.array_equal(got[0], want[0])
-            assert np.array_equal(got[1](g)[0], want[1](g)[0])
+            got, want = jax.jit(
+                lambda z, f=loss, s=second, m=moved, g=g: (
+                    jax.value_and_grad(lambda z: jnp.sum(f(z, s, axis=axis, class_weights=weights) * g))(z),
+                    jax.value_and_grad(lambda z: jnp.sum(f(last(z), m, class_weights=weights) * g))(z),
+                )
+            )(z)
+            assert loss(z, second, axis=axis).shape == shape
+            assert np.allclose(got[0], want[0], rtol=1e-14, atol=1e-13)
+            assert np.allclose(got[1], want[1], rtol=1e-14, atol=1e-15)
 
 
-@pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"])
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "uint32", "int64"])
 def test_label_dtypes(dtype: str, random: np.random.Generator) -> None:
     """200 classes do not fit an int8, nor does a class index computed in it."""
     with jax.enable_x64(True):
         z = jnp.asarray(random.normal(size=(6, 200)), jnp.float32)
         labels = random.integers(0, 127 if dtype == "int8" else 200, 6)
-        want = jax.value_and_grad(lambda z: LABEL(z, jnp.int32(labels), reduction="sum"))(z)
-        got = jax.value_and_grad(lambda z: LABEL(z, jnp.asarray(labels, dtype), reduction="sum", ignore_index=-100))(z)
+        both = jax.jit(jax.value_and_grad(lambda z, c: LABEL(z, c, reduction="sum", ignore_index=-100)))
+        want, got = both(z, jnp.int32(labels)), both(z, jnp.asarray(labels, dtype))
         assert got[0] == want[0]
         assert np.array_equal(got[1], want[1])
 
@@ -145,8 +85,7 @@ def test_labels_may_be_numpy_or_lists() -> None:
 
 
 @pytest.mark.parametrize(("first", "second", "result"), [
-    ("bfloat16", "float32", "float32"), ("float16", "bfloat16", "float32"), ("float32", "bfloat16", "float32"),
-    ("bfloat16", "bfloat16", "float32"), ("float32", "float64", "float64"), ("float64", "float16", "float64"),
+    ("bfloat16", "float32", "float32"), ("float16", "bfloat16", "float32"), ("float64", "float16", "float64"),
 ])  # fmt: skip
 def test_dtypes_mix_under_strict_promotion(first: str, second: str, result: str) -> None:
     """The result has the wider dtype, at least float32; each gradient its argument's."""
@@ -160,10 +99,12 @@ def test_dtypes_mix_under_strict_promotion(first: str, second: str, result: str)
             value, pulled = jax.eval_shape(lambda *a, f=loss: _pulled(f, *a), *args)
             assert value.dtype == result
             assert [g.dtype for g in pulled] == [a.dtype for a in args]
-        value, pulled = _pulled(TARGET, z, t)
-        want, slopes = _pulled(TARGET, z.astype("float64"), t.astype("float64"))
+        value, pulled = jax.jit(lambda z, t: _pulled(TARGET, z, t))(z, t)
+        want, slopes = jax.jit(lambda z, t: _pulled(TARGET, z, t))(z.astype("float64"), t.astype("float64"))
         assert np.allclose(value, want, rtol=1e-6)
-        assert all(np.allclose(g.astype("float64"), s, rtol=1e-2, atol=1e-3) for g, s in zip(pulled, slopes, strict=True))
+        assert all(
+            np.allclose(g.astype("float64"), s, rtol=1e-2, atol=1e-3) for g, s in zip(pulled, slopes, strict=True)
+        )
 
 
 # --- jit, closures, what is kept -------------------------------------------------------------------------------------
@@ -188,13 +129,16 @@ def test_options_may_be_closed_over_or_traced(random: np.random.Generator) -> No
 OPTIONS: dict[str, dict[str, Any]] = {
     "plain": {},
     "mean": {"reduction": "mean", "ignore_index": -100},
-    "all": {"label_smoothing": 0.1, "z_loss": 1e-4, "logit_softcap": 30.0, "temperature": 1.3, "class_weights": jnp.ones(257, jnp.float32)},
+    "all": {
+        "label_smoothing": 0.1, "z_loss": 1e-4, "logit_softcap": 30.0, "temperature": 1.3,
+        "class_weights": np.ones(257, np.float32),
+    },
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("options", OPTIONS)
 def test_nothing_but_numbers_a_row_is_kept_beside_the_logits(options: str) -> None:
-    """Residuals of the pullback: the arguments (16-bit ones as they are), at most 6 numbers a row, and the class weights."""
+    """Residuals of the pullback: the arguments (16-bit as they are), class weights, and at most 6 numbers a row."""
     rows, classes = 64, 257
     z, labels = jnp.ones((rows, classes), jnp.bfloat16), jnp.zeros(rows, jnp.int32)
     t = jnp.ones((rows, classes), jnp.bfloat16)
@@ -207,14 +151,21 @@ def test_nothing_but_numbers_a_row_is_kept_beside_the_logits(options: str) -> No
     assert sum(x.nbytes for x in jax.tree.leaves(pullback)) <= 2 * z.nbytes + 4 * (6 * rows + classes + 16)
 
 
+@pytest.mark.parametrize("what", ["value", "value and gradient"])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_the_gradient_needs_little_memory_beside_the_logits(dtype: str) -> None:
-    """Temporary memory of the compiled value and gradient: at most twice the logits in float32."""
+def test_temporary_memory(dtype: str, what: str) -> None:
+    """At most twice the logits in float32."""
+
+    def loss(z: jax.Array, labels: jax.Array) -> jax.Array:
+        return LABEL(z, labels, reduction="mean")
+
     z, labels = jax.ShapeDtypeStruct((512, 4099), dtype), jax.ShapeDtypeStruct((512,), "int32")
-    compiled = jax.jit(jax.value_and_grad(lambda z, c: LABEL(z, c, reduction="mean"))).lower(z, labels).compile()
-    analysis = compiled.memory_analysis()
+    analysis = (
+        jax.jit(loss if what == "value" else jax.value_and_grad(loss)).lower(z, labels).compile().memory_analysis()
+    )
     assert analysis is not None
-    assert analysis.temp_size_in_bytes <= 2.1 * 512 * 4099 * 4, f"{analysis.temp_size_in_bytes / 2**20:.1f} MiB"
+    spent = analysis.temp_size_in_bytes / (512 * 4099 * 4)
+    assert spent <= 2.1, f"{spent:.2f} times the logits"
 
 
 # --- what always holds -----------------------------------------------------------------------------------------------
@@ -282,7 +233,10 @@ two_classes = jax.jit(jax.value_and_grad(lambda z, t: jnp.sum(TARGET(z, t))))
 
 
 @STEADY
-@given(arrays.arrays(np.float32, (4, 3), elements=st.floats(-100, 100, width=32)), arrays.arrays(np.float32, (4, 3), elements=st.floats(0, 1, width=32)))
+@given(
+    arrays.arrays(np.float32, (4, 3), elements=st.floats(-100, 100, width=32)),
+    arrays.arrays(np.float32, (4, 3), elements=st.floats(0, 1, width=32)),
+)
 def test_the_binary_loss_is_two_class_softmax(z: np.ndarray, y: np.ndarray) -> None:
     pair, t = np.stack([z, np.zeros_like(z)], -1), np.stack([y, 1 - y], -1)
     (value, slope), (want, pulled) = binary(z, y), two_classes(pair, t)

@@ -1,5 +1,6 @@
-"""Both softmax cross-entropies against the exact result, from 2 classes to a vocabulary, and what the peers get wrong."""
+"""Both softmax cross-entropies against the exact result, to a vocabulary; and what the peers get wrong."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -26,6 +27,19 @@ def _families(classes: int, dtype: Any, random: np.random.Generator) -> tuple[np
     return z, np.stack([random.integers(0, classes, len(z)), np.argmax(z, -1), np.argmin(z, -1)])
 
 
+def _pulled(loss: Callable[..., jax.Array]) -> Callable[..., tuple[jax.Array, jax.Array]]:
+    """The value and the gradient in the logits, for cotangents of the rows."""
+
+    def of(z: jax.Array, second: jax.Array, cotangent: jax.Array) -> tuple[jax.Array, jax.Array]:
+        value, pullback = jax.vjp(lambda z: loss(z, second), z)
+        return value, pullback(cotangent)[0]
+
+    return jax.jit(of)
+
+
+by_label, by_target = _pulled(softmax_cross_entropy_with_integer_labels), _pulled(softmax_cross_entropy)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("classes", [2, 3, 10, 100, 1000, 50257])
 def test_within_8_roundoffs(classes: int, dtype: Any, random: np.random.Generator) -> None:
@@ -39,21 +53,22 @@ def test_within_8_roundoffs(classes: int, dtype: Any, random: np.random.Generato
         for kind, labels in zip(("random", "arg max", "arg min"), kinds, strict=True):
             value, gradient = lse - exact[row, labels], p.copy()
             gradient[row, labels] -= 1
-            cotangent = (random.uniform(0.5, 2, len(z)) * np.where(random.uniform(size=len(z)) < 0.5, -1, 1)).astype(dtype)
+            cotangent = (random.uniform(0.5, 2, len(z)) * np.where(random.uniform(size=len(z)) < 0.5, -1, 1)).astype(
+                dtype
+            )
             weighted = ulp.balls(cotangent)[:, None] * gradient
             hot = jax.nn.one_hot(labels, classes, dtype=dtype)
-            for form, got, pullback in (
-                ("label", *jax.vjp(lambda z, c=labels: softmax_cross_entropy_with_integer_labels(z, jnp.int32(c)), jnp.asarray(z))),
-                ("one-hot", *jax.vjp(lambda z, t=hot: softmax_cross_entropy(z, t), jnp.asarray(z))),
-            ):
-                (slope,) = pullback(jnp.asarray(cotangent))
+            for form, (got, slope) in (
+                ("label", by_label(z, labels.astype(np.int32), cotangent)), ("one-hot", by_target(z, hot, cotangent)),
+            ):  # fmt: skip
                 tiny = 2 * classes * ulp.smallest_normal(dtype)
                 for what, computed, truth in (("value", got, value), ("gradient", slope, weighted)):
                     off = ulp.in_roundoffs(computed, truth, negligible=tiny)
                     at = np.unravel_index(np.argmax(off), off.shape)
                     assert off[at] <= allowed, (
                         f"{form}, {kind} labels, C={classes}: {what}{list(map(int, at))} is off by {off[at]:.3g}u of "
-                        f"{truth[at]}, allowed {allowed:.3g}u; logits span {np.ptp(z[at[0]]):.3g} around {z[at[0]].mean():.3g}"
+                        f"{truth[at]}, allowed {allowed:.3g}u; "
+                        f"logits span {np.ptp(z[at[0]]):.3g} around {z[at[0]].mean():.3g}"
                     )
                     if classes > 1000 and kind != "arg max":
                         break  # one gradient a form: the labels differ in one entry
@@ -67,11 +82,10 @@ def test_a_gradient_sums_to_0(form: str, dtype: Any, random: np.random.Generator
         for scale in (1e-3, 1.0, 30.0):
             z = jnp.asarray(random.normal(size=(9, 17)) * scale + 100, dtype)
             for labels in (jnp.asarray(random.integers(0, 17, 9), jnp.int32), jnp.argmax(z, -1).astype(jnp.int32)):
-                if form == "label":
-                    gradient = jax.grad(lambda z, c=labels: softmax_cross_entropy_with_integer_labels(z, c, reduction="sum"))(z)
-                else:
-                    hot = jax.nn.one_hot(labels, 17, dtype=dtype)
-                    gradient = jax.grad(lambda z, t=hot: softmax_cross_entropy(z, t, reduction="sum"))(z)
+                second = labels if form == "label" else jax.nn.one_hot(labels, 17, dtype=dtype)
+                _, gradient = (by_label if form == "label" else by_target)(
+                    z, second, jnp.linspace(-2, 3, 9, dtype=dtype)
+                )
                 wide = np.asarray(gradient, np.longdouble)
                 assert np.all(np.abs(wide.sum(-1)) <= 8 * np.finfo(dtype).eps / 2 * np.abs(wide).sum(-1))
                 assert np.all(np.abs(wide).sum(-1) > 0)
@@ -94,18 +108,21 @@ def test_a_representable_shift_changes_no_bit(shift: float, random: np.random.Ge
 # --- what the peers get wrong ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("offset", "tolerance"), [(1e3, 8), (1e4, 8)])
-def test_an_offset_costs_nothing(offset: float, tolerance: float) -> None:
+@pytest.mark.parametrize("offset", [1e3, 1e4])
+def test_an_offset_costs_nothing(offset: float) -> None:
     """z = (offset, offset - 5): log-sum-exp less the label's logit is 1.8 % off at 1e4."""
     got = softmax_cross_entropy_with_integer_labels(jnp.float32([[offset, offset - 5]]), jnp.int32([0]))[0]
-    assert abs(float(got) - np.log1p(np.exp(-5))) <= tolerance * 2.0**-24 * np.log1p(np.exp(-5))
+    assert abs(float(got) - np.log1p(np.exp(-5))) <= 8 * 2.0**-24 * np.log1p(np.exp(-5))
 
 
 @pytest.mark.parametrize("margin", [17.0, 20.0, 30.0, 50.0, 80.0])
 def test_a_confident_row_keeps_its_loss_and_its_gradient(margin: float) -> None:
     """log_softmax rounds both to 0 from a margin of 16.75 on."""
     z, truth = jnp.float32([[margin, 0, 0]]), np.log1p(2 * np.exp(-margin))
-    for loss, second in ((softmax_cross_entropy_with_integer_labels, jnp.int32([0])), (softmax_cross_entropy, jnp.float32([[1, 0, 0]]))):
+    for loss, second in (
+        (softmax_cross_entropy_with_integer_labels, jnp.int32([0])),
+        (softmax_cross_entropy, jnp.float32([[1, 0, 0]])),
+    ):
         value, gradient = jax.value_and_grad(lambda z, f=loss, s=second: f(z, s, reduction="sum"))(z)
         assert abs(float(value) - truth) <= 8 * 2.0**-24 * truth
         assert abs(float(gradient[0, 0]) + 2 * np.exp(-margin)) <= 9 * 2.0**-24 * 2 * np.exp(-margin)
@@ -140,7 +157,9 @@ def test_unnormalised_targets_have_their_true_gradient() -> None:
 def test_the_softcap_is_in_the_gradient() -> None:
     """Some forget its slope, sech²(z/c)."""
     z, labels = jnp.float32([[3, -1, 2]]), jnp.int32([1])
-    slope = jax.grad(lambda z: softmax_cross_entropy_with_integer_labels(z, labels, logit_softcap=2.0, reduction="sum"))(z)
+    slope = jax.grad(
+        lambda z: softmax_cross_entropy_with_integer_labels(z, labels, logit_softcap=2.0, reduction="sum")
+    )(z)
     capped = np.tanh(np.asarray(z) / 2) * 2
     p = np.exp(capped) / np.exp(capped).sum()
     assert np.allclose(slope, (p - [[0, 1, 0]]) / np.cosh(np.asarray(z) / 2) ** 2, rtol=64 * 2.0**-24, atol=0)
@@ -150,9 +169,15 @@ def test_the_second_results_have_gradients() -> None:
     """The log-sum-exp beside the loss and the coefficient of the z-loss: silent zeros elsewhere."""
     z, labels = jnp.float32([[3, -1, 2], [0, 1, 5]]), jnp.int32([1, 2])
     lse = np.log(np.exp(np.asarray(z)).sum(-1))
-    of_lse = jax.grad(lambda z: jnp.vdot(softmax_cross_entropy_with_integer_labels(z, labels, return_logsumexp=True)[1], jnp.float32([2, 3])))(z)
+    of_lse = jax.grad(
+        lambda z: jnp.vdot(
+            softmax_cross_entropy_with_integer_labels(z, labels, return_logsumexp=True)[1], jnp.float32([2, 3])
+        )
+    )(z)
     assert np.allclose(of_lse, np.float32([[2], [3]]) * np.exp(np.asarray(z) - lse[:, None]), rtol=1e-6)
-    of_coefficient = jax.grad(lambda c: softmax_cross_entropy_with_integer_labels(z, labels, z_loss=c, reduction="sum"))(0.0)
+    of_coefficient = jax.grad(
+        lambda c: softmax_cross_entropy_with_integer_labels(z, labels, z_loss=c, reduction="sum")
+    )(0.0)
     assert np.allclose(of_coefficient, np.sum(lse**2), rtol=1e-6)
 
 

@@ -98,13 +98,20 @@ def test_a_loss_beyond_the_largest_float_is_infinite(form: str, dtype: Any) -> N
 
 @pytest.mark.parametrize("k", [1, 2, 3, 7, 1000])
 def test_a_tie_of_k_is_log_k(k: int) -> None:
-    for z in (jnp.full((1, k), 1e4, jnp.float32), jnp.pad(jnp.zeros((1, k), jnp.float32), ((0, 0), (0, 3)), constant_values=-INF)):
+    for z in (
+        jnp.full((1, k), 1e4, jnp.float32),
+        jnp.pad(jnp.zeros((1, k), jnp.float32), ((0, 0), (0, 3)), constant_values=-INF),
+    ):
         for loss in FORMS.values():
             assert abs(float(jax.jit(loss)(z, jnp.int32([0]))[0]) - np.log(k)) <= 2 * U * np.log(k)
 
 
 @FORM
-@pytest.mark.parametrize("options", [{"label_smoothing": 0.1}, {"z_loss": 0.1}, {"temperature": 2.0}, {"class_weights": [1.0, 2.0, 0.5]}], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [{"label_smoothing": 0.1}, {"z_loss": 0.1}, {"temperature": 2.0}, {"class_weights": [1.0, 2.0, 0.5]}],
+    ids=str,
+)
 def test_an_undefined_row_is_NaN_with_every_option(form: str, options: dict[str, Any]) -> None:
     options = {k: jnp.float32(v) if isinstance(v, list) else v for k, v in options.items()}
     z = jnp.float32([[NAN, 1, 2], [INF, INF, 0], [-INF, -INF, -INF], [1, 2, 3]])
@@ -139,8 +146,9 @@ def test_smoothing_onto_an_impossible_class_is_infinite_with_finite_gradient(for
 
 
 @pytest.mark.parametrize("options", [
-    {}, {"label_smoothing": 0.2}, {"label_smoothing": 1.0, "smoothing": "others"}, {"z_loss": 0.3}, {"logit_softcap": 3.0},
-    {"temperature": 0.7}, {"reduction": "mean"}, {"reduction": "sum", "z_loss": 0.1, "label_smoothing": 0.1, "logit_softcap": 9.0},
+    {}, {"label_smoothing": 0.2}, {"label_smoothing": 1.0, "smoothing": "others"}, {"z_loss": 0.3},
+    {"logit_softcap": 3.0}, {"temperature": 0.7}, {"reduction": "mean"},
+    {"reduction": "sum", "z_loss": 0.1, "label_smoothing": 0.1, "logit_softcap": 9.0},
 ], ids=str)  # fmt: skip
 def test_integer_and_one_hot_labels_agree(options: dict[str, Any], random: np.random.Generator) -> None:
     with jax.enable_x64(True):
@@ -151,7 +159,15 @@ def test_integer_and_one_hot_labels_agree(options: dict[str, Any], random: np.ra
             assert np.allclose(a, b, rtol=1e-13, atol=1e-14)
 
 
-BAD_LABELS = {"none": {}, "weights": {"class_weights": jnp.float32([1, 2, 0.5])}, "smoothing": {"label_smoothing": 0.1}, "others": {"label_smoothing": 0.1, "smoothing": "others"}, "z-loss": {"z_loss": 0.1}, "all": {"class_weights": jnp.float32([1, 2, 0.5]), "z_loss": 0.1, "label_smoothing": 0.1, "temperature": 2.0, "logit_softcap": 5.0}}  # fmt: skip
+WEIGHTS = np.float32([1, 2, 0.5])
+BAD_LABELS: dict[str, dict[str, Any]] = {
+    "none": {},
+    "weights": {"class_weights": WEIGHTS},
+    "weights and z-loss": {"class_weights": WEIGHTS, "z_loss": 0.1},
+    "smoothing": {"label_smoothing": 0.1},
+    "others": {"label_smoothing": 0.1, "smoothing": "others"},
+    "all": {"class_weights": WEIGHTS, "z_loss": 0.1, "label_smoothing": 0.1, "temperature": 2.0, "logit_softcap": 5.0},
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("options", BAD_LABELS)
@@ -160,11 +176,15 @@ def test_a_label_out_of_range_is_NaN_in_its_row_only(options: str, random: np.ra
         return softmax_cross_entropy_with_integer_labels(z, labels, reduction=how, **BAD_LABELS[options])
 
     z = jnp.asarray(random.normal(size=(4, 3)), jnp.float32)
-    both = jax.jit(lambda z, labels: (loss(z, labels, "none"), *jax.value_and_grad(lambda z: loss(z, labels, "sum"))(z)))
+    both = jax.jit(
+        lambda z, labels: (loss(z, labels, "none"), *jax.value_and_grad(lambda z: loss(z, labels, "sum"))(z))
+    )
     for bad in (-1, -100, 3, 2**31 - 1, -(2**31)):
         value, total, gradient = both(z, jnp.int32([0, bad, 2, 1]))
         assert np.array_equal(np.isnan(value), [False, True, False, False]), f"label {bad}: {value}"
-        assert np.array_equal(np.isnan(gradient), [[False] * 3, [True] * 3, [False] * 3, [False] * 3]), f"label {bad}: {gradient}"
+        assert np.array_equal(np.isnan(gradient), [[False] * 3, [True] * 3, [False] * 3, [False] * 3]), (
+            f"label {bad}: {gradient}"
+        )
         assert np.isnan(total)
     assert np.isnan(loss(z, jnp.int32([0, -1, 2, 1]), "mean"))
 
@@ -239,8 +259,12 @@ def test_binary_edges(name: str, dtype: Any) -> None:
     with jax.enable_x64(dtype == np.float64):
         z, y, *want = (jnp.asarray([x], dtype) for x in BINARY[name])
         value, pullback = jax.vjp(sigmoid_cross_entropy, z, y)
-        for what, got, expected in zip(("value", "in z", "in y"), (value, *pullback(jnp.ones_like(value))), want, strict=True):
-            assert _close(np.asarray(got), np.asarray(expected), np.finfo(dtype).eps / 2), f"{what} is {got}, want {expected}"
+        for what, got, expected in zip(
+            ("value", "in z", "in y"), (value, *pullback(jnp.ones_like(value))), want, strict=True
+        ):
+            assert _close(np.asarray(got), np.asarray(expected), np.finfo(dtype).eps / 2), (
+                f"{what} is {got}, want {expected}"
+            )
 
 
 def test_a_positive_weight_of_0_at_an_infinite_logit() -> None:

@@ -22,9 +22,26 @@ S1, S2 = 1 / (1 + np.e), np.e / (1 + np.e)
 UNARY: dict[str, Callable[..., jax.Array]] = {
     name: getattr(lossjax, name) for name in ("softmax", "log_softmax", "logsumexp", "softmax_entropy")
 }
+
+
+def _pulled(f: Callable[..., jax.Array]) -> Callable[..., tuple[jax.Array, tuple[jax.Array, ...]]]:
+    """The value, and the cotangents of all arguments."""
+
+    def of(g: jax.Array, *args: jax.Array) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+        value, pullback = jax.vjp(f, *args)
+        return value, pullback(g)
+
+    return jax.jit(of)
+
+
+PULLED = {name: _pulled(f) for name, f in UNARY.items()}
+pulled_divergence = _pulled(lossjax.softmax_kl_divergence)
 # name: (logits, softmax, log_softmax, logsumexp, softmax_entropy)
 EDGES: dict[str, tuple[list[float], list[float], list[float], float, float]] = {
-    "-inf": ([1, 2, -INF], [S1, S2, 0], [math.log(S1), math.log(S2), -INF], 2 + math.log1p(1 / math.e), S2 * math.log1p(1 / math.e) + S1 * math.log1p(math.e)),
+    "-inf": (
+        [1, 2, -INF], [S1, S2, 0], [math.log(S1), math.log(S2), -INF], 2 + math.log1p(1 / math.e),
+        S2 * math.log1p(1 / math.e) + S1 * math.log1p(math.e),
+    ),
     "+inf": ([INF, 0, 1], [1, 0, 0], [0, -INF, -INF], INF, 0),
     "+inf and -inf": ([-INF, INF, 0], [0, 1, 0], [-INF, 0, -INF], INF, 0),
     "one finite": ([-INF, 3, -INF], [0, 1, 0], [-INF, 0, -INF], 3, 0),
@@ -48,11 +65,9 @@ def test_values_at_the_edges(name: str, dtype: Any) -> None:
             want = np.asarray(EDGES[edge][column], dtype)
             if edge == "huge" and name == "log_softmax":
                 want[2] = dtype(-6e38) if dtype == np.float64 else -INF
-            assert np.allclose(value, want, rtol=16 * np.finfo(dtype).eps, atol=0, equal_nan=True), f"{edge}: {value}, want {want}"
-
-
-def _finite_where_defined(edge: str) -> bool:
-    return not np.isnan(EDGES[edge][1]).any()
+            assert np.allclose(value, want, rtol=16 * np.finfo(dtype).eps, atol=0, equal_nan=True), (
+                f"{edge}: {value}, want {want}"
+            )
 
 
 @pytest.mark.parametrize("edge", EDGES)
@@ -69,7 +84,7 @@ def test_gradients_at_the_edges(edge: str) -> None:
         "softmax_entropy": (jnp.float32(1), -p * (of_log - np.sum(p * of_log))),
     }
     for name, (cotangent, want) in wants.items():
-        (got,) = jax.vjp(UNARY[name], z)[1](cotangent)
+        _, (got,) = PULLED[name](cotangent, z)
         assert np.allclose(got, want, rtol=16 * U, atol=8 * U, equal_nan=True), f"{name}: {got}, want {want}"
 
 
@@ -96,8 +111,7 @@ KL_EDGES: dict[str, tuple[list[float], list[float], float, list[float], list[flo
 @pytest.mark.parametrize("name", KL_EDGES)
 def test_divergence_at_the_edges(name: str) -> None:
     u, v, want, in_u, in_v = KL_EDGES[name]
-    value, pullback = jax.vjp(lossjax.softmax_kl_divergence, jnp.float32(u), jnp.float32(v))
-    got_u, got_v = pullback(jnp.float32(1))
+    value, (got_u, got_v) = pulled_divergence(jnp.float32(1), jnp.float32(u), jnp.float32(v))
     assert np.allclose(value, want, rtol=33 * U, atol=0, equal_nan=True), f"value {value}, want {want}"
     assert np.allclose(got_v, in_v, rtol=33 * U, atol=1e-36, equal_nan=True), f"slope in v {got_v}, want {in_v}"
     assert np.allclose(got_u, in_u, rtol=33 * U, atol=1e-36, equal_nan=True), f"slope in u {got_u}, want {in_u}"
@@ -110,15 +124,15 @@ def test_divergence_of_close_logits(step: float, dtype: Any, random: np.random.G
     with jax.enable_x64(dtype == np.float64), oracle.precision():
         u = (random.normal(size=(50, 16)) * 3).astype(dtype)
         v = (u + random.normal(size=u.shape) * step).astype(dtype)
-        got, pullback = jax.vjp(lossjax.softmax_kl_divergence, jnp.asarray(u), jnp.asarray(v))
+        g = random.uniform(0.5, 2, 50).astype(dtype)
+        got, (_, slope) = pulled_divergence(g, u, v)
         value, _, in_v = oracle.softmax_kl_divergence(ulp.balls(u), ulp.balls(v))
         assert ulp.in_roundoffs(got, value).max() <= 33
         assert np.min(got) >= 0
-        g = random.uniform(0.5, 2, 50).astype(dtype)
         p, w = oracle.softmax(ulp.balls(u)), ulp.balls(v) - ulp.balls(u)
         spread = np.abs(w - oracle.total(p * w)[:, None]).max(-1)[:, None]
         size = ulp.relative_to(ulp.balls(g)[:, None] * p * spread)
-        assert ulp.in_roundoffs(pullback(jnp.asarray(g))[1], ulp.balls(g)[:, None] * in_v, scale=size).max() <= 67
+        assert ulp.in_roundoffs(slope, ulp.balls(g)[:, None] * in_v, scale=size).max() <= 67
 
 
 @DTYPES
@@ -128,14 +142,13 @@ def test_a_huge_common_offset_is_not_felt(dtype: Any, random: np.random.Generato
         z, v = (jnp.asarray(np.round(random.normal(size=(9, 5)) * 64) / 64, dtype) for _ in range(2))
         for offset in (2.0**16, -(2.0**17)):
             for name in ("softmax", "log_softmax", "softmax_entropy"):
-                here, there = (jax.vjp(UNARY[name], x) for x in (z, z + offset))
+                g = jnp.cos(jnp.arange(45, dtype=dtype)).reshape(9, 5)
+                g = g[:, 0] if name == "softmax_entropy" else g
+                here, there = (PULLED[name](g, x) for x in (z, z + offset))
                 assert np.array_equal(here[0], there[0]), name
-                g = jnp.cos(jnp.arange(here[0].size, dtype=dtype)).reshape(here[0].shape)
-                assert np.array_equal(here[1](g)[0], there[1](g)[0]), name
-            here, there, other = (
-                jax.value_and_grad(lambda u, v: jnp.sum(lossjax.softmax_kl_divergence(u, v)), (0, 1))(*pair)
-                for pair in ((z, v), (z + offset, v), (z, v + offset))
-            )
+                assert np.array_equal(here[1][0], there[1][0]), name
+            g = jnp.arange(1, 10, dtype=dtype)
+            here, there, other = (pulled_divergence(g, *pair) for pair in ((z, v), (z + offset, v), (z, v + offset)))
             for a, b, c in zip(*(jax.tree.leaves(x) for x in (here, there, other)), strict=True):
                 assert np.array_equal(a, b)
                 assert np.array_equal(a, c)
@@ -151,15 +164,14 @@ def test_bases(base: float, random: np.random.Generator) -> None:
         assert np.allclose(got * np.float32(math.log(base)), nats, rtol=4 * U, atol=0)
 
 
-@pytest.mark.parametrize("axis", [0, 1, -2])
+@pytest.mark.parametrize("axis", [0, -2])
 def test_the_axis_may_be_any(axis: int, random: np.random.Generator) -> None:
     z, v = (jnp.asarray(random.normal(size=(3, 4, 5)), jnp.float32) for _ in range(2))
     moved, other = (jnp.moveaxis(x, axis, -1) for x in (z, v))
     for function in UNARY.values():
-        want = function(moved)
-        got = function(z, axis=axis)
-        assert np.array_equal(got, jnp.moveaxis(want, -1, axis) if got.ndim == 3 else want)
-    assert np.array_equal(lossjax.softmax_kl_divergence(z, v, axis=axis), lossjax.softmax_kl_divergence(moved, other))
+        want, got = jax.jit(function)(moved), jax.jit(lambda z, f=function: f(z, axis=axis))(z)
+        assert np.allclose(got, jnp.moveaxis(want, -1, axis) if got.ndim == 3 else want, rtol=16 * U, atol=0)
+    assert np.allclose(jax.jit(lambda z, v: KL(z, v, axis=axis))(z, v), jax.jit(KL)(moved, other), rtol=66 * U, atol=0)
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
@@ -175,10 +187,10 @@ KL = lossjax.softmax_kl_divergence
 
 
 @pytest.mark.parametrize(("call", "error", "message"), [
-    *[(lambda f=f: f(jnp.zeros((2, 3), jnp.int32)), TypeError, r"logits must be floating-point, got int32\[2, 3\]") for f in UNARY.values()],
-    *[(lambda f=f: f(jnp.zeros((2, 0))), ValueError, r"logits has shape \(2, 0\) with no class") for f in UNARY.values()],
+    *[(lambda f=f: f(Z.astype(jnp.int32)), TypeError, r"logits must be .* got int32\[2, 3\]") for f in UNARY.values()],
+    *[(lambda f=f: f(jnp.zeros((2, 0))), ValueError, r"logits has .*\(2, 0\) with no class") for f in UNARY.values()],
     *[(lambda f=f: f(Z, axis=2), ValueError, "axis=2 does not exist") for f in UNARY.values()],
-    *[(lambda f=f: f(Z, axis=(0, 1)), ValueError, r"axis must be one integer here, got \(0, 1\)") for f in UNARY.values()],
+    *[(lambda f=f: f(Z, axis=(0, 1)), ValueError, r"axis must be one integer .*\(0, 1\)") for f in UNARY.values()],
     (lambda: lossjax.logsumexp(jnp.float32(1)), ValueError, "logits is a scalar"),
     (lambda: lossjax.softmax_entropy(Z, base=1), ValueError, "base must be greater than 1"),
     (lambda: KL(Z, Z, base=0.5), ValueError, "base must be greater than 1"),

@@ -41,9 +41,7 @@ def _sigmoid(reduction: str) -> Masked:
 
 
 def _gaussian(reduction: str) -> Masked:
-    return lambda z, y, where: lossjax.gaussian_nll(
-        z, y, log_variance=y, where=_entries(where), reduction=reduction
-    )
+    return lambda z, y, where: lossjax.gaussian_nll(z, y, log_variance=y, where=_entries(where), reduction=reduction)
 
 
 LOSSES: dict[str, Masked] = {
@@ -59,7 +57,7 @@ LOSSES: dict[str, Masked] = {
     "gaussian, mean": _gaussian("mean"),
     "squared": lambda z, y, where: lossjax.mean_squared_error(z, y, where=_entries(where)),
     "squared, weights": lambda z, y, where: lossjax.mean_squared_error(
-        z, y, where=_entries(where), weights=jnp.broadcast_to(jnp.arange(1, z.size + 1, dtype=z.dtype).reshape(z.shape), z.shape)
+        z, y, where=_entries(where), weights=jnp.arange(1, z.size + 1, dtype=z.dtype).reshape(z.shape)
     ),
 }  # fmt: skip
 EVERY = pytest.mark.parametrize("name", LOSSES)
@@ -97,7 +95,9 @@ def test_masking_rows_is_removing_them(name: str, random: np.random.Generator) -
         # Not the shorter array: labels and weights go by the row's index here. A mask of one row leaves that row.
         loss = LOSSES[name]
         masked = loss(jnp.asarray(z), jnp.asarray(y), jnp.asarray(KEEP))
-        singles = [loss(jnp.asarray(z), jnp.asarray(y), jnp.asarray(np.arange(ROWS) == i)) for i in np.flatnonzero(KEEP)]
+        singles = [
+            loss(jnp.asarray(z), jnp.asarray(y), jnp.asarray(np.arange(ROWS) == i)) for i in np.flatnonzero(KEEP)
+        ]
         weights = np.ones(3)
         if name == "squared, weights":
             weights = np.arange(1, z.size + 1).reshape(z.shape).sum(-1)[KEEP].astype(float)

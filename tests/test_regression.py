@@ -55,7 +55,9 @@ def test_weighted_mean(size: int, scale: float, dtype: Any, random: np.random.Ge
     with jax.enable_x64(dtype == np.float64), oracle.precision():
         a, b = (random.normal(size=(2, size)) * scale).astype(dtype)
         w = random.uniform(0.5, 2, size).astype(dtype)
-        value, pulled = jax.value_and_grad(lambda a, b, w: mean_squared_error(a, b, weights=w), (0, 1, 2))(*map(jnp.asarray, (a, b, w)))
+        value, pulled = jax.value_and_grad(lambda a, b, w: mean_squared_error(a, b, weights=w), (0, 1, 2))(
+            *map(jnp.asarray, (a, b, w))
+        )
         d, v = ulp.balls(a) - ulp.balls(b), ulp.balls(w)
         mass = oracle.total(v)
         mean = oracle.total(v * d * d) / mass
@@ -72,7 +74,9 @@ def test_equal_weights_are_no_weights_and_0_leaves_out() -> None:
     assert mean_squared_error(a, b, weights=jnp.float32([1, 1, 0])) == 2.125
     assert mean_squared_error(a, b, where=jnp.array([True, True, False])) == 2.125
     where, weights = jnp.array([True, True, False]), jnp.float32([1, 1, NAN])
-    value, slope = jax.value_and_grad(lambda w: mean_squared_error(a, b, where=where, weights=jnp.where(where, w, 5)))(weights)
+    value, slope = jax.value_and_grad(lambda w: mean_squared_error(a, b, where=where, weights=jnp.where(where, w, 5)))(
+        weights
+    )
     assert value == 2.125
     assert np.isfinite(slope).all()
 
@@ -93,7 +97,9 @@ def test_variances_over_60_decades(s: float, dtype: Any, random: np.random.Gener
     with jax.enable_x64(dtype == np.float64), oracle.precision():
         error = (random.normal(size=40) * math.exp(s / 2)).astype(dtype)
         mean, target, spread = error, np.zeros(40, dtype), np.full(40, s, dtype)
-        value, pullback = jax.vjp(lambda m, t, s: gaussian_nll(m, t, log_variance=s), *map(jnp.asarray, (mean, target, spread)))
+        value, pullback = jax.vjp(
+            lambda m, t, s: gaussian_nll(m, t, log_variance=s), *map(jnp.asarray, (mean, target, spread))
+        )
         g = random.uniform(0.5, 2, 40).astype(dtype)
         in_mean, in_target, in_s = pullback(jnp.asarray(g))
         truth, slope, slope_s = oracle.gaussian_nll(*map(ulp.balls, (mean, target, spread)))
@@ -102,7 +108,10 @@ def test_variances_over_60_decades(s: float, dtype: Any, random: np.random.Gener
         assert ulp.in_roundoffs(value, truth, scale=terms).max() <= 8
         assert ulp.in_roundoffs(in_mean, ulp.balls(g) * slope).max() <= 8
         assert np.array_equal(in_target, -in_mean)
-        assert ulp.in_roundoffs(in_s, ulp.balls(g) * slope_s, scale=ulp.relative_to(ulp.balls(g) * (1 + square) / 2)).max() <= 8
+        assert (
+            ulp.in_roundoffs(in_s, ulp.balls(g) * slope_s, scale=ulp.relative_to(ulp.balls(g) * (1 + square) / 2)).max()
+            <= 8
+        )
 
 
 def test_the_slope_in_a_shared_variance_is_the_sum() -> None:
@@ -121,7 +130,9 @@ def test_the_slope_in_a_shared_variance_is_the_sum() -> None:
 
 @pytest.mark.parametrize("size", [1, 2, 50, 1000])
 @pytest.mark.parametrize("sigma", [1e-3, 1.0, 1e3])
-def test_the_likelihood_is_an_affine_function_of_the_squared_error(size: int, sigma: float, random: np.random.Generator) -> None:
+def test_the_likelihood_is_an_affine_function_of_the_squared_error(
+    size: int, sigma: float, random: np.random.Generator
+) -> None:
     """Theorem 4.1.1: -log likelihood = N·MSE/(2σ²) + (N/2) log 2πσ², and so for the gradients in the mean."""
     with jax.enable_x64(True):
         mean, target = (jnp.asarray(random.normal(size=size) * sigma) for _ in range(2))
@@ -137,17 +148,31 @@ def test_the_hessian_of_mean_and_variance_is_indefinite() -> None:
     """det = -½ r² e^-2s < 0: not convex jointly."""
     with jax.enable_x64(True):
         for error, s in ((0.5, 0.0), (2.0, 1.0), (-3.0, -2.0)):
-            hessian = jax.hessian(lambda x: gaussian_nll(x[0], jnp.float64(0), log_variance=x[1]))(jnp.float64([error, s]))
+            hessian = jax.hessian(lambda x: gaussian_nll(x[0], jnp.float64(0), log_variance=x[1]))(
+                jnp.float64([error, s])
+            )
             assert np.isclose(np.linalg.det(hessian), -0.5 * error**2 * math.exp(-2 * s), rtol=1e-12)
 
 
 def test_gaussian_edges() -> None:
-    value = gaussian_nll(jnp.float32([INF, NAN, 0, 0, 1]), jnp.float32([0, 0, NAN, 0, 1]), log_variance=jnp.float32([0, 0, 0, NAN, -500]))
-    assert np.array_equal(np.isnan(value), [False, True, True, True, False])
-    assert value[0] == INF
+    value = gaussian_nll(
+        jnp.float32([INF, NAN, 0, 0]), jnp.float32([0, 0, NAN, 0]), log_variance=jnp.float32([0, 0, 0, NAN])
+    )
+    assert np.array_equal(value, np.float32([INF, NAN, NAN, NAN]), equal_nan=True)
     value, pullback = jax.vjp(lambda m: gaussian_nll(m, jnp.float32([0]), log_variance=-170.0), jnp.float32([1e-37]))
     assert np.isfinite(value).all(), "e^170 overflows float32, e^85 does not"
     assert np.isfinite(pullback(jnp.float32([1]))[0]).all()
+
+
+@DTYPES
+@pytest.mark.parametrize("s", [-170.0, -180.0, -500.0])
+def test_no_error_at_a_vanishing_variance(s: float, dtype: Any) -> None:
+    """The domain is all real numbers: where μ = y nothing is left of the third term, however large e^(-s/2)."""
+    with jax.enable_x64(dtype == np.float64):
+        one = jnp.asarray([1], dtype)
+        value, pullback = jax.vjp(lambda m, s: gaussian_nll(m, one, log_variance=s), one, jnp.asarray([s], dtype))
+        assert np.allclose(value, HALF_LOG_2PI + s / 2, rtol=1e-6)
+        assert np.array_equal(np.concatenate(pullback(one)), [0, 0.5])
 
 
 # --- refusals --------------------------------------------------------------------------------------------------------
@@ -156,20 +181,34 @@ A = jnp.zeros((4, 3), jnp.float32)
 
 
 @pytest.mark.parametrize(("call", "error", "message"), [
-    (lambda: squared_error(A, A[:, :1]), ValueError, r"targets has shape \(4, 1\), wanted \(4, 3\) of predictions; .*nothing broadcasts"),
-    (lambda: squared_error(A.astype(jnp.int32), A), TypeError, r"predictions must be floating-point, got int32\[4, 3\]; .*astype"),
+    (
+        lambda: squared_error(A, A[:, :1]),
+        ValueError, r"targets has shape \(4, 1\), wanted \(4, 3\) of predictions; .*nothing broadcasts",
+    ),
+    (
+        lambda: squared_error(A.astype(jnp.int32), A),
+        TypeError, r"predictions must be floating-point, got int32\[4, 3\]; .*astype",
+    ),
     (lambda: squared_error(A, A > 0), TypeError, r"targets must be floating-point, got bool\[4, 3\]"),
     (lambda: mean_squared_error(A[:, 0], A[:, :1]), ValueError, r"targets has shape \(4, 1\), wanted \(4\)"),
     (lambda: mean_squared_error(A, A, where=jnp.ones((4, 3), jnp.int32)), TypeError, "where must be boolean"),
     (lambda: mean_squared_error(A, A, where=jnp.ones(4, bool)), ValueError, r"where has shape \(4\), wanted \(4, 3\)"),
-    (lambda: mean_squared_error(A, A, weights=jnp.ones(4, jnp.float32)), ValueError, r"weights has shape \(4\), wanted \(4, 3\)"),
+    (
+        lambda: mean_squared_error(A, A, weights=jnp.ones(4, jnp.float32)),
+        ValueError, r"weights has shape \(4\), wanted \(4, 3\)",
+    ),
     (lambda: mean_squared_error(A, A, weights=A - 1), ValueError, "weights must be at least 0, got a minimum of -1.0"),
     (lambda: mean_squared_error(A, A, weights=A > 0), TypeError, "weights must be floating-point"),
     (lambda: gaussian_nll(A, A[0]), ValueError, r"targets has shape \(3\), wanted \(4, 3\) of mean"),
-    (lambda: gaussian_nll(A, A, log_variance=A[:, 0]), ValueError, r"log_variance has shape \(4\), wanted one that broadcasts to \(4, 3\)"),
+    (
+        lambda: gaussian_nll(A, A, log_variance=A[:, 0]),
+        ValueError, r"log_variance has shape \(4\), wanted one that broadcasts to \(4, 3\)",
+    ),
     (lambda: gaussian_nll(A[0], A[0], log_variance=A), ValueError, r"log_variance has shape \(4, 3\)"),
     (lambda: gaussian_nll(A, A, log_variance=jnp.int32(1)), TypeError, "log_variance must be floating-point"),
-    (lambda: gaussian_nll(A, A, reduction="avg"), ValueError, "reduction must be one of"),  # pyright: ignore[reportArgumentType]  # refused
+    (
+        lambda: gaussian_nll(A, A, reduction="avg"), ValueError, "reduction must be one of",  # pyright: ignore[reportArgumentType]  # refused
+    ),
     (lambda: gaussian_nll(A, A, where=A), TypeError, "where must be boolean"),
 ])  # fmt: skip
 def test_refusals(call: Callable[[], Any], error: type[Exception], message: str) -> None:
@@ -177,11 +216,20 @@ def test_refusals(call: Callable[[], Any], error: type[Exception], message: str)
         call()
 
 
-@pytest.mark.parametrize(("first", "second", "result"), [("bfloat16", "float32", "float32"), ("float16", "float16", "float32"), ("float32", "float64", "float64")])
+@pytest.mark.parametrize(
+    ("first", "second", "result"),
+    [("bfloat16", "float32", "float32"), ("float16", "float16", "float32"), ("float32", "float64", "float64")],
+)
 def test_dtypes_mix_under_strict_promotion(first: str, second: str, result: str) -> None:
     with jax.enable_x64(True):
         a, b = A.astype(first), A.astype(second) + 1
-        for loss in (squared_error, gaussian_nll, mean_squared_error, lambda a, b: gaussian_nll(a, b, log_variance=b), lambda a, b: mean_squared_error(a, b, weights=b)):
+        for loss in (
+            squared_error,
+            gaussian_nll,
+            mean_squared_error,
+            lambda a, b: gaussian_nll(a, b, log_variance=b),
+            lambda a, b: mean_squared_error(a, b, weights=b),
+        ):
             value, pullback = jax.vjp(loss, a, b)
             assert value.dtype == result
             assert [g.dtype for g in pullback(jnp.ones_like(value))] == [a.dtype, b.dtype]
@@ -212,4 +260,6 @@ def test_the_mean_is_the_best_constant(y: np.ndarray) -> None:
     """The gradient of the mean squared error vanishes at the mean."""
     best = np.broadcast_to(y.mean(dtype=np.float64).astype(np.float32), y.shape)
     _, (slope, _) = means(best, y, np.ones_like(y, bool))
-    assert abs(np.asarray(slope, np.float64).sum()) <= 16 * U * (np.abs(y).max() + np.abs(np.asarray(slope, np.float64)).sum())
+    assert abs(np.asarray(slope, np.float64).sum()) <= 16 * U * (
+        np.abs(y).max() + np.abs(np.asarray(slope, np.float64)).sum()
+    )

@@ -208,8 +208,8 @@ class Exponential:
 class LogSumExp:
     """φ = log Σ e^x on R^n. D(p, q) = KL(softmax q ‖ softmax p): theorem 4.1.4 in logits, arguments exchanged.
 
-    Convex, and strictly so but for a constant added to all entries, which changes nothing. D is accurate within (8 + g)u
-    relatively, g the largest |p - q|, for any offset.
+    Convex, and strictly so but for a constant added to all entries, which changes nothing. D is accurate within
+    (8 + g)u relatively, g the largest |p - q|, for any offset.
     """
 
     def value(self, x: ArrayLike) -> Array:

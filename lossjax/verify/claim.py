@@ -31,6 +31,7 @@ class Figure:
 
     @property
     def ok(self) -> bool:
+        """Whether the figure is within its limit; a NaN never is."""
         return self.measured >= self.allowed if self.refutes else self.measured <= self.allowed
 
     @property
@@ -129,7 +130,7 @@ class Claim:
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What a claim's check found in one dtype. ``measured`` and ``allowed`` are the figure nearest its limit."""
+    """What a claim's check found in one dtype; ``measured`` and ``allowed`` are those of the tightest figure."""
 
     name: str
     section: str
@@ -141,18 +142,22 @@ class Result:
 
     @property
     def ok(self) -> bool:
+        """Whether every figure is within its limit."""
         return all(figure.ok for figure in self.figures)
 
     @property
     def tightest(self) -> Figure:
-        return max(self.figures, key=lambda figure: (not figure.ok, figure.strain))
+        """The figure to show: one that fails, else the distance nearest its limit, else the weakest refutation."""
+        return max(self.figures, key=lambda figure: (not figure.ok, not figure.refutes, figure.strain))
 
     @property
     def measured(self) -> float:
+        """What the tightest figure measured."""
         return self.tightest.measured
 
     @property
     def allowed(self) -> float:
+        """The limit of the tightest figure."""
         return self.tightest.allowed
 
     def to_dict(self) -> dict[str, Any]:

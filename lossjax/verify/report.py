@@ -59,8 +59,7 @@ def table(results: Sequence[Result]) -> Group:
             expand=True,
         )
         one.add_column("claim", no_wrap=True, style="cyan")
-        one.add_column("the chapter says · [italic]what holds[/italic]", ratio=1)
-        one.add_column("as printed", no_wrap=True)
+        one.add_column("the chapter says, and [italic]what holds[/italic]", ratio=1)
         for dtype in dtypes:
             one.add_column(dtype, no_wrap=True, justify="right")
         one.add_column("", no_wrap=True)
@@ -69,12 +68,12 @@ def table(results: Sequence[Result]) -> Group:
             first = group[0]
             text = Text(first.statement)
             if first.correction:
-                text.append(f"\n{first.correction}", style="italic dim")
+                text.append(f"\n{first.verdict}: ", style=_VERDICT_STYLES[first.verdict])
+                text.append(first.correction, style="italic")
             found = {r.dtype: r for r in group}
             one.add_row(
                 first.name,
                 text,
-                Text(first.verdict, style=_VERDICT_STYLES[first.verdict]),
                 *(figure(found[d].tightest) if d in found else "" for d in dtypes),
                 Text("✓", style="bold green") if all(r.ok for r in group) else Text("✗", style="bold red"),
             )

@@ -14,14 +14,22 @@ def claims() -> tuple[Claim, ...]:
     from lossjax.verify.claims import (  # on use: whoever wants a ruler of ulps need not load the chapter
         bregman,
         categorical,
+        divergence,
+        fisher,
         floating_point,
         gaussian,
         information,
+        isomorphism,
+        noise,
         projection,
         softmax,
+        summary,
     )
 
-    rooms = (information, gaussian, categorical, projection, bregman, softmax, floating_point)
+    rooms = (
+        information, divergence, gaussian, noise, categorical, projection, bregman, fisher, softmax, floating_point,
+        isomorphism, summary,
+    )  # fmt: skip
     return tuple(sorted((c for room in rooms for c in room.CLAIMS), key=lambda c: SECTIONS.index(c.section)))
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import lossjax
 from lossjax.verify import oracle
 from lossjax.verify.claim import Claim, Trial, claim
-from lossjax.verify.claims.softmax import exact_softmax, gradient, measured, wide
+from lossjax.verify.claims._tools import exact_softmax, gradient, measured, wide
 from lossjax.verify.ulp import balls, in_roundoffs
 
 loss = lossjax.softmax_cross_entropy_with_integer_labels

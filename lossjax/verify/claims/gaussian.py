@@ -9,25 +9,24 @@ import jax.numpy as jnp
 import numpy as np
 
 import lossjax
-from lossjax.numerics import softplus
 from lossjax.verify import oracle
 from lossjax.verify.claim import Claim, Trial, claim
 from lossjax.verify.ulp import balls
 
 SPREADS = (1e-3, 1.0, 1e3)
-_LOG_TWO_PI = math.log(2 * math.pi)
+LOG_TWO_PI = math.log(2 * math.pi)
 
 _squared = jax.jit(lossjax.mean_squared_error)
 _squared_slope = jax.jit(jax.grad(lossjax.mean_squared_error))
-_each_nll = jax.jit(lambda mean, y, s: lossjax.gaussian_nll(mean, y, log_variance=s))
+each_nll = jax.jit(lambda mean, y, s: lossjax.gaussian_nll(mean, y, log_variance=s))
 
 
-def line(theta: jax.Array, x: Any) -> jax.Array:
+def line(theta: Any, x: Any) -> jax.Array:
     """A model linear in its parameters."""
     return theta[0] + theta[1] * x
 
 
-def wave(theta: jax.Array, x: Any) -> jax.Array:
+def wave(theta: Any, x: Any) -> jax.Array:
     """A model that is not."""
     return theta[0] + jnp.sin(theta[1] * x)
 
@@ -41,7 +40,7 @@ def _line_error(theta: jax.Array, x: Any, y: Any, model: Any = line) -> jax.Arra
 
 
 _likelihood_slope = jax.jit(jax.grad(_log_likelihood))
-_error_slope = jax.jit(jax.grad(_line_error))
+error_slope = jax.jit(jax.grad(_line_error))
 # Values and gradients at many parameters.
 _likelihoods = jax.jit(
     jax.vmap(jax.value_and_grad(_log_likelihood), in_axes=(0, None, None, None, None)), static_argnums=4
@@ -69,14 +68,14 @@ def mean_squared_error(trial: Trial) -> None:
             r = balls(f) - balls(y)
             truth, slope = float(oracle.total(r * r).item() / n), (2 * r / n).astype(float)
         trial.close(f"value, N = {n}", _squared(f, y), truth, 16)
-        gradient = _squared_slope(f, y)
-        trial.close("gradient (2/N)(f - y)", gradient, slope, 4)
-    textbook = jax.jit(jax.grad(lambda f: jnp.mean((y - f) ** 2)))(f)
-    trial.close("gradient of the textbook expression", gradient, textbook, 4)
+        trial.close("gradient (2/N)(f - y)", _squared_slope(f, y), slope, 4)
+        if n == 50:
+            textbook = jax.jit(jax.grad(lambda f, y: jnp.mean((y - f) ** 2)))(f, y)
+            trial.close("gradient of the textbook expression", _squared_slope(f, y), textbook, 4)
     nothing = np.asarray(trial.array([]))
     trial.exactly("a mean over nothing", lossjax.mean_squared_error(nothing, nothing), 0)
     large = math.sqrt(float(jnp.finfo(trial.dtype).max)) * 2  # 3.7e19 in float32
-    trial.exactly("overflow", _squared(np.full_like(f[:2], large), -f[:2]), np.inf)
+    trial.exactly("overflow", _squared(trial.array([large, large]), trial.array([1, -1])), np.inf)
 
 
 @claim("2.2", section="4.1.2", statement="The density of y is p(y|x; θ) = (2πσ²)^(-1/2) exp(-(y - f)²/2σ²).")
@@ -89,15 +88,15 @@ def density(trial: Trial) -> None:
     y = np.asarray(trial.array(5 * spread + steps * spread))
     with oracle.precision():
         truth, in_mean, in_s = (t.astype(float) for t in oracle.gaussian_nll(balls(mean), balls(y), balls(s)))
-    size = (_LOG_TWO_PI + np.abs(s) + steps**2) / 2
-    values = np.asarray(_each_nll(mean, y, s))
+    size = (LOG_TWO_PI + np.abs(s) + steps**2) / 2
+    values = np.asarray(each_nll(mean, y, s))
     trial.close("-log p", values, truth, 16, scale=size)
 
     def textbook(mean: jax.Array, y: jax.Array, s: jax.Array) -> jax.Array:
         variance = jnp.exp(s)
         return jnp.sum(jnp.log(2 * jnp.pi * variance) / 2 + (y - mean) ** 2 / (2 * variance))
 
-    ours = jax.jit(jax.grad(lambda *args: jnp.sum(_each_nll(*args)), argnums=(0, 2)))(mean, y, s)
+    ours = jax.jit(jax.grad(lambda *args: jnp.sum(each_nll(*args)), argnums=(0, 2)))(mean, y, s)
     theirs = jax.jit(jax.grad(textbook, argnums=(0, 2)))(mean, y, s)
     trial.close("gradient in f", ours[0], in_mean, 16, scale=np.abs(in_mean) + trial.tiny)
     trial.close("gradient in log σ²", ours[1], in_s, 16, scale=1 + steps**2)
@@ -106,11 +105,11 @@ def density(trial: Trial) -> None:
     # Sums of equal steps integrate a Gaussian to e^(-2π²σ²/h²): exactly, at h = .06σ.
     integrals = np.sum(np.exp(-values.astype(float)).reshape(3, 401), axis=-1) * 0.06 * spread[::401]
     trial.at_most("its integral less 1, in u", np.max(np.abs(integrals - 1)) / trial.u, 64)
-    peak = _each_nll(zero[:1], zero[:1], np.asarray(trial.array([2 * math.log(0.01)])))
-    trial.close("-log p at σ = .01: -3.686", peak, [(_LOG_TWO_PI + 2 * math.log(0.01)) / 2], 16)
+    peak = each_nll(zero[:1], zero[:1], np.asarray(trial.array([2 * math.log(0.01)])))
+    trial.close("-log p at σ = .01: -3.686", peak, [(LOG_TWO_PI + 2 * math.log(0.01)) / 2], 16)
     far = np.asarray(trial.array([20.0 if trial.dtype == jnp.float32 else 40.0]))
     trial.exactly("the density itself underflows, and its logarithm does not",
-                  [np.exp(-(far**2) / 2), _each_nll(0 * far, far, 0 * far) < 1e3], [[0], [1]])  # fmt: skip
+                  [np.exp(-(far**2) / 2), each_nll(0 * far, far, 0 * far) < 1e3], [[0], [1]])  # fmt: skip
 
 
 @claim(
@@ -142,7 +141,7 @@ def likelihood(trial: Trial) -> None:
     trial.refuted("nats a number lost by identical distribution", (of_line - one_law) / n, 0.5)
     # Two residuals of 1 with correlation .9: the density less the product.
     joint = -math.log(2 * math.pi) - math.log(1 - 0.81) / 2 - 1 / 1.9
-    pair = float(-jnp.sum(_each_nll(np.zeros_like(y[:2]), np.ones_like(y[:2]), np.zeros_like(y[:2]))))
+    pair = float(-jnp.sum(each_nll(np.zeros_like(y[:2]), np.ones_like(y[:2]), np.zeros_like(y[:2]))))
     trial.refuted("nats between density and product where the y_i depend", joint - pair, 1.3)
 
 
@@ -154,11 +153,11 @@ def log_likelihood(trial: Trial) -> None:
         x, y = _data(trial, n, spread)
         s = trial.dtype.type(2 * math.log(spread))
         f = np.asarray(theta[0] + theta[1] * x if model is line else theta[0] + np.sin(theta[1] * x))
-        got = -jnp.sum(_each_nll(f, y, np.broadcast_to(s, y.shape)))
+        got = -jnp.sum(each_nll(f, y, np.broadcast_to(s, y.shape)))
         wide_y, wide_f, wide_s = _wide(y, f, s)
         misfit = np.sum((wide_y - wide_f) ** 2) * np.exp(-wide_s) / 2
-        want = -n / 2 * (_LOG_TWO_PI + wide_s) - misfit
-        trial.close(f"N = {n}, σ = {spread:g}", got, want, 32, scale=n / 2 * (_LOG_TWO_PI + abs(wide_s)) + misfit)
+        want = -n / 2 * (LOG_TWO_PI + wide_s) - misfit
+        trial.close(f"N = {n}, σ = {spread:g}", got, want, 32, scale=n / 2 * (LOG_TWO_PI + abs(wide_s)) + misfit)
 
 
 @claim(
@@ -176,8 +175,8 @@ def same_optimum(trial: Trial) -> None:
         errors, of_error = (np.asarray(a) for a in _errors(grid, x, y, model))
         trial.exactly("arg max ℓ = arg min MSE", np.argmax(values), np.argmin(errors))
         weight = 25 * np.exp(-s.astype(float))
-        law = -25 * (_LOG_TWO_PI + float(s)) - weight * errors.astype(float)
-        size = 25 * (_LOG_TWO_PI + abs(float(s))) + weight * errors.astype(float)
+        law = -25 * (LOG_TWO_PI + float(s)) - weight * errors.astype(float)
+        size = 25 * (LOG_TWO_PI + abs(float(s))) + weight * errors.astype(float)
         trial.close("ℓ = -(N/2) log 2πσ² - (N/2σ²) MSE", values, law, 32, scale=size)
         # The terms of the gradient, |f - y| times |∂f/∂θ| <= 2, at the likeliest point they cancel.
         f = np.asarray(model(grid.T[:, :, None], x))
@@ -188,7 +187,7 @@ def same_optimum(trial: Trial) -> None:
             trial.refuted("'proportional': over the grid ℓ/MSE varies by a factor", ratio.min() / ratio.max(), 2)
     # Variances 1 and 1/100: the likelihood prefers the second target, the squared error neither.
     y, s = np.asarray(trial.array([0, 1])), np.asarray(trial.array([0, -math.log(100)]))
-    slope = jax.jit(jax.grad(lambda c: jnp.sum(_each_nll(jnp.full_like(y, c), y, s))))
+    slope = jax.jit(jax.grad(lambda c: jnp.sum(each_nll(jnp.full_like(y, c), y, s))))
     best, middle = trial.dtype.type(100 / 101), trial.dtype.type(0.5)
     trial.at_most("slope of the likelihood at .990099, in u", abs(float(slope(best))) / trial.u, 64)
     trial.at_most("slope of MSE at .5", abs(float(jnp.sum(_squared_slope(np.full_like(y, middle), y)))), 0)
@@ -247,87 +246,20 @@ def squared_error_is_gaussian_likelihood(trial: Trial) -> None:
     # Data on the line itself: ℓ at MSE = σ² = tiny², N = 10, and without bound.
     small = 1e-30 if trial.dtype == jnp.float32 else 1e-300
     residual, s = trial.array(np.full(10, math.sqrt(small))), trial.array(np.full(10, math.log(small)))
-    nats = -float(jnp.sum(_each_nll(residual, 0 * residual, s)))
+    nats = -float(jnp.sum(each_nll(residual, 0 * residual, s)))
     wanted = -5 * (math.log(2 * math.pi * small) + 1)
     # e^(-s/2) and the residual: the exponent is rounded by u|s|/2, which (r/σ)² doubles.
     trial.at_most(f"ℓ at MSE = {small:g} over {wanted:.1f}, less 1, in u", abs(nats / wanted - 1) / trial.u, 32)
     trial.refuted("ℓ where MSE = 0 can be reached", nats, 330)
     # y ~ N(θ, θ²): θ² + θ mean(y) = mean(y²), the squared error's answer is the mean 2.
     y = np.asarray(trial.array([1, 2, 3]))
-    slope = jax.jit(jax.grad(lambda t: jnp.sum(_each_nll(t * jnp.ones_like(y), y, 2 * jnp.log(t) * jnp.ones_like(y)))))
+    slope = jax.jit(jax.grad(lambda t: jnp.sum(each_nll(t * jnp.ones_like(y), y, 2 * jnp.log(t) * jnp.ones_like(y)))))
     best = math.sqrt(1 + 14 / 3) - 1
     trial.at_most("σ = θ: slope of the likelihood at 1.3805, in u", abs(float(slope(trial.array(best)))) / trial.u, 64)
     trial.refuted("σ = θ: slope of the likelihood at the least MSE", float(slope(trial.array(2.0))), 0.5)
 
 
-@claim(
-    "2.8", section="4.1.2", verdict="wrong",
-    statement="Using MSE is assuming that the noise is Gaussian.",
-    correction="Gaussian noise makes MSE the likelihood; MSE finds E[y|x] under any noise of finite variance.",
-)  # fmt: skip
-def noise_need_not_be_gaussian(trial: Trial) -> None:
-    """Four laws of noise, one line found; and the logistic law, whose likelihood is another loss."""
-    n, theta = 100_000, np.asarray(trial.array([1, -2]))
-    x = trial.random.uniform(-2, 2, size=n)
-    mean = 1 - 2 * x
-    noises = {
-        "exponential": trial.random.exponential(size=n) - 1,
-        "uniform": trial.random.uniform(-1, 1, size=n),
-        "Laplace": trial.random.laplace(size=n),
-        "0/1 targets": (trial.random.uniform(size=n) < (mean + 3) / 8) - (mean + 3) / 8,
-    }
-    scores = np.stack([np.ones(n), x], axis=-1)
-    for what, noise in noises.items():
-        slope = np.asarray(_error_slope(theta, trial.array(x), trial.array(mean + noise)), np.float64)
-        spread = 2 * np.sqrt(np.mean((noise[:, None] * scores) ** 2, axis=0) / n)
-        trial.at_most(f"∇MSE at E[y|x], {what}, in standard errors", np.max(np.abs(slope) / spread), 5)
-        away = np.asarray(_error_slope(theta + trial.dtype.type(0.1), trial.array(x), trial.array(mean + noise)))
-        trial.happens("a tenth away it rises", np.all(away - slope > 0.1))
-    skew = np.mean(noises["exponential"] ** 3)
-    trial.refuted("the skewness of noise under which MSE is consistent (Gaussian: 0)", skew, 1.5)
-    # Logistic noise: the likeliest centre of (0, 6) is the mean, that of (0, 0, 6) is not; the Gaussian's always is.
-    nll = jax.jit(jax.grad(lambda c, y: jnp.sum((y - c) + 2 * softplus(c - y))))
-    pair, triple = np.asarray(trial.array([0, 6, 6])), np.asarray(trial.array([0, 0, 6]))
-    trial.at_most("slope at the mean of (0, 6), in u", abs(float(nll(trial.array(3.0), pair[:2]))) / trial.u, 8)
-    low, high = 0.0, 6.0
-    for _ in range(80):
-        middle = (low + high) / 2
-        low, high = (middle, high) if 2 * math.tanh(middle / 2) < math.tanh(3 - middle / 2) else (low, middle)
-    trial.at_most("the likeliest centre of (0, 0, 6) less 1.0794", abs(low - 1.0794), 1e-4)
-    trial.at_most("its slope, in u", abs(float(nll(trial.array(low), triple))) / trial.u, 16)
-    trial.refuted("its distance from the mean", 2 - low, 0.92)
-
-
-@claim(
-    "2.9", section="4.1.2", verdict="needs conditions",
-    statement="The sum of many independent random factors tends to a Gaussian (central limit theorem).",
-    correction="Normalised, and with no factor dominating (Lindeberg); not for Cauchy factors.",
-)  # fmt: skip
-def central_limit(trial: Trial) -> None:
-    """Characteristic functions of sums of uniforms; a mean of Cauchy numbers; one factor with 9/10 of the variance."""
-    t = np.asarray(trial.array(np.linspace(0.01, 6, 600)))
-    gaussian = np.exp(-t * t / 2)
-    for m in (10, 100):
-        frequency = t * trial.dtype.type(math.sqrt(3 / m))
-        of_sum = (np.sin(frequency) / frequency) ** m
-        # Excess kurtosis -6/5: the characteristic functions differ by e^(-t²/2) t⁴/20m + O(1/m²), at most .108/m.
-        trial.at_most(f"{m} uniforms: m times the distance", m * np.max(np.abs(of_sum - gaussian)), 0.12)
-    nll = _each_nll(*(trial.array(a) for a in (np.zeros(4000), trial.random.uniform(-1, 1, (4000, 48)).sum(-1) / 4,
-                                               np.zeros(4000))))  # fmt: skip
-    wanted = (_LOG_TWO_PI + 1) / 2
-    trial.at_most("sums of 48 uniforms: mean Gaussian NLL less ½ log 2πe, in standard errors",
-                  abs(np.mean(np.asarray(nll, np.float64)) - wanted) / math.sqrt(0.5 / 4000), 5)  # fmt: skip
-    # The minimiser of MSE is the mean. That of N Cauchy numbers is as spread as one of them: half lie within 1.
-    for n in (10, 1000):
-        means = trial.random.standard_cauchy(size=(2000, n)).mean(axis=-1)
-        share = np.mean(np.abs(means) < 1)  # its standard error is .011
-        trial.at_most(f"share of means of {n} Cauchy numbers within 1, less ½", abs(share - 0.5), 0.055)
-    trial.refuted("median size of means of 1000 Cauchy numbers (.02 for Gaussian ones)", np.median(np.abs(means)), 0.8)
-    dominated = np.cos(trial.dtype.type(math.sqrt(0.9)) * t) * np.exp(-t * t / 20)
-    trial.refuted("one sign with 9/10 of the variance: distance", np.max(np.abs(dominated - gaussian)), 0.5)
-
-
 CLAIMS: tuple[Claim, ...] = (
     mean_squared_error, density, likelihood, log_likelihood, same_optimum, constants,
-    squared_error_is_gaussian_likelihood, noise_need_not_be_gaussian, central_limit,
+    squared_error_is_gaussian_likelihood,
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""§4.1.4: the geometry of squared error, and what §4.1.7 says again of both losses."""
+"""§4.1.4: the geometry of squared error."""
 
 import fractions
 import math
@@ -11,7 +11,7 @@ import numpy as np
 import lossjax
 from lossjax import geometry
 from lossjax.verify.claim import Claim, Trial, claim
-from lossjax.verify.claims.softmax import gradient, measured, wide
+from lossjax.verify.claims._tools import gradient, measured, wide
 
 
 def _length(x: Any) -> Any:
@@ -297,47 +297,6 @@ def projection_matrix(trial: Trial) -> None:
     trial.refuted("not so for weighted least squares, |P - Pᵀ|", np.max(np.abs(weighted - weighted.T)), 0.01)
 
 
-@claim(
-    "7.2",
-    section="4.1.7",
-    statement="The decomposition of the error by orthogonal projection is the geometric basis of R²",
-    verdict="needs conditions",
-    correction="It needs 1 ∈ col X (an intercept); without one only ‖y‖² = ‖ŷ‖² + ‖e‖² holds, and R² can be negative",
-)
-def coefficient_of_determination(trial: Trial) -> None:
-    """SST = SSR + SSE with an intercept, at every offset; R² = -16.357 without; the uncentred form always."""
-    columns = wide(trial.normal(40, 3))
-    for offset in (0, 1e3):
-        X = trial.array(np.concatenate([np.ones((40, 1)), columns], axis=1))
-        y = trial.array(columns @ [1, -2, 0.5] + wide(trial.normal(40, offset=offset)))
-
-        def measure(X: jax.Array, y: jax.Array) -> Any:
-            fitted = geometry.orthogonal_projection(X, y)
-            return fitted, geometry.r_squared(fitted, y)
-
-        fitted, share = measured(measure, X, y)
-        middle = np.mean(wide(y))
-        total, explained, left = (np.sum(a**2) for a in (wide(y) - middle, fitted - middle, wide(y) - fitted))
-        # ŷ is off by 64u‖y‖, which an offset makes large beside the variation: ‖y‖²/SST in the squares.
-        units = 64 * float(np.sum(wide(y) ** 2) / total)
-        trial.at_most(f"SST = SSR + SSE, {offset:g}, in u", abs(total - explained - left) / total / trial.u, units)
-        trial.close(f"R² = SSR/SST, {offset:g}", share, explained / total, units)
-        correlation = np.corrcoef(np.asarray(y, np.float64), fitted.astype(np.float64))[0, 1]
-        trial.close(f"R² = corr(y, ŷ)², {offset:g}", share, np.float64(correlation**2), units)
-        trial.happens(f"0 ≤ R² ≤ 1, {offset:g}", 0 <= share <= 1)
-        # With ŷ off by δ the sums differ by 2⟨ŷ, e⟩, at most 2‖δ‖‖y‖; half of what P may be off, ‖δ‖ ≤ 32u‖y‖.
-        uncentered = np.sum(wide(fitted) ** 2) + left
-        whole = np.sum(wide(y) ** 2)
-        trial.at_most(f"‖y‖² = ‖ŷ‖² + ‖e‖², {offset:g}, in u", abs(uncentered - whole) / whole / trial.u, 64)
-    X, y = trial.array([[1], [2], [3]]), trial.array([10, 11, 12])
-    fitted, share, constant = measured(lambda X, y: (*measure(X, y), geometry.r_squared(y, jnp.ones_like(y))), X, y)
-    trial.close("no intercept: R²", share, 1 - np.float64(365 - 68**2 / 14) / 2, 64, scale=34)
-    trial.refuted("no intercept: minus R²", -share, 16.35)
-    sums = np.sum((wide(fitted) - 11) ** 2 + (wide(y) - fitted) ** 2)
-    trial.refuted("no intercept: SSR + SSE over SST = 2", sums / 2, 43.4)
-    trial.happens("SST = 0: R² is NaN", np.isnan(constant))
-
-
 CLAIMS: tuple[Claim, ...] = (
     squared_distance,
     prediction_set,
@@ -346,5 +305,4 @@ CLAIMS: tuple[Claim, ...] = (
     optimum_is_projection,
     least_squares_estimate,
     projection_matrix,
-    coefficient_of_determination,
 )
