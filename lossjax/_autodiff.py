@@ -76,16 +76,21 @@ def closed_form(forward: Forward, backward: Backward) -> Callable[..., Any]:
     def differentiable(options: Hashable, *args: Any) -> Any:
         return value(options, *args)
 
-    def pushforward(options: Hashable, primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
+    @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+    def known(options: Hashable, output: Any, *args: Any) -> Any:
+        """The output, already computed; its derivative in the arguments is the rule's."""
+        return output
+
+    def push(options: Hashable, args: Any, tangents: Any) -> tuple[Any, Any]:
         moving = [i for i, tangent in enumerate(tangents) if _is_moving(tangent)]
 
         def of_moving(*moved: Any) -> Any:
-            args = list(primals)
+            full = list(args)
             for position, argument in zip(moving, moved, strict=True):
-                args[position] = argument
-            return value(options, *args)
+                full[position] = argument
+            return value(options, *full)
 
-        output, pullback = jax.vjp(of_moving, *[primals[i] for i in moving])
+        output, pullback = jax.vjp(of_moving, *[args[i] for i in moving])
 
         def transpose_of_pullback(pullback: Any, *moved: Any) -> Any:
             # By jax.vjp, not jax.linear_transpose: a backward pass may apply another rule to its cotangent. The
@@ -93,10 +98,13 @@ def closed_form(forward: Forward, backward: Backward) -> Callable[..., Any]:
             anywhere = jax.tree.map(lambda leaf: jax.lax.full_like(leaf, 0), output)
             return jax.vjp(pullback, anywhere)[1](moved)[0]
 
-        push = jax.checkpoint(transpose_of_pullback, prevent_cse=False)
-        return output, push(pullback, *[tangents[i] for i in moving])
+        transposed = jax.checkpoint(transpose_of_pullback, prevent_cse=False)
+        # Not the bare output: a derivative of it would go through the forward pass, where statistics are stopped.
+        settled = known(options, jax.lax.stop_gradient(output), *args)
+        return settled, transposed(pullback, *[tangents[i] for i in moving])
 
-    differentiable.defjvp(pushforward, symbolic_zeros=True)
+    differentiable.defjvp(push, symbolic_zeros=True)
+    known.defjvp(lambda options, given, tangents: push(options, given[1:], tangents[1:]), symbolic_zeros=True)
 
     @functools.wraps(forward)
     def function(options: Hashable, *args: Any) -> Any:

@@ -1,6 +1,7 @@
 """Argument checks at trace time: each error says what came, what was wanted, and what to do."""
 
 import math
+import numbers
 from collections.abc import Sequence
 from typing import Any
 
@@ -125,14 +126,30 @@ def fraction(name: str, value: object) -> float:
     """A static number in [0, 1]."""
     if not is_concrete(value):
         raise TypeError(f"{name} is traced, wanted a Python number in [0, 1]; mark it static, or close over it")
-    number = float(value)  # pyright: ignore[reportArgumentType]  # anything float() takes
+    number = _plain_number(name, value)
     if not 0 <= number <= 1:
         raise ValueError(f"{name} must lie in [0, 1], got {number}")
     return number
 
 
+def _plain_number(name: str, value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name} must be a real number, got {value!r}") from error
+
+
+def integer(name: str, value: object) -> int:
+    """A Python integer (no boolean)."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"{name} must be an integer, got {value!r}")
+    return int(value)
+
+
 def number(name: str, value: ArrayLike, dtype: Any, *, positive: bool) -> Array:
     """A real scalar, greater than 0 (``positive``) or at least 0, checked if concrete."""
+    if value is None or isinstance(value, str):
+        raise TypeError(f"{name} must be a real number, got {value!r}")
     kind = jnp.result_type(value)
     if jnp.shape(value) != () or not (jnp.issubdtype(kind, jnp.floating) or jnp.issubdtype(kind, jnp.integer)):
         raise TypeError(f"{name} must be a real scalar, got {kind}[{_dims(jnp.shape(value))}]")
@@ -170,7 +187,7 @@ def base(value: float | None) -> float | None:
     """The base of a logarithm: None (nats), or a finite number greater than 1."""
     if value is None:
         return None
-    if not is_concrete(value) or isinstance(value, bool):
+    if not isinstance(value, numbers.Real) or isinstance(value, bool):
         raise TypeError(f"base must be None (nats) or a Python number greater than 1, got {value!r}")
     if not 1 < float(value) < math.inf:
         raise ValueError(f"base must be greater than 1 (2 = bits, 10 = hartleys, None = nats), got {value}")

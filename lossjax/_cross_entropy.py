@@ -141,6 +141,7 @@ def _label_forward(
     lse = rows.maximum + rows.log_total()
     if z_loss is not None:
         loss = loss + z_loss * _optional(own, lse * lse)
+    loss = jnp.where(jnp.isnan(rows.rest), jnp.nan, loss)  # a zero weight must not silence an undefined row
     output = (_visible(valid, loss[..., 0]), _visible(valid, lse[..., 0]))
     return output, (logits, weights, z_loss, softcap, temperature, valid, rows.stopped())
 
@@ -158,12 +159,13 @@ def _label_backward(options: LabelOptions, residuals: Any, cotangents: tuple[Arr
     weighted = in_loss if own is None else in_loss * own
 
     mass = in_lse + in_loss * (spread * _total(weights, z.shape[-1])) if spread else in_lse
+    p = _softmax.probabilities(z, rows)
+    in_z = hit * weighted * _softmax.residual_at_pivot(z, rows) + mass * p
     in_z_loss = None
     lse = _softmax.log_partition(z, rows)
     if z_loss is not None:
-        mass = mass + 2 * weighted * z_loss * lse
+        in_z = in_z + 2 * weighted * z_loss * times(p, lse)
         in_z_loss = jnp.sum(weighted * lse * lse)
-    in_z = hit * weighted * _softmax.residual_at_pivot(z, rows) + mass * _softmax.probabilities(z, rows)
     if spread:
         in_z = in_z - in_loss * spread * (1 if of_class is None else of_class)
     in_z = _visible(valid, in_z)
@@ -208,9 +210,9 @@ def _target_forward(
     weighted = _optional(_along_classes(weights, z), smoothed)
     loss = jnp.sum(times(weighted, _softmax.surprisal(z, rows)), axis=-1, keepdims=True)
     lse = rows.maximum + rows.log_total()
-    loss = jnp.where(jnp.isnan(lse), jnp.nan, loss)  # a zero weight must not silence an undefined row
     if z_loss is not None:
         loss = loss + z_loss * lse * lse
+    loss = jnp.where(jnp.isnan(rows.rest), jnp.nan, loss)  # a zero weight must not silence an undefined row
     output = (_visible(valid, loss[..., 0]), _visible(valid, lse[..., 0]))
     return output, (logits, targets, weights, z_loss, softcap, temperature, valid, rows.stopped())
 
@@ -224,14 +226,14 @@ def _target_backward(options: TargetOptions, residuals: Any, cotangents: tuple[A
     in_loss, in_lse = (_visible(valid, c)[..., None] for c in cotangents)
     of_class = _along_classes(weights, z)
 
-    mass = in_lse
+    p = _softmax.probabilities(z, rows)
+    in_z = in_loss * _softmax.residual(z, rows, _optional(of_class, smoothed)) + in_lse * p
     in_z_loss = None
     if z_loss is not None:
         lse = _softmax.log_partition(z, rows)
-        mass = mass + 2 * in_loss * z_loss * lse
+        in_z = in_z + 2 * in_loss * z_loss * times(p, lse)
         in_z_loss = jnp.sum(in_loss * lse * lse)
-    in_z = in_loss * _softmax.residual(z, rows, _optional(of_class, smoothed))
-    in_z = _visible(valid, in_z + mass * _softmax.probabilities(z, rows))
+    in_z = _visible(valid, in_z)
 
     in_weighted = _visible(valid, -in_loss * _softmax.log_probabilities(z, rows))
     in_targets = _visible(valid, options.smoothing.apply(_optional(of_class, in_weighted)))

@@ -159,7 +159,7 @@ def softmax_cross_entropy_with_integer_labels(
     )
     valid = _checks.mask("where", where, rows)
     if ignore_index is not None:
-        kept = labels != ignore_index
+        kept = labels != _checks.integer("ignore_index", ignore_index)
         valid = kept if valid is None else valid & kept
     _checks.labels_in_range(labels, classes, valid)
     if weights is not None:

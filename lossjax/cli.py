@@ -1,5 +1,6 @@
 """The command line: ``lossjax verify``."""
 
+import os
 import time
 from pathlib import Path
 from typing import Annotated
@@ -37,6 +38,9 @@ def lossjax_command(
 def verify(
     json: Annotated[Path | None, typer.Option(help="Also write the results to this file.", dir_okay=False)] = None,
     section: Annotated[list[str] | None, typer.Option(help="Only this section, as 4.1.5; may be repeated.")] = None,
+    processes: Annotated[int, typer.Option(min=1, help="How many processes to check in.")] = min(
+        os.cpu_count() or 1, 4
+    ),
     details: Annotated[bool, typer.Option("--details", help="Print every figure, not the tightest only.")] = False,
 ) -> None:
     """Check every theorem and claim of the chapter on this machine, in float32 and float64."""
@@ -57,11 +61,11 @@ def verify(
 
         def step(claim: Claim, dtype: str) -> None:
             nonlocal done
-            bar.update(task, completed=done, description=f"§{claim.section:<6} {claim.name:<12} {dtype}")
             done += 1
+            bar.update(task, completed=done, description=f"§{claim.section:<6} {claim.name:<12} {dtype}")
 
         try:
-            results = theorems(sections=sections, progress=step)
+            results = theorems(sections=sections, progress=step, processes=processes)
         except ValueError as error:
             raise typer.BadParameter(str(error), param_hint="--section") from error
     console.print(report.table(results))

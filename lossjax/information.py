@@ -43,8 +43,8 @@ def self_information(p: ArrayLike, *, base: float | None = None) -> Array:
     """
     probability = _probabilities("p", p)
     base = _checks.base(base)
-    inside = (probability >= 0) & (probability <= 1)
-    return 0 - log_base(jnp.where(inside, probability, jnp.nan), base)  # 0 - log 1 is 0, not -0
+    outside = jnp.where((probability >= 0) & (probability <= 1), 0, jnp.nan)
+    return 0 - log_base(probability + outside, base)  # 0 - log 1 is 0, not -0
 
 
 @with_plain
@@ -259,7 +259,7 @@ def _measured_pair(
 def _between(array: Array, most: float) -> Array:
     # Rounding may carry a probability of 1 an ulp too far.
     slack = most + 4 * float(jnp.finfo(array.dtype).eps)
-    return jnp.where((array >= 0) & (array <= slack), array, jnp.nan)
+    return array + jnp.where((array >= 0) & (array <= slack), 0, jnp.nan)  # a sum: its slope too becomes NaN
 
 
 def _plogp_forward(base: float | None, p: Array) -> tuple[Array, Array]:

@@ -214,10 +214,10 @@ def _entropy_forward(_: None, z: Array) -> tuple[Array, Any]:
 
 
 def _entropy_backward(_: None, residuals: Any, cotangent: Array) -> tuple[Array]:
-    # dH/dz = p∘(gap - <p, gap>) = -J(p) z, with z measured from its maximum; an impossible class has gradient 0.
+    # dH/dz = p∘(gap - <p, gap>) = J(p) gap; an infinite gap has p = 0, and gradient 0.
     z, rows = residuals
-    finite = jnp.where(jnp.isneginf(z), rows.maximum, z)
-    return (cotangent[..., None] * -_rows.fisher_product(z, rows, finite - rows.maximum),)
+    gap = _rows.gaps(z, rows)
+    return (cotangent[..., None] * _rows.fisher_product(z, rows, jnp.where(jnp.isposinf(gap), 0, gap)),)
 
 
 class _Relative(NamedTuple):
@@ -243,11 +243,26 @@ class _Relative(NamedTuple):
         return cls(r, exponent, possible)
 
 
+def _tame(z: Array) -> Array:
+    """The same distributions by logits that can be subtracted from each other.
+
+    A row that one +inf makes certain has 0 there and -inf elsewhere; a row near the end of the range is measured from
+    its maximum.
+    """
+    maximum = jnp.max(z, axis=-1, keepdims=True)
+    infinite = jnp.isposinf(z)
+    certain = jnp.sum(infinite, axis=-1, keepdims=True, dtype=jnp.int32) == 1
+    z = jnp.where(certain, jnp.where(infinite, 0, jnp.where(jnp.isnan(z), z, -jnp.inf)), z)
+    extreme = (jnp.abs(maximum) > float(jnp.finfo(z.dtype).max) / 4) & jnp.isfinite(maximum)
+    return jnp.where(extreme, z - jnp.where(extreme, maximum, 0), z)
+
+
 def _from_pivot(values: Array, u: Array, rows_u: _rows.Rows) -> Array:
     return values - jnp.sum(jnp.where(rows_u.is_pivot(u), values, 0), axis=-1, keepdims=True)
 
 
 def _kl_divergence_forward(_: None, u: Array, v: Array) -> tuple[Array, Any]:
+    u, v = _tame(u), _tame(v)
     rows_u, rows_v = _rows.row_statistics(u), _rows.row_statistics(v)
     excluded = jnp.any(jnp.isneginf(v) & ~jnp.isneginf(u), axis=-1, keepdims=True)
     p = _rows.p_of(u, rows_u)
@@ -272,13 +287,16 @@ def _kl_divergence_backward(_: None, residuals: Any, cotangent: Array) -> tuple[
     u, v, rows_u, rows_v = residuals
     g = cotangent[..., None]
     p, q = _rows.probabilities(u, rows_u), _rows.probabilities(v, rows_v)
-    relative = _Relative.of(u, v, p, rows_u)
-    r = relative.r
-    divergence = _kl_divergence(None, u, v)[..., None]
+    excluded = jnp.isneginf(v) & ~jnp.isneginf(u)
+    somewhere = jnp.any(excluded, axis=-1, keepdims=True)
+    relative = _Relative.of(u, jnp.where(somewhere, u, v), p, rows_u)
     # q - p = p (e^d - 1) with d = log q - log p = r - KL: no cancellation where the two are close.
-    d = r - divergence
+    d = relative.r - _kl_divergence(None, u, v)[..., None]
     close = (jnp.abs(d) < 0.5) & relative.possible
     in_v = jnp.where(close, p * expm1(jnp.where(close, d, 0)), q - p)
+    # Where a logit of q tends to -inf under p's eyes, so does r there, and to +inf at the classes beside it.
+    apart = jnp.where(excluded, jnp.where(p < 1, -jnp.inf, 0), jnp.where(relative.possible, jnp.inf, 0))
+    r = jnp.where(somewhere, apart, relative.r)
     return g * -times(p, r), g * in_v
 
 

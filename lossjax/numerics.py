@@ -130,7 +130,7 @@ _psi = closed_form(_psi_forward, _psi_backward)
 
 
 def xlogy(x: Array, y: Array) -> Array:
-    """``x·log(y)`` with ``0·log(0) = 0`` in the value and 0 in the gradient with respect to ``y`` there.
+    """``x·log(y)`` with ``0·log(0) = 0`` in the value and 0 in the gradient with respect to ``y`` there; NaN for NaN.
 
     ``jax.scipy.special.xlogy`` has the value but a NaN gradient at (0, 0). Here ∂/∂y = x/y is 0 where x is 0, and
     ∂/∂x = log y, which is -inf at y = 0: the truth.
@@ -139,13 +139,14 @@ def xlogy(x: Array, y: Array) -> Array:
 
 
 def _xlogy_forward(_: None, x: Array, y: Array) -> tuple[Array, tuple[Array, Array]]:
-    return times(x, jnp.log(y)), (x, y)
+    return jnp.where(jnp.isnan(y), y, times(x, jnp.log(y))), (x, y)
 
 
 def _xlogy_backward(_: None, residuals: tuple[Array, Array], cotangent: Array) -> tuple[Array, Array]:
     x, y = residuals
-    quotient = jnp.where(x == 0, 0, x / jnp.where(x == 0, 1, y))
-    return _unbroadcast(cotangent * jnp.log(y), x), _unbroadcast(cotangent * quotient, y)
+    quotient = jnp.where(x == 0, jnp.where(jnp.isnan(y), y, 0), x / jnp.where(x == 0, 1, y))
+    logarithm = jnp.where(jnp.isnan(x), x, jnp.log(y))
+    return _unbroadcast(cotangent * logarithm, x), _unbroadcast(cotangent * quotient, y)
 
 
 _xlogy = closed_form(_xlogy_forward, _xlogy_backward)
@@ -235,9 +236,7 @@ def _unbroadcast(cotangent: Array, argument: Array) -> Array:
     """Sum a cotangent over the axes along which its argument was broadcast."""
     extra = cotangent.ndim - argument.ndim
     axes = tuple(range(extra)) + tuple(
-        extra + i
-        for i, size in enumerate(argument.shape)
-        if size == 1 and cotangent.shape[extra + i] != 1
+        extra + i for i, size in enumerate(argument.shape) if size == 1 and cotangent.shape[extra + i] != 1
     )
     return jnp.sum(cotangent, axis=axes).reshape(argument.shape) if axes else cotangent
 

@@ -10,6 +10,7 @@ from jax.typing import ArrayLike
 from lossjax import _checks
 from lossjax._autodiff import closed_form, with_plain
 from lossjax._reduction import reduce
+from lossjax.numerics import times
 
 Reduction = Literal["none", "sum", "mean"]
 
@@ -176,7 +177,8 @@ def _squared_error_backward(dtype: Any, residuals: Any, cotangent: Array) -> tup
 
 
 def _gaussian_nll_forward(dtype: Any, mean: Array, target: Array, log_variance: Array) -> tuple[Array, Any]:
-    standardized = (mean.astype(dtype) - target.astype(dtype)) * jnp.exp(-log_variance / 2)
+    # times: a residual of exactly 0 stays 0, whatever the precision overflows to
+    standardized = times(mean.astype(dtype) - target.astype(dtype), jnp.exp(-log_variance / 2))
     value = 0.5 * (math.log(2 * math.pi) + log_variance + standardized * standardized)
     return value, (mean, target, log_variance)
 
@@ -184,8 +186,8 @@ def _gaussian_nll_forward(dtype: Any, mean: Array, target: Array, log_variance: 
 def _gaussian_nll_backward(dtype: Any, residuals: Any, cotangent: Array) -> tuple[Array, Array, Array]:
     mean, target, log_variance = residuals
     root_precision = jnp.exp(-log_variance / 2)
-    standardized = (mean.astype(dtype) - target.astype(dtype)) * root_precision
-    in_mean = cotangent * standardized * root_precision
+    standardized = times(mean.astype(dtype) - target.astype(dtype), root_precision)
+    in_mean = cotangent * times(standardized, root_precision)
     return in_mean, -in_mean, cotangent * 0.5 * (1 - standardized) * (1 + standardized)
 
 

@@ -218,7 +218,10 @@ def of_entropy_of_logits(g: Balls, z: Balls) -> Truth:
     p = oracle.softmax(z)
     value = oracle.entropy(p)
     gap = -oracle.log(p)
-    return [(value, None), (g[..., None] * p * (gap - value[..., None]), abs(g)[..., None] * p * (gap + value[..., None]))]
+    return [
+        (value, None),
+        (g[..., None] * p * (gap - value[..., None]), abs(g)[..., None] * p * (gap + value[..., None])),
+    ]
 
 
 def of_kl_of_logits(g: Balls, u: Balls, v: Balls) -> Truth:
@@ -244,7 +247,10 @@ def of_self_information(g: Balls, p: Balls) -> Truth:
 def of_entropy(g: Balls, p: Balls) -> Truth:
     value = oracle.entropy(p)
     gradient = -(oracle.log(p) + 1)
-    return [(value, oracle.each(lambda h: h.max(arb(1)), value)), (g[..., None] * gradient, abs(g[..., None]) * (abs(gradient) + 2))]
+    return [
+        (value, oracle.each(lambda h: h.max(arb(1)), value)),
+        (g[..., None] * gradient, abs(g[..., None]) * (abs(gradient) + 2)),
+    ]
 
 
 def of_cross_entropy(g: Balls, p: Balls, q: Balls) -> Truth:

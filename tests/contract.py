@@ -104,7 +104,9 @@ def assert_narrow(case: Case, family: Family, dtype: Any) -> None:
             inside = np.abs(truth.astype(float)) < largest
             size = None if scale is None else np.maximum(ulp.relative_to(truth), ulp.relative_to(scale) * 2.0**-8)
             found = np.where(inside, ulp.in_roundoffs(computed, truth, scale=size, negligible=smallest), 0)
-            assert found.max(initial=0) <= 2, f"{case.name}, {family.name}, {dtype}: gradient {position} off by {found.max()}u"
+            assert found.max(initial=0) <= 2, (
+                f"{case.name}, {family.name}, {dtype}: gradient {position} off by {found.max()}u"
+            )
         assert output.dtype in (jnp.float32, dtype)
 
 
@@ -125,7 +127,9 @@ def _tangents(args: tuple[jax.Array, ...], argnums: tuple[int, ...]) -> list[jax
     return [jnp.cos(jnp.arange(args[i].size, dtype=args[i].dtype)).reshape(args[i].shape) for i in argnums]
 
 
-def _moving(f: Callable[..., jax.Array], args: tuple[jax.Array, ...], argnums: tuple[int, ...]) -> Callable[..., jax.Array]:
+def _moving(
+    f: Callable[..., jax.Array], args: tuple[jax.Array, ...], argnums: tuple[int, ...]
+) -> Callable[..., jax.Array]:
     def of(*floats: jax.Array) -> jax.Array:
         full = list(args)
         for position, value in zip(argnums, floats, strict=True):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import lossjax
+from lossjax import _softmax
 from lossjax._autodiff import closed_form, plain_of, rules_off, with_plain
 
 
@@ -50,9 +51,7 @@ def test_a_missing_cotangent_is_refused() -> None:
 
 def test_cotangents_come_in_their_arguments_dtype() -> None:
     x = X.astype(jnp.bfloat16)
-    wide = closed_form(
-        lambda _, x: (x.astype(jnp.float32) ** 2, x), lambda _, x, g: (2 * g * x.astype(jnp.float32),)
-    )
+    wide = closed_form(lambda _, x: (x.astype(jnp.float32) ** 2, x), lambda _, x, g: (2 * g * x.astype(jnp.float32),))
     assert jax.grad(lambda x: wide(None, x).sum())(x).dtype == jnp.bfloat16
 
 
@@ -111,3 +110,21 @@ def test_a_replicated_argument_sums_over_devices() -> None:
     want = jax.grad(total, (0, 2))(z, labels, weights)
     for g, w in zip(got, want, strict=True):
         np.testing.assert_allclose(g, w, rtol=8 * 2.0**-24, atol=0)
+
+
+def test_the_output_of_a_rule_is_differentiated_by_the_rule() -> None:
+    """p·p has p's output in its own derivative: an outer derivative must not go through p's forward pass."""
+    with jax.enable_x64(True):
+        z = jnp.asarray([0.3, -1.2, 2.0, 0.1])
+        v = jnp.asarray([1.0, -0.5, 0.25, 2.0])
+
+        def ruled(z: jax.Array) -> jax.Array:
+            return _softmax.probabilities(z, _softmax.row_statistics(z)) ** 2
+
+        def plain(z: jax.Array) -> jax.Array:
+            return (jnp.exp(z) / jnp.sum(jnp.exp(z))) ** 2
+
+        second = [jax.jvp(lambda z, f=f: jax.jvp(f, (z,), (v,))[1], (z,), (v,))[1] for f in (ruled, plain)]
+        np.testing.assert_allclose(*second, rtol=0, atol=64 * 2.0**-53)
+        third = [jax.jacrev(jax.jacfwd(jax.jacrev(f)))(z) for f in (ruled, plain)]
+        np.testing.assert_allclose(*third, rtol=0, atol=64 * 2.0**-53)

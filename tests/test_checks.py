@@ -99,7 +99,7 @@ REFUSALS: dict[str, tuple[Call, type[Exception], tuple[str, ...]]] = {
     ),
     "a fraction of None": (lambda: _checks.fraction("label_smoothing", None), TypeError, ("label_smoothing", "None")),
     "a fraction of words": (
-        lambda: _checks.fraction("label_smoothing", "much"), ValueError, ("label_smoothing", "much"),
+        lambda: _checks.fraction("label_smoothing", "much"), TypeError, ("label_smoothing", "much"),
     ),
     "a fraction of two": (lambda: _checks.fraction("label_smoothing", np.zeros(2)), TypeError, ("label_smoothing",)),
     "a traced fraction": (

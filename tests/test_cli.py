@@ -34,7 +34,7 @@ def test_verify_exits_1_when_something_falls_short() -> None:
         "from lossjax.__main__ import main\n"
         "main()\n"
     )
-    result = run("verify", "--section", "4.1.3", code=code)
+    result = run("verify", "--section", "4.1.3", "--processes", "1", code=code)
     assert result.returncode == 1, result.stdout
     assert "fall short" in result.stdout
 

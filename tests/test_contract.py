@@ -23,9 +23,7 @@ def test_rule_is_the_derivative_of_the_plain_formula(case: Case, family: Family)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize(
-    ("case", "family"), [(c, f) for c in CASES for f in c.families], ids=lambda x: x.name
-)
+@pytest.mark.parametrize(("case", "family"), [(c, f) for c in CASES for f in c.families], ids=lambda x: x.name)
 def test_accuracy(case: Case, family: Family, dtype: type) -> None:
     contract.assert_accurate(case, family, dtype)
 
@@ -101,13 +99,17 @@ def _faulty(fault: str) -> Case:
     return Case(fault, loss, labelled, (0,), of_labels)
 
 
-@pytest.mark.parametrize("fault", ["three times", "first row's cotangent", "zero off label", "gradient in one direction"])
+@pytest.mark.parametrize(
+    "fault", ["three times", "first row's cotangent", "zero off label", "gradient in one direction"]
+)
 def test_a_wrong_rule_is_caught(fault: str) -> None:
     with pytest.raises(AssertionError, match="differs from its formula's derivative"):
         contract.assert_rule_is_derivative(_faulty(fault), MODERATE)
 
 
-@pytest.mark.parametrize(("fault", "family"), [("naive value", "confident"), ("naive value", "offset"), ("", "confident")])
+@pytest.mark.parametrize(
+    ("fault", "family"), [("naive value", "confident"), ("naive value", "offset"), ("", "confident")]
+)
 def test_a_cancelling_value_or_gradient_is_caught(fault: str, family: str) -> None:
     """With no fault planted, the textbook gradient softmax - onehot is fault enough."""
     (chosen,) = [f for f in FAMILIES if f.name == family]

@@ -1,5 +1,7 @@
 """Every claim of the chapter, checked on this machine."""
 
+import concurrent.futures
+import multiprocessing
 from collections.abc import Callable, Sequence
 
 from lossjax.verify.claim import DTYPES, Claim, Result
@@ -34,7 +36,11 @@ def claims() -> tuple[Claim, ...]:
 
 
 def theorems(
-    *, dtypes: Sequence[str] = DTYPES, sections: Sequence[str] = (), progress: Progress | None = None
+    *,
+    dtypes: Sequence[str] = DTYPES,
+    sections: Sequence[str] = (),
+    progress: Progress | None = None,
+    processes: int = 1,
 ) -> list[Result]:
     """Check theorems 4.1.1 to 4.1.6, equations (4.1.1) to (4.1.5), table 4.1.1 and each further claim of the chapter.
 
@@ -44,7 +50,8 @@ def theorems(
     Args:
       dtypes: "float32", "float64" or both (64-bit mode is switched on and off as needed).
       sections: only these sections, as "4.1.5"; none means all.
-      progress: called with each claim and dtype before it is checked.
+      progress: called with each claim and dtype when it has been checked.
+      processes: how many to check in at once; more than 1 needs a main module that can be imported again.
 
     Returns:
       One result a claim and dtype, in the chapter's order: ``.name`` ("4.1.1" is the theorem, "(4.1.1)" the
@@ -67,12 +74,25 @@ def theorems(
     for dtype in dtypes:
         if dtype not in DTYPES:
             raise ValueError(f"dtypes has {dtype!r}, wanted some of {', '.join(DTYPES)}")
-    results = []
-    for claim in claims():
-        if sections and claim.section not in sections:
-            continue
-        for dtype in dtypes:
-            if progress is not None:
-                progress(claim, dtype)
-            results.append(claim.run(dtype))
-    return results
+    every = claims()
+    work = [(i, d) for i, claim in enumerate(every) if not sections or claim.section in sections for d in dtypes]
+    if processes <= 1:
+        return [_reported(progress, every[i], d, _run(i, d)) for i, d in work]
+    # Compiling is most of the time, and each process has its own compiler. "spawn", for JAX has threads.
+    pool = concurrent.futures.ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn"))
+    with pool:
+        futures = {pool.submit(_run, i, d): (i, d) for i, d in work}
+        for future in concurrent.futures.as_completed(futures):
+            i, d = futures[future]
+            _reported(progress, every[i], d, future.result())
+        return [future.result() for future in futures]
+
+
+def _run(index: int, dtype: str) -> Result:
+    return claims()[index].run(dtype)
+
+
+def _reported(progress: Progress | None, claim: Claim, dtype: str, result: Result) -> Result:
+    if progress is not None:
+        progress(claim, dtype)
+    return result

@@ -89,7 +89,8 @@ def test_a_failure_is_shown(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("x", "text"), [(0.0, "0"), (1234567.0, "1.2e+06"), (12345.0, "12345"), (0.25, "0.25"), (1e-9, "1.0e-09"), (float("inf"), "∞")]
+    ("x", "text"),
+    [(0.0, "0"), (1234567.0, "1.2e+06"), (12345.0, "12345"), (0.25, "0.25"), (1e-9, "1.0e-09"), (float("inf"), "∞")],
 )
 def test_numbers_are_short(x: float, text: str) -> None:
     assert report.number(x) == text
