@@ -5,10 +5,10 @@ import numbers
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.core import Tracer
 from jax.experimental import checkify
 from jax.typing import ArrayLike
 
@@ -17,7 +17,7 @@ REDUCTIONS = ("none", "sum", "mean")
 
 def is_concrete(value: object) -> bool:
     """Whether the value can be looked at now (not traced)."""
-    return not isinstance(value, jax.core.Tracer)
+    return not isinstance(value, Tracer)
 
 
 def floating(name: str, value: ArrayLike, *, remedy: str = "convert it, as by .astype(jnp.float32)") -> Array:

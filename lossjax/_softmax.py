@@ -154,7 +154,8 @@ def _softmax_forward(_: None, z: Array) -> tuple[Array, Any]:
 
 
 def _softmax_backward(_: None, residuals: Any, cotangent: Array) -> tuple[Array]:
-    return (fisher_product(*residuals, cotangent),)
+    z, rows = residuals
+    return (fisher_product(z, rows, cotangent),)
 
 
 def _log_softmax_forward(_: None, z: Array) -> tuple[Array, Any]:
@@ -163,7 +164,8 @@ def _log_softmax_forward(_: None, z: Array) -> tuple[Array, Any]:
 
 
 def _log_softmax_backward(_: None, residuals: Any, cotangent: Array) -> tuple[Array]:
-    return (-residual(*residuals, cotangent),)
+    z, rows = residuals
+    return (-residual(z, rows, cotangent),)
 
 
 def _log_sum_exp_forward(_: None, z: Array) -> tuple[Array, Any]:

@@ -1,4 +1,4 @@
-"""The contract that every loss meets: one body for all. ``test_contract.py`` applies it, and shows it catching faults."""
+"""The contract that every loss meets: one body for all. ``test_contract.py`` shows it catching planted faults."""
 
 from collections.abc import Callable
 from typing import Any
@@ -82,8 +82,8 @@ def assert_accurate(case: Case, family: Family, dtype: Any) -> float:
             at = np.unravel_index(np.argmax(found), found.shape)
             worst = max(worst, float(found[at]))
             assert found[at] <= units, (
-                f"{case.name}, {family.name}, {np.dtype(dtype)}: {name}{list(map(int, at))} is off by {found[at]:.3g}u, "
-                f"allowed {units:.3g}u; got {np.asarray(computed)[at]!r}, want {truth[at]}"
+                f"{case.name}, {family.name}, {np.dtype(dtype)}: {name}{list(map(int, at))} is off by "
+                f"{found[at]:.3g}u, allowed {units:.3g}u; got {np.asarray(computed)[at]!r}, want {truth[at]}"
             )
         return worst
 

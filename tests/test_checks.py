@@ -57,11 +57,11 @@ REFUSALS: dict[str, tuple[Call, type[Exception], tuple[str, ...]]] = {
     ),
     "no axis": (lambda: _checks.axes("axis", (), 2), ValueError, ("axis=()", "at least one axis")),
     "a float axis": (
-        lambda: _checks.axes("axis", 1.0, 2), TypeError, ("axis", "integer", "1.0"),  # pyright: ignore[reportArgumentType]  # refused
+        lambda: _checks.axes("axis", 1.0, 2), TypeError, ("axis", "integer", "1.0"),
     ),
     "a boolean axis": (lambda: _checks.axes("axis", True, 2), TypeError, ("axis", "integer", "True")),
     "axis None": (
-        lambda: _checks.axes("axis", None, 2), TypeError, ("axis", "integer", "None"),  # pyright: ignore[reportArgumentType]  # refused
+        lambda: _checks.axes("axis", None, 2), TypeError, ("axis", "integer", "None"),
     ),
     "a scalar for rows": (
         lambda: _checks.class_axis(jnp.float32(1), "logits", -1), ValueError, ("logits", "scalar", "[..., C]"),
@@ -74,7 +74,7 @@ REFUSALS: dict[str, tuple[Call, type[Exception], tuple[str, ...]]] = {
         lambda: _checks.class_axis(jnp.zeros((2, 0, 3)), "logits", (1, 2)), ValueError, ("logits", "(1, 2)"),
     ),
     "several axes for one": (
-        lambda: _checks.one_class_axis(jnp.zeros((2, 3)), "logits", (0, 1)),  # pyright: ignore[reportArgumentType]  # refused
+        lambda: _checks.one_class_axis(jnp.zeros((2, 3)), "logits", (0, 1)),
         ValueError, ("axis", "one integer", "(0, 1)"),
     ),
     "a mask of numbers": (
@@ -118,7 +118,7 @@ REFUSALS: dict[str, tuple[Call, type[Exception], tuple[str, ...]]] = {
         lambda: _checks.number("temperature", np.nan, np.float32, positive=True), ValueError, ("temperature", "nan"),
     ),
     "a number of None": (
-        lambda: _checks.number("temperature", None, np.float32, positive=True), TypeError, ("temperature",),  # pyright: ignore[reportArgumentType]  # refused
+        lambda: _checks.number("temperature", None, np.float32, positive=True), TypeError, ("temperature",),
     ),
     "a vector for a number": (
         lambda: _checks.number("temperature", np.ones(3, np.float32), np.float32, positive=True),

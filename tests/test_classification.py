@@ -81,7 +81,7 @@ def test_label_dtypes(dtype: str, random: np.random.Generator) -> None:
 
 def test_labels_may_be_numpy_or_lists() -> None:
     assert np.array_equal(LABEL(np.asarray(Z), np.asarray(LABELS)), LABEL(Z, LABELS))
-    assert np.array_equal(LABEL(Z, [0, 2]), LABEL(Z, LABELS))  # pyright: ignore[reportArgumentType, reportCallIssue]  # jnp.asarray takes lists
+    assert np.array_equal(LABEL(Z, [0, 2]), LABEL(Z, LABELS))  # jnp.asarray takes lists
 
 
 @pytest.mark.parametrize(("first", "second", "result"), [
@@ -118,12 +118,12 @@ def test_options_may_be_closed_over_or_traced(random: np.random.Generator) -> No
         return LABEL(z, labels, class_weights=w, temperature=t, z_loss=lam, logit_softcap=cap, reduction="mean")
 
     traced = jax.jit(jax.grad(loss, (0, 1, 2, 3, 4)))(z, weights, temperature, jnp.float32(0.1), jnp.float32(5))
-    closed = jax.jit(jax.grad(lambda z: loss(z, weights, temperature, 0.1, 5)))(z)  # pyright: ignore[reportArgumentType]  # numbers do
+    closed = jax.jit(jax.grad(lambda z: loss(z, weights, temperature, 0.1, 5)))(z)
     assert np.allclose(traced[0], closed, rtol=1e-6, atol=1e-8)
     assert all(np.all(np.isfinite(g)) and np.any(g) for g in traced)
     mapped = jax.jit(jax.vmap(loss, (None, None, 0, None, None)))
     tempered = mapped(z, weights, jnp.float32([0.5, 1, 2]), jnp.float32(0), jnp.float32(5))
-    assert np.allclose(tempered[1], jax.jit(lambda z: loss(z, weights, 1.0, 0.0, 5.0))(z), rtol=1e-6)  # pyright: ignore[reportArgumentType]  # numbers do
+    assert np.allclose(tempered[1], jax.jit(lambda z: loss(z, weights, 1.0, 0.0, 5.0))(z), rtol=1e-6)
 
 
 OPTIONS: dict[str, dict[str, Any]] = {

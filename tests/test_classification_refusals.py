@@ -93,7 +93,7 @@ ARGUMENT_REFUSALS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     ),
     "binary smoothing": (lambda: BINARY(Z, T, label_smoothing=2), ValueError, "label_smoothing must lie in"),
     "binary reduction": (
-        lambda: BINARY(Z, T, reduction="avg"), ValueError, "reduction must be one of",  # pyright: ignore[reportArgumentType]  # refused
+        lambda: BINARY(Z, T, reduction="avg"), ValueError, "reduction must be one of",
     ),
     "binary mask": (
         lambda: BINARY(Z, T, where=np.ones(2, bool)), ValueError, r"where has shape \(2\), wanted \(2, 3\)",

@@ -123,7 +123,7 @@ def test_a_lost_second_order_is_caught() -> None:
 
 
 def test_a_value_that_feels_the_batch_is_caught() -> None:
-    with pytest.raises(AssertionError, match="half the batch|vmap"):
+    with pytest.raises(AssertionError, match=r"half the batch|vmap"):
         contract.assert_maps(_faulty("batch in value"), MODERATE)
 
 

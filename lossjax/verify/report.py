@@ -36,7 +36,7 @@ def number(x: float) -> str:
 
 
 def figure(one: Figure) -> Text:
-    """ "measured ≤ allowed", green if so."""
+    """The figure beside its limit, green if within it."""
     relation = "≥" if one.refutes else "≤"
     if one.allowed == 0 and one.measured == 0 and not one.refutes:
         return Text("exact", style="green")

@@ -133,7 +133,7 @@ def test_variational_inequality_of_each_convex_projection(n, dtype):
 def test_simplex_projection_is_exact_to_rounding(n, scale, offset, dtype):
     y = (scale * np.random.default_rng(n).normal(size=n) + offset).astype(dtype)
     exact = [Fraction(float(entry)) for entry in y]
-    running = Fraction(0)
+    running = threshold = Fraction(0)
     for count, entry in enumerate(sorted(exact, reverse=True), 1):
         running += entry
         if count * entry - running + 1 > 0:

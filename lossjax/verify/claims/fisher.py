@@ -27,7 +27,7 @@ KL = geometry.NegativeEntropy()
 def metric_is_symmetric(trial: Trial) -> None:
     """Both orders of arguments have one Hessian; the difference is of third order, exactly and in floats."""
     with oracle.precision():
-        p, v = np.array([arb(2) / 10, arb(3) / 10, arb(5) / 10]), np.array([arb(1), arb(2), arb(-3)])
+        p, v = balls([2, 3, 5]) / arb(10), balls([1, 2, -3])
         epsilon = arb(10) ** -9
         ahead, back = (oracle.kl_divergence(*pair) for pair in ((p, p + epsilon * v), (p + epsilon * v, p)))
         cubic = float((ahead - back) / epsilon**3)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import lossjax
+from lossjax._autodiff import plain_of
 from lossjax.verify import oracle
 from lossjax.verify.claim import Claim, Trial, claim
 from lossjax.verify.claims._tools import exact_softmax, gradient, measured, wide
@@ -129,7 +130,7 @@ def loss_of_logits(trial: Trial) -> None:
         second = -oracle.total(oracle.log(oracle.softmax(balls(z))) * hot)
         disagreement = max(float((a - b).abs_upper()) for a, b in zip(by_definition, second, strict=True))
         trial.at_most("the forms' difference in exact arithmetic", disagreement, 2.0**-200)
-        forms = loss, loss.plain, _by_probability, _by_log_sum_exp
+        forms = loss, plain_of(loss), _by_probability, _by_log_sum_exp
         names = "the loss", "its formula", "-log p̂_c", "-(z_c - log Σ exp z_j)"
         size = 1 + np.max(np.abs(wide(z)), axis=-1)
         for name, (value, slope) in zip(names, measured(_values_and_gradients(*forms), z, labels), strict=True):

@@ -9,6 +9,7 @@ import numpy as np
 
 import lossjax
 from lossjax import geometry
+from lossjax._autodiff import plain_of
 from lossjax.numerics import sigmoid
 from lossjax.verify.claim import Claim, Trial, claim
 from lossjax.verify.claims._tools import centered, exact_softmax, gradient, jacobian, measured, wide
@@ -45,7 +46,7 @@ def softmax_is_a_map(trial: Trial) -> None:
             return jnp.sum(q * z, axis=-1) + lossjax.entropy(q)
 
         softmax, p, sparse = lossjax.softmax, lossjax.softmax(z), geometry.project_to_simplex(z)
-        derivatives = derivative(softmax), derivative(softmax.plain), derivative(_textbook_softmax)
+        derivatives = derivative(softmax), derivative(plain_of(softmax)), derivative(_textbook_softmax)
         of_p = attained(p), lossjax.logsumexp(z)
         of_others = [(attained(x), lossjax.kl_divergence(x, p)) for x in (sparse, q)]
         return softmax(hard), derivatives, p, sparse, of_p, of_others
@@ -94,8 +95,8 @@ def gradient_is_the_difference(trial: Trial) -> None:
     soft_loss, label_loss = lossjax.softmax_cross_entropy, lossjax.softmax_cross_entropy_with_integer_labels
 
     def gradients(z: jax.Array, p: jax.Array, labels: jax.Array) -> Any:
-        of_soft = [gradient(f)(z, p) for f in (soft_loss, soft_loss.plain, _textbook_loss)]
-        of_labels = [gradient(lambda z, f=f: f(z, labels))(z) for f in (label_loss, label_loss.plain)]
+        of_soft = [gradient(f)(z, p) for f in (soft_loss, plain_of(soft_loss), _textbook_loss)]
+        of_labels = [gradient(lambda z, f=f: f(z, labels))(z) for f in (label_loss, plain_of(label_loss))]
         return of_soft, of_labels
 
     # Targets of mass 1 in the first 20 rows, of mass 1.7 in the others, where the prediction is nearly certain.
