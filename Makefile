@@ -18,7 +18,7 @@ lint: .venv/installed
 	$(BIN)/python -m ruff format --check .
 
 types: .venv/installed
-	$(BIN)/basedpyright
+	$(BIN)/python -m basedpyright
 
 .venv/installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lossjax needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; try: make PYTHON=python3.12")'
