@@ -34,7 +34,6 @@ class _Shared(NamedTuple):
 
 def _shared(
     dtype: Any,
-    *,
     z_loss: ArrayLike,
     logit_softcap: ArrayLike | None,
     temperature: ArrayLike,
@@ -148,15 +147,7 @@ def softmax_cross_entropy_with_integer_labels(
         labels = labels.astype(jnp.int32)
     weights = _checks.nonnegative_weights("class_weights", class_weights, classes)
     dtype = _checks.compute_dtype(logits, weights)
-    shared = _shared(
-        dtype,
-        z_loss=z_loss,
-        logit_softcap=logit_softcap,
-        temperature=temperature,
-        label_smoothing=label_smoothing,
-        smoothing=smoothing,
-        reduction=reduction,
-    )
+    shared = _shared(dtype, z_loss, logit_softcap, temperature, label_smoothing, smoothing, reduction)
     valid = _checks.mask("where", where, rows)
     if ignore_index is not None:
         kept = labels != _checks.integer("ignore_index", ignore_index)
@@ -249,15 +240,7 @@ def softmax_cross_entropy(
     z, t = _classes_last(logits, axes), _classes_last(targets, axes)
     weights = _checks.nonnegative_weights("class_weights", class_weights, z.shape[-1])
     dtype = _checks.compute_dtype(logits, targets, weights)
-    shared = _shared(
-        dtype,
-        z_loss=z_loss,
-        logit_softcap=logit_softcap,
-        temperature=temperature,
-        label_smoothing=label_smoothing,
-        smoothing=smoothing,
-        reduction=reduction,
-    )
+    shared = _shared(dtype, z_loss, logit_softcap, temperature, label_smoothing, smoothing, reduction)
     valid = _checks.mask("where", where, z.shape[:-1])
     if weights is not None:
         weights = weights.astype(dtype)

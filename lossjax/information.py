@@ -8,7 +8,7 @@ from jax.typing import ArrayLike
 
 from lossjax import _checks
 from lossjax._autodiff import closed_form, with_plain
-from lossjax.numerics import log1p, log2, log_base, per_nat, psi, times, xlogy
+from lossjax.numerics import log2, log_base, log_growth, log_quotient, per_nat, psi, times, xlogy
 
 
 @with_plain
@@ -157,7 +157,7 @@ def kl_divergence(p: ArrayLike, q: ArrayLike, *, axis: int = -1, base: float | N
     Source: §4.1.1, theorem 4.1.4 and equation (4.1.3) with the doubled term removed.
     """
     first, second, base, last = _measured_pair(p, q, axis, base, at_most=jnp.inf)
-    return jnp.sum(_relative_entropy(None, first, second), axis=last) * per_nat(base)
+    return jnp.sum(relative_entropy(first, second), axis=last) * per_nat(base)
 
 
 @with_plain
@@ -193,7 +193,7 @@ def jeffreys_divergence(p: ArrayLike, q: ArrayLike, *, axis: int = -1, base: flo
     Source: Jeffreys (1946); §4.1.1 (asymmetry of KL).
     """
     first, second, base, last = _measured_pair(p, q, axis, base, at_most=jnp.inf)
-    both = _relative_entropy(None, first, second) + _relative_entropy(None, second, first)
+    both = relative_entropy(first, second) + relative_entropy(second, first)
     return jnp.sum(both, axis=last) * per_nat(base)
 
 
@@ -270,6 +270,11 @@ def _plogp_backward(base: float | None, p: Array, cotangent: Array) -> tuple[Arr
     return (cotangent * (jnp.log(p) + 1) * per_nat(base),)
 
 
+def relative_entropy(p: Array, q: Array) -> Array:
+    """The terms ``p log(p/q) - p + q >= 0`` of :func:`kl_divergence`, elementwise, for arrays checked already."""
+    return _relative_entropy(None, p, q)
+
+
 def _divergence_terms(p: Array, q: Array, step: Array) -> Array:
     """The terms p log(p/q) - p + q, where step = q - p is given: it may be known more exactly than from q.
 
@@ -281,24 +286,9 @@ def _divergence_terms(p: Array, q: Array, step: Array) -> Array:
     ratio = step_safe / p_safe
     near = (ratio >= -0.5) & (ratio < 1e3)
     by_psi = p_safe * psi(jnp.where(near, ratio, 0))
-    by_logs = step_safe - p_safe * _log_quotient(q_safe, p_safe)
+    by_logs = step_safe - p_safe * log_quotient(q_safe, p_safe)
     value = jnp.where(positive, jnp.where(near, by_psi, by_logs), jnp.where(p > 0, jnp.inf, q))
-    return jnp.where(jnp.isnan(p) | jnp.isnan(step), jnp.nan, value)
-
-
-def _log_quotient(q: Array, p: Array) -> Array:
-    """``log(q/p)``, by the difference of logarithms only where the quotient leaves the normal range."""
-    quotient = q / p
-    normal = (quotient > jnp.finfo(p.dtype).tiny) & jnp.isfinite(quotient)
-    return jnp.where(normal, jnp.log(jnp.where(normal, quotient, 1)), jnp.log(q) - jnp.log(p))
-
-
-def _log_growth(p: Array, q: Array, step: Array) -> Array:
-    """``log(q/p)`` with step = q - p given, accurate for a small step; 0 where both are 0."""
-    ratio = step / jnp.where(p == 0, 1, p)
-    close = (jnp.abs(ratio) < 0.5) & (p > 0)
-    apart = jnp.where((p == 0) & (q == 0), 0, _log_quotient(q, p))
-    return jnp.where(close, log1p(jnp.where(close, ratio, 0)), apart)
+    return jnp.where((p >= 0) & (q >= 0), value, jnp.nan)
 
 
 def _relative_entropy_forward(_: None, p: Array, q: Array) -> tuple[Array, Any]:
@@ -307,19 +297,21 @@ def _relative_entropy_forward(_: None, p: Array, q: Array) -> tuple[Array, Any]:
 
 def _relative_entropy_backward(_: None, residuals: Any, cotangent: Array) -> tuple[Array, Array]:
     p, q = residuals
-    return -cotangent * _log_growth(p, q, q - p), cotangent * jnp.where(p == 0, 1, (q - p) / q)
+    return -cotangent * log_growth(p, q, q - p), cotangent * jnp.where(p == 0, 1, (q - p) / q)
 
 
 def _jensen_shannon_forward(_: None, p: Array, q: Array) -> tuple[Array, Any]:
     # The midpoint is p + (q - p)/2 = q + (p - q)/2: by its steps, the rounding of (p + q)/2 is not felt.
-    half, middle = (q - p) / 2, p / 2 + q / 2
+    half = (q - p) / 2
+    middle = p + half  # p/2 + q/2 would flush the smallest probabilities to 0
     return (_divergence_terms(p, middle, half) + _divergence_terms(q, middle, -half)) / 2, (p, q)
 
 
 def _jensen_shannon_backward(_: None, residuals: Any, cotangent: Array) -> tuple[Array, Array]:
     p, q = residuals
-    half, middle = (q - p) / 2, p / 2 + q / 2
-    return -cotangent / 2 * _log_growth(p, middle, half), -cotangent / 2 * _log_growth(q, middle, -half)
+    half = (q - p) / 2
+    middle = p + half
+    return -cotangent / 2 * log_growth(p, middle, half), -cotangent / 2 * log_growth(q, middle, -half)
 
 
 _plogp = closed_form(_plogp_forward, _plogp_backward)

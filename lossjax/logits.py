@@ -204,7 +204,12 @@ def softmax_kl_divergence(
     (one,) = _checks.one_class_axis(logits_p, "logits_p", axis)
     dtype = _checks.compute_dtype(logits_p, logits_q)
     u, v = (jnp.moveaxis(z, one, -1).astype(dtype) for z in (logits_p, logits_q))
-    return _kl_divergence(None, u, v) * per_nat(_checks.base(base))
+    return kl_of_logits(u, v) * per_nat(_checks.base(base))
+
+
+def kl_of_logits(u: Array, v: Array) -> Array:
+    """:func:`softmax_kl_divergence` in nats over the last axis, for arrays checked already."""
+    return _kl_divergence(None, u, v)
 
 
 def _entropy_forward(_: None, z: Array) -> tuple[Array, Any]:

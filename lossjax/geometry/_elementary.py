@@ -1,4 +1,4 @@
-"""What the rooms of this package share: argument checks, and two elementary functions without their singularities."""
+"""What the rooms of this package share: argument checks, and the norm without its singularity."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,7 +8,6 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 
 from lossjax import _checks
-from lossjax._autodiff import closed_form
 
 
 def vectors(**named: ArrayLike) -> tuple[Array, ...]:
@@ -43,30 +42,3 @@ def norm(x: Array) -> Array:
     squares = jnp.sum(jnp.square(x / scale), axis=-1)
     is_zero = squares == 0
     return jnp.where(is_zero, 0, scale[..., 0] * jnp.sqrt(jnp.where(is_zero, 1, squares)))
-
-
-def log_ratio(p: Array, q: Array) -> Array:
-    """``log(p/q)``, elementwise; relative error below 8u for p near q also, and no overflow of the ratio.
-
-    Gradients 1/p and -1/q. -inf at p = 0, +inf at q = 0, NaN at both.
-    """
-    return _log_ratio(None, p, q)
-
-
-def _log_ratio_forward(_: None, p: Array, q: Array) -> tuple[Array, tuple[Array, Array]]:
-    # Near q the difference is exact, and log1p of its small quotient loses nothing. Beyond, the logarithm is at least
-    # 0.22, and a rounding of the ratio costs 4.5u. Where the ratio leaves the range, the logarithms do not.
-    # (A quarter, not a half: XLA's float64 log1p is wrong by up to 240u between -0.41 and -0.36, on CPU.)
-    near = jnp.abs(p - q) < 0.25 * q
-    ratio = p / q
-    in_range = (ratio >= jnp.finfo(p.dtype).tiny) & (ratio < jnp.inf)
-    far = jnp.where(in_range, jnp.log(jnp.where(in_range, ratio, 1)), jnp.log(p) - jnp.log(q))
-    return jnp.where(near, jnp.log1p(jnp.where(near, (p - q) / jnp.where(near, q, 1), 0)), far), (p, q)
-
-
-def _log_ratio_backward(_: None, residuals: tuple[Array, Array], cotangent: Array) -> tuple[Array, Array]:
-    p, q = residuals
-    return cotangent / p, -cotangent / q
-
-
-_log_ratio = closed_form(_log_ratio_forward, _log_ratio_backward)

@@ -21,8 +21,10 @@ from jax.typing import ArrayLike
 
 from lossjax import _checks
 from lossjax._softmax import log_sum_exp, softmax
-from lossjax.geometry._divergences import exponential, itakura_saito, log_sum_exp_divergence, relative_entropy
+from lossjax.geometry._divergences import exponential, itakura_saito
 from lossjax.geometry._elementary import vectors
+from lossjax.information import relative_entropy
+from lossjax.logits import kl_of_logits
 from lossjax.numerics import xlogy
 
 
@@ -226,7 +228,8 @@ class LogSumExp:
 
     def divergence(self, p: ArrayLike, q: ArrayLike) -> Array:
         """log(1 + Σ π ξ(w - ⟨π, w⟩)), π = softmax(q), w = p - q. Finite logits."""
-        return log_sum_exp_divergence(*vectors(p=p, q=q))
+        p, q = vectors(p=p, q=q)
+        return kl_of_logits(q, p)
 
 
 @_generator

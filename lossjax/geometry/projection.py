@@ -49,7 +49,9 @@ def orthogonal_projection(X: ArrayLike, y: ArrayLike) -> Array:
 
     .. math:: \hat y = X X^+ y = U U^\top y
 
-    Domain, Raises: see :func:`least_squares`. Gradient: true in X and y where the rank does not change nearby.
+    Domain: as :func:`least_squares`, any rank and shape.
+
+    Gradient: true in X and y where the rank does not change nearby.
 
     Args:
       X: ``[..., N, d]`` floats, the design matrix.
@@ -59,6 +61,10 @@ def orthogonal_projection(X: ArrayLike, y: ArrayLike) -> Array:
       ŷ, ``[..., N]``, in the units of y, in float32 or wider.
 
     Accuracy: ‖Xᵀ(y - ŷ)‖ ≤ 256u‖X‖‖y‖.
+
+    Raises:
+      TypeError: arguments that are not floats.
+      ValueError: shapes that do not fit.
 
     Example:
       >>> import jax.numpy as jnp
@@ -186,7 +192,9 @@ def project_to_box(y: ArrayLike, lower: ArrayLike, upper: ArrayLike) -> Array:
       upper: likewise; +inf is no bound.
 
     Returns:
-      The projection, ``[..., n]``, in float32 or wider. Exact.
+      The projection, ``[..., n]``, in float32 or wider.
+
+    Accuracy: exact.
 
     Raises:
       TypeError: y that is not floating-point.

@@ -15,8 +15,8 @@ from jax.typing import ArrayLike
 from lossjax import _checks
 from lossjax._autodiff import closed_form
 from lossjax._softmax import log_sum_exp, softmax
-from lossjax.geometry._elementary import log_ratio, norm, per_row, vectors
-from lossjax.numerics import xlogy
+from lossjax.geometry._elementary import norm, per_row, vectors
+from lossjax.numerics import log_ratio, xlogy
 
 
 def centered_log_ratio(p: ArrayLike, *, axis: int | Sequence[int] = -1) -> Array:
