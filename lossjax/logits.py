@@ -221,8 +221,8 @@ def _entropy_forward(_: None, z: Array) -> tuple[Array, Any]:
 def _entropy_backward(_: None, residuals: Any, cotangent: Array) -> tuple[Array]:
     # dH/dz = p∘(gap - <p, gap>) = J(p) gap; an infinite gap has p = 0, and gradient 0.
     z, rows = residuals
-    gap = _rows.gaps(z, rows)
-    return (cotangent[..., None] * _rows.fisher_product(z, rows, jnp.where(jnp.isposinf(gap), 0, gap)),)
+    gap = rows.maximum - z
+    return (cotangent[..., None] * _rows.fisher_product(z, rows, jnp.where(jnp.isfinite(gap), gap, 0)),)
 
 
 class _Relative(NamedTuple):

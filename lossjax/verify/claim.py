@@ -115,7 +115,8 @@ class Claim:
 
     def run(self, dtype: str) -> "Result":
         """Check the claim in one dtype; an assertion that fails, or any other error, is a failed figure."""
-        with jax.enable_x64(dtype == "float64"):
+        # A check may broadcast as numpy does, whatever the caller has set for their own code.
+        with jax.enable_x64(dtype == "float64"), jax.numpy_rank_promotion("allow"):
             trial = Trial(dtype)
             try:
                 self.check(trial)
