@@ -9,6 +9,8 @@ The outer ``custom_jvp`` returns exactly that transpose. The backward pass stays
 arguments that each row owns (logits) and for those that all rows share (class weights, a temperature) alike.
 The transpose stands inside ``jax.checkpoint`` so that reverse mode keeps the residuals that the forward pass chose
 and nothing else; ``prevent_cse=False`` because nothing is recomputed that XLA could not merge to advantage.
+
+What the outer rule returns as output is ``known``: the number just computed, whose own derivative is again the rule's.
 """
 
 import contextlib
