@@ -51,7 +51,10 @@ SHARED_REFUSALS: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
 def test_an_option_out_of_its_range_is_refused(name: str, jitted: bool) -> None:
     options, error, message = SHARED_REFUSALS[name]
     for loss, second in ((LABEL, LABELS), (TARGET, T)):
-        call = lambda z, f=loss, s=second: f(z, s, **options)  # noqa: E731
+
+        def call(z: jax.Array, loss: Callable[..., jax.Array] = loss, second: jax.Array = second) -> jax.Array:
+            return loss(z, second, **options)
+
         with pytest.raises(error, match=message):
             (jax.jit(call) if jitted else call)(Z)
 

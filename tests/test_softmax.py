@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import lossjax
 from lossjax import _softmax
 from lossjax.verify import oracle, ulp
 
@@ -25,6 +26,19 @@ def test_probabilities_do_not_depend_on_the_pivot(random: np.random.Generator, d
         assert ulp.in_roundoffs(_softmax.probabilities(jnp.asarray(z), rows), truth).max() <= 8
         hot = oracle.one_hot(np.full(13, pivot), 9)
         assert ulp.in_roundoffs(_softmax.residual_at_pivot(jnp.asarray(z), rows), truth - hot).max() <= 8
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("scale", "offset"), [(1e-3, 0), (1, 0), (5, 1e4), (40, 0), (40, -1e4)])
+def test_values_are_within_eight_roundings(
+    random: np.random.Generator, dtype: type, scale: float, offset: float
+) -> None:
+    """What the docstrings of softmax and log_softmax promise, every entry."""
+    with jax.enable_x64(dtype == np.float64), oracle.precision():
+        z = (random.normal(size=(13, 9)) * scale + offset).astype(dtype)
+        truth = oracle.softmax(ulp.balls(z))
+        assert ulp.in_roundoffs(lossjax.softmax(jnp.asarray(z)), truth).max() <= 8
+        assert ulp.in_roundoffs(lossjax.log_softmax(jnp.asarray(z)), oracle.log(truth)).max() <= 8
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

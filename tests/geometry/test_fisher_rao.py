@@ -164,6 +164,9 @@ def test_the_straight_segment_is_longer():
         t = np.linspace(0, 1, 101)[:, None]
         segment, path = (1 - t) * p + t * q, fisher_rao_geodesic(np.tile(p, (101, 1)), np.tile(q, (101, 1)), t[:, 0])
         whole = float(fisher_rao_distance(p, q))
-        length = lambda points: float(jnp.sum(fisher_rao_distance(points[:-1], points[1:])))  # noqa: E731
+
+        def length(points):
+            return float(jnp.sum(fisher_rao_distance(points[:-1], points[1:])))
+
         assert abs(length(path) - whole) <= 1e-13
         assert length(segment) > 1.001 * whole

@@ -101,7 +101,10 @@ def test_pythagoras_on_affine_and_convex_sets(dtype):
     u = unit(dtype)
     best = np.asarray(orthogonal_projection(X, y), np.float64)
     other = X.astype(np.float64) @ np.arange(5.0)
-    squared = lambda a: np.sum(np.square(a))  # noqa: E731
+
+    def squared(a):
+        return np.sum(np.square(a))
+
     whole = squared(y - other)
     assert abs(whole - squared(y - best) - squared(best - other)) <= 64 * u * whole
     assert abs((y - best) @ (other - best)) <= 64 * u * np.linalg.norm(y - best) * np.linalg.norm(other - best)
@@ -190,7 +193,7 @@ def test_linear_derivatives_of_full_rank(shape):
     with jax.enable_x64(True):
         X, y = design(shape, np.float64)
         for mode in (jax.jacfwd, jax.jacrev):
-            for derivative in (lambda f: mode(f, (0, 1)), lambda f: mode(jax.jacrev(f, (0, 1)), (0, 1))):  # noqa: B023
+            for derivative in (lambda f, m=mode: m(f, (0, 1)), lambda f, m=mode: m(jax.jacrev(f, (0, 1)), (0, 1))):
                 got, want = (jax.jit(derivative(f))(X, y) for f in (ours, plain))
                 jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-10), got, want)
 
@@ -205,7 +208,7 @@ def test_linear_derivatives_along_a_path_of_constant_rank():
             return (left[0] + t * left[1]) @ (right[0] + t * right[1])
 
         for function in (least_squares, orthogonal_projection):
-            along = jax.jit(lambda t: function(path(t), y))  # noqa: B023
+            along = jax.jit(lambda t, f=function: f(path(t), y))
             step = 1e-5
             central = (along(step) - along(-step)) / (2 * step)
             np.testing.assert_allclose(jax.jvp(along, (0.0,), (1.0,))[1], central, rtol=1e-7, atol=1e-8)
