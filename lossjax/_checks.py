@@ -102,15 +102,21 @@ def one_class_axis(array: Array, name: str, axis: int) -> tuple[int]:
     return (positive[0],)
 
 
-def mask(name: str, value: ArrayLike | None, shape: Sequence[int]) -> Array | None:
-    """A boolean mask of exactly the given shape, or None."""
-    if value is None:
-        return None
+def boolean(name: str, value: ArrayLike) -> Array:
+    """A boolean array; TypeError for numbers."""
     array = jnp.asarray(value)
     if array.dtype != jnp.bool_:
         raise TypeError(
             f"{name} must be boolean (True = counted), got {array.dtype}; write {name} != 0 for a mask of numbers"
         )
+    return array
+
+
+def mask(name: str, value: ArrayLike | None, shape: Sequence[int]) -> Array | None:
+    """A boolean mask of exactly the given shape, or None."""
+    if value is None:
+        return None
+    array = boolean(name, value)
     same_shape(name, array.shape, "of the rows", shape, "the mask has one entry a row")
     return array
 
@@ -132,6 +138,16 @@ def fraction(name: str, value: object) -> float:
     return number
 
 
+def static_nonnegative(name: str, value: object) -> float:
+    """A static number, at least 0 and finite."""
+    if not is_concrete(value):
+        raise TypeError(f"{name} is traced, wanted a Python number; it has no derivative here: close over it")
+    number = _plain_number(name, value)
+    if not 0 <= number < math.inf:
+        raise ValueError(f"{name} must be finite and at least 0, got {number}")
+    return number
+
+
 def _plain_number(name: str, value: Any) -> float:
     try:
         return float(value)
@@ -146,18 +162,26 @@ def integer(name: str, value: object) -> int:
     return int(value)
 
 
-def number(name: str, value: ArrayLike, dtype: Any, *, positive: bool) -> Array:
-    """A real scalar, greater than 0 (``positive``) or at least 0, checked if concrete."""
+def real(name: str, value: ArrayLike, dtype: Any) -> Array:
+    """A real scalar."""
     if value is None or isinstance(value, str):
         raise TypeError(f"{name} must be a real number, got {value!r}")
     kind = jnp.result_type(value)
     if jnp.shape(value) != () or not (jnp.issubdtype(kind, jnp.floating) or jnp.issubdtype(kind, jnp.integer)):
         raise TypeError(f"{name} must be a real scalar, got {kind}[{_dims(jnp.shape(value))}]")
+    return jnp.asarray(value).astype(dtype)
+
+
+def number(name: str, value: ArrayLike, dtype: Any, *, positive: bool, at_most: float = math.inf) -> Array:
+    """A real scalar, greater than 0 (``positive``) or at least 0, and at most a bound; checked if concrete."""
+    scalar = real(name, value, dtype)
     if is_concrete(value):
         known = float(np.asarray(value))
         if not (known > 0 if positive else known >= 0):
             raise ValueError(f"{name} must be {'greater than' if positive else 'at least'} 0, got {known}")
-    return jnp.asarray(value).astype(dtype)
+        if known > at_most:
+            raise ValueError(f"{name} must be at most {at_most}, got {known}")
+    return scalar
 
 
 def is_known(value: ArrayLike, number: float) -> bool:
@@ -165,12 +189,29 @@ def is_known(value: ArrayLike, number: float) -> bool:
     return is_concrete(value) and float(np.asarray(value)) == number
 
 
-def nonnegative(name: str, value: ArrayLike) -> Array:
-    """The value as a floating-point array (or a Python number as a weakly typed one), at least 0 if concrete."""
+def _number_or_array(name: str, value: ArrayLike) -> Array:
+    """A floating-point array; a Python number as a weakly typed one, integers as floats."""
     array = jnp.asarray(float(value) if isinstance(value, int) and not isinstance(value, bool) else value)
-    array = floating(name, array)
-    if is_concrete(value) and not bool(np.all(np.asarray(value) >= 0)):  # numpy: under jit, jnp would be traced
-        raise ValueError(f"{name} must be at least 0, got a minimum of {float(np.min(np.asarray(value)))}")
+    return floating(name, array.astype(jnp.float32) if jnp.issubdtype(array.dtype, jnp.integer) else array)
+
+
+def nonnegative(name: str, value: ArrayLike, *, at_most: float = math.inf) -> Array:
+    """The value as a floating-point array, from 0 to a bound if concrete."""
+    array = _number_or_array(name, value)
+    if is_concrete(value):  # numpy: under jit, jnp would be traced
+        known = np.asarray(value)
+        if not np.all(known >= 0):
+            raise ValueError(f"{name} must be at least 0, got a minimum of {float(np.min(known))}")
+        if not np.all(known <= at_most):
+            raise ValueError(f"{name} must be at most {at_most}, got a maximum of {float(np.max(known))}")
+    return array
+
+
+def positive(name: str, value: ArrayLike) -> Array:
+    """The value as a floating-point array, greater than 0 if concrete."""
+    array = _number_or_array(name, value)
+    if is_concrete(value) and not np.all(np.asarray(value) > 0):
+        raise ValueError(f"{name} must be greater than 0, got a minimum of {float(np.min(np.asarray(value)))}")
     return array
 
 

@@ -1,16 +1,15 @@
-"""The rules of the softmax cross-entropies, every option included; ``classification.py`` holds what people call.
+"""The rule of the softmax cross-entropies and their kin, every option included.
 
-With z the logits after softcap and temperature, p = softmax(z), l_k = -log p_k, and v = w∘t the weighted target,
+With z the logits after softcap and temperature, p = softmax(z), l_k = -log p_k, v = w∘t the weighted target, and F a
+function of the surprisal (``_surprisal.py``; F(l) = l for the cross-entropy),
 
-    loss = Σ_k v_k l_k + λ ω lse²
-    ∂loss/∂z   = (Σv) p - v + 2λω lse p          (v constant in z;  ∂lse/∂z = p)
-    ∂loss/∂v_k = l_k        ∂loss/∂λ = ω lse²     ∂loss/∂ω = λ lse²
+    loss = Σ_k v_k F(l_k) + λ ω lse²
+    ∂loss/∂z   = (Σs) p - s + 2λω lse p,     s = v∘F'(l)          (∂l_k/∂z = p - e_k,  ∂lse/∂z = p)
+    ∂loss/∂v_k = F(l_k)        ∂loss/∂λ = ω lse²        ∂loss/∂ω = λ lse²        ∂loss/∂θ = Σ_k v_k ∂F/∂θ
 
-For an integer label c with smoothing, t = hit·e_c + spread·1, so v never exists as an array:
-
-    loss = hit w_c l_c + spread Σ_k w_k l_k + …,     ∂loss/∂z = hit w_c (p - e_c) + spread ((Σw) p - w) + …
-
-where p - e_c is ``residual_at_pivot``, without cancellation.
+so that every one of these losses has the gradient of a cross-entropy with an effective target s. For an integer label
+c, t = hit·e_c + spread·1 is made where it is used, and never exists as an array; without smoothing, F is evaluated at
+the label alone, and (Σs) p - s = s_c (p - e_c) is ``residual_at_pivot``.
 """
 
 from typing import Any, NamedTuple
@@ -20,6 +19,7 @@ from jax import Array
 
 from lossjax import _softmax
 from lossjax._autodiff import closed_form
+from lossjax._surprisal import Shape
 from lossjax.numerics import times
 
 
@@ -50,6 +50,18 @@ class Scale(NamedTuple):
     def apply(self, x: Array) -> Array:
         z = x if self.softcap is None else self.softcap * jnp.tanh(x / self.softcap)
         return z if self.temperature is None else z / self.temperature
+
+    def derivatives(self, x: Array) -> tuple[Array, Array | None, Array | None]:
+        """z, dz/dx and d²z/dx²; None for a slope of 1, and for no curvature."""
+        slope = bend = None
+        if self.softcap is not None:
+            a = x / self.softcap
+            slope, _ = _softcap_slopes(a)
+            bend = -2 * jnp.tanh(a) * slope / self.softcap
+        if self.temperature is not None:
+            slope = (1 if slope is None else slope) / self.temperature
+            bend = None if bend is None else bend / self.temperature
+        return self.apply(x), slope, bend
 
     def pullback(self, x: Array, in_z: Array) -> tuple[Array, Array | None, Array | None]:
         """From the gradient in z those in x, c and T. An infinite logit has gradient 0 and adds nothing to T's."""
@@ -96,152 +108,112 @@ def _along_classes(weights: Array | None, z: Array) -> Array | None:
     return None if weights is None else weights.reshape((1,) * (z.ndim - 1) + weights.shape)
 
 
-def _total(weights: Array | None, classes: int) -> Array | float:
-    return float(classes) if weights is None else jnp.sum(weights)
-
-
 def _optional(weight: Array | None, value: Array) -> Array:
     return value if weight is None else times(weight, value)
 
 
-# --- integer labels --------------------------------------------------------------------------------------------------
-
-
-class LabelOptions(NamedTuple):
-    """Static options of the integer-label rule."""
+class Options(NamedTuple):
+    """Static options: the dtype to compute in, the smoothing, F, and whether targets are labels or distributions."""
 
     dtype: Any
     smoothing: Smoothing
+    shape: Shape
+    labelled: bool
+
+    @property
+    def at_label_only(self) -> bool:
+        """Whether the target is one-hot, so that F is wanted at one class only."""
+        return self.labelled and not self.smoothing.amount
+
+    def target(self, z: Array, rows: _softmax.Rows, targets: Array) -> Array:
+        """The smoothed target distributions; those of labels from the pivots."""
+        if self.labelled:
+            hit, spread = self.smoothing.label_parts(z.shape[-1])
+            return jnp.where(rows.is_pivot(z), hit + spread, spread).astype(self.dtype)
+        return self.smoothing.apply(targets.astype(self.dtype))
 
 
-def _label_forward(
-    options: LabelOptions,
-    logits: Array,
-    labels: Array,
-    weights: Array | None,
-    z_loss: Array | None,
-    softcap: Array | None,
-    temperature: Array | None,
-    valid: Array | None,
-) -> tuple[tuple[Array, Array], Any]:
-    z = Scale(softcap, temperature).apply(_visible(valid, logits.astype(options.dtype)))
-    classes = z.shape[-1]
-    labels = _visible(valid, labels)
-    rows = _softmax.row_statistics(z, labels)
-    known = ((labels >= 0) & (labels < classes))[..., None]
-    rows = rows._replace(rest=jnp.where(known, rows.rest, jnp.nan))
-    hot = rows.is_pivot(z)
-    hit, spread = options.smoothing.label_parts(classes)
-    of_class = _along_classes(weights, z)
-    own = None if of_class is None else _at(hot, of_class)
-    loss = hit * _optional(own, _softmax.surprisal(rows.logit, rows))
-    if spread:
-        everyone = _optional(of_class, _softmax.surprisal(z, rows))
-        loss = loss + spread * jnp.sum(everyone, axis=-1, keepdims=True)
-    lse = rows.maximum + rows.log_total()
-    if z_loss is not None:
-        loss = loss + z_loss * _optional(own, lse * lse)
-    loss = jnp.where(jnp.isnan(rows.rest), jnp.nan, loss)  # a zero weight must not silence an undefined row
-    output = (_visible(valid, loss[..., 0]), _visible(valid, lse[..., 0]))
-    return output, (logits, weights, z_loss, softcap, temperature, valid, rows.stopped())
-
-
-def _label_backward(options: LabelOptions, residuals: Any, cotangents: tuple[Array, Array]) -> tuple[Any, ...]:
-    logits, weights, z_loss, softcap, temperature, valid, rows = residuals
-    scale = Scale(softcap, temperature)
-    x = _visible(valid, logits.astype(options.dtype))
-    z = scale.apply(x)
-    in_loss, in_lse = (_visible(valid, c)[..., None] for c in cotangents)
-    hot = rows.is_pivot(z)
-    hit, spread = options.smoothing.label_parts(z.shape[-1])
-    of_class = _along_classes(weights, z)
-    own = None if of_class is None else _at(hot, of_class)
-    weighted = in_loss if own is None else in_loss * own
-
-    mass = in_lse + in_loss * (spread * _total(weights, z.shape[-1])) if spread else in_lse
-    p = _softmax.probabilities(z, rows)
-    in_z = hit * weighted * _softmax.residual_at_pivot(z, rows) + mass * p
-    in_z_loss = None
-    lse = _softmax.log_partition(z, rows)
-    if z_loss is not None:
-        in_z = in_z + 2 * weighted * z_loss * times(p, lse)
-        in_z_loss = jnp.sum(weighted * lse * lse)
-    if spread:
-        in_z = in_z - in_loss * spread * (1 if of_class is None else of_class)
-    in_z = _visible(valid, in_z)
-
-    in_weights = None
-    if weights is not None:
-        target = jnp.where(hot, hit + spread, spread)
-        of_row = in_loss * times(target, -_softmax.log_probabilities(z, rows))
-        if z_loss is not None:
-            of_row = of_row + jnp.where(hot, in_loss * z_loss * lse * lse, 0)
-        in_weights = jnp.sum(_visible(valid, of_row), axis=tuple(range(z.ndim - 1)))
-    in_x, in_softcap, in_temperature = scale.pullback(x, in_z)
-    return in_x, None, in_weights, in_z_loss, in_softcap, in_temperature, None
-
-
-label_cross_entropy = closed_form(_label_forward, _label_backward)
-
-
-# --- distributions ---------------------------------------------------------------------------------------------------
-
-
-class TargetOptions(NamedTuple):
-    """Static options of the rule for distributions."""
-
-    dtype: Any
-    smoothing: Smoothing
-
-
-def _target_forward(
-    options: TargetOptions,
+def _forward(
+    options: Options,
     logits: Array,
     targets: Array,
     weights: Array | None,
+    parameter: Array | None,
     z_loss: Array | None,
     softcap: Array | None,
     temperature: Array | None,
     valid: Array | None,
 ) -> tuple[tuple[Array, Array], Any]:
     z = Scale(softcap, temperature).apply(_visible(valid, logits.astype(options.dtype)))
-    smoothed = options.smoothing.apply(_visible(valid, targets.astype(options.dtype)))
-    rows = _softmax.row_statistics(z)
-    weighted = _optional(_along_classes(weights, z), smoothed)
-    loss = jnp.sum(times(weighted, _softmax.surprisal(z, rows)), axis=-1, keepdims=True)
+    seen = _visible(valid, targets)
+    if options.labelled:
+        known = ((seen >= 0) & (seen < z.shape[-1]))[..., None]
+        rows = _softmax.row_statistics(z, seen)
+        rows = rows._replace(rest=jnp.where(known, rows.rest, jnp.nan))
+    else:
+        rows = _softmax.row_statistics(z)
+    of_class = _along_classes(weights, z)
+    of_row = None if of_class is None or not options.labelled else _at(rows.is_pivot(z), of_class)
+    if options.at_label_only:
+        p = rows.own / rows.total()
+        loss = _optional(of_row, options.shape.value(_softmax.surprisal(rows.logit, rows), p, parameter))
+    else:
+        values = options.shape.value(_softmax.surprisal(z, rows), _softmax.p_of(z, rows), parameter)
+        target = options.target(z, rows, seen)
+        loss = jnp.sum(times(_optional(of_class, target), values), axis=-1, keepdims=True)
     lse = rows.maximum + rows.log_total()
     if z_loss is not None:
-        loss = loss + z_loss * lse * lse
+        loss = loss + z_loss * _optional(of_row, lse * lse)
     loss = jnp.where(jnp.isnan(rows.rest), jnp.nan, loss)  # a zero weight must not silence an undefined row
     output = (_visible(valid, loss[..., 0]), _visible(valid, lse[..., 0]))
-    return output, (logits, targets, weights, z_loss, softcap, temperature, valid, rows.stopped())
+    return output, (logits, targets, weights, parameter, z_loss, softcap, temperature, valid, rows.stopped())
 
 
-def _target_backward(options: TargetOptions, residuals: Any, cotangents: tuple[Array, Array]) -> tuple[Any, ...]:
-    logits, targets, weights, z_loss, softcap, temperature, valid, rows = residuals
-    scale = Scale(softcap, temperature)
+def _backward(options: Options, residuals: Any, cotangents: tuple[Array, Array]) -> tuple[Any, ...]:
+    logits, targets, weights, parameter, z_loss, softcap, temperature, valid, rows = residuals
+    scale, shape = Scale(softcap, temperature), options.shape
     x = _visible(valid, logits.astype(options.dtype))
     z = scale.apply(x)
-    smoothed = options.smoothing.apply(_visible(valid, targets.astype(options.dtype)))
     in_loss, in_lse = (_visible(valid, c)[..., None] for c in cotangents)
+    hot = rows.is_pivot(z)
     of_class = _along_classes(weights, z)
+    of_row = None if of_class is None or not options.labelled else _at(hot, of_class)
 
-    p = _softmax.probabilities(z, rows)
-    in_z = in_loss * _softmax.residual(z, rows, _optional(of_class, smoothed)) + in_lse * p
+    p, surprisal = _softmax.probabilities(z, rows), -_softmax.log_probabilities(z, rows)
+    target = options.target(z, rows, _visible(valid, targets))
+    of_rows = in_loss if of_row is None else in_loss * of_row
+    if options.at_label_only:
+        at_label = _at(hot, surprisal), _at(hot, p), parameter
+        in_z = of_rows * shape.slope(*at_label) * _softmax.residual_at_pivot(z, rows)
+        in_each = of_rows * shape.in_parameter(*at_label)
+    else:
+        weighted = _optional(of_class, target)
+        # The cotangent stays outside: the rule is transposed, and residual's transpose in its target would cancel.
+        in_z = in_loss * _softmax.residual(z, rows, weighted * shape.slope(surprisal, p, parameter))
+        in_each = in_loss * times(weighted, shape.in_parameter(surprisal, p, parameter))
+    in_parameter = None if parameter is None else jnp.sum(_visible(valid, in_each))
+    in_z = in_z + in_lse * p
     in_z_loss = None
     if z_loss is not None:
         lse = _softmax.log_partition(z, rows)
-        in_z = in_z + 2 * in_loss * z_loss * times(p, lse)
-        in_z_loss = jnp.sum(in_loss * lse * lse)
+        in_z = in_z + 2 * of_rows * z_loss * times(p, lse)
+        in_z_loss = jnp.sum(_visible(valid, of_rows * lse * lse))
     in_z = _visible(valid, in_z)
 
-    in_weighted = _visible(valid, -in_loss * _softmax.log_probabilities(z, rows))
-    in_targets = _visible(valid, options.smoothing.apply(_optional(of_class, in_weighted)))
-    in_weights = None
-    if weights is not None:
-        in_weights = jnp.sum(times(smoothed, in_weighted), axis=tuple(range(z.ndim - 1)))
+    in_target = in_weights = None
+    if not options.labelled or weights is not None:
+        values = _visible(valid, in_loss * shape.value(surprisal, p, parameter))
+        if not options.labelled:
+            in_target = _visible(valid, options.smoothing.apply(_optional(of_class, values)))
+        if weights is not None:
+            of_weights = times(target, values)
+            if options.labelled and z_loss is not None:
+                lse = _softmax.log_partition(z, rows)
+                of_weights = of_weights + jnp.where(hot, in_loss * z_loss * lse * lse, 0)
+            in_weights = jnp.sum(_visible(valid, of_weights), axis=tuple(range(z.ndim - 1)))
     in_x, in_softcap, in_temperature = scale.pullback(x, in_z)
-    return in_x, in_targets, in_weights, in_z_loss, in_softcap, in_temperature, None
+    return in_x, in_target, in_weights, in_parameter, in_z_loss, in_softcap, in_temperature, None
 
 
-target_cross_entropy = closed_form(_target_forward, _target_backward)
+cross_entropy = closed_form(_forward, _backward)
+"""(options, logits, targets, weights, parameter, z_loss, softcap, temperature, valid) -> (loss, lse), of each row."""

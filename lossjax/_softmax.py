@@ -130,6 +130,11 @@ def p_of(z: Array, rows: Rows) -> Array:
     return shifted_exponential(z, rows.maximum) / rows.total()
 
 
+def one_pivot_off(z: Array, rows: Rows) -> Array:
+    """``p - e_i``, a formula (rules use :func:`residual_at_pivot`)."""
+    return jnp.where(rows.is_pivot(z), -rows.rest / rows.total(), p_of(z, rows))
+
+
 # --- from the logits -------------------------------------------------------------------------------------------------
 
 
@@ -262,7 +267,7 @@ def _log_partition_backward(_: None, residuals: Any, cotangent: Array) -> tuple[
 
 def _residual_at_pivot_forward(_: None, z: Array, *statistics: Array) -> tuple[Array, Any]:
     rows = Rows(*statistics)
-    return jnp.where(rows.is_pivot(z), -rows.rest / rows.total(), p_of(z, rows)), (z, rows)
+    return one_pivot_off(z, rows), (z, rows)
 
 
 def _residual_forward(_: None, z: Array, *statistics_and_targets: Array) -> tuple[Array, Any]:

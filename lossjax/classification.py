@@ -1,7 +1,7 @@
 """Losses for classification: §4.1.3 (cross-entropy as likelihood) and §4.1.6 (softmax with cross-entropy)."""
 
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple, overload
+from typing import Any, Literal, overload
 
 import jax.numpy as jnp
 from jax import Array
@@ -9,57 +9,10 @@ from jax.typing import ArrayLike
 
 from lossjax import _checks
 from lossjax._autodiff import with_plain
-from lossjax._cross_entropy import (
-    LabelOptions,
-    Smoothing,
-    TargetOptions,
-    label_cross_entropy,
-    target_cross_entropy,
-)
+from lossjax._logit_options import LogitLoss, Reduction
 from lossjax._reduction import reduce
 from lossjax._sigmoid_cross_entropy import SigmoidOptions, elementwise_sigmoid_cross_entropy
-
-Reduction = Literal["none", "sum", "mean"]
-
-
-class _Shared(NamedTuple):
-    """The options that both softmax cross-entropies take, checked and in the dtype to compute in."""
-
-    z_loss: Array | None
-    softcap: Array | None
-    temperature: Array | None
-    smoothing: Smoothing
-    reduction: str
-
-
-def _shared(
-    dtype: Any,
-    z_loss: ArrayLike,
-    logit_softcap: ArrayLike | None,
-    temperature: ArrayLike,
-    label_smoothing: float,
-    smoothing: str,
-    reduction: str,
-) -> _Shared:
-    if smoothing not in ("uniform", "others"):
-        raise ValueError(f"smoothing must be 'uniform' (ε/C) or 'others' (ε/(C-1)), got {smoothing!r}")
-    cap = None if logit_softcap is None else _checks.number("logit_softcap", logit_softcap, dtype, positive=True)
-    coefficient = _checks.number("z_loss", z_loss, dtype, positive=False)
-    divisor = _checks.number("temperature", temperature, dtype, positive=True)
-    return _Shared(
-        z_loss=None if _checks.is_known(z_loss, 0) else coefficient,
-        softcap=cap,
-        temperature=None if _checks.is_known(temperature, 1) else divisor,
-        smoothing=Smoothing(_checks.fraction("label_smoothing", label_smoothing), smoothing == "others"),
-        reduction=_checks.reduction(reduction),
-    )
-
-
-def _classes_last(array: Array, positive_axes: tuple[int, ...]) -> Array:
-    """The class axes moved last and flattened into one."""
-    rest = [a for a in range(array.ndim) if a not in positive_axes]
-    moved = jnp.transpose(array, (*rest, *positive_axes))
-    return moved if len(positive_axes) == 1 else moved.reshape(*(array.shape[a] for a in rest), -1)
+from lossjax._surprisal import CROSS_ENTROPY
 
 
 @overload
@@ -135,33 +88,13 @@ def softmax_cross_entropy_with_integer_labels(
 
     Source: theorems 4.1.2, 4.1.5 and 4.1.6, equations (4.1.4) and (4.1.5) with the sign corrected.
     """
-    logits = _checks.floating("logits", logits)
-    labels = _checks.integer_labels("labels", labels)
-    axes = _checks.class_axis(logits, "logits", axis)
-    z = _classes_last(logits, axes)
-    rows, classes = z.shape[:-1], z.shape[-1]
-    _checks.same_shape(
-        "labels", labels.shape, "of the rows (the logits less the class axis)", rows, "give one label a row"
-    )
-    if jnp.iinfo(labels.dtype).bits < 32:  # so that every class index, and iota, fits the dtype
-        labels = labels.astype(jnp.int32)
-    weights = _checks.nonnegative_weights("class_weights", class_weights, classes)
-    dtype = _checks.compute_dtype(logits, weights)
-    shared = _shared(dtype, z_loss, logit_softcap, temperature, label_smoothing, smoothing, reduction)
-    valid = _checks.mask("where", where, rows)
-    if ignore_index is not None:
-        kept = labels != _checks.integer("ignore_index", ignore_index)
-        valid = kept if valid is None else valid & kept
-    _checks.labels_in_range(labels, classes, valid)
-    if weights is not None:
-        weights = weights.astype(dtype)
-    losses, lse = label_cross_entropy(
-        LabelOptions(dtype, shared.smoothing),
-        z, labels, weights, shared.z_loss, shared.softcap, shared.temperature, valid,
+    given = LogitLoss.of(
+        logits, labels, kind="labels", axis=axis, where=where, ignore_index=ignore_index, class_weights=class_weights,
+        label_smoothing=label_smoothing, smoothing=smoothing, z_loss=z_loss, logit_softcap=logit_softcap,
+        temperature=temperature, reduction=reduction,
     )  # fmt: skip
-    of_row = None if weights is None else jnp.take(weights, labels, mode="clip")
-    result = reduce(losses, shared.reduction, where=valid, weights=of_row)
-    return (result, lse) if return_logsumexp else result
+    loss, lse = given.reduced(CROSS_ENTROPY)
+    return (loss, lse) if return_logsumexp else loss
 
 
 @overload
@@ -231,25 +164,13 @@ def softmax_cross_entropy(
 
     Source: §4.1.3 (H(P, Q)), theorem 4.1.5.
     """
-    logits = _checks.floating("logits", logits)
-    targets = _checks.floating(
-        "targets", targets, remedy="for integer labels use softmax_cross_entropy_with_integer_labels"
-    )
-    axes = _checks.class_axis(logits, "logits", axis)
-    _checks.same_shape("targets", targets.shape, "of the logits", logits.shape, "give one target a logit")
-    z, t = _classes_last(logits, axes), _classes_last(targets, axes)
-    weights = _checks.nonnegative_weights("class_weights", class_weights, z.shape[-1])
-    dtype = _checks.compute_dtype(logits, targets, weights)
-    shared = _shared(dtype, z_loss, logit_softcap, temperature, label_smoothing, smoothing, reduction)
-    valid = _checks.mask("where", where, z.shape[:-1])
-    if weights is not None:
-        weights = weights.astype(dtype)
-    losses, lse = target_cross_entropy(
-        TargetOptions(dtype, shared.smoothing),
-        z, t, weights, shared.z_loss, shared.softcap, shared.temperature, valid,
+    given = LogitLoss.of(
+        logits, targets, kind="distributions", axis=axis, where=where, ignore_index=None, class_weights=class_weights,
+        label_smoothing=label_smoothing, smoothing=smoothing, z_loss=z_loss, logit_softcap=logit_softcap,
+        temperature=temperature, reduction=reduction,
     )  # fmt: skip
-    result = reduce(losses, shared.reduction, where=valid)
-    return (result, lse) if return_logsumexp else result
+    loss, lse = given.reduced(CROSS_ENTROPY)
+    return (loss, lse) if return_logsumexp else loss
 
 
 @with_plain

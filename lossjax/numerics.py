@@ -236,6 +236,23 @@ def _log_ratio_backward(_: None, residuals: tuple[Array, Array], cotangent: Arra
 _log_ratio = closed_form(_log_ratio_forward, _log_ratio_backward)
 
 
+def quotient(a: Array, b: Array) -> Array:
+    """``a/b`` whose derivative never squares b: JAX's own has b^-2, which overflows long before 1/b does."""
+    return _quotient(None, a, b)
+
+
+def _quotient_forward(_: None, a: Array, b: Array) -> tuple[Array, tuple[Array, Array]]:
+    return a / b, (a, b)
+
+
+def _quotient_backward(_: None, residuals: tuple[Array, Array], cotangent: Array) -> tuple[Array, Array]:
+    a, b = residuals
+    return cotangent / b, -cotangent * quotient(a, b) / b
+
+
+_quotient = closed_form(_quotient_forward, _quotient_backward)
+
+
 def softplus(x: Array) -> Array:
     """``log(1 + e^x)`` = max(x, 0) + log1p(e^-|x|): both terms non-negative. Gradient: :func:`sigmoid`."""
     return _softplus(None, x)

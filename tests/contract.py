@@ -1,5 +1,6 @@
 """The contract that every loss meets: one body for all. ``test_contract.py`` shows it catching planted faults."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,8 @@ import numpy as np
 from jax.sharding import AxisType, PartitionSpec
 
 from lossjax.verify import oracle, ulp
-from tests.cases import Case, Family
+from tests.cases import Case
+from tests.families import Family
 
 
 def arguments(case: Case, family: Family, dtype: Any) -> tuple[jax.Array, ...]:
@@ -174,9 +176,16 @@ TRANSFORMATIONS: dict[str, tuple[Transformed, Transformed]] = {
     "jacfwd": (lambda f, a, n: jax.jacfwd(f, n)(*a), lambda f, a, n: jax.jacrev(f, n)(*a)),
 }  # fmt: skip
 
+
+def _hessian_product(f: Callable[..., jax.Array], args: tuple[jax.Array, ...], argnums: tuple[int, ...]) -> Any:
+    gradient = jax.grad(_scalar(f), argnums)
+    return jax.jvp(_moving(gradient, args, argnums), _floats(args, argnums), _tangents(args, argnums))[1]
+
+
 SECOND_ORDER: dict[str, Transformed] = {
-    # Each against JAX's own Hessian of the plain formula. The first runs eagerly, where a rule that calls its own
+    # Each against the same of the plain formula by JAX. The Hessian is run eagerly, where a rule that calls its own
     # decorated name breaks though it passes under jit.
+    "forward over reverse": lambda f, a, n: jax.jit(functools.partial(_hessian_product, f, argnums=n))(a),
     "hessian": lambda f, a, n: jax.hessian(_scalar(f), n)(*a),
     "reverse over reverse": lambda f, a, n: jax.jit(jax.jacrev(jax.jacrev(_scalar(f), n), n))(*a),
     "forward over forward": lambda f, a, n: jax.jit(jax.jacfwd(jax.jacfwd(_scalar(f), n), n))(*a),
@@ -212,12 +221,14 @@ def assert_transforms(case: Case, family: Family, name: str) -> None:
 
 
 def assert_second_order(case: Case, family: Family, name: str) -> None:
-    """Second derivatives by every combination of modes, against those of the plain formula."""
+    """Second derivatives against those of the plain formula: along one direction, or by every combination of modes."""
     with jax.enable_x64(True):
         args = arguments(case, family, np.float64)
-        want = jax.jit(jax.hessian(_scalar(case.plain), case.argnums))(*args)
+        along = name == "forward over reverse"
+        reference = SECOND_ORDER[name] if along else lambda f, a, n: jax.jit(jax.hessian(_scalar(f), n))(*a)
         units = (args[0].size + 8) * (16 + 4 * float(np.ptp(np.asarray(args[0]))))
-        assert_same(f"{case.name}, {name}", SECOND_ORDER[name](case.loss, args, case.argnums), want, units)
+        got = SECOND_ORDER[name](case.loss, args, case.argnums)
+        assert_same(f"{case.name}, {name}", got, reference(case.plain, args, case.argnums), units)
 
 
 def _by_class(output: jax.Array) -> jax.Array:
@@ -240,8 +251,8 @@ def assert_maps(case: Case, family: Family) -> None:
         assert_same(f"{case.name}, half the batch", case.loss(*(a[:half] for a in args)), batch[:half], 4)
 
 
-def assert_shards(case: Case, family: Family, axis_type: AxisType) -> None:
-    """Rows split over two devices under ``shard_map``: forward and reverse mode, inside and outside of it."""
+def assert_shards(case: Case, family: Family, axis_type: AxisType, *, forward: bool) -> None:
+    """Rows split over two devices under ``shard_map``: reverse mode, and forward mode as well."""
     with jax.enable_x64(True):
         args = tuple(jnp.concatenate([a, a[::-1]]) for a in arguments(case, family, np.float64))
         mesh = jax.make_mesh((2,), ("rows",), axis_types=(axis_type,))
@@ -258,6 +269,8 @@ def assert_shards(case: Case, family: Family, axis_type: AxisType) -> None:
             got = jax.jit(jax.grad(sharded(case.loss), n))(*split)
             want = jax.grad(lambda *a: _by_class(case.loss(*a)), n)(*args)
             assert_same(f"{case.name}, grad of shard_map", got, want, 16)
+            if not forward:
+                return
             moving = _moving(sharded(case.loss), split, n)
             tangents = tuple(jax.device_put(t, jax.NamedSharding(mesh, rows)) for t in _tangents(args, n))
             pushed = jax.jit(lambda *p: jax.jvp(moving, p, tangents)[1])(*_floats(split, n))

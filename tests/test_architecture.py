@@ -18,8 +18,10 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # Top to bottom is the way of the data; a room imports only from rooms above it.
 ORDER = (
-    "_autodiff", "_checks", "_reduction", "numerics", "_softmax", "_cross_entropy", "_sigmoid_cross_entropy",
-    "information", "logits", "regression", "classification", "geometry", "verify", "cli",
+    "_autodiff", "_checks", "_reduction", "numerics", "_softmax", "_surprisal", "_cross_entropy",
+    "_sigmoid_cross_entropy", "_sigmoid_focal", "_logit_options", "_elementwise", "_log_divergence",
+    "information", "logits", "logit_divergences", "regression", "likelihood", "similarity",
+    "classification", "reshaped", "scoring", "curvature", "geometry", "_margins", "margin", "optax", "verify", "cli",
 )  # fmt: skip
 OUTSIDE = ("__init__", "__main__")
 

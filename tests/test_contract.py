@@ -12,20 +12,22 @@ from jax.sharding import AxisType
 import lossjax
 from lossjax._autodiff import closed_form, plain_of
 from tests import contract
-from tests.cases import CASES, FAMILIES, OPTION_CASES, Case, Family, labelled, of_labels
+from tests.cases import CASES, OPTION_CASES, Case
+from tests.families import FAMILIES, Family, labelled
+from tests.truths import of_labels
 
 MODERATE = Family("moderate", rows=3, classes=5, scale=2.0)
-FIRST_ORDER = ("jit", "jit of grad", "grad of jit", "jvp", "jacfwd")
+STANDING = CASES[:6]
+"""Modes are made by one wrapper: six losses stand for all in those that differ least."""
+MODES = ("jit of grad", "jvp", "jacfwd")
 
 
-def every(names: Iterable[str], of_options: Iterable[str]) -> list[Any]:
-    """Every loss in every mode; its options, which pass through the same wrapper, in those that differ most."""
-    pairs = [(case, name) for case in CASES for name in names]
-    pairs += [(case, name) for case in OPTION_CASES for name in of_options]
-    return [pytest.param(case, name, id=f"{case.name}-{name}") for case, name in pairs]
+def pairs(cases: Iterable[Case], names: Iterable[str]) -> list[Any]:
+    names = list(names)
+    return [pytest.param(case, name, id=f"{case.name}-{name}") for case in cases for name in names]
 
 
-PER_ROW = pytest.mark.parametrize("case", [c for c in CASES + OPTION_CASES if c.per_row], ids=lambda c: c.name)
+PER_ROW = pytest.mark.parametrize("case", [c for c in CASES if c.per_row], ids=lambda c: c.name)
 
 
 @pytest.mark.parametrize(
@@ -39,38 +41,35 @@ def test_rule_is_the_derivative_of_the_plain_formula(case: Case, family: Family)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize(("case", "family"), [(c, f) for c in CASES for f in c.families], ids=lambda x: x.name)
+@pytest.mark.parametrize(
+    ("case", "family"),
+    [(c, f) for c in CASES + OPTION_CASES if c.truth is not None for f in c.families],
+    ids=lambda x: x.name,
+)
 def test_accuracy(case: Case, family: Family, dtype: type) -> None:
     contract.assert_accurate(case, family, dtype)
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
-@pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
+@pytest.mark.parametrize("case", [c for c in CASES + OPTION_CASES if c.truth is not None], ids=lambda c: c.name)
 def test_sixteen_bits(case: Case, dtype: type) -> None:
     contract.assert_narrow(case, MODERATE, dtype)
 
 
-@pytest.mark.parametrize(("case", "name"), every(FIRST_ORDER, ["jit of grad", "jvp", "jacfwd"]))
+@pytest.mark.parametrize(
+    ("case", "name"),
+    pairs(CASES + OPTION_CASES, MODES) + pairs(STANDING, [n for n in contract.TRANSFORMATIONS if n not in MODES]),
+)
 def test_transformation(case: Case, name: str) -> None:
     contract.assert_transforms(case, MODERATE, name)
 
 
-@pytest.mark.parametrize("name", [name for name in contract.TRANSFORMATIONS if name not in FIRST_ORDER])
-@pytest.mark.parametrize("case", CASES[:6], ids=lambda c: c.name)
-def test_other_transformations(case: Case, name: str) -> None:
-    """Modes are made by one wrapper: six losses stand for all."""
-    contract.assert_transforms(case, MODERATE, name)
-
-
-@pytest.mark.parametrize(("case", "name"), every(["hessian", "reverse over reverse"], ["hessian"]))
+@pytest.mark.parametrize(
+    ("case", "name"),
+    pairs(CASES + OPTION_CASES, ["forward over reverse"])
+    + pairs(STANDING, [n for n in contract.SECOND_ORDER if n != "forward over reverse"]),
+)
 def test_second_order(case: Case, name: str) -> None:
-    contract.assert_second_order(case, MODERATE, name)
-
-
-@pytest.mark.parametrize("name", [n for n in contract.SECOND_ORDER if n not in ("hessian", "reverse over reverse")])
-@pytest.mark.parametrize("case", CASES[:6], ids=lambda c: c.name)
-def test_second_order_in_the_other_modes(case: Case, name: str) -> None:
-    """Modes are made by one wrapper: six losses stand for all."""
     contract.assert_second_order(case, MODERATE, name)
 
 
@@ -79,10 +78,14 @@ def test_vmap(case: Case) -> None:
     contract.assert_maps(case, MODERATE)
 
 
-@pytest.mark.parametrize("axis_type", [AxisType.Auto, AxisType.Explicit], ids=["automatic", "explicit"])
 @PER_ROW
-def test_shard_map(case: Case, axis_type: AxisType) -> None:
-    contract.assert_shards(case, MODERATE, axis_type)
+def test_shard_map(case: Case) -> None:
+    contract.assert_shards(case, MODERATE, AxisType.Auto, forward=case in STANDING)
+
+
+@pytest.mark.parametrize("case", STANDING, ids=lambda c: c.name)
+def test_shard_map_over_explicit_axes(case: Case) -> None:
+    contract.assert_shards(case, MODERATE, AxisType.Explicit, forward=True)
 
 
 # --- the contract can fail -------------------------------------------------------------------------------------------

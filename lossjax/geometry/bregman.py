@@ -24,7 +24,7 @@ from lossjax._softmax import log_sum_exp, softmax
 from lossjax.geometry._divergences import exponential, itakura_saito
 from lossjax.geometry._elementary import vectors
 from lossjax.information import relative_entropy
-from lossjax.logits import kl_of_logits
+from lossjax.logit_divergences import kl_of_logits
 from lossjax.numerics import xlogy
 
 

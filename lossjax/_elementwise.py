@@ -1,0 +1,51 @@
+"""What every elementwise loss shares: its arguments checked, masked and broadcast, and the call of the rule."""
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+from lossjax import _checks
+from lossjax._reduction import reduce
+
+Reduction = Literal["none", "sum", "mean"]
+
+
+def pair(name: str, predictions: ArrayLike, targets: ArrayLike) -> tuple[Array, Array]:
+    """Predictions and targets, checked to be floats of one shape."""
+    prediction, target = _checks.floating(name, predictions), _checks.floating("targets", targets)
+    _checks.same_shape("targets", target.shape, f"of {name}", prediction.shape, "reshape one; nothing broadcasts here")
+    return prediction, target
+
+
+def elementwise(
+    rule: Callable[..., Array],
+    prediction: Array,
+    target: Array,
+    parameters: dict[str, Array],
+    *,
+    where: ArrayLike | None,
+    reduction: str,
+) -> Array:
+    """``rule(dtype, prediction, target, *parameters)``, entry by entry, masked and reduced.
+
+    Masked entries are replaced before the rule by 0 (parameters by 1), so that what they hold reaches no arithmetic.
+    """
+    shape = prediction.shape
+    for name, parameter in parameters.items():
+        _checks.broadcastable(name, parameter.shape, shape)
+    dtype = _checks.compute_dtype(prediction, target, *parameters.values())
+    how = _checks.reduction(reduction)
+    valid = _checks.mask("where", where, shape)
+    spread = [jnp.broadcast_to(parameter.astype(dtype), shape) for parameter in parameters.values()]
+    if valid is not None:
+        prediction, target = (jnp.where(valid, a, 0) for a in (prediction, target))
+        spread = [jnp.where(valid, parameter, 1) for parameter in spread]
+    return reduce(rule(dtype, prediction, target, *spread), how, where=valid)
+
+
+def difference(dtype: Any, prediction: Array, target: Array) -> Array:
+    """``prediction - target``, rounded once."""
+    return prediction.astype(dtype) - target.astype(dtype)

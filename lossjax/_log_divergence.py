@@ -1,0 +1,83 @@
+"""Divergences of log-probabilities: the rule behind ``lossjax.optax``'s Kullback-Leibler losses.
+
+For a prediction q = e^a and a target t, with d = a - log t and ξ(d) = e^d - 1 - d >= 0,
+
+    t (log t - a) = -t d = t ξ(d) + (t - q)            (at t = 0: 0 = q + (0 - q))
+
+so that the divergence is a sum of non-negative terms plus the difference of the masses, Σt - Σq. Between rounded
+distributions that difference is rounding: where it is no larger than the inputs' own, it is left out, and the result
+is never negative. The derivative is that of Σ t (log t - a):  -t in a, and 1 - d in t (t (1 - d) in log t).
+"""
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from jax import Array, lax
+
+from lossjax._autodiff import closed_form
+from lossjax.numerics import times, unit_roundoff, xi
+
+
+class LogOptions(NamedTuple):
+    """Static options: the dtype to compute in, whether the target is given by its logarithm, and whether the masses
+    count by their difference (q - t is then added: the generalised divergence).
+    """
+
+    dtype: Any
+    log_targets: bool
+    generalized: bool
+
+
+class _Terms(NamedTuple):
+    a: Array
+    t: Array
+    q: Array
+    d: Array  # a - log t; 0 where t is 0
+
+    @classmethod
+    def of(cls, options: LogOptions, log_predictions: Array, targets: Array, kept: Array | None) -> "_Terms":
+        a, given = log_predictions.astype(options.dtype), targets.astype(options.dtype)
+        nothing = -jnp.inf if options.log_targets else 0
+        if kept is not None:
+            a, given = jnp.where(kept, a, -jnp.inf), jnp.where(kept, given, nothing)
+        absent = given == nothing
+        t = jnp.exp(given) if options.log_targets else given
+        log_t = given if options.log_targets else jnp.log(jnp.where(absent, 1, given))
+        d = jnp.where(absent, 0, jnp.where(absent, 0, a) - jnp.where(absent, 0, log_t))
+        return cls(a, t, jnp.exp(a), d)
+
+
+def _forward(
+    options: LogOptions, log_predictions: Array, targets: Array, kept: Array | None
+) -> tuple[Array, tuple[Array, Array, Array | None]]:
+    a, t, q, d = _Terms.of(options, log_predictions, targets, kept)
+    # t ξ(d) = q - t - t d where d is large: e^d may overflow, and t vanish.
+    near = jnp.abs(d) < 1
+    apart = q - t - times(t, d)
+    terms = jnp.where(t == 0, q, jnp.where(near, t * xi(jnp.where(near, d, 0)), apart))
+    divergence = jnp.sum(terms, axis=-1)
+    if not options.generalized:
+        surplus = jnp.sum(t - q, axis=-1)
+        rounding = (
+            8 * unit_roundoff(options.dtype) * jnp.sum(jnp.abs(t) + q * (1 + jnp.abs(jnp.where(q > 0, a, 0))), -1)
+        )
+        divergence = divergence + (surplus - lax.stop_gradient(jnp.where(jnp.abs(surplus) <= rounding, surplus, 0)))
+    return divergence, (log_predictions, targets, kept)
+
+
+def _backward(options: LogOptions, residuals: Any, cotangent: Array) -> tuple[Array, Array, None]:
+    log_predictions, targets, kept = residuals
+    a, t, q, d = _Terms.of(options, log_predictions, targets, kept)
+    in_a = q - t if options.generalized else -t
+    # At a target of exactly 0 the slope of t log t is -inf; there, what keeps the target at 0 is given.
+    in_t = jnp.where(t == 0, -a, -d) if options.generalized else jnp.where(t == 0, -a, 1 - d)
+    if options.log_targets:
+        in_t = times(t, in_t)
+    if kept is not None:
+        in_a, in_t = jnp.where(kept, in_a, 0), jnp.where(kept, in_t, 0)
+    g = cotangent[..., None]
+    return g * in_a, g * in_t, None
+
+
+log_divergence = closed_form(_forward, _backward)
+"""(options, log_predictions, targets, kept or None) -> the divergence over the last axis."""

@@ -1,0 +1,130 @@
+"""What every loss of logits shares: its options, checked and made ready, and the call of the rule."""
+
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+from lossjax import _checks
+from lossjax._cross_entropy import Options, Smoothing, cross_entropy
+from lossjax._reduction import reduce
+from lossjax._surprisal import Shape
+
+Reduction = Literal["none", "sum", "mean"]
+Kind = Literal["labels", "distributions", "either"]
+
+
+class LogitLoss(NamedTuple):
+    """The arguments of a loss of logits, checked: the class axis last, numbers as arrays, defaults as None."""
+
+    logits: Array
+    targets: Array
+    labelled: bool
+    weights: Array | None
+    smoothing: Smoothing
+    z_loss: Array | None
+    softcap: Array | None
+    temperature: Array | None
+    valid: Array | None
+    reduction: str
+    dtype: Any
+
+    @classmethod
+    def of(
+        cls,
+        logits: ArrayLike,
+        targets: ArrayLike,
+        *,
+        kind: Kind,
+        axis: int | Sequence[int],
+        where: ArrayLike | None,
+        ignore_index: int | None,
+        class_weights: ArrayLike | None,
+        label_smoothing: float,
+        smoothing: str,
+        z_loss: ArrayLike,
+        logit_softcap: ArrayLike | None,
+        temperature: ArrayLike,
+        reduction: str,
+    ) -> "LogitLoss":
+        """Check everything; ``kind`` says whether the targets are labels, distributions, or known by their dtype."""
+        logits = _checks.floating("logits", logits)
+        axes = _checks.class_axis(logits, "logits", axis)
+        labelled = kind == "labels" or (kind == "either" and jnp.issubdtype(jnp.result_type(targets), jnp.integer))
+        z = classes_last(logits, axes)
+        rows, classes = z.shape[:-1], z.shape[-1]
+        targets = _labels(targets, rows) if labelled else _distributions(targets, logits, axes, kind)
+        weights = _checks.nonnegative_weights("class_weights", class_weights, classes)
+        dtype = _checks.compute_dtype(logits, None if labelled else targets, weights)
+        valid = _checks.mask("where", where, rows)
+        if ignore_index is not None:
+            label = _checks.integer("ignore_index", ignore_index)
+            if not labelled:
+                raise ValueError("ignore_index is for integer labels; mask distributions by where=")
+            valid = targets != label if valid is None else valid & (targets != label)
+        if labelled:
+            _checks.labels_in_range(targets, classes, valid)
+        if smoothing not in ("uniform", "others"):
+            raise ValueError(f"smoothing must be 'uniform' (ε/C) or 'others' (ε/(C-1)), got {smoothing!r}")
+        coefficient = _checks.number("z_loss", z_loss, dtype, positive=False)
+        divisor = _checks.number("temperature", temperature, dtype, positive=True)
+        return cls(
+            logits=z,
+            targets=targets,
+            labelled=labelled,
+            weights=None if weights is None else weights.astype(dtype),
+            smoothing=Smoothing(_checks.fraction("label_smoothing", label_smoothing), smoothing == "others"),
+            z_loss=None if _checks.is_known(z_loss, 0) else coefficient,
+            softcap=None
+            if logit_softcap is None
+            else _checks.number("logit_softcap", logit_softcap, dtype, positive=True),
+            temperature=None if _checks.is_known(temperature, 1) else divisor,
+            valid=valid,
+            reduction=_checks.reduction(reduction),
+            dtype=dtype,
+        )
+
+    def reduced(
+        self, shape: Shape, parameter: Array | None = None, multiplier: Array | None = None
+    ) -> tuple[Array, Array]:
+        """The loss of this shape, reduced, and the log-sum-exp of each row.
+
+        ``multiplier``, of shape [C], multiplies the classes' terms as class weights do, but is not counted by "mean".
+        """
+        weights = self.weights
+        if multiplier is not None:
+            weights = multiplier if weights is None else weights * multiplier
+        losses, lse = cross_entropy(
+            Options(self.dtype, self.smoothing, shape, self.labelled),
+            self.logits, self.targets, weights, parameter, self.z_loss, self.softcap, self.temperature, self.valid,
+        )  # fmt: skip
+        of_row = None
+        if self.labelled and self.weights is not None:
+            of_row = jnp.take(self.weights, self.targets, mode="clip")
+        return reduce(losses, self.reduction, where=self.valid, weights=of_row), lse
+
+
+def classes_last(array: Array, positive_axes: tuple[int, ...]) -> Array:
+    """The class axes moved last and flattened into one."""
+    rest = [a for a in range(array.ndim) if a not in positive_axes]
+    moved = jnp.transpose(array, (*rest, *positive_axes))
+    return moved if len(positive_axes) == 1 else moved.reshape(*(array.shape[a] for a in rest), -1)
+
+
+def _labels(labels: ArrayLike, rows: tuple[int, ...]) -> Array:
+    array = _checks.integer_labels("labels", labels)
+    wanted = "of the rows (the logits less the class axis)"
+    _checks.same_shape("labels", array.shape, wanted, rows, "give one label a row")
+    # Every class index, and iota, must fit the dtype.
+    return array.astype(jnp.int32) if jnp.iinfo(array.dtype).bits < 32 else array
+
+
+def _distributions(targets: ArrayLike, logits: Array, axes: tuple[int, ...], kind: Kind) -> Array:
+    remedy = "for integer labels use softmax_cross_entropy_with_integer_labels"
+    if kind == "either":
+        remedy = "give integer labels, or a distribution over the classes as floats"
+    array = _checks.floating("targets", targets, remedy=remedy)
+    _checks.same_shape("targets", array.shape, "of the logits", logits.shape, "give one target a logit")
+    return classes_last(array, axes)

@@ -1,0 +1,117 @@
+"""The rules of the margin losses; ``margin.py`` holds what people call."""
+
+from typing import Any
+
+import jax.numpy as jnp
+from jax import Array, lax
+
+from lossjax._autodiff import closed_form
+from lossjax.geometry import project_to_simplex
+from lossjax.numerics import exact_difference
+
+# --- binary:  max(0, margin - s y) -----------------------------------------------------------------------------------
+
+
+def _short_forward(options: tuple[Any, float], score: Array, target: Array) -> tuple[Array, Any]:
+    dtype, margin = options
+    return jnp.maximum(margin - score.astype(dtype) * target.astype(dtype), 0), (score, target)
+
+
+def _short_backward(options: tuple[Any, float], residuals: Any, cotangent: Array) -> tuple[Array, Array]:
+    dtype, margin = options
+    score, target = (a.astype(dtype) for a in residuals)
+    missing = margin - score * target
+    pull = jnp.where(missing > 0, 1, 0 * missing)  # 0·missing: NaN stays NaN
+    return -cotangent * pull * target, -cotangent * pull * score
+
+
+# --- binary sparsemax, m = s y ---------------------------------------------------------------------------------------
+
+
+def _sparsemax_forward(dtype: Any, score: Array, sign: Array) -> tuple[Array, Any]:
+    m = score.astype(dtype) * sign.astype(dtype)
+    between = jnp.square(1 - jnp.clip(m, -1, 1)) / 4
+    return jnp.where(m <= -1, -m, between), (score, sign)
+
+
+def _sparsemax_backward(dtype: Any, residuals: Any, cotangent: Array) -> tuple[Array, Array]:
+    score, sign = (a.astype(dtype) for a in residuals)
+    in_margin = -cotangent * (1 - jnp.clip(score * sign, -1, 1)) / 2
+    return in_margin * sign, in_margin * score
+
+
+# --- multiclass:  max(0, margin + max_{j≠c} z_j - z_c) ---------------------------------------------------------------
+
+
+def _seen(dtype: Any, logits: Array, labels: Array, valid: Array | None) -> tuple[Array, Array]:
+    """Logits and labels with masked rows replaced by 0; a row with an unknown label is NaN."""
+    z = logits.astype(dtype)
+    if valid is not None:
+        z, labels = jnp.where(valid[..., None], z, 0), jnp.where(valid, labels, 0)
+    known = (labels >= 0) & (labels < z.shape[-1])
+    return jnp.where(known[..., None], z, jnp.nan), labels
+
+
+def _is_label(z: Array, labels: Array) -> Array:
+    return lax.broadcasted_iota(labels.dtype, z.shape, z.ndim - 1) == labels[..., None]
+
+
+def _lead_forward(options: tuple[Any, float], logits: Array, labels: Array, valid: Array | None) -> tuple[Array, Any]:
+    dtype, margin = options
+    z, labels = _seen(dtype, logits, labels, valid)
+    hot = _is_label(z, labels)
+    rivals = jnp.where(hot, -jnp.inf, z)
+    ahead, error = exact_difference(jnp.max(rivals, axis=-1), jnp.sum(jnp.where(hot, z, 0), axis=-1))
+    # (margin + ahead) + error: where the first sum nearly cancels it is exact, and the error is all that counts.
+    short = jnp.maximum((margin + ahead) + error, 0)
+    return short, (logits, labels, jnp.argmax(rivals, axis=-1).astype(labels.dtype), short, valid)
+
+
+def _lead_backward(options: tuple[Any, float], residuals: Any, cotangent: Array) -> tuple[Array, None, None]:
+    logits, labels, rival, short, valid = residuals
+    z, _ = _seen(options[0], logits, labels, valid)
+    step = _is_label(z, rival).astype(z.dtype) - _is_label(z, labels).astype(z.dtype)
+    pull = jnp.where(short > 0, 1, 0 * short)
+    in_z = (cotangent * pull)[..., None] * step
+    return in_z if valid is None else jnp.where(valid[..., None], in_z, 0), None, None
+
+
+# --- multiclass sparsemax --------------------------------------------------------------------------------------------
+#
+# For p = π(z), Σp = 1 and p_j = z_j - τ on the support S, the Fenchel-Young loss ½ Σ_S (z_j² - τ²) + ½ - z_c becomes,
+# with z measured from z_c,  ½ [Σp² + 1] + (τ - z_c).  For c in S, τ - z_c = -p_c, and it is ½‖p - e_c‖²; for c outside,
+# p_c = 0, and it is ½‖p - e_c‖² + (τ - z_c) with τ >= z_c.
+
+
+def _residual(z: Array, hot: Array) -> Array:
+    """π(z) - e_c, its entry at the label the negative sum of the others."""
+    p = project_to_simplex(z)
+    others = jnp.sum(jnp.where(hot, 0, p), axis=-1, keepdims=True)
+    return jnp.where(hot, -others, p)
+
+
+def _multiclass_sparsemax_forward(dtype: Any, logits: Array, labels: Array, valid: Array | None) -> tuple[Array, Any]:
+    z, labels = _seen(dtype, logits, labels, valid)
+    hot = _is_label(z, labels)
+    residual = _residual(z, hot)
+    first = jnp.argmax(z, axis=-1, keepdims=True)
+    own = jnp.sum(jnp.where(hot, z, 0), axis=-1)
+    top, share = (jnp.take_along_axis(a, first, axis=-1)[..., 0] for a in (z, project_to_simplex(z)))
+    behind = jnp.maximum((top - own) - share, 0)  # τ - z_c, the largest class being in S
+    loss = jnp.sum(residual * residual, axis=-1) / 2 + behind
+    return loss if valid is None else jnp.where(valid, loss, 0), (logits, labels, valid)
+
+
+def _multiclass_sparsemax_backward(dtype: Any, residuals: Any, cotangent: Array) -> tuple[Array, None, None]:
+    logits, labels, valid = residuals
+    z, labels = _seen(dtype, logits, labels, valid)
+    in_z = cotangent[..., None] * _residual(z, _is_label(z, labels))
+    return in_z if valid is None else jnp.where(valid[..., None], in_z, 0), None, None
+
+
+below_margin = closed_form(_short_forward, _short_backward)
+"""((dtype, margin), score, target) -> max(0, margin - score·target)."""
+binary_sparsemax = closed_form(_sparsemax_forward, _sparsemax_backward)
+behind_rival = closed_form(_lead_forward, _lead_backward)
+"""((dtype, margin), logits, labels, valid) -> max(0, margin + the best rival - the label's logit)."""
+multiclass_sparsemax = closed_form(_multiclass_sparsemax_forward, _multiclass_sparsemax_backward)

@@ -1,0 +1,138 @@
+"""Second-order products of the softmax cross-entropies: Hessian times vector, without a C×C matrix."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+from lossjax import _checks, _softmax
+from lossjax._cross_entropy import Options, Scale, cross_entropy
+from lossjax._logit_options import LogitLoss, classes_last
+from lossjax._surprisal import CROSS_ENTROPY
+
+
+def softmax_cross_entropy_hvp(
+    logits: ArrayLike,
+    targets: ArrayLike,
+    vector: ArrayLike,
+    *,
+    axis: int | Sequence[int] = -1,
+    where: ArrayLike | None = None,
+    ignore_index: int | None = None,
+    class_weights: ArrayLike | None = None,
+    label_smoothing: float = 0.0,
+    smoothing: str = "uniform",
+    z_loss: ArrayLike = 0.0,
+    logit_softcap: ArrayLike | None = None,
+    temperature: ArrayLike = 1.0,
+) -> Array:
+    r"""Hessian of the softmax cross-entropy (summed over rows) times a vector.
+
+    .. math:: H v = (\mu + 2\lambda\omega\,\mathrm{lse})\, p \circ (v - \langle p, v\rangle)
+                    + 2\lambda\omega\, p\, \langle p, v\rangle, \qquad \mu = \textstyle\sum_k w_k t_k
+
+    With neither z-loss nor softcap it does not depend on the targets but through their mass μ: Hessian, Fisher
+    information and Gauss-Newton matrix are one.
+
+    Domain: any logits that define a softmax (-inf removes a class), finite vectors.
+
+    Gradient: true in logits, float targets and vector (it is linear in the vector).
+
+    Args:
+      logits: ``[..., C]`` floats (the class axis is ``axis``).
+      targets: ``[...]`` integers in [0, C), or ``[..., C]`` floats.
+      vector: ``[..., C]`` floats, the shape of the logits.
+      axis: the class axis, or several, taken as one.
+      where: ``[...]`` booleans; False rows have a zero product.
+      ignore_index: rows with this integer label likewise.
+      class_weights: ``[C]``, as of the loss.
+      label_smoothing: as of the loss (it keeps the mass).
+      smoothing: "uniform" or "others".
+      z_loss: λ, as of the loss.
+      logit_softcap: c, as of the loss; its curvature is included.
+      temperature: T, as of the loss.
+
+    Returns:
+      ``[..., C]``, the shape of the logits, in float32 or wider, in nats a squared unit of logit times the vector's.
+
+    Accuracy: 16u·μ p_i(|v_i - v_m| + Σ_j p_j|v_j - v_m|), m the most probable class: confident rows included.
+
+    Raises:
+      TypeError: arguments of the wrong dtype.
+      ValueError: shapes that do not agree, an option out of its range.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> print(softmax_cross_entropy_hvp(jnp.array([0.0, 0.0]), jnp.array(1), jnp.array([1.0, 3.0])))
+      [-0.5  0.5]
+
+    Source: theorem 4.1.5 differentiated once more; §4.1.5 (Fisher information).
+    """
+    given = LogitLoss.of(
+        logits, targets, kind="either", axis=axis, where=where, ignore_index=ignore_index, class_weights=class_weights,
+        label_smoothing=label_smoothing, smoothing=smoothing, z_loss=z_loss, logit_softcap=logit_softcap,
+        temperature=temperature, reduction="none",
+    )  # fmt: skip
+    vector = _checks.floating("vector", vector)
+    shape = jnp.shape(logits)
+    _checks.same_shape("vector", vector.shape, "of the logits", shape, "give one entry a logit")
+    axes = _checks.class_axis(vector, "vector", axis)
+    product = _hessian_product(given, classes_last(vector, axes).astype(given.dtype))
+    rest = tuple(a for a in range(len(shape)) if a not in axes)
+    moved = product.reshape(*(shape[a] for a in rest), *(shape[a] for a in axes))
+    order = (*rest, *axes)
+    return jnp.transpose(moved, [order.index(a) for a in range(len(shape))])
+
+
+def _hessian_product(given: LogitLoss, v: Array) -> Array:
+    valid = None if given.valid is None else given.valid[..., None]
+    x = given.logits.astype(given.dtype)
+    targets = given.targets
+    if valid is not None:
+        x, v = jnp.where(valid, x, 0), jnp.where(valid, v, 0)
+        targets = jnp.where(given.valid if given.labelled else valid, targets, 0)
+    scale = Scale(given.softcap, given.temperature)
+    z, slope, bend = scale.derivatives(x)
+    rows = _softmax.row_statistics(z)
+    if given.labelled:
+        known = ((targets >= 0) & (targets < z.shape[-1]))[..., None]
+        rows = rows._replace(rest=jnp.where(known, rows.rest, jnp.nan))
+    u = v if slope is None else slope * v
+    mass, of_square = _masses(given, targets, z.dtype)
+    product = _softmax.fisher_product(z, rows, u)
+    result = mass * product
+    if given.z_loss is not None:
+        p, lse = _softmax.probabilities(z, rows), _softmax.log_partition(z, rows)
+        along = p * jnp.sum(p * u, axis=-1, keepdims=True)
+        result = result + 2 * given.z_loss * of_square * (lse * product + along)
+    if slope is not None:
+        result = slope * result
+    if bend is not None:
+        result = result + _gradient(given, z, targets) * bend * v
+    return result if valid is None else jnp.where(valid, result, 0)
+
+
+def _masses(given: LogitLoss, targets: Array, dtype: jnp.dtype) -> tuple[Array, Array]:
+    """Σ_k w_k t_k of the smoothed target, and the row's weight in the z-loss; class axis kept."""
+    classes = given.logits.shape[-1]
+    weights = jnp.ones(classes, dtype) if given.weights is None else given.weights
+    if not given.labelled:
+        smoothed = given.smoothing.apply(targets.astype(dtype))
+        mass = jnp.sum(smoothed * weights.reshape((1,) * (smoothed.ndim - 1) + (classes,)), axis=-1, keepdims=True)
+        return mass, jnp.ones_like(mass)
+    hit, spread = given.smoothing.label_parts(classes)
+    own = jnp.take(weights, targets, mode="clip")[..., None]
+    return hit * own + spread * jnp.sum(weights), own
+
+
+def _gradient(given: LogitLoss, z: Array, targets: Array) -> Array:
+    """The loss's gradient in the logits after softcap and temperature."""
+    options = Options(given.dtype, given.smoothing, CROSS_ENTROPY, given.labelled)
+
+    def total(z: Array) -> Array:
+        losses, _ = cross_entropy(options, z, targets, given.weights, None, given.z_loss, None, None, given.valid)
+        return jnp.sum(losses)
+
+    return jax.grad(total)(z)

@@ -1,0 +1,288 @@
+"""Losses of margins: hinge, perceptron and sparsemax, binary and multiclass."""
+
+import functools
+from typing import Any
+
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+from lossjax import _checks
+from lossjax._autodiff import with_plain
+from lossjax._elementwise import Reduction, elementwise, pair
+from lossjax._logit_options import LogitLoss
+from lossjax._margins import behind_rival, below_margin, binary_sparsemax, multiclass_sparsemax
+from lossjax._reduction import reduce
+
+
+def _with_margin(margin: float, dtype: Any, score: Array, target: Array) -> Array:
+    return below_margin((dtype, margin), score, target)
+
+
+def _of_labels(
+    rule: Any, margin: float | None, logits: ArrayLike, labels: ArrayLike, axis: int, where: ArrayLike | None,
+    ignore_index: int | None, reduction: str,
+) -> Array:  # fmt: skip
+    """Check the arguments of a multiclass loss, apply its rule, and reduce."""
+    given = LogitLoss.of(
+        logits, labels, kind="labels", axis=axis, where=where, ignore_index=ignore_index, class_weights=None,
+        label_smoothing=0.0, smoothing="uniform", z_loss=0.0, logit_softcap=None, temperature=1.0, reduction=reduction,
+    )  # fmt: skip
+    options = given.dtype if margin is None else (given.dtype, margin)
+    losses = rule(options, given.logits, given.targets, given.valid)
+    return reduce(losses, given.reduction, where=given.valid)
+
+
+@with_plain
+def hinge_loss(
+    predictions: ArrayLike, targets: ArrayLike, *, where: ArrayLike | None = None, reduction: Reduction = "none"
+) -> Array:
+    r"""The support vector machine's loss, elementwise.
+
+    .. math:: L = \max(0, 1 - s y)
+
+    Domain: any score s, targets y in {-1, 1}.
+
+    Gradient: -y in the score and -s in the target where 1 - sy > 0, else 0 (at the kink too, a subgradient).
+
+    Args:
+      predictions: ``[...]`` floats, the scores.
+      targets: ``[...]`` floats, the same shape, -1 or 1.
+      where: ``[...]`` booleans; False entries contribute exactly 0 to value and gradient.
+      reduction: "none", "sum", or "mean" over unmasked entries.
+
+    Returns:
+      The loss in units of the score, ``[...]`` or a scalar, in float32 or wider.
+
+    Accuracy: u in the value, exact in the gradient.
+
+    Raises:
+      TypeError: arguments that are not floats, a ``where`` that is not boolean.
+      ValueError: shapes that do not agree.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> print(hinge_loss(jnp.array([0.5, 2.0, -1.0]), jnp.array([1.0, 1.0, 1.0])))
+      [0.5 0.  2. ]
+
+    Source: Cortes and Vapnik (1995).
+    """
+    score, target = pair("predictions", predictions, targets)
+    return elementwise(functools.partial(_with_margin, 1.0), score, target, {}, where=where, reduction=reduction)
+
+
+@with_plain
+def perceptron_loss(
+    predictions: ArrayLike, targets: ArrayLike, *, where: ArrayLike | None = None, reduction: Reduction = "none"
+) -> Array:
+    r"""Rosenblatt's loss, elementwise: 0 where the sign is right.
+
+    .. math:: L = \max(0, -s y)
+
+    Domain: any score s, targets y in {-1, 1}.
+
+    Gradient: -y in the score and -s in the target where sy < 0, else 0 (at the kink too, a subgradient).
+
+    Args:
+      predictions: ``[...]`` floats, the scores.
+      targets: ``[...]`` floats, the same shape, -1 or 1.
+      where: ``[...]`` booleans; False entries contribute exactly 0 to value and gradient.
+      reduction: "none", "sum", or "mean" over unmasked entries.
+
+    Returns:
+      The loss in units of the score, ``[...]`` or a scalar, in float32 or wider.
+
+    Accuracy: exact, for targets -1 and 1.
+
+    Raises:
+      TypeError: arguments that are not floats, a ``where`` that is not boolean.
+      ValueError: shapes that do not agree.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> print(perceptron_loss(jnp.array([0.5, -2.0]), jnp.array([1.0, 1.0])))
+      [0. 2.]
+
+    Source: Rosenblatt (1958).
+    """
+    score, target = pair("predictions", predictions, targets)
+    return elementwise(functools.partial(_with_margin, 0.0), score, target, {}, where=where, reduction=reduction)
+
+
+@with_plain
+def sparsemax_loss(
+    logits: ArrayLike, labels: ArrayLike, *, where: ArrayLike | None = None, reduction: Reduction = "none"
+) -> Array:
+    r"""Binary sparsemax loss, elementwise: a smooth hinge, 0 from a margin of 1 on.
+
+    .. math:: L = \begin{cases} 0 & m \ge 1 \\ -m & m \le -1 \\ (1 - m)^2/4 & \text{between} \end{cases},
+              \quad m = (2y - 1) z
+
+    Domain: any logits, labels 0 and 1; NaN for another label.
+
+    Gradient: -(2y - 1) times (1 - m)/2 clipped to [0, 1].
+
+    Args:
+      logits: ``[...]`` floats.
+      labels: ``[...]`` integers, the same shape, 0 or 1.
+      where: ``[...]`` booleans; False entries contribute exactly 0 to value and gradient.
+      reduction: "none", "sum", or "mean" over unmasked entries.
+
+    Returns:
+      The loss in units of the logit, ``[...]`` or a scalar, in float32 or wider.
+
+    Accuracy: 3u in the value, u in the gradient.
+
+    Raises:
+      TypeError: logits that are not floats, labels that are not integers.
+      ValueError: shapes that do not agree.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> print(sparsemax_loss(jnp.array([0.0, 3.0, -3.0]), jnp.array([1, 1, 1])))
+      [0.25 0.   3.  ]
+
+    Source: Blondel, Martins and Niculae, Learning with Fenchel-Young Losses (2020), §4.4.
+    """
+    logits, labels = _checks.floating("logits", logits), _checks.integer_labels("labels", labels)
+    _checks.same_shape("labels", labels.shape, "of the logits", logits.shape, "give one label a logit")
+    known = (labels == 0) | (labels == 1)
+    sign = jnp.where(known, 2 * labels.astype(logits.dtype) - 1, jnp.nan)
+    return elementwise(binary_sparsemax, logits, sign, {}, where=where, reduction=reduction)
+
+
+@with_plain
+def multiclass_hinge_loss(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    *,
+    axis: int = -1,
+    where: ArrayLike | None = None,
+    ignore_index: int | None = None,
+    reduction: Reduction = "none",
+) -> Array:
+    r"""Crammer and Singer's hinge loss: 0 once the label leads every other class by 1.
+
+    .. math:: L = \max(0,\, 1 + \max_{j \ne c} z_j - z_c)
+
+    Domain: any real logits; a label outside [0, C) gives NaN.
+
+    Gradient: e_j - e_c with j the first largest of the other classes, where L > 0; else 0.
+
+    Args:
+      logits: ``[..., C]`` floats, the scores (the class axis is ``axis``).
+      labels: ``[...]`` integers in [0, C).
+      axis: the class axis.
+      where: ``[...]`` booleans; False rows contribute exactly 0 to value and gradient.
+      ignore_index: rows with this label are masked likewise.
+      reduction: "none", "sum", or "mean" over unmasked rows.
+
+    Returns:
+      The loss in units of the logits, ``[...]`` or a scalar, in float32 or wider.
+
+    Accuracy: 3u, whatever the offset of the logits; the gradient is exact.
+
+    Raises:
+      TypeError: logits that are not floats, labels that are not integers.
+      ValueError: shapes that do not agree.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> print(multiclass_hinge_loss(jnp.array([[3.0, 1.0], [1.0, 1.5]]), jnp.array([0, 0])))
+      [0.  1.5]
+
+    Source: Crammer and Singer (2001).
+    """
+    return _of_labels(behind_rival, 1.0, logits, labels, axis, where, ignore_index, reduction)
+
+
+@with_plain
+def multiclass_perceptron_loss(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    *,
+    axis: int = -1,
+    where: ArrayLike | None = None,
+    ignore_index: int | None = None,
+    reduction: Reduction = "none",
+) -> Array:
+    r"""How far the label is behind the leading class.
+
+    .. math:: L = \max_j z_j - z_c = \max(0,\, \max_{j \ne c} z_j - z_c)
+
+    Domain: any real logits; a label outside [0, C) gives NaN.
+
+    Gradient: e_j - e_c with j the first leading class, where L > 0; else 0.
+
+    Args:
+      logits: ``[..., C]`` floats, the scores (the class axis is ``axis``).
+      labels: ``[...]`` integers in [0, C).
+      axis: the class axis.
+      where: ``[...]`` booleans; False rows contribute exactly 0 to value and gradient.
+      ignore_index: rows with this label are masked likewise.
+      reduction: "none", "sum", or "mean" over unmasked rows.
+
+    Returns:
+      The loss in units of the logits, ``[...]`` or a scalar, in float32 or wider.
+
+    Accuracy: u, whatever the offset of the logits; the gradient is exact.
+
+    Raises:
+      TypeError: logits that are not floats, labels that are not integers.
+      ValueError: shapes that do not agree.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> print(multiclass_perceptron_loss(jnp.array([[3.0, 1.0], [1.0, 1.5]]), jnp.array([0, 0])))
+      [0.  0.5]
+
+    Source: Collins (2002).
+    """
+    return _of_labels(behind_rival, 0.0, logits, labels, axis, where, ignore_index, reduction)
+
+
+@with_plain
+def multiclass_sparsemax_loss(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    *,
+    axis: int = -1,
+    where: ArrayLike | None = None,
+    ignore_index: int | None = None,
+    reduction: Reduction = "none",
+) -> Array:
+    r"""The Fenchel-Young loss of the sparsemax: cross-entropy's kin with the projection in softmax's place.
+
+    .. math:: L = \tfrac12 \|\pi(z) - e_c\|^2 + \max(0, \tau - z_c), \qquad \pi(z) = \max(z - \tau, 0)
+
+    with π the Euclidean projection onto the simplex. Both terms are non-negative: 0 once the label leads by 1.
+
+    Domain: any real logits; a label outside [0, C) gives NaN.
+
+    Gradient: π(z) - e_c.
+
+    Args:
+      logits: ``[..., C]`` floats, the scores (the class axis is ``axis``).
+      labels: ``[...]`` integers in [0, C).
+      axis: the class axis.
+      where: ``[...]`` booleans; False rows contribute exactly 0 to value and gradient.
+      ignore_index: rows with this label are masked likewise.
+      reduction: "none", "sum", or "mean" over unmasked rows.
+
+    Returns:
+      The loss in units of the logits, ``[...]`` or a scalar, in float32 or wider.
+
+    Accuracy: 16u of max(1, L) absolute, the gradient 8u absolute, whatever the offset of the logits.
+
+    Raises:
+      TypeError: logits that are not floats, labels that are not integers.
+      ValueError: shapes that do not agree.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> print(multiclass_sparsemax_loss(jnp.array([[0.0, 0.0], [3.0, 0.0], [0.0, 3.0]]), jnp.array([0, 0, 0])))
+      [0.25 0.   3.  ]
+
+    Source: Martins and Astudillo, From Softmax to Sparsemax (2016); Blondel, Martins and Niculae (2020).
+    """
+    return _of_labels(multiclass_sparsemax, None, logits, labels, axis, where, ignore_index, reduction)

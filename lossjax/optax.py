@@ -1,0 +1,328 @@
+"""Every name of ``optax.losses``, with its signature and result dtype: change one import.
+
+    from lossjax import optax as losses        # was: from optax import losses
+
+The losses in ``OWN`` are lossjax's: few-ulp values and gradients, finite where the mathematics is. Where optax's are
+wrong they differ from it:
+
+* logits far from 0, confident rows, 16-bit inputs (computed in float32, returned in their dtype): no digit is lost;
+* a label outside [0, C) gives NaN, in value and gradient; a ``where`` that hides the label gives +inf;
+* a class of zero target contributes 0, at logits and log-probabilities of -inf too;
+* binary cross-entropy and focal loss at ±inf, ``log_cosh`` near 0, the cosine of a zero vector (0, with gradient 0);
+* Kullback-Leibler divergences of distributions are never negative.
+
+All other names (CTC, ranking, dice, contrastive, ``make_fenchel_young_loss``, ``smooth_labels``) are optax's own.
+Here arguments broadcast and mix dtypes as optax's do, which the losses of the same names in ``lossjax`` refuse.
+"""
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax.losses as _theirs
+from jax import Array
+from jax.typing import ArrayLike
+
+import lossjax
+from lossjax import _checks
+from lossjax._log_divergence import LogOptions, log_divergence
+from lossjax._logit_options import classes_last
+
+Axes = int | tuple[int, ...] | None
+
+OWN = (
+    "convex_kl_divergence", "cosine_distance", "cosine_similarity", "generalized_kl_divergence", "hinge_loss",
+    "huber_loss", "kl_divergence", "kl_divergence_with_log_targets", "l2_loss", "log_cosh", "multiclass_hinge_loss",
+    "multiclass_perceptron_loss", "multiclass_sparsemax_loss", "perceptron_loss", "poly_loss_cross_entropy",
+    "safe_softmax_cross_entropy", "sigmoid_binary_cross_entropy", "sigmoid_focal_loss", "softmax_cross_entropy",
+    "softmax_cross_entropy_with_integer_labels", "sparsemax_loss", "squared_error",
+)  # fmt: skip
+"""The names that lossjax implements."""
+
+REEXPORTED = tuple(name for name in sorted(vars(_theirs)) if not name.startswith("_") and name not in OWN)
+"""The names that are optax's own, as many as the optax at hand has."""
+
+
+def __getattr__(name: str) -> Any:
+    if name in REEXPORTED:
+        return getattr(_theirs, name)
+    raise AttributeError(f"neither lossjax.optax nor optax.losses has {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*OWN, *REEXPORTED, "OWN", "REEXPORTED"]
+
+
+def _promoted(*arrays: Array) -> Any:
+    """The dtype that optax's arithmetic would end in, also under strict promotion."""
+    with jax.numpy_dtype_promotion("standard"):
+        return jnp.result_type(*arrays)
+
+
+def _together(prediction: ArrayLike, target: ArrayLike | None, name: str = "predictions") -> tuple[Array, Array, Any]:
+    """Both as floats of one shape, and the result's dtype. A missing target is 0; integers follow the prediction."""
+    first = _checks.floating(name, prediction)
+    second = jnp.zeros((), first.dtype) if target is None else jnp.asarray(target)
+    dtype = _promoted(first, second)
+    if not jnp.issubdtype(second.dtype, jnp.floating):
+        second = second.astype(first.dtype)
+    with jax.numpy_rank_promotion("allow"):
+        first, second = jnp.broadcast_arrays(first, second)
+    return first, second, dtype
+
+
+def _axes(axis: Axes, ndim: int) -> tuple[int, ...]:
+    return tuple(range(ndim)) if axis is None else _checks.axes("axis", axis, ndim)
+
+
+def _same_shapes(first: ArrayLike, second: ArrayLike | None) -> None:
+    if second is not None:
+        shape = jnp.shape(first)
+        _checks.same_shape("targets", jnp.shape(second), "of the predictions", shape, "reshape one of the two")
+
+
+# --- regression ------------------------------------------------------------------------------------------------------
+
+
+def squared_error(predictions: ArrayLike, targets: ArrayLike | None = None) -> Array:
+    """``(predictions - targets)²``; targets of 0 if not given. See :func:`lossjax.squared_error`."""
+    _same_shapes(predictions, targets)
+    first, second, dtype = _together(predictions, targets)
+    return lossjax.squared_error(first, second).astype(dtype)
+
+
+def l2_loss(predictions: ArrayLike, targets: ArrayLike | None = None) -> Array:
+    """Half of :func:`squared_error`."""
+    _same_shapes(predictions, targets)
+    first, second, dtype = _together(predictions, targets)
+    return (lossjax.squared_error(first, second) / 2).astype(dtype)
+
+
+def huber_loss(predictions: ArrayLike, targets: ArrayLike | None = None, *, delta: ArrayLike = 1.0) -> Array:
+    """See :func:`lossjax.huber_loss`."""
+    first, second, dtype = _together(predictions, targets)
+    return lossjax.huber_loss(first, second, delta=delta).astype(dtype)
+
+
+def log_cosh(predictions: ArrayLike, targets: ArrayLike | None = None) -> Array:
+    """See :func:`lossjax.log_cosh`, which is accurate near 0."""
+    first, second, dtype = _together(predictions, targets)
+    return lossjax.log_cosh(first, second).astype(dtype)
+
+
+def cosine_similarity(
+    predictions: ArrayLike,
+    targets: ArrayLike,
+    *,
+    epsilon: ArrayLike = 0.0,
+    axis: Axes = -1,
+    where: ArrayLike | None = None,
+) -> Array:
+    """See :func:`lossjax.cosine_similarity`; ``epsilon`` bounds the squared norms from below, and is static."""
+    first, second, dtype = _together(predictions, targets)
+    options = {"epsilon": epsilon, "axis": _axes(axis, first.ndim), "where": _kept(where, first.shape)}
+    return lossjax.cosine_similarity(first, second, **options).astype(dtype)
+
+
+def cosine_distance(
+    predictions: ArrayLike,
+    targets: ArrayLike,
+    *,
+    epsilon: ArrayLike = 0.0,
+    axis: Axes = -1,
+    where: ArrayLike | None = None,
+) -> Array:
+    """See :func:`lossjax.cosine_distance`, which nearly parallel vectors keep."""
+    first, second, dtype = _together(predictions, targets)
+    options = {"epsilon": epsilon, "axis": _axes(axis, first.ndim), "where": _kept(where, first.shape)}
+    return lossjax.cosine_distance(first, second, **options).astype(dtype)
+
+
+# --- margins ---------------------------------------------------------------------------------------------------------
+
+
+def hinge_loss(predictor_outputs: ArrayLike, targets: ArrayLike) -> Array:
+    """See :func:`lossjax.hinge_loss`."""
+    first, second, dtype = _together(predictor_outputs, targets, "predictor_outputs")
+    return lossjax.hinge_loss(first, second).astype(dtype)
+
+
+def perceptron_loss(predictor_outputs: ArrayLike, targets: ArrayLike) -> Array:
+    """See :func:`lossjax.perceptron_loss`."""
+    _same_shapes(predictor_outputs, targets)
+    first, second, dtype = _together(predictor_outputs, targets, "predictor_outputs")
+    return lossjax.perceptron_loss(first, second).astype(dtype)
+
+
+def sparsemax_loss(logits: ArrayLike, labels: ArrayLike) -> Array:
+    """See :func:`lossjax.sparsemax_loss`; any label but 0 counts as 1."""
+    first, second, _ = _together(logits, jnp.asarray(labels) != 0, "logits")
+    return lossjax.sparsemax_loss(first, second.astype(jnp.int32)).astype(first.dtype)
+
+
+def multiclass_hinge_loss(scores: ArrayLike, labels: ArrayLike) -> Array:
+    """See :func:`lossjax.multiclass_hinge_loss`."""
+    z, rows, dtype = _scores(scores, labels)
+    return lossjax.multiclass_hinge_loss(z, rows).astype(dtype)
+
+
+def multiclass_perceptron_loss(scores: ArrayLike, labels: ArrayLike) -> Array:
+    """See :func:`lossjax.multiclass_perceptron_loss`."""
+    z, rows, dtype = _scores(scores, labels)
+    return lossjax.multiclass_perceptron_loss(z, rows).astype(dtype)
+
+
+def multiclass_sparsemax_loss(scores: ArrayLike, labels: ArrayLike) -> Array:
+    """See :func:`lossjax.multiclass_sparsemax_loss`."""
+    z, rows, dtype = _scores(scores, labels)
+    return lossjax.multiclass_sparsemax_loss(z, rows).astype(dtype)
+
+
+def _scores(scores: ArrayLike, labels: ArrayLike) -> tuple[Array, Array, Any]:
+    """Scores, one label a row, and the dtype that optax's one-hot labels in float32 lead to."""
+    z = _checks.floating("scores", scores)
+    return z, _rows(labels, z.shape[:-1]), jnp.promote_types(z.dtype, jnp.float32)
+
+
+# --- cross-entropies -------------------------------------------------------------------------------------------------
+
+
+def sigmoid_binary_cross_entropy(logits: ArrayLike, labels: ArrayLike) -> Array:
+    """See :func:`lossjax.sigmoid_cross_entropy`."""
+    first, second, _ = _together(logits, labels, "logits")
+    return lossjax.sigmoid_cross_entropy(first, second).astype(first.dtype)
+
+
+def sigmoid_focal_loss(
+    logits: ArrayLike, labels: ArrayLike, *, alpha: ArrayLike | None = None, gamma: ArrayLike = 2.0
+) -> Array:
+    """See :func:`lossjax.sigmoid_focal_loss`."""
+    first, second, _ = _together(logits, labels, "logits")
+    return lossjax.sigmoid_focal_loss(first, second, alpha=alpha, gamma=gamma).astype(first.dtype)
+
+
+def softmax_cross_entropy(
+    logits: ArrayLike, labels: ArrayLike, axis: Axes = -1, where: ArrayLike | None = None
+) -> Array:
+    """See :func:`lossjax.softmax_cross_entropy`; ``where`` is of the rows' shape or, for classes, of the logits'."""
+    return _of_distributions(lossjax.softmax_cross_entropy, logits, labels, axis, where)
+
+
+def safe_softmax_cross_entropy(logits: ArrayLike, labels: ArrayLike) -> Array:
+    """:func:`softmax_cross_entropy`, which is safe here."""
+    return _of_distributions(lossjax.softmax_cross_entropy, logits, labels, -1, None)
+
+
+def poly_loss_cross_entropy(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    *,
+    epsilon: ArrayLike = 2.0,
+    axis: Axes = -1,
+    where: ArrayLike | None = None,
+) -> Array:
+    """See :func:`lossjax.poly_cross_entropy`."""
+    _checks.floating("labels", labels)
+    return _of_distributions(lossjax.poly_cross_entropy, logits, labels, axis, where, epsilon=epsilon)
+
+
+def _of_distributions(
+    loss: Any, logits: ArrayLike, labels: ArrayLike, axis: Axes, where: ArrayLike | None, **options: Any
+) -> Array:
+    z, t, dtype = _together(logits, labels, "logits")
+    axes = _axes(axis, z.ndim)
+    z, t = classes_last(z, axes), classes_last(t, axes)
+    if where is None:
+        return loss(z, t, **options).astype(dtype)
+    kept = classes_last(_kept(where, jnp.shape(logits), axes), axes)
+    rows = jnp.any(kept, axis=-1)
+    return loss(jnp.where(kept, z, -jnp.inf), jnp.where(kept, t, 0), where=rows, **options).astype(dtype)
+
+
+def softmax_cross_entropy_with_integer_labels(
+    logits: ArrayLike, labels: ArrayLike, axis: int | tuple[int, ...] = -1, where: ArrayLike | None = None
+) -> Array:
+    """See the function of this name in ``lossjax``; ``where`` is of the rows' shape or, for classes, of the logits'.
+
+    A hidden label gives +inf: it has probability 0.
+    """
+    if not isinstance(axis, int | tuple):
+        raise ValueError(f"axis must be an integer or a tuple of integers, got {axis!r}")
+    z = _checks.floating("logits", logits)
+    axes = _axes(axis, z.ndim)
+    kept = None if where is None else classes_last(_kept(where, z.shape, axes), axes)
+    z = classes_last(z, axes)
+    labels = _rows(labels, z.shape[:-1])
+    rows = None
+    if kept is not None:
+        z, rows = jnp.where(kept, z, -jnp.inf), jnp.any(kept, axis=-1)
+    return lossjax.softmax_cross_entropy_with_integer_labels(z, labels, where=rows).astype(z.dtype)
+
+
+def _rows(labels: ArrayLike, shape: Sequence[int]) -> Array:
+    array = _checks.integer_labels("labels", labels)
+    _checks.broadcastable("labels", array.shape, shape)
+    return jnp.broadcast_to(array, tuple(shape))
+
+
+def _kept(where: ArrayLike | None, shape: Sequence[int], row_axes: tuple[int, ...] = ()) -> Array | None:
+    """The mask, of the whole shape: given so (or broadcasting to it), or without the class axes."""
+    if where is None:
+        return None
+    mask = jnp.asarray(where) != 0
+    if row_axes and mask.ndim != len(shape):
+        mask = jnp.expand_dims(mask, row_axes)
+    _checks.broadcastable("where", mask.shape, shape)
+    return jnp.broadcast_to(mask, tuple(shape))
+
+
+# --- divergences -----------------------------------------------------------------------------------------------------
+
+
+def kl_divergence(
+    log_predictions: ArrayLike, targets: ArrayLike, axis: Axes = -1, where: ArrayLike | None = None
+) -> Array:
+    """``Σ t (log t - log_predictions)``: never negative for distributions. At t = 0 the gradient in t is finite."""
+    return _divergence(log_predictions, targets, axis, where, log_targets=False, generalized=False)
+
+
+def kl_divergence_with_log_targets(
+    log_predictions: ArrayLike, log_targets: ArrayLike, axis: Axes = -1, where: ArrayLike | None = None
+) -> Array:
+    """:func:`kl_divergence` with the targets' logarithms: as accurate for close distributions as for distant ones."""
+    return _divergence(log_predictions, log_targets, axis, where, log_targets=True, generalized=False)
+
+
+def generalized_kl_divergence(
+    log_predictions: ArrayLike, targets: ArrayLike, axis: Axes = -1, where: ArrayLike | None = None
+) -> Array:
+    """``Σ t (log t - log q) - t + q`` with q = exp(log_predictions): never negative, whatever the masses."""
+    return _divergence(log_predictions, targets, axis, where, log_targets=False, generalized=True)
+
+
+def convex_kl_divergence(
+    log_predictions: ArrayLike, targets: ArrayLike, axis: Axes = -1, where: ArrayLike | None = None
+) -> Array:
+    """Deprecated name of :func:`generalized_kl_divergence`."""
+    warnings.warn("convex_kl_divergence: use generalized_kl_divergence instead", DeprecationWarning, stacklevel=2)
+    return generalized_kl_divergence(log_predictions, targets, axis, where)
+
+
+def _divergence(
+    log_predictions: ArrayLike,
+    targets: ArrayLike,
+    axis: Axes,
+    where: ArrayLike | None,
+    *,
+    log_targets: bool,
+    generalized: bool,
+) -> Array:
+    _checks.floating("targets", targets)
+    a, t, dtype = _together(log_predictions, targets, "log_predictions")
+    axes = _axes(axis, a.ndim)
+    kept = _kept(where, a.shape)
+    options = LogOptions(_checks.compute_dtype(a, t), log_targets, generalized)
+    mask = None if kept is None else classes_last(kept, axes)
+    return log_divergence(options, classes_last(a, axes), classes_last(t, axes), mask).astype(dtype)

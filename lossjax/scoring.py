@@ -1,0 +1,171 @@
+"""Scores of predicted distributions: the Brier score, and accuracy."""
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.typing import ArrayLike
+
+from lossjax import _checks, _softmax
+from lossjax._autodiff import closed_form, with_plain
+from lossjax._logit_options import LogitLoss, Reduction
+from lossjax._reduction import reduce
+
+
+def _given(
+    logits: ArrayLike, targets: ArrayLike, axis: int, where: ArrayLike | None, ignore_index: int | None, reduction: str
+) -> LogitLoss:
+    return LogitLoss.of(
+        logits, targets, kind="either", axis=axis, where=where, ignore_index=ignore_index, class_weights=None,
+        label_smoothing=0.0, smoothing="uniform", z_loss=0.0, logit_softcap=None, temperature=1.0, reduction=reduction,
+    )  # fmt: skip
+
+
+@with_plain
+def softmax_brier_score(
+    logits: ArrayLike,
+    targets: ArrayLike,
+    *,
+    axis: int = -1,
+    where: ArrayLike | None = None,
+    ignore_index: int | None = None,
+    reduction: Reduction = "none",
+) -> Array:
+    r"""Squared distance of ``softmax(logits)`` from the target distribution: a strictly proper, bounded score.
+
+    .. math:: L = \|\hat p - t\|^2
+
+    Domain: any logits that define a softmax; a label stands for its one-hot distribution. Between 0 and 2.
+
+    Gradient: :math:`2 J(\hat p)(\hat p - t)` in the logits, with J(p) = diag(p) - p pᵀ, without the matrix;
+    :math:`2(t - \hat p)` in float targets.
+
+    Args:
+      logits: ``[..., C]`` floats (the class axis is ``axis``).
+      targets: ``[...]`` integers in [0, C), or ``[..., C]`` floats.
+      axis: the class axis.
+      where: ``[...]`` booleans; False rows contribute exactly 0 to value and gradient.
+      ignore_index: rows with this integer label are masked likewise.
+      reduction: "none", "sum", or "mean" over unmasked rows.
+
+    Returns:
+      A pure number in [0, 2], ``[...]`` or a scalar, in float32 or wider.
+
+    Accuracy: 24u for labels; between, 24u of p̂ + t. A confident right row does not round to 0.
+
+    Raises:
+      TypeError: logits that are not floats, a ``where`` that is not boolean.
+      ValueError: shapes that do not agree, an unknown reduction.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> [f"{score:.4g}" for score in softmax_brier_score(jnp.array([[0.0, 0.0], [20.0, 0.0]]), jnp.array([0, 0]))]
+      ['0.5', '8.497e-18']
+
+    Source: Brier (1950); §4.1.5 (the Bregman divergence of ‖·‖²).
+    """
+    given = _given(logits, targets, axis, where, ignore_index, reduction)
+    losses = _brier(_BrierOptions(given.dtype, given.labelled), given.logits, given.targets, given.valid)
+    return reduce(losses, given.reduction, where=given.valid)
+
+
+class _BrierOptions(NamedTuple):
+    dtype: Any
+    labelled: bool
+
+    def offset(self, z: Array, rows: _softmax.Rows, targets: Array) -> Array:
+        """``e_i - t`` with e_i the one-hot of the pivot, which is a maximum: p - t = (p - e_i) + (e_i - t).
+
+        Neither sum cancels: p_i - 1 is known without cancellation, 1 - t_i is exact for t_i >= 1/2.
+        """
+        if self.labelled:
+            hot = lax.broadcasted_iota(targets.dtype, z.shape, z.ndim - 1) == targets[..., None]
+            return rows.is_pivot(z).astype(z.dtype) - hot.astype(z.dtype)
+        return rows.is_pivot(z).astype(z.dtype) - targets.astype(z.dtype)
+
+
+def _seen(valid: Array | None, array: Array) -> Array:
+    if valid is None:
+        return array
+    return jnp.where(valid.reshape(valid.shape + (1,) * (array.ndim - valid.ndim)), array, 0)
+
+
+def _brier_forward(options: _BrierOptions, logits: Array, targets: Array, valid: Array | None) -> tuple[Array, Any]:
+    z, t = _seen(valid, logits.astype(options.dtype)), _seen(valid, targets)
+    rows = _softmax.row_statistics(z)
+    if options.labelled:
+        known = ((t >= 0) & (t < z.shape[-1]))[..., None]
+        rows = rows._replace(rest=jnp.where(known, rows.rest, jnp.nan))
+    distance = _softmax.one_pivot_off(z, rows) + options.offset(z, rows, t)
+    loss = jnp.sum(distance * distance, axis=-1)
+    return _seen(valid, loss), (logits, targets, valid, rows.stopped())
+
+
+def _brier_backward(options: _BrierOptions, residuals: Any, cotangent: Array) -> tuple[Array, Array | None, None]:
+    logits, targets, valid, rows = residuals
+    z, t, g = _seen(valid, logits.astype(options.dtype)), _seen(valid, targets), _seen(valid, cotangent)[..., None]
+    distance = _softmax.residual_at_pivot(z, rows) + options.offset(z, rows, t)
+    in_z = _seen(valid, 2 * g * _softmax.fisher_product(z, rows, distance))
+    return in_z, None if options.labelled else _seen(valid, -2 * g * distance), None
+
+
+_brier = closed_form(_brier_forward, _brier_backward)
+
+
+def accuracy(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    *,
+    top_k: int = 1,
+    axis: int = -1,
+    where: ArrayLike | None = None,
+    ignore_index: int | None = None,
+    reduction: Reduction = "mean",
+) -> Array:
+    r"""Whether the label is among the ``top_k`` largest logits.
+
+    .. math:: \left[\,|\{j : z_j > z_c \text{ or } z_j = z_c,\ j < c\}| < k\,\right]
+
+    With ``top_k=1`` it is ``argmax(logits) == labels``; ties go to the smaller index, as of arg max.
+
+    Domain: any logits without NaN and labels in [0, C); otherwise NaN.
+
+    Gradient: 0 wherever it is continuous: a measure to watch, not a loss to train on.
+
+    Args:
+      logits: ``[..., C]`` floats (the class axis is ``axis``).
+      labels: ``[...]`` integers in [0, C).
+      top_k: how many of the largest logits count as right.
+      axis: the class axis.
+      where: ``[...]`` booleans; False rows are not counted.
+      ignore_index: rows with this label are not counted.
+      reduction: "none" (0.0 or 1.0 a row), "sum", or "mean" over counted rows (0 over none).
+
+    Returns:
+      A share in [0, 1] (or a count), ``[...]`` or a scalar, in float32 or wider.
+
+    Accuracy: exact (the mean is rounded once).
+
+    Raises:
+      TypeError: logits that are not floats, labels that are not integers.
+      ValueError: shapes that do not agree, ``top_k`` below 1.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> print(accuracy(jnp.array([[1.0, 3.0, 2.0], [5.0, 0.0, 0.0]]), jnp.array([2, 0])))
+      0.5
+
+    Source: §4.1.3, the corrected remark that p̂_y is not the accuracy of arg-max decisions.
+    """
+    count = _checks.integer("top_k", top_k)
+    if count < 1:
+        raise ValueError(f"top_k must be at least 1, got {count}")
+    labels = _checks.integer_labels("labels", labels)
+    given = _given(logits, labels, axis, where, ignore_index, reduction)
+    z, chosen = lax.stop_gradient(given.logits).astype(given.dtype), given.targets[..., None]
+    index = lax.broadcasted_iota(chosen.dtype, z.shape, z.ndim - 1)
+    own = jnp.sum(jnp.where(index == chosen, z, 0), axis=-1, keepdims=True)
+    ahead = jnp.sum((z > own) | ((z == own) & (index < chosen)), axis=-1, dtype=jnp.int32)
+    right = (ahead < count).astype(given.dtype)
+    undefined = jnp.any(jnp.isnan(z), axis=-1) | (given.targets < 0) | (given.targets >= z.shape[-1])
+    return reduce(jnp.where(undefined, jnp.nan, right), given.reduction, where=given.valid)
