@@ -7,7 +7,7 @@ from jax import Array, lax
 
 from lossjax._autodiff import closed_form
 from lossjax.geometry import project_to_simplex
-from lossjax.numerics import exact_difference
+from lossjax.numerics import exact_difference, times
 
 # --- binary:  max(0, margin - s y) -----------------------------------------------------------------------------------
 
@@ -21,8 +21,8 @@ def _short_backward(options: tuple[Any, float], residuals: Any, cotangent: Array
     dtype, margin = options
     score, target = (a.astype(dtype) for a in residuals)
     missing = margin - score * target
-    pull = jnp.where(missing > 0, 1, 0 * missing)  # 0·missing: NaN stays NaN
-    return -cotangent * pull * target, -cotangent * pull * score
+    pull = jnp.where(jnp.isnan(missing), missing, (missing > 0).astype(dtype))
+    return -cotangent * times(pull, target), -cotangent * times(pull, score)
 
 
 # --- binary sparsemax, m = s y ---------------------------------------------------------------------------------------
@@ -36,8 +36,8 @@ def _sparsemax_forward(dtype: Any, score: Array, sign: Array) -> tuple[Array, An
 
 def _sparsemax_backward(dtype: Any, residuals: Any, cotangent: Array) -> tuple[Array, Array]:
     score, sign = (a.astype(dtype) for a in residuals)
-    in_margin = -cotangent * (1 - jnp.clip(score * sign, -1, 1)) / 2
-    return in_margin * sign, in_margin * score
+    pull = (1 - jnp.clip(score * sign, -1, 1)) / 2
+    return -cotangent * times(pull, sign), -cotangent * times(pull, score)
 
 
 # --- multiclass:  max(0, margin + max_{j≠c} z_j - z_c) ---------------------------------------------------------------
@@ -71,7 +71,7 @@ def _lead_backward(options: tuple[Any, float], residuals: Any, cotangent: Array)
     logits, labels, rival, short, valid = residuals
     z, _ = _seen(options[0], logits, labels, valid)
     step = _is_label(z, rival).astype(z.dtype) - _is_label(z, labels).astype(z.dtype)
-    pull = jnp.where(short > 0, 1, 0 * short)
+    pull = jnp.where(jnp.isnan(short), short, (short > 0).astype(z.dtype))
     in_z = (cotangent * pull)[..., None] * step
     return in_z if valid is None else jnp.where(valid[..., None], in_z, 0), None, None
 

@@ -5,15 +5,15 @@ rounding error of l; and they take 1 - p from l, where it keeps its relative acc
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import Array
 
 from lossjax.numerics import expm1, quotient, times, xi
 
-Formula = Callable[[Array, Array, Array], Array]
-"""From the surprisal, the probability, and the parameter."""
+Formula = Callable[[Array, Array, Any], Array]
+"""From the surprisal, the probability, and the parameter (None if there is none)."""
 
 
 class Shape(NamedTuple):

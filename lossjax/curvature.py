@@ -87,12 +87,11 @@ def softmax_cross_entropy_hvp(
 
 
 def _hessian_product(given: LogitLoss, v: Array) -> Array:
-    valid = None if given.valid is None else given.valid[..., None]
-    x = given.logits.astype(given.dtype)
-    targets = given.targets
-    if valid is not None:
-        x, v = jnp.where(valid, x, 0), jnp.where(valid, v, 0)
-        targets = jnp.where(given.valid if given.labelled else valid, targets, 0)
+    x, targets, kept = given.logits.astype(given.dtype), given.targets, None
+    if given.valid is not None:
+        kept = given.valid[..., None]
+        x, v = jnp.where(kept, x, 0), jnp.where(kept, v, 0)
+        targets = jnp.where(given.valid if given.labelled else kept, targets, 0)
     scale = Scale(given.softcap, given.temperature)
     z, slope, bend = scale.derivatives(x)
     rows = _softmax.row_statistics(z)
@@ -111,7 +110,7 @@ def _hessian_product(given: LogitLoss, v: Array) -> Array:
         result = slope * result
     if bend is not None:
         result = result + _gradient(given, z, targets) * bend * v
-    return result if valid is None else jnp.where(valid, result, 0)
+    return result if kept is None else jnp.where(kept, result, 0)
 
 
 def _masses(given: LogitLoss, targets: Array, dtype: jnp.dtype) -> tuple[Array, Array]:

@@ -122,7 +122,8 @@ def cosine_similarity(
 ) -> Array:
     """See :func:`lossjax.cosine_similarity`; ``epsilon`` bounds the squared norms from below, and is static."""
     first, second, dtype = _together(predictions, targets)
-    options = {"epsilon": epsilon, "axis": _axes(axis, first.ndim), "where": _kept(where, first.shape)}
+    kept = None if where is None else _mask(where, first.shape)
+    options = {"epsilon": epsilon, "axis": _axes(axis, first.ndim), "where": kept}
     return lossjax.cosine_similarity(first, second, **options).astype(dtype)
 
 
@@ -136,7 +137,8 @@ def cosine_distance(
 ) -> Array:
     """See :func:`lossjax.cosine_distance`, which nearly parallel vectors keep."""
     first, second, dtype = _together(predictions, targets)
-    options = {"epsilon": epsilon, "axis": _axes(axis, first.ndim), "where": _kept(where, first.shape)}
+    kept = None if where is None else _mask(where, first.shape)
+    options = {"epsilon": epsilon, "axis": _axes(axis, first.ndim), "where": kept}
     return lossjax.cosine_distance(first, second, **options).astype(dtype)
 
 
@@ -236,7 +238,7 @@ def _of_distributions(
     z, t = classes_last(z, axes), classes_last(t, axes)
     if where is None:
         return loss(z, t, **options).astype(dtype)
-    kept = classes_last(_kept(where, jnp.shape(logits), axes), axes)
+    kept = classes_last(_mask(where, jnp.shape(logits), axes), axes)
     rows = jnp.any(kept, axis=-1)
     return loss(jnp.where(kept, z, -jnp.inf), jnp.where(kept, t, 0), where=rows, **options).astype(dtype)
 
@@ -252,7 +254,7 @@ def softmax_cross_entropy_with_integer_labels(
         raise ValueError(f"axis must be an integer or a tuple of integers, got {axis!r}")
     z = _checks.floating("logits", logits)
     axes = _axes(axis, z.ndim)
-    kept = None if where is None else classes_last(_kept(where, z.shape, axes), axes)
+    kept = None if where is None else classes_last(_mask(where, z.shape, axes), axes)
     z = classes_last(z, axes)
     labels = _rows(labels, z.shape[:-1])
     rows = None
@@ -267,10 +269,8 @@ def _rows(labels: ArrayLike, shape: Sequence[int]) -> Array:
     return jnp.broadcast_to(array, tuple(shape))
 
 
-def _kept(where: ArrayLike | None, shape: Sequence[int], row_axes: tuple[int, ...] = ()) -> Array | None:
+def _mask(where: ArrayLike, shape: Sequence[int], row_axes: tuple[int, ...] = ()) -> Array:
     """The mask, of the whole shape: given so (or broadcasting to it), or without the class axes."""
-    if where is None:
-        return None
     mask = jnp.asarray(where) != 0
     if row_axes and mask.ndim != len(shape):
         mask = jnp.expand_dims(mask, row_axes)
@@ -322,7 +322,6 @@ def _divergence(
     _checks.floating("targets", targets)
     a, t, dtype = _together(log_predictions, targets, "log_predictions")
     axes = _axes(axis, a.ndim)
-    kept = _kept(where, a.shape)
     options = LogOptions(_checks.compute_dtype(a, t), log_targets, generalized)
-    mask = None if kept is None else classes_last(kept, axes)
+    mask = None if where is None else classes_last(_mask(where, a.shape), axes)
     return log_divergence(options, classes_last(a, axes), classes_last(t, axes), mask).astype(dtype)

@@ -139,11 +139,13 @@ class _Unit(NamedTuple):
     def of(cls, vector: Array, shortest: float) -> "_Unit":
         largest = jnp.max(jnp.abs(vector), axis=-1, keepdims=True, initial=0)
         zero = largest == 0
-        scale = jnp.where(zero, 1, largest)  # squares neither overflow nor vanish
+        # Squares neither overflow nor vanish, nor does the inverse of the scale.
+        most = 2.0 ** (jnp.finfo(vector.dtype).maxexp - 8)
+        scale = jnp.clip(largest, 1 / most, most)
         shrunk = vector / scale
         length = jnp.sqrt(jnp.sum(shrunk * shrunk, axis=-1, keepdims=True))
         length = jnp.where(zero, 1, length)
-        short = length * scale < shortest
+        short = jnp.where(zero, 0, length * scale) < shortest
         inverse = jnp.where(short, 1 / shortest if shortest else 1, 1 / length / scale)
         direction = jnp.where(short, vector * inverse, shrunk / length)
         return cls(direction, jnp.where(zero & ~short, 0, inverse), ~(short | zero))

@@ -81,7 +81,7 @@ class OptionTruth:
         p, lse = oracle.softmax(z), oracle.log_sum_exp(z)
         surprisal = -oracle.log(p) if classes > 1 else 0 * z  # not a ball around 0
         curves = oracle.each(lambda s: self.curve(s, theta), surprisal)
-        F, slope, in_theta = (oracle.each(lambda c, i=i: c[i], curves) for i in range(3))
+        F, slope = (oracle.each(lambda c, i=i: c[i], curves) for i in range(2))
         losses = oracle.total(w * t * F) + lam * own * lse * lse
         size = oracle.total(abs(w * t * F)) + lam * own * lse * lse
         mass = np.add.reduce(own * kept) if self.reduction == "mean" else arb(1)
@@ -128,7 +128,7 @@ class OptionTruth:
         if name == "logit_softcap":
             in_cap = oracle.each(lambda v: v.tanh() - v / v.cosh() ** 2, at["a"])
             return self._sum(at["step"] * in_cap, at["step_scale"] * abs(in_cap))
-        terms = gk * at["w"] * at["t"] * at["in_theta"]
+        terms = gk * at["w"] * at["t"] * oracle.each(lambda c: c[2], at["curves"])
         return self._sum(terms, abs(terms) * rough)
 
     @staticmethod

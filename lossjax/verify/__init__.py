@@ -11,6 +11,9 @@ if importlib.util.find_spec("flint") is None:
 from lossjax.verify.claim import Claim as Claim
 from lossjax.verify.claim import Figure as Figure
 from lossjax.verify.claim import Result as Result
+from lossjax.verify.exact import UndecidedComparison as UndecidedComparison
+from lossjax.verify.exact import UnsupportedPrimitive as UnsupportedPrimitive
+from lossjax.verify.exact import exact as exact
 from lossjax.verify.theorems import theorems as theorems
 
-__all__ = ["Claim", "Figure", "Result", "theorems"]
+__all__ = ["Claim", "Figure", "Result", "UndecidedComparison", "UnsupportedPrimitive", "exact", "theorems"]

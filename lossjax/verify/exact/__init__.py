@@ -1,0 +1,113 @@
+"""Any JAX function, executed in ball arithmetic: what it would return if nothing were ever rounded.
+
+The function is traced to a jaxpr, and the jaxpr is interpreted on python-flint's ``arb``: floats become balls that
+hold the exact number, integers and booleans stay what they are. What the program computes is then known to as many
+digits as wanted, and its rounding errors, cancellations and wrong constants can be told from each other without
+anyone writing its formula down again.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+from jax.extend.core import ClosedJaxpr
+
+from lossjax.verify.exact.context import UndecidedComparison as UndecidedComparison
+from lossjax.verify.exact.context import UnsupportedPrimitive as UnsupportedPrimitive
+from lossjax.verify.exact.interpreter import covered as covered
+from lossjax.verify.exact.interpreter import interpret
+
+__all__ = ["MOST_BITS", "UndecidedComparison", "UnsupportedPrimitive", "covered", "exact", "exact_jaxpr"]
+
+MOST_BITS = 4096
+"""The precision at which an undecided comparison is given up."""
+
+
+def exact(fn: Callable[..., Any], precision: int = 256, *, round_conversions: bool = False) -> Callable[..., Any]:
+    """``fn`` in exact arithmetic: the same arguments, the same pytree, balls that hold the true numbers.
+
+    Every operation is the mathematical one, on balls of ``precision`` bits that enclose its result. What a float
+    program does on purpose with its last bits (compensated sums, bit tricks) comes out as what it means: an error
+    term of 0. A constant written into the program is the float it became: 0.1 in float32 is 13421773·2^-27.
+
+    Args:
+      fn: any function that JAX can trace: derivatives, vmap, jit, loops, anyone's.
+      precision: bits of the first attempt; doubled up to ``MOST_BITS`` while a comparison is undecided.
+      round_conversions: round at ``astype`` between float dtypes and at ``lax.reduce_precision`` (to nearest, ties
+        to even) instead of keeping the number.
+
+    Returns:
+      A function of the same arguments, any pytrees of arrays, numpy's or JAX's. They are taken as JAX takes them:
+      without x64, float64 becomes float32. Where ``fn`` returns floats it gives object arrays of ``flint.arb``, where
+      integers, booleans or random keys those.
+
+    Raises:
+      UndecidedComparison: at the call; a comparison, rounding, index or output hangs on numbers that ``MOST_BITS``
+        bits do not tell apart, such as ``x > log(exp(x))``. The message names primitive, numbers, and line.
+      UnsupportedPrimitive: at the call; the program uses a primitive with no rule here. The message names primitive
+        and line. ``covered()`` lists those with one.
+
+    Domain:
+      Real numbers, with no overflow and no underflow: e^1000 is a number. Infinities and NaN that are given, or that
+      arise at poles (log 0, 1/0) or outside a domain (log -1, 0·inf, inf - inf), are IEEE 754's. There is no signed
+      zero: -0 is 0, and 1/-0 is inf. A loop that only rounding ends (until x stops moving) is undecided.
+
+    Accuracy:
+      The exact result lies in the ball. Equal numbers are recognised where they are computed in the same way from
+      the same numbers, so that ties (``x == max(x)``) are decided also for computed x.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> cancelled = lambda x: jnp.log1p(jnp.exp(x)) - x
+      >>> float(cancelled(jnp.float32(30)))
+      0.0
+      >>> float(exact(cancelled)(jnp.float32(30))[()])
+      9.357622968839737e-14
+
+    Source:
+      Johansson, Arb: efficient arbitrary-precision midpoint-radius interval arithmetic, 2017.
+    """
+
+    def in_exact_arithmetic(*args: Any, **kwargs: Any) -> Any:
+        closed, shapes = jax.make_jaxpr(lambda a, k: fn(*a, **k), return_shape=True)(args, kwargs)
+        results = exact_jaxpr(closed, jax.tree.leaves((args, kwargs)), precision, round_conversions=round_conversions)
+        return jax.tree.unflatten(jax.tree.structure(shapes), results)
+
+    return in_exact_arithmetic
+
+
+def exact_jaxpr(
+    closed: ClosedJaxpr, args: Sequence[Any], precision: int = 256, *, round_conversions: bool = False
+) -> list[Any]:
+    """:func:`exact` for those who hold a jaxpr.
+
+    Args:
+      closed: what ``jax.make_jaxpr`` returns.
+      args: one array an input; for floats also an object array of ``flint.arb``, taken as it is.
+      precision: bits of the first attempt.
+      round_conversions: as for :func:`exact`.
+
+    Returns:
+      One array an output: of ``flint.arb`` for floats, else numpy's.
+
+    Raises:
+      UndecidedComparison: as for :func:`exact`.
+      UnsupportedPrimitive: as for :func:`exact`.
+      ValueError: a precision below 2 bits, or as many arguments as the jaxpr does not have.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> closed = jax.make_jaxpr(jnp.square)(jnp.float32(3))
+      >>> print(exact_jaxpr(closed, [jnp.float32(3)])[0][()].str(5))
+      9.0000
+    """
+    if precision < 2:
+        raise ValueError(f"precision is {precision}; give at least 2 bits")
+    bits = precision
+    while True:
+        try:
+            return interpret(closed, args, bits, round_conversions=round_conversions)
+        except UndecidedComparison:
+            bits *= 2
+            if bits > MOST_BITS:
+                raise

@@ -1,0 +1,286 @@
+"""What one interpretation knows: its precision, the numbers it has met, what it is doing, and how it refuses.
+
+Two balls that overlap may hold the same number or not: only identity tells. Hence numbers are kept unique as far as
+that is cheap. Exact balls are interned by value, and a function of the same objects is the same object (``memo``), so
+that ``x == max(x)`` is decided also where x was computed.
+"""
+
+import contextlib
+import functools
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import jax
+import numpy as np
+from flint import arb
+
+from lossjax.verify.ulp import Balls
+
+ZERO, ONE, INF, NEG_INF, NAN = arb(0), arb(1), arb("inf"), arb("-inf"), arb("nan")
+
+_FIRST: dict[Any, arb] = {0: ZERO, 1: ONE, float("inf"): INF, float("-inf"): NEG_INF}
+_MEMO_SIZE = _NUMBERS = 2**19  # operands remembered between equations: some 100 MB at 256 bits
+
+_JAX = os.path.dirname(jax.__file__)
+_LOSSJAX = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+_HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+class UndecidedComparison(ArithmeticError):
+    """A decision that hangs on two numbers no precision tried could tell apart, such as x > log(exp(x))."""
+
+
+class UnsupportedPrimitive(NotImplementedError):
+    """A JAX primitive with no exact meaning here."""
+
+
+class Unknown(arb):
+    """A number that may be anything, infinite or NaN: a logarithm of a ball about 0, say.
+
+    It reads as NaN to Arb, so arithmetic carries it along; an output or a decision that hangs on it is an error. A
+    branch of ``jnp.where`` that is not taken does no harm.
+    """
+
+    error: UndecidedComparison
+
+
+class Operation(NamedTuple):
+    """A real function and what becomes of it where Arb gives no finite ball."""
+
+    fast: Callable[..., arb | None]
+    """The function; None where the operands' balls leave it undecided."""
+    edge: Callable[..., arb | None] | None = None
+    """Called with operands that are not NaN where ``fast`` gave no finite ball; None: undecided."""
+    commutes: bool = False
+
+
+Rule = Callable[..., Any]
+RULES: dict[str, Rule] = {}
+"""Primitive name: ``rule(context, params, *values)``, giving one array or, for several results, a list."""
+
+R = TypeVar("R", bound=Rule)
+T = TypeVar("T")
+
+
+def rule(*names: str) -> Callable[[R], R]:
+    """Register a function as the rule of these primitives."""
+
+    def register(function: R) -> R:
+        for name in names:
+            RULES[name] = function
+        return function
+
+    return register
+
+
+def is_balls(value: Any) -> bool:
+    """Whether a value of the interpreter is floating-point."""
+    return isinstance(value, np.ndarray) and value.dtype == object
+
+
+def to_array(entries: Sequence[Any], shape: Sequence[int]) -> Balls:
+    """An object array; numpy's own constructor would look into the entries."""
+    result = np.empty(len(entries), dtype=object)
+    result[:] = entries
+    return result.reshape(tuple(shape))
+
+
+def place(equations: Sequence[Any]) -> str:
+    """The user's line that the last of these equations comes from, ``file.py:12 (function)``.
+
+    That is the innermost frame outside JAX and lossjax, of the equation or of the calls it stands in (JAX keeps only
+    the frames up to the next call); where all is lossjax's own, the innermost of its lines.
+    """
+    own = None
+    for equation in reversed(equations):
+        for frame in getattr(equation.source_info.traceback, "frames", ()):
+            if frame.file_name.startswith(_HERE):
+                break
+            if frame.file_name.startswith((_JAX, "<frozen")):
+                continue
+            line = f"{os.path.basename(frame.file_name)}:{frame.line_num} ({frame.function_name})"
+            if not frame.file_name.startswith(_LOSSJAX):
+                return line
+            own = own or line
+    return own or "an unknown line"
+
+
+class Context:
+    """One interpretation at one precision."""
+
+    def __init__(self, bits: int, round_conversions: bool, evaluate: Callable[..., list[Any]]):
+        self.bits = bits
+        self.round_conversions = round_conversions
+        self._of_jaxprs: dict[Any, tuple[Any, Any]] = {}
+        self._evaluate = evaluate
+        self._equations: list[Any] = []
+        self._numbers: dict[Any, arb] = dict(_FIRST)
+        self._memo: dict[Any, dict[Any, Any]] = {}
+        self._kept: list[Any] = []
+        self._size = 0
+
+    def run(self, closed: Any, args: Sequence[Any]) -> list[Any]:
+        """Interpret a closed jaxpr."""
+        return self._evaluate(self, closed, args)
+
+    @property
+    def equation(self) -> Any:
+        """The equation being executed, the innermost."""
+        return self._equations[-1]
+
+    @contextlib.contextmanager
+    def executing(self, equation: Any) -> Iterator[None]:
+        """Inside, this is the equation."""
+        self._equations.append(equation)
+        try:
+            yield
+        finally:
+            self._equations.pop()
+
+    def once(self, what: Any, of: Any, compute: Callable[[], T]) -> T:
+        """What is computed of a jaxpr only once, however often it runs."""
+        key = what, id(of)
+        if key not in self._of_jaxprs:
+            self._of_jaxprs[key] = of, compute()
+        return self._of_jaxprs[key][1]
+
+    # --- refusing ---
+
+    def undecided(self, *values: Any) -> UndecidedComparison:
+        """The error that names the present equation and the values it cannot decide on."""
+        for value in values:
+            if type(value) is Unknown:
+                return value.error
+        name, line = self.equation.primitive.name, place(self._equations)
+        shown = " and ".join(v.str(30, more=True) if isinstance(v, arb) else str(v) for v in values)
+        return UndecidedComparison(f"{name} of {shown} is undecided at {self.bits} bits; {line}")
+
+    def unsupported(self, why: str) -> UnsupportedPrimitive:
+        """The error that names the present equation."""
+        name = self.equation.primitive.name
+        return UnsupportedPrimitive(f"primitive {name!r} cannot be executed exactly: {why}; {place(self._equations)}")
+
+    def unknown(self, *values: arb) -> Unknown:
+        """The number that the present equation leaves undecided."""
+        result = Unknown(NAN)
+        result.error = self.undecided(*values)
+        return result
+
+    # --- unique numbers ---
+
+    def number(self, value: float) -> arb:
+        """An int or a float, exactly; equal ones are one object."""
+        if value != value:
+            return NAN
+        found = self._numbers.get(value)
+        if found is None:
+            found = self._numbers[value] = arb(value)
+        return found
+
+    def balls(self, array: Any) -> Balls:
+        """Floats, integers or booleans as exact balls."""
+        if is_balls(array):
+            return array
+        array = np.asarray(array)
+        if array.dtype.kind not in "iub":
+            array = array.astype(np.float64)  # every float dtype of JAX is a subset
+        return to_array([self.number(v) for v in array.ravel().tolist()], array.shape)
+
+    def intern(self, exact: arb) -> arb:
+        """The one object that stands for this exact finite ball."""
+        near = float(exact)
+        found = self._numbers.setdefault(near, exact)
+        if found is exact or found == exact:
+            return found
+        return self._numbers.setdefault(exact.man_exp(), exact)
+
+    def memo(self, key: Any, *kept: Sequence[arb]) -> dict[Any, Any]:
+        """Results by the identities of the operands. ``kept`` holds the operands: an id is one only in their life."""
+        self._kept.extend(kept)
+        self._size += sum(map(len, kept))
+        return self._memo.setdefault(key, {})
+
+    def forget(self) -> None:
+        """Between two equations: drop the memory if it has grown large."""
+        if self._size > _MEMO_SIZE:
+            self._memo.clear()
+            self._kept.clear()
+            self._size = 0
+        if len(self._numbers) > _NUMBERS:
+            self._numbers = dict(_FIRST)
+
+    # --- functions entry by entry ---
+
+    def apply(self, key: Any, operation: Operation, *arrays: Balls) -> Balls:
+        """The operation on each entry, arrays broadcast; ``key`` names it in the memory."""
+        shape = np.broadcast_shapes(*(a.shape for a in arrays))
+        arrays = tuple(a if a.shape == shape else np.broadcast_to(a, shape) for a in arrays)
+        columns = [a.ravel().tolist() for a in arrays]
+        identities: Any = zip(*(map(id, column) for column in columns), strict=True)
+        if operation.commutes:
+            identities = [(i, j) if i < j else (j, i) for i, j in identities]
+        memo = self.memo(key, *columns)
+        results = []
+        for identity, operands in zip(identities, zip(*columns, strict=True), strict=True):
+            result = memo.get(identity)
+            if result is None:
+                result = memo[identity] = self.one(operation, *operands)
+            results.append(result)
+        return to_array(results, shape)
+
+    def one(self, operation: Operation, *operands: arb) -> arb:
+        """The operation on scalars, with no memory."""
+        result = operation.fast(*operands)
+        if result is None:
+            return self._settled(operation, None, operands)
+        if not result.is_finite():
+            return self._settled(operation, result, operands)
+        if result.is_exact():
+            return self.intern(result)
+        return result
+
+    def _settled(self, operation: Operation, result: arb | None, operands: tuple[arb, ...]) -> arb:
+        """What a special value or a ball across the edge of the domain gives."""
+        doubtful = None
+        for operand in operands:
+            if type(operand) is Unknown:
+                doubtful = operand
+            elif operand.is_nan():
+                return NAN
+        if doubtful is not None:
+            return doubtful
+        if result is not None and operation.edge is not None:
+            result = operation.edge(*operands)
+        if result is None:
+            return self.unknown(*operands)
+        return self.special(result, operands)
+
+    def special(self, result: arb, operands: Sequence[arb]) -> arb:
+        """The one object for ±inf or NaN; a ball of infinite radius is unknown."""
+        if result.is_finite():
+            return self.intern(result) if result.is_exact() else result
+        if result.is_nan():
+            return NAN
+        if result == INF:
+            return INF
+        return NEG_INF if result == NEG_INF else self.unknown(*operands)
+
+    def fold(self, key: str, operation: Operation, plain: Callable[[Any, Any], Any], entries: Sequence[arb]) -> arb:
+        """``e₁ ∘ e₂ ∘ …``, at least one, of an operation whose order does not matter: equal multisets, one object.
+
+        ``plain`` is the operation on finite numbers; special values are met one step at a time.
+        """
+        if len(entries) == 1:
+            return entries[0]
+        memo = self.memo((key, "fold"), entries)
+        identity = tuple(sorted(map(id, entries)))
+        result = memo.get(identity)
+        if result is None:
+            result = functools.reduce(plain, entries)
+            if not result.is_finite():
+                result = functools.reduce(functools.partial(self.one, operation), entries)
+            elif result.is_exact():
+                result = self.intern(result)
+            memo[identity] = result
+        return result

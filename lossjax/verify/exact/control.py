@@ -1,0 +1,94 @@
+"""Rules of calls and of control flow: their jaxprs are interpreted, loops as often as they run."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import ClosedJaxpr, Jaxpr
+
+from lossjax.verify.exact.context import Context, rule
+
+CALLS = (
+    "jit", "pjit", "closed_call", "core_call", "core_closed_call", "call", "remat", "remat2",
+    "remat_call", "checkpoint", "call_hi_primitive",
+    *(f"custom_{what}_call" for what in ("jvp", "vjp", "vmap")),
+)  # fmt: skip
+LOOPS = ("scan", "while", "cond")
+"""Interpreted also where all operands are integers."""
+
+
+def called(context: Context, params: Any) -> ClosedJaxpr:
+    """The jaxpr that a call's parameters hold."""
+    if "_prim" in params:
+        return context.once("expanded", params["_prim"], lambda: _expanded(context, params["_prim"]))
+    inner = next(params[key] for key in ("jaxpr", "call_jaxpr", "call") if key in params)
+    return context.once("closed", inner, lambda: ClosedJaxpr(inner, ())) if isinstance(inner, Jaxpr) else inner
+
+
+def _expanded(context: Context, high: Any) -> ClosedJaxpr:
+    """A primitive of newer JAX that stands for a function of others: that function."""
+
+    def expand(*flat: Any) -> list[Any]:
+        return jax.tree.leaves(high.expand(*jax.tree.unflatten(high.in_tree, flat)))
+
+    return jax.make_jaxpr(expand)(*(jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in context.equation.invars))
+
+
+@rule(*CALLS)
+def _call(context: Context, params: Any, *values: Any) -> list[Any]:
+    return context.run(called(context, params), values)
+
+
+@rule("cond")
+def _cond(context: Context, params: Any, which: Any, *values: Any) -> list[Any]:
+    branches = params["branches"]
+    return context.run(branches[min(max(int(which), 0), len(branches) - 1)], values)
+
+
+@rule("while")
+def _while(context: Context, params: Any, *values: Any) -> list[Any]:
+    of_test, of_body = params["cond_nconsts"], params["body_nconsts"]
+    test_constants, body_constants = values[:of_test], values[of_test : of_test + of_body]
+    state = list(values[of_test + of_body :])
+    while bool(context.run(params["cond_jaxpr"], [*test_constants, *state])[0]):
+        state = context.run(params["body_jaxpr"], [*body_constants, *state])
+    return state
+
+
+@rule("scan")
+def _scan(context: Context, params: Any, *values: Any) -> list[Any]:
+    body, equation = params["jaxpr"], context.equation
+    # What is scanned over or stacked has one axis more outside than inside. JAX's versions name the counts differently.
+    scanned = _longer(equation.invars, body.jaxpr.invars)
+    of_state = len(equation.outvars) - _longer(equation.outvars, body.jaxpr.outvars)
+    of_constants = len(values) - scanned - of_state
+    constants, state = values[:of_constants], list(values[of_constants : of_constants + of_state])
+    sequences = values[of_constants + of_state :]
+    steps = range(params["length"])
+    rows: dict[int, list[Any]] = {}
+    for step in reversed(steps) if params["reverse"] else steps:
+        results = context.run(body, [*constants, *state, *(_at(s, step) for s in sequences)])
+        state, rows[step] = results[:of_state], results[of_state:]
+    stacked = [_stacked([rows[step][k] for step in steps], v.aval) for k, v in enumerate(body.jaxpr.outvars[of_state:])]
+    return [*state, *stacked]
+
+
+def _longer(outside: Any, inside: Any) -> int:
+    return sum(len(o.aval.shape) > len(i.aval.shape) for o, i in zip(outside, inside, strict=True))
+
+
+def _at(sequence: Any, step: int) -> Any:
+    """Entry ``step`` as an array, also of a one-dimensional object array."""
+    if isinstance(sequence, np.ndarray):
+        return sequence[step : step + 1].reshape(sequence.shape[1:])
+    return sequence[step]
+
+
+def _stacked(rows: list[Any], aval: Any) -> Any:
+    if not rows:
+        floating = jnp.issubdtype(aval.dtype, jnp.floating)
+        return np.empty((0, *aval.shape), dtype=object if floating else aval.dtype)
+    if all(isinstance(row, np.ndarray) for row in rows):
+        return np.stack(rows)
+    return jnp.stack(rows)

@@ -1,0 +1,180 @@
+"""Rules that sum and multiply: reductions, running ones, matrix products, and scatters."""
+
+import functools
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flint import arb, arb_mat
+
+from lossjax.verify.exact.context import ONE, ZERO, Context, rule, to_array
+from lossjax.verify.exact.ordering import lines_along
+from lossjax.verify.exact.pairs import BINARY
+from lossjax.verify.exact.scalars import UNARY
+from lossjax.verify.ulp import Balls
+
+ADD, MUL = BINARY["add"], BINARY["mul"]
+
+
+def _sum(context: Context, entries: Sequence[arb]) -> arb:
+    return context.fold("add", ADD, operator.add, entries) if entries else ZERO
+
+
+@rule("reduce_sum")
+def _reduce_sum(context: Context, params: Any, x: Balls) -> Balls:
+    lines, shape = lines_along(x, params["axes"])
+    return to_array([_sum(context, line) for line in lines], shape)
+
+
+@rule("reduce_prod")
+def _reduce_prod(context: Context, params: Any, x: Balls) -> Balls:
+    lines, shape = lines_along(x, params["axes"])
+    return to_array([context.fold("mul", MUL, operator.mul, line) if line else ONE for line in lines], shape)
+
+
+@rule("reduce")
+def _reduce(context: Context, params: Any, *values: Any) -> list[Any]:
+    """A fold from the left with the given function; JAX leaves the order open and asks that it not matter."""
+    arrays, starts = values[: len(values) // 2], values[len(values) // 2 :]
+    axes = params["dimensions"]
+    results: list[list[Any]] = [[] for _ in arrays]
+    lines, shape = zip(*(lines_along(a, axes) for a in arrays), strict=True)
+    for row in zip(*lines, strict=True):
+        state = list(starts)
+        for entries in zip(*row, strict=True):
+            scalars = [np.asarray(e, dtype=a.dtype) for e, a in zip(entries, arrays, strict=True)]
+            state = context.run(params["jaxpr"], [*state, *scalars])
+        for result, final in zip(results, state, strict=True):
+            result.append(final[()])
+    return [np.asarray(r, dtype=a.dtype).reshape(shape[0]) for r, a in zip(results, arrays, strict=True)]
+
+
+# --- running ---------------------------------------------------------------------------------------------------------
+
+
+def _running(name: str) -> Callable[..., Balls]:
+    def run(context: Context, params: Any, x: Balls) -> Balls:
+        return _scanned(params, x, lambda total, entry: context.apply(name, BINARY[name], total, entry))
+
+    return run
+
+
+def _scanned(params: Any, x: Balls, combine: Callable[[Balls, Balls], Balls]) -> Balls:
+    along = np.moveaxis(x, params["axis"], 0)
+    if not len(along):
+        return x
+    along = along[::-1] if params["reverse"] else along
+    slices = [along[i : i + 1] for i in range(len(along))]
+    totals = [slices[0]]
+    for entry in slices[1:]:
+        totals.append(combine(totals[-1], entry))
+    result = np.concatenate(totals)
+    return np.moveaxis(result[::-1] if params["reverse"] else result, 0, params["axis"])
+
+
+for _name, _of in (("cumsum", "add"), ("cumprod", "mul"), ("cummax", "max"), ("cummin", "min")):
+    rule(_name)(_running(_of))
+
+
+@rule("cumlogsumexp")
+def _cumlogsumexp(context: Context, params: Any, x: Balls) -> Balls:
+    weights = context.apply("exp", UNARY["exp"], x)
+    sums = _scanned(params, weights, lambda total, entry: context.apply("add", ADD, total, entry))
+    return context.apply("log", UNARY["log"], sums)
+
+
+# --- matrix products -------------------------------------------------------------------------------------------------
+
+
+@rule("dot_general")
+def _dot_general(context: Context, params: Any, left: Any, right: Any) -> Balls:
+    (left_sum, right_sum), (left_batch, right_batch) = params["dimension_numbers"]
+    a, b = context.balls(left), context.balls(right)
+    left_free = [i for i in range(a.ndim) if i not in left_sum and i not in left_batch]
+    right_free = [i for i in range(b.ndim) if i not in right_sum and i not in right_batch]
+    shape = [a.shape[i] for i in (*left_batch, *left_free)] + [b.shape[i] for i in right_free]
+    sizes = [a.shape[i] for i in left_sum]
+    batch, length = _size(a.shape[i] for i in left_batch), _size(sizes)
+    rows = np.transpose(a, (*left_batch, *left_free, *left_sum)).reshape(batch, -1, length) if a.size else None
+    columns = np.transpose(b, (*right_batch, *right_free, *right_sum)).reshape(batch, -1, length) if b.size else None
+    if rows is None or columns is None:
+        return to_array([ZERO] * _size(shape), shape)
+    entries = [e for r, c in zip(rows, columns, strict=True) for e in _product(context, r.tolist(), c.tolist())]
+    return to_array(entries, shape)
+
+
+def _size(sizes: Any) -> int:
+    return int(np.prod(list(sizes), dtype=int))
+
+
+def _product(context: Context, rows: list[list[arb]], columns: list[list[arb]]) -> list[arb]:
+    """Every row times every column; equal rows and columns give the same objects."""
+    memo = context.memo("dot", *rows, *columns)
+    left, right = ([tuple(map(id, line)) for line in lines] for lines in (rows, columns))
+    pairs = [(i, j) if i < j else (j, i) for i in left for j in right]
+    if not all(pair in memo for pair in pairs):
+        finite = all(v.is_finite() for lines in (rows, columns) for line in lines for v in line)
+        compute = _matrix_product if finite else functools.partial(_careful_product, context)
+        for pair, entry in zip(pairs, compute(rows, columns), strict=True):
+            memo.setdefault(pair, context.intern(entry) if entry.is_finite() and entry.is_exact() else entry)
+    return [memo[pair] for pair in pairs]
+
+
+def _matrix_product(rows: list[list[arb]], columns: list[list[arb]]) -> list[arb]:
+    length = len(rows[0])
+    left = arb_mat(len(rows), length, [v for row in rows for v in row])
+    right = arb_mat(length, len(columns), [column[k] for k in range(length) for column in columns])
+    return (left * right).entries()
+
+
+def _careful_product(context: Context, rows: list[list[arb]], columns: list[list[arb]]) -> list[arb]:
+    """With infinities or NaN: product by product."""
+    return [
+        _sum(context, [context.one(MUL, a, b) for a, b in zip(row, column, strict=True)])
+        for row in rows
+        for column in columns
+    ]
+
+
+# --- scatters --------------------------------------------------------------------------------------------------------
+
+_COMBINE = {"scatter": None, "scatter-add": "add", "scatter-sub": "sub", "scatter-mul": "mul"}
+_COMBINE |= {"scatter-max": "max", "scatter-min": "min"}
+_COMBINE |= {name.replace("-", "_"): how for name, how in _COMBINE.items()}
+
+
+@rule(*_COMBINE)
+def _scatter(context: Context, params: Any, x: Any, indices: Any, updates: Any) -> Balls:
+    """Each update goes where the gather of the same dimension numbers would read from; dropped ones to -1.
+
+    Of several that set one entry the last remains, as on a CPU; JAX leaves it open.
+    """
+    name = _COMBINE[context.equation.primitive.name]
+    numbers = params["dimension_numbers"]
+    places = jnp.arange(x.size, dtype=jnp.int32).reshape(x.shape)
+    kept = [i for i in range(x.ndim) if i not in numbers.inserted_window_dims + numbers.operand_batching_dims]
+    sizes = [1] * x.ndim
+    for axis, window in zip(kept, numbers.update_window_dims, strict=True):
+        sizes[axis] = updates.shape[window]
+    targets = jax.lax.gather(
+        places,
+        jnp.asarray(indices),
+        jax.lax.GatherDimensionNumbers(
+            offset_dims=numbers.update_window_dims,
+            collapsed_slice_dims=numbers.inserted_window_dims,
+            start_index_map=numbers.scatter_dims_to_operand_dims,
+            operand_batching_dims=numbers.operand_batching_dims,
+            start_indices_batching_dims=numbers.scatter_indices_batching_dims,
+        ),
+        slice_sizes=tuple(sizes),
+        mode=params["mode"],
+        fill_value=-1,
+    )
+    result = list(x.ravel())
+    for target, update in zip(np.asarray(targets).ravel().tolist(), updates.ravel().tolist(), strict=True):
+        if target >= 0:
+            result[target] = update if name is None else context.one(BINARY[name], result[target], update)
+    return to_array(result, x.shape)

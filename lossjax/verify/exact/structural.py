@@ -1,0 +1,151 @@
+"""Rules that move numbers about and compute nothing: numpy's on any entries, or JAX's own on indices of them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from lossjax.verify.exact.context import NAN, Context, rule
+
+MOVES: set[str] = set()
+"""Primitives whose rule serves integers and booleans too."""
+
+
+def _moves(*names: str) -> Any:
+    MOVES.update(names)
+    return rule(*names)
+
+
+@_moves(
+    "copy", "copy_p", "stop_gradient", "name", "sharding_constraint", "layout_constraint", "reshard", "mesh_cast",
+    "pvary", "pcast", "pbroadcast", "optimization_barrier", "device_put",
+)  # fmt: skip
+def _same(context: Context, params: Any, *values: Any) -> Any:
+    return list(values) if context.equation.primitive.multiple_results else values[0]
+
+
+@_moves("reshape")
+def _reshape(context: Context, params: Any, x: Any) -> Any:
+    if params.get("dimensions") is not None:
+        x = np.transpose(x, params["dimensions"])
+    return x.reshape(params["new_sizes"])
+
+
+@_moves("squeeze")
+def _squeeze(context: Context, params: Any, x: Any) -> Any:
+    return np.squeeze(x, axis=tuple(params["dimensions"]))
+
+
+@_moves("expand_dims")
+def _expand_dims(context: Context, params: Any, x: Any) -> Any:
+    return np.expand_dims(x, tuple(params["dimensions"]))
+
+
+@_moves("transpose")
+def _transpose(context: Context, params: Any, x: Any) -> Any:
+    return np.transpose(x, params["permutation"])
+
+
+@_moves("rev")
+def _rev(context: Context, params: Any, x: Any) -> Any:
+    return np.flip(x, params["dimensions"])
+
+
+@_moves("broadcast_in_dim")
+def _broadcast_in_dim(context: Context, params: Any, x: Any, *dynamic: Any) -> Any:
+    shape = params["shape"]
+    narrow = [1] * len(shape)
+    for axis, size in zip(params["broadcast_dimensions"], x.shape, strict=True):
+        narrow[axis] = size
+    return np.broadcast_to(x.reshape(narrow), shape)
+
+
+@_moves("slice")
+def _slice(context: Context, params: Any, x: Any) -> Any:
+    strides = params["strides"] or (1,) * x.ndim
+    return x[tuple(map(slice, params["start_indices"], params["limit_indices"], strides))]
+
+
+@_moves("concatenate")
+def _concatenate(context: Context, params: Any, *values: Any) -> Any:
+    return np.concatenate(values, axis=params["dimension"])
+
+
+@_moves("stack")
+def _stack(context: Context, params: Any, *values: Any) -> Any:
+    return np.stack(values, axis=params["axis"])
+
+
+@_moves("unstack")
+def _unstack(context: Context, params: Any, x: Any) -> list[Any]:
+    along = np.moveaxis(x, params["axis"], 0)
+    return [along[i : i + 1].reshape(along.shape[1:]) for i in range(len(along))]
+
+
+@_moves("split")
+def _split(context: Context, params: Any, x: Any) -> list[Any]:
+    return np.split(x, np.cumsum(params["sizes"])[:-1], axis=params["axis"])
+
+
+@_moves("tile")
+def _tile(context: Context, params: Any, x: Any) -> Any:
+    return np.tile(x, params["reps"])
+
+
+@_moves("select_n")
+def _select_n(context: Context, params: Any, which: Any, *cases: Any) -> Any:
+    which = np.broadcast_to(which, cases[0].shape).astype(int)
+    return np.take_along_axis(np.stack(cases), which[None], axis=0).reshape(which.shape)
+
+
+@_moves("pad")
+def _pad(context: Context, params: Any, x: Any, value: Any) -> Any:
+    """Padding is low, high and between entries; negative low and high cut entries off."""
+    shape, sources, targets = [], [], []
+    for size, (low, high, between) in zip(x.shape, params["padding_config"], strict=True):
+        shape.append(max(low + high + size + max(size - 1, 0) * between, 0))
+        at = np.arange(size) * (between + 1) + low
+        inside = (at >= 0) & (at < shape[-1])
+        sources.append(np.flatnonzero(inside))
+        targets.append(at[inside])
+    result = np.full(shape, value.ravel()[0], dtype=x.dtype)
+    result[np.ix_(*targets)] = x[np.ix_(*sources)]
+    return result
+
+
+def _window(x: Any, sizes: Sequence[int], starts: Sequence[Any]) -> tuple[slice, ...]:
+    """As JAX has it: a start is moved so that the window fits."""
+    firsts = [min(max(int(start), 0), n - size) for start, n, size in zip(starts, x.shape, sizes, strict=True)]
+    return tuple(slice(first, first + size) for first, size in zip(firsts, sizes, strict=True))
+
+
+@_moves("dynamic_slice")
+def _dynamic_slice(context: Context, params: Any, x: Any, *starts: Any) -> Any:
+    return x[_window(x, params["slice_sizes"], starts)]
+
+
+@_moves("dynamic_update_slice")
+def _dynamic_update_slice(context: Context, params: Any, x: Any, update: Any, *starts: Any) -> Any:
+    result = np.array(x)
+    result[_window(x, update.shape, starts)] = update
+    return result
+
+
+@rule("iota")
+def _iota(context: Context, params: Any, *dynamic: Any) -> Any:
+    shape, axis = params["shape"], params["dimension"]
+    along = np.arange(shape[axis]).reshape([-1 if i == axis else 1 for i in range(len(shape))])
+    whole = np.broadcast_to(along, shape)
+    floating = jnp.issubdtype(params["dtype"], jnp.floating)
+    return context.balls(whole) if floating else whole.astype(params["dtype"])
+
+
+@rule("gather")
+def _gather(context: Context, params: Any, x: Any, indices: Any) -> Any:
+    """JAX gathers the positions; the one after the last stands for the fill value."""
+    fill = params["fill_value"]
+    pool = np.append(x.ravel(), np.array([NAN if fill is None else context.number(float(fill))], dtype=object))
+    positions = jnp.arange(x.size, dtype=jnp.int32).reshape(x.shape)
+    chosen = context.equation.primitive.bind(positions, jnp.asarray(indices), **(params | {"fill_value": x.size}))
+    return pool[np.ravel(chosen)].reshape(chosen.shape)
