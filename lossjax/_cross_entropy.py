@@ -8,8 +8,8 @@ function of the surprisal (``_surprisal.py``; F(l) = l for the cross-entropy),
     ∂loss/∂v_k = F(l_k)        ∂loss/∂λ = ω lse²        ∂loss/∂ω = λ lse²        ∂loss/∂θ = Σ_k v_k ∂F/∂θ
 
 so that every one of these losses has the gradient of a cross-entropy with an effective target s. For an integer label
-c, t = hit·e_c + spread·1 is made where it is used, and never exists as an array; without smoothing, F is evaluated at
-the label alone, and (Σs) p - s = s_c (p - e_c) is ``residual_at_pivot``.
+c, t = hit·e_c + spread·1 never exists as an array: the first part needs F at the label alone, and its share of
+(Σs) p - s, which is s_c (p - e_c), is ``residual_at_pivot``; without smoothing there is no second part.
 """
 
 from typing import Any, NamedTuple
@@ -120,17 +120,21 @@ class Options(NamedTuple):
     shape: Shape
     labelled: bool
 
-    @property
-    def at_label_only(self) -> bool:
-        """Whether the target is one-hot, so that F is wanted at one class only."""
-        return self.labelled and not self.smoothing.amount
-
-    def target(self, z: Array, rows: _softmax.Rows, targets: Array) -> Array:
-        """The smoothed target distributions; those of labels from the pivots."""
+    def target(self, hot: Array, targets: Array) -> Array:
+        """The smoothed target distributions, as the gradient in the class weights wants them."""
         if self.labelled:
-            hit, spread = self.smoothing.label_parts(z.shape[-1])
-            return jnp.where(rows.is_pivot(z), hit + spread, spread).astype(self.dtype)
+            hit, spread = self.smoothing.label_parts(hot.shape[-1])
+            return jnp.where(hot, hit + spread, spread).astype(self.dtype)
         return self.smoothing.apply(targets.astype(self.dtype))
+
+    def parts(self, hot: Array, targets: Array, of_class: Array | None) -> tuple[float, Array | float | None]:
+        """(hit, everywhere): the weighted target is hit·w_c·e_c + everywhere, where None is nothing."""
+        hit, spread = self.smoothing.label_parts(hot.shape[-1])
+        if not self.labelled or (spread and hit <= 0):  # a negative hit would be subtracted again
+            return 0.0, _optional(of_class, self.target(hot, targets))
+        if not spread:
+            return hit, None
+        return hit, spread if of_class is None else spread * of_class
 
 
 def _forward(
@@ -153,14 +157,17 @@ def _forward(
     else:
         rows = _softmax.row_statistics(z)
     of_class = _along_classes(weights, z)
-    of_row = None if of_class is None or not options.labelled else _at(rows.is_pivot(z), of_class)
-    if options.at_label_only:
-        p = rows.own / rows.total()
-        loss = _optional(of_row, options.shape.value(_softmax.surprisal(rows.logit, rows), p, parameter))
-    else:
+    hot = rows.is_pivot(z)
+    of_row = None if of_class is None or not options.labelled else _at(hot, of_class)
+    hit, everywhere = options.parts(hot, seen, of_class)
+    loss = jnp.zeros_like(rows.rest)
+    if hit:
+        at_label = options.shape.value(_softmax.surprisal(rows.logit, rows), rows.own / rows.total(), parameter)
+        loss = hit * _optional(of_row, at_label)
+    if everywhere is not None:
         values = options.shape.value(_softmax.surprisal(z, rows), _softmax.p_of(z, rows), parameter)
-        target = options.target(z, rows, seen)
-        loss = jnp.sum(times(_optional(of_class, target), values), axis=-1, keepdims=True)
+        weighted = everywhere * values if isinstance(everywhere, float) else times(everywhere, values)
+        loss = loss + jnp.sum(weighted, axis=-1, keepdims=True)
     lse = rows.maximum + rows.log_total()
     if z_loss is not None:
         loss = loss + z_loss * _optional(of_row, lse * lse)
@@ -180,17 +187,20 @@ def _backward(options: Options, residuals: Any, cotangents: tuple[Array, Array])
     of_row = None if of_class is None or not options.labelled else _at(hot, of_class)
 
     p, surprisal = _softmax.probabilities(z, rows), -_softmax.log_probabilities(z, rows)
-    target = options.target(z, rows, _visible(valid, targets))
     of_rows = in_loss if of_row is None else in_loss * of_row
-    if options.at_label_only:
+    seen = _visible(valid, targets)
+    hit, everywhere = options.parts(hot, seen, of_class)
+    in_z, in_each = jnp.zeros_like(z), jnp.zeros_like(in_loss)
+    if hit:
         at_label = _at(hot, surprisal), _at(hot, p), parameter
-        in_z = of_rows * shape.slope(*at_label) * _softmax.residual_at_pivot(z, rows)
-        in_each = of_rows * shape.in_parameter(*at_label)
-    else:
-        weighted = _optional(of_class, target)
+        in_z = hit * of_rows * shape.slope(*at_label) * _softmax.residual_at_pivot(z, rows)
+        in_each = hit * of_rows * shape.in_parameter(*at_label)
+    if everywhere is not None:
         # The cotangent stays outside: the rule is transposed, and residual's transpose in its target would cancel.
-        in_z = in_loss * _softmax.residual(z, rows, weighted * shape.slope(surprisal, p, parameter))
-        in_each = in_loss * times(weighted, shape.in_parameter(surprisal, p, parameter))
+        effective = everywhere * shape.slope(surprisal, p, parameter)
+        in_z = in_z + in_loss * _softmax.residual(z, rows, effective)
+        each = times(jnp.asarray(everywhere, z.dtype), shape.in_parameter(surprisal, p, parameter))
+        in_each = in_each + in_loss * jnp.sum(each, axis=-1, keepdims=True)
     in_parameter = None if parameter is None else jnp.sum(_visible(valid, in_each))
     in_z = in_z + in_lse * p
     in_z_loss = None
@@ -206,7 +216,7 @@ def _backward(options: Options, residuals: Any, cotangents: tuple[Array, Array])
         if not options.labelled:
             in_target = _visible(valid, options.smoothing.apply(_optional(of_class, values)))
         if weights is not None:
-            of_weights = times(target, values)
+            of_weights = times(options.target(hot, seen), values)
             if options.labelled and z_loss is not None:
                 lse = _softmax.log_partition(z, rows)
                 of_weights = of_weights + jnp.where(hot, in_loss * z_loss * lse * lse, 0)

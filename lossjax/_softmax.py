@@ -115,9 +115,15 @@ def _block_size(classes: int) -> int | None:
 
 
 def gaps(z: Array, rows: Rows) -> Array:
-    """``m - z_k``; 0 at the maximum, infinite or not."""
-    top = z == rows.maximum
-    return jnp.where(top, 0, jnp.where(top, 0, rows.maximum) - jnp.where(top, 0, z))
+    """``m - z_k``; 0 at the maximum, infinite or not.
+
+    Without a select, for the reason above: under a maximum of +inf the gap to the largest number is lifted to infinity.
+    """
+    largest = float(jnp.finfo(z.dtype).max)
+    ceiling = jnp.clip(rows.maximum, -largest, largest)
+    gap = ceiling - jnp.minimum(z, ceiling)
+    lift = jnp.minimum(gap, 1) * jnp.where(jnp.isposinf(rows.maximum), largest, 0)
+    return gap + lift + lift
 
 
 def surprisal(z: Array, rows: Rows) -> Array:

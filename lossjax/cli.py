@@ -1,4 +1,4 @@
-"""The command line: ``lossjax verify``."""
+"""The command line: ``lossjax verify``, ``lossjax check``."""
 
 import os
 import time
@@ -80,3 +80,43 @@ def verify(
         except OSError as error:
             raise typer.BadParameter(f"cannot write {json}: {error.strerror}", param_hint="--json") from error
     raise typer.Exit(0 if all(r.ok for r in results) else 1)
+
+
+@app.command()
+def check(
+    function: Annotated[
+        str, typer.Argument(metavar="MODULE:FUNCTION", help="As optax.losses:log_cosh or mine.py:loss.")
+    ],
+    logits: Annotated[Path | None, typer.Option(help="Real logits from this .npy file.", dir_okay=False)] = None,
+    labels: Annotated[Path | None, typer.Option(help="Their labels (or targets) likewise.", dir_okay=False)] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help="Only this check: rule, value, gradient, modes, cotangent, edges; repeatable."),
+    ] = None,
+    ulps: Annotated[float, typer.Option(min=0, help="Units of roundoff allowed beyond those of the inputs.")] = 8,
+    json: Annotated[Path | None, typer.Option(help="Also write the certificate to this file.", dir_okay=False)] = None,
+) -> None:
+    """Certify anybody's loss: is its gradient right, how accurate is it, does it work as JAX code?"""
+    from lossjax.verify import subject
+    from lossjax.verify.check import check as certify
+
+    console = Console()
+    if json is not None and not json.parent.is_dir():
+        raise typer.BadParameter(f"the folder of {json} does not exist", param_hint="--json")
+    try:
+        loss = subject.load(function)
+        given = [
+            None if path is None else subject.read(path, what)
+            for path, what in ((logits, "logits"), (labels, "labels"))
+        ]
+        arguments = subject.arguments(loss, *given)
+        with console.status(f"checking {function}", spinner="dots"):
+            certificate = certify(loss, *arguments, checks=tuple(only) if only else None, ulps=ulps)
+    except subject.UsageError as error:
+        raise typer.BadParameter(str(error)) from error
+    except (TypeError, ValueError) as error:
+        raise typer.BadParameter(f"{function} cannot be checked: {error}") from error
+    console.print(certificate)
+    if json is not None:
+        json.write_text(certificate.to_json() + "\n", encoding="utf-8")
+    raise typer.Exit(0 if certificate.ok else 1)
