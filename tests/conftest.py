@@ -1,6 +1,7 @@
-"""Strict JAX for every test, two host devices, and seeds from one fixture."""
+"""Strict JAX for every test, two host devices, seeds from one fixture, a compilation cache that the workers share."""
 
 import os
+from pathlib import Path
 
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"
 
@@ -10,6 +11,10 @@ import pytest
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+# The suite is mostly compiling: what one worker has compiled the other need not, nor the next run here.
+jax.config.update("jax_compilation_cache_dir", str(Path(__file__).parents[1] / ".pytest_cache" / "jax"))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
 @pytest.fixture

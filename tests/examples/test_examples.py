@@ -79,16 +79,36 @@ def diabetes(output: str) -> None:
     assert rows["squared error"][3] == "optax"
 
 
+COLLAPSE_ROW = re.compile(r"^ (\d+) +(optax|lossjax) +(\S+) +\S+ +(\S+) +(\d+) +(0\.\d+) *$", re.MULTILINE)
+
+
+def collapse(output: str) -> None:
+    rows = [(int(step), who, float(loss), int(zero)) for step, who, loss, _, zero, _ in COLLAPSE_ROW.findall(output)]
+    last = {who: (loss, zero) for step, who, loss, zero in rows if step == max(r[0] for r in rows)}
+    assert last["optax"] == (0, 1740), "the usual loss and its label gradients round to 0 on every pair"
+    loss, zero = last["lossjax"]
+    assert 0 < loss < 2.0**-24
+    assert zero == 0
+    assert {who for step, who, loss, _ in rows if loss == 0} == {"optax"}
+    accuracies = re.search(r"optax's loss (0\.\d+) \(at best (0\.\d+)\), with lossjax's (0\.\d+)", output)
+    assert accuracies is not None
+    assert float(accuracies[3]) > 1.5 * float(accuracies[2]), "what the exact gradient gains, if it gains it here"
+    assert "wrote softmax_collapse.png" in output
+
+
 EXPECTED: dict[str, Callable[[str], None]] = {
     "01_train_digits.py": digits,
     "02_regression_diabetes.py": diabetes,
+    "03_softmax_collapse.py": collapse,
 }
+ARGUMENTS = {"03_softmax_collapse.py": ("--modulus", "59", "--steps", "1200")}
+"""Smaller runs, where the whole one takes minutes."""
 
 
 @pytest.mark.parametrize("example", sorted(p.name for p in FOLDER.glob("[0-9]*.py")))
 def test_runs_and_prints_what_it_promises(example: str, tmp_path: Path) -> None:
     assert example in EXPECTED, f"say in EXPECTED what {example} must print"
-    done = run(tmp_path, str(FOLDER / example))
+    done = run(tmp_path, str(FOLDER / example), *ARGUMENTS.get(example, ()))
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert max(map(len, done.stdout.splitlines())) <= 80, "a line does not fit a terminal"
