@@ -173,7 +173,7 @@ def real(name: str, value: ArrayLike, dtype: Any) -> Array:
 
 
 def number(name: str, value: ArrayLike, dtype: Any, *, positive: bool, at_most: float = math.inf) -> Array:
-    """A real scalar, greater than 0 (``positive``) or at least 0, and at most a bound; checked if concrete."""
+    """A real scalar, greater than 0 (``positive``) or at least 0, and at most a bound; NaN if traced and not."""
     scalar = real(name, value, dtype)
     if is_concrete(value):
         known = float(np.asarray(value))
@@ -181,7 +181,16 @@ def number(name: str, value: ArrayLike, dtype: Any, *, positive: bool, at_most: 
             raise ValueError(f"{name} must be {'greater than' if positive else 'at least'} 0, got {known}")
         if known > at_most:
             raise ValueError(f"{name} must be at most {at_most}, got {known}")
-    return scalar
+        return scalar
+    return _within(scalar, at_most)
+
+
+def _within(value: Array, at_most: float = math.inf) -> Array:
+    """A traced value, NaN where it is negative or too large: by a sum, so that its slope is NaN too.
+
+    0 is let pass where it is not allowed: a subnormal number may have been flushed to it.
+    """
+    return value + jnp.where((value >= 0) & (value <= at_most), jnp.zeros_like(value), jnp.nan)
 
 
 def is_known(value: ArrayLike, number: float) -> bool:
@@ -196,7 +205,7 @@ def _number_or_array(name: str, value: ArrayLike) -> Array:
 
 
 def nonnegative(name: str, value: ArrayLike, *, at_most: float = math.inf) -> Array:
-    """The value as a floating-point array, from 0 to a bound if concrete."""
+    """The value as a floating-point array, from 0 to a bound; traced entries that are not are NaN."""
     array = _number_or_array(name, value)
     if is_concrete(value):  # numpy: under jit, jnp would be traced
         known = np.asarray(value)
@@ -204,21 +213,25 @@ def nonnegative(name: str, value: ArrayLike, *, at_most: float = math.inf) -> Ar
             raise ValueError(f"{name} must be at least 0, got a minimum of {float(np.min(known))}")
         if not np.all(known <= at_most):
             raise ValueError(f"{name} must be at most {at_most}, got a maximum of {float(np.max(known))}")
-    return array
+        return array
+    return _within(array, at_most)
 
 
 def positive(name: str, value: ArrayLike) -> Array:
-    """The value as a floating-point array, greater than 0 if concrete."""
+    """The value as a floating-point array, greater than 0; traced entries that are not are NaN."""
     array = _number_or_array(name, value)
-    if is_concrete(value) and not np.all(np.asarray(value) > 0):
+    if not is_concrete(value):
+        return _within(array)
+    if not np.all(np.asarray(value) > 0):
         raise ValueError(f"{name} must be greater than 0, got a minimum of {float(np.min(np.asarray(value)))}")
     return array
 
 
 def nonnegative_weights(name: str, value: ArrayLike | None, classes: int) -> Array | None:
-    """Class weights of shape [C], non-negative (checked if concrete), or None."""
+    """Class weights of shape [C], non-negative floats, or None."""
     if value is None:
         return None
+    floating(name, value)
     array = nonnegative(name, value)
     same_shape(name, array.shape, "(one weight a class)", (classes,), "give a weight for every class")
     return array

@@ -84,16 +84,22 @@ POLY = Shape(_poly, _poly_slope, lambda surprisal, p, epsilon: _unlikely(surpris
 # Generalised, x = q l:   F = (1 - p^q)/q      F' = p^q      ∂F/∂q = -(1 - (1 + x) e^-x)/q² = -e^-x ξ(x)/q²
 
 
+def _tail(surprisal: Array, p: Array, q: Array) -> Array:
+    """``p^q``; as e^-ql where p itself has underflowed."""
+    faint = p < 1e3 * float(jnp.finfo(p.dtype).tiny)
+    return jnp.where(faint, jnp.exp(-q * surprisal), power(jnp.where(faint, 1, p), q))
+
+
 def _generalized(surprisal: Array, p: Array, q: Array) -> Array:
     x = q * surprisal
-    return jnp.where(x < 1, -expm1(-jnp.minimum(x, 1)), 1 - power(p, q)) / q
+    return jnp.where(x < 1, -expm1(-jnp.minimum(x, 1)), 1 - _tail(surprisal, p, q)) / q
 
 
 def _generalized_in_q(surprisal: Array, p: Array, q: Array) -> Array:
     x = q * surprisal
     near = jnp.where(x < 1, x, 0)
-    far = 1 - power(p, q) - times(power(p, q), x)
+    far = 1 - _tail(surprisal, p, q) - times(_tail(surprisal, p, q), x)
     return -jnp.where(x < 1, jnp.exp(-near) * xi(near), far) / (q * q)
 
 
-GENERALIZED = Shape(_generalized, lambda surprisal, p, q: power(p, q), _generalized_in_q)
+GENERALIZED = Shape(_generalized, _tail, _generalized_in_q)

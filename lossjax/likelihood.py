@@ -212,13 +212,16 @@ def _t_normalizer(nu: Array) -> Array:
 
 
 def _t_parts(dtype: Any, location: Array, target: Array, nu: Array, log_scale: Array) -> tuple[Array, Array, Array]:
-    """For t = r e^-s/√ν:  log(1 + t²), t²/(1 + t²) and t/(1 + t²). t² may overflow."""
-    t = times(difference(dtype, location, target), jnp.exp(-log_scale) / jnp.sqrt(nu))
+    """For t = r e^-s/√ν:  log(1 + t²), t²/(1 + t²) and t/(1 + t²). t² may overflow, and t itself."""
+    r = difference(dtype, location, target)
+    t = times(r, jnp.exp(-log_scale) / jnp.sqrt(nu))
     near = jnp.abs(t) < 1
     inner, outer = jnp.where(near, t, 0), 1 / jnp.where(near, 1, t)
     slope = jnp.where(near, inner / (1 + inner * inner), outer / (1 + outer * outer))
     share = jnp.where(near, inner * slope, 1 / (1 + outer * outer))
-    beyond = jnp.log1p(outer * outer) - 2 * jnp.log(jnp.abs(outer))
+    huge = jnp.abs(t) > 1e15  # there the logarithm of t is as good by parts
+    log_t = jnp.where(huge, jnp.log(jnp.abs(jnp.where(huge, r, 1))) - log_scale - jnp.log(nu) / 2, 0)
+    beyond = jnp.where(huge, 2 * log_t, jnp.log1p(outer * outer) - 2 * jnp.log(jnp.abs(jnp.where(huge, 1, outer))))
     return jnp.where(near, jnp.log1p(inner * inner), beyond), share, slope
 
 
@@ -233,7 +236,10 @@ def _student_t_forward(
 def _student_t_backward(dtype: Any, residuals: Any, cotangent: Array) -> tuple[Array, ...]:
     location, target, nu, log_scale = residuals
     spread, q, slope = _t_parts(dtype, location, target, nu, log_scale)
-    in_location = cotangent * times((nu + 1) / jnp.sqrt(nu) * slope, jnp.exp(-log_scale))
+    r = difference(dtype, location, target)
+    far = q == 1  # there slope and e^-s may leave the range, but not their product, √ν/r
+    scaled = times(slope, jnp.exp(-log_scale) / jnp.sqrt(nu))
+    in_location = cotangent * (nu + 1) * jnp.where(far, 1 / jnp.where(far, r, 1), scaled)
     # ½ log(1 + w) - ½ (1 + 1/ν) q: where q is small, log(1 + w) - q = ψ(-q) nearly all cancels.
     excess = jnp.where(q < 0.5, psi(-jnp.where(q < 0.5, q, 0)), spread - q)
     in_nu = (excess - q / nu) / 2

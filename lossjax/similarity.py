@@ -161,7 +161,7 @@ def _cosine_forward(options: _Options, a: Array, b: Array) -> tuple[Array, Any]:
 
 
 def _cosine_backward(options: _Options, residuals: Any, cotangent: Array) -> tuple[Array, Array]:
-    # d cos/da = (b̂ - cos â)/‖a‖; for unit vectors b̂ - cos â = (b̂ - â) + ½‖b̂ - â‖² â, where a = b cancels nothing.
+    # d cos/da = (b̂ - cos â)/‖a‖; for unit vectors b̂ - cos â = (b̂ - â) + ½‖b̂ - â‖² â, which close vectors want.
     # A vector divided by a constant length has b̂ times its inverse.
     unit_a, unit_b = (_Unit.of(x.astype(options.dtype), options.shortest) for x in residuals)
     both = unit_a.is_unit & unit_b.is_unit
@@ -171,7 +171,8 @@ def _cosine_backward(options: _Options, residuals: Any, cotangent: Array) -> tup
     g = cotangent[..., None] * (-1 if options.distance else 1)
 
     def pulled(own: _Unit, other: _Unit, step: Array) -> Array:
-        across = jnp.where(both, step + apart * own.direction, other.direction - cosine * own.direction)
+        close = both & (apart < 0.5)
+        across = jnp.where(close, step + apart * own.direction, other.direction - cosine * own.direction)
         return g * own.inverse * jnp.where(own.is_unit, across, other.direction)
 
     return pulled(unit_a, unit_b, step), pulled(unit_b, unit_a, -step)

@@ -183,10 +183,18 @@ def test_what_is_right_passes_unchanged() -> None:
     _checks.same_shape("labels", [2], "of the rows", (2,), "")
 
 
-def test_traced_options_are_taken_as_they_come() -> None:
-    """What cannot be looked at is not refused."""
-    assert float(jax.jit(lambda x: _checks.number("temperature", x, jnp.float32, positive=True))(-1.0)) == -1
-    assert float(jax.jit(lambda x: _checks.nonnegative("pos_weight", x))(-1.0)) == -1
+def test_a_traced_option_out_of_range_is_nan_in_value_and_slope() -> None:
+    """What cannot be looked at is not refused; nor does it yield a plausible number."""
+    for check in (
+        lambda x: _checks.number("temperature", x, jnp.float32, positive=True),
+        lambda x: _checks.nonnegative("pos_weight", x),
+        lambda x: _checks.positive("delta", x),
+        lambda x: _checks.number("q", 2 - x, jnp.float32, positive=True, at_most=1),
+    ):
+        value, slope = jax.jit(jax.value_and_grad(lambda x, f=check: f(x) ** 2))(-1.0)
+        assert np.isnan(value)
+        assert np.isnan(slope)
+        assert np.isfinite(jax.jit(check)(1.5))
     assert not jax.jit(lambda x: jnp.asarray(_checks.is_known(x, 1)))(1.0)
 
 
