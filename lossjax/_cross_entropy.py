@@ -166,7 +166,7 @@ def _forward(
         loss = hit * _optional(of_row, at_label)
     if everywhere is not None:
         values = options.shape.value(_softmax.surprisal(z, rows), _softmax.p_of(z, rows), parameter)
-        weighted = everywhere * values if isinstance(everywhere, float) else times(everywhere, values)
+        weighted = times(everywhere, values) if isinstance(everywhere, Array) else everywhere * values
         loss = loss + jnp.sum(weighted, axis=-1, keepdims=True)
     lse = rows.maximum + rows.log_total()
     if z_loss is not None:

@@ -52,6 +52,13 @@ def _seen(dtype: Any, logits: Array, labels: Array, valid: Array | None) -> tupl
     return jnp.where(known[..., None], z, jnp.nan), labels
 
 
+def _certain(z: Array) -> Array:
+    """A row that one +inf decides, by logits that can be subtracted."""
+    infinite = jnp.isposinf(z)
+    decided = jnp.sum(infinite, axis=-1, keepdims=True, dtype=jnp.int32) == 1
+    return jnp.where(decided, jnp.where(infinite, 0, jnp.where(jnp.isnan(z), z, -jnp.inf)), z)
+
+
 def _is_label(z: Array, labels: Array) -> Array:
     return lax.broadcasted_iota(labels.dtype, z.shape, z.ndim - 1) == labels[..., None]
 
@@ -87,12 +94,12 @@ def _residual(z: Array, hot: Array) -> Array:
     """π(z) - e_c, its entry at the label the negative sum of the others."""
     p = project_to_simplex(z)
     others = jnp.sum(jnp.where(hot, 0, p), axis=-1, keepdims=True)
-    return jnp.where(hot, -others, p)
+    return jnp.where(hot, -others + 0 * p, p)  # 0·p: NaN stays NaN
 
 
 def _multiclass_sparsemax_forward(dtype: Any, logits: Array, labels: Array, valid: Array | None) -> tuple[Array, Any]:
     z, labels = _seen(dtype, logits, labels, valid)
-    hot = _is_label(z, labels)
+    z, hot = _certain(z), _is_label(z, labels)
     residual = _residual(z, hot)
     first = jnp.argmax(z, axis=-1, keepdims=True)
     own = jnp.sum(jnp.where(hot, z, 0), axis=-1)
@@ -105,7 +112,7 @@ def _multiclass_sparsemax_forward(dtype: Any, logits: Array, labels: Array, vali
 def _multiclass_sparsemax_backward(dtype: Any, residuals: Any, cotangent: Array) -> tuple[Array, None, None]:
     logits, labels, valid = residuals
     z, labels = _seen(dtype, logits, labels, valid)
-    in_z = cotangent[..., None] * _residual(z, _is_label(z, labels))
+    in_z = cotangent[..., None] * _residual(_certain(z), _is_label(z, labels))
     return in_z if valid is None else jnp.where(valid[..., None], in_z, 0), None, None
 
 

@@ -61,7 +61,7 @@ def _sigmoid_cross_entropy_backward(
     in_z = g * (other * sigmoid(z) - (y if w is None else w * y) * sigmoid(-z))
     in_y = -g * z if w is None else g * (times(w, softplus(-z)) - softplus(z))
     in_targets = (1 - options.smoothing) * in_y
-    in_weight = None if w is None else g * times(y, softplus(-z))
+    in_weight = None if w is None else g * jnp.where(jnp.isnan(z), z, times(y, softplus(-z)))
     in_z, in_targets, in_weight = _seen(valid, in_z, in_targets, in_weight)
     assert in_z is not None
     assert in_targets is not None

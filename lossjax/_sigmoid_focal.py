@@ -54,13 +54,13 @@ def _backward(dtype: Any, residuals: Any, cotangent: Array) -> tuple[Array, ...]
     ratio = jnp.where(c > 0, quotient(b, jnp.where(c > 0, c, 1)), 1)
     in_doubt = gamma * times((1 - 2 * y) * likely * unlikely, ratio)
     in_z = a * modulation * ((1 - y) * likely - y * unlikely + in_doubt)
-    in_y = a * times(modulation, -z - gamma * times(jnp.tanh(z / 2), ratio))
+    in_y = a * (times(modulation, -z) - times(gamma, times(modulation * jnp.tanh(z / 2), ratio)))
     shared = times(modulation, b)
     if alpha is not None:
         in_y = in_y + (2 * alpha - 1) * shared
     # log c = log(1 - p_t), by whichever of the two is small.
     near_one = jnp.log1p(-jnp.where(c < 0.5, 0, y * likely + (1 - y) * unlikely))
-    in_gamma = times(a * shared, jnp.where(c < 0.5, jnp.log(jnp.where(c > 0, c, 1)), near_one))
+    in_gamma = times(jnp.where(c < 0.5, jnp.log(jnp.where(c > 0, c, 1)), near_one), a * shared)
     pulled = cotangent * in_z, cotangent * in_y, cotangent * in_gamma
     return pulled if alpha is None else (*pulled, cotangent * (2 * y - 1) * shared)
 

@@ -31,8 +31,8 @@ def _unlikely(surprisal: Array) -> Array:
 
 def power(base: Array, exponent: Array) -> Array:
     """``base^exponent`` for base in [0, 1], exponent >= 0; at base 0 its derivatives are 0, never 0·∞."""
-    positive = base > 0
-    return jnp.where(positive, jnp.power(jnp.where(positive, base, 1), exponent), jnp.where(exponent == 0, 1, 0))
+    usual = (base > 0) | jnp.isnan(base)
+    return jnp.where(usual, jnp.power(jnp.where(usual, base, 1), exponent), jnp.where(exponent == 0, 1, 0))
 
 
 CROSS_ENTROPY = Shape(

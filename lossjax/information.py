@@ -297,7 +297,7 @@ def _relative_entropy_forward(_: None, p: Array, q: Array) -> tuple[Array, Any]:
 
 def _relative_entropy_backward(_: None, residuals: Any, cotangent: Array) -> tuple[Array, Array]:
     p, q = residuals
-    return -cotangent * log_growth(p, q, q - p), cotangent * jnp.where(p == 0, 1, (q - p) / q)
+    return -cotangent * log_growth(p, q, q - p), cotangent * jnp.where((p == 0) & (q >= 0), 1, (q - p) / q)
 
 
 def _jensen_shannon_forward(_: None, p: Array, q: Array) -> tuple[Array, Any]:

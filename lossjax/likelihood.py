@@ -12,7 +12,8 @@ from lossjax import _checks
 from lossjax._autodiff import closed_form, with_plain
 from lossjax._elementwise import Reduction, difference, elementwise, pair
 from lossjax._reduction import reduce
-from lossjax.numerics import psi, times
+from lossjax._student_t import normalizer, student_t
+from lossjax.numerics import times
 
 
 @with_plain
@@ -66,16 +67,17 @@ def gaussian_nll(
 
 
 def _gaussian_nll_forward(dtype: Any, mean: Array, target: Array, log_variance: Array) -> tuple[Array, Any]:
-    # times: a residual of exactly 0 stays 0, whatever the precision overflows to
-    standardized = times(difference(dtype, mean, target), jnp.exp(-log_variance / 2))
-    value = 0.5 * (math.log(2 * math.pi) + log_variance + standardized * standardized)
-    return value, (mean, target, log_variance)
+    standardized = _scaled(difference(dtype, mean, target), log_variance / 2)
+    square = standardized * standardized
+    value = 0.5 * (math.log(2 * math.pi) + log_variance + square)
+    # e^-s outgrows s where s tends to -inf
+    return jnp.where(jnp.isposinf(square), square, value), (mean, target, log_variance)
 
 
 def _gaussian_nll_backward(dtype: Any, residuals: Any, cotangent: Array) -> tuple[Array, Array, Array]:
     mean, target, log_variance = residuals
     root_precision = jnp.exp(-log_variance / 2)
-    standardized = times(difference(dtype, mean, target), root_precision)
+    standardized = _scaled(difference(dtype, mean, target), log_variance / 2)
     in_mean = cotangent * times(standardized, root_precision)
     return in_mean, -in_mean, cotangent * 0.5 * (1 - standardized) * (1 + standardized)
 
@@ -126,17 +128,25 @@ def laplace_nll(
     return elementwise(_laplace, center, target, parameters, where=where, reduction=reduction)
 
 
+def _scaled(r: Array, s: Array) -> Array:
+    """``r e^-s``, in two steps where e^-s leaves the range; 0 and infinity stay what they are."""
+    factor, root = jnp.exp(-s), jnp.exp(-s / 2)
+    outside = jnp.isinf(factor) | (factor == 0)
+    product = jnp.where(outside, r * root * root, r * jnp.where(outside, 1, factor))
+    return jnp.where(((r == 0) | jnp.isinf(r)) & ~jnp.isnan(s), r, product)
+
+
 def _laplace_forward(dtype: Any, location: Array, target: Array, log_scale: Array) -> tuple[Array, Any]:
-    # times: an error of exactly 0 stays 0, whatever the precision overflows to
-    standardized = times(jnp.abs(difference(dtype, location, target)), jnp.exp(-log_scale))
-    return math.log(2) + log_scale + standardized, (location, target, log_scale)
+    standardized = jnp.abs(_scaled(difference(dtype, location, target), log_scale))
+    value = math.log(2) + log_scale + standardized
+    return jnp.where(jnp.isposinf(standardized), standardized, value), (location, target, log_scale)
 
 
 def _laplace_backward(dtype: Any, residuals: Any, cotangent: Array) -> tuple[Array, Array, Array]:
     location, target, log_scale = residuals
     r, precision = difference(dtype, location, target), jnp.exp(-log_scale)
     in_location = cotangent * times(jnp.sign(r), precision)
-    return in_location, -in_location, cotangent * (1 - times(jnp.abs(r), precision))
+    return in_location, -in_location, cotangent * (1 - jnp.abs(_scaled(r, log_scale)))
 
 
 @with_plain
@@ -188,62 +198,8 @@ def student_t_nll(
     scale = _checks.floating("log_scale", log_scale)
     _checks.broadcastable("degrees_of_freedom", freedom.shape, center.shape)
     dtype = _checks.compute_dtype(center, target, freedom, scale)
-    parameters = {"degrees_of_freedom": freedom, "log_scale": scale, "normalizer": _t_normalizer(freedom.astype(dtype))}
-    return elementwise(_student_t, center, target, parameters, where=where, reduction=reduction)
-
-
-def _t_normalizer(nu: Array) -> Array:
-    """``½ log(ν/2) + log Γ(ν/2) - log Γ((ν+1)/2)``, which is about 1/(4ν); a formula.
-
-    With x = ν/2, by h(x) = h(x + n) + ½ log(x/(x + n)) + Σ_{i<n} log(1 + ½/(x + i)) up to where the asymptotic series
-    1/(8x) - 1/(192x³) + … has run out of terms above 2^-53.
-    """
-    x = nu / 2
-    steps = 16
-    small = x < steps
-    low = jnp.where(small, x, 1)
-    climbed = sum(jnp.log1p(0.5 / (low + i)) for i in range(steps)) + 0.5 * jnp.log(low / (low + steps))
-    inverse = 1 / jnp.where(small, low + steps, x)
-    square = inverse * inverse
-    series = jnp.zeros_like(x)
-    for coefficient in (-691 / 180224, 31 / 18432, -17 / 14336, 1 / 640, -1 / 192, 1 / 8):
-        series = coefficient + square * series
-    return inverse * series + jnp.where(small, climbed, 0)
-
-
-def _t_parts(dtype: Any, location: Array, target: Array, nu: Array, log_scale: Array) -> tuple[Array, Array, Array]:
-    """For t = r e^-s/√ν:  log(1 + t²), t²/(1 + t²) and t/(1 + t²). t² may overflow, and t itself."""
-    r = difference(dtype, location, target)
-    t = times(r, jnp.exp(-log_scale) / jnp.sqrt(nu))
-    near = jnp.abs(t) < 1
-    inner, outer = jnp.where(near, t, 0), 1 / jnp.where(near, 1, t)
-    slope = jnp.where(near, inner / (1 + inner * inner), outer / (1 + outer * outer))
-    share = jnp.where(near, inner * slope, 1 / (1 + outer * outer))
-    huge = jnp.abs(t) > 1e15  # there the logarithm of t is as good by parts
-    log_t = jnp.where(huge, jnp.log(jnp.abs(jnp.where(huge, r, 1))) - log_scale - jnp.log(nu) / 2, 0)
-    beyond = jnp.where(huge, 2 * log_t, jnp.log1p(outer * outer) - 2 * jnp.log(jnp.abs(jnp.where(huge, 1, outer))))
-    return jnp.where(near, jnp.log1p(inner * inner), beyond), share, slope
-
-
-def _student_t_forward(
-    dtype: Any, location: Array, target: Array, nu: Array, log_scale: Array, normalizer: Array
-) -> tuple[Array, Any]:
-    spread, _, _ = _t_parts(dtype, location, target, nu, log_scale)
-    value = (nu + 1) / 2 * spread + log_scale + (normalizer + math.log(2 * math.pi) / 2)
-    return value, (location, target, nu, log_scale)
-
-
-def _student_t_backward(dtype: Any, residuals: Any, cotangent: Array) -> tuple[Array, ...]:
-    location, target, nu, log_scale = residuals
-    spread, q, slope = _t_parts(dtype, location, target, nu, log_scale)
-    r = difference(dtype, location, target)
-    far = q == 1  # there slope and e^-s may leave the range, but not their product, √ν/r
-    scaled = times(slope, jnp.exp(-log_scale) / jnp.sqrt(nu))
-    in_location = cotangent * (nu + 1) * jnp.where(far, 1 / jnp.where(far, r, 1), scaled)
-    # ½ log(1 + w) - ½ (1 + 1/ν) q: where q is small, log(1 + w) - q = ψ(-q) nearly all cancels.
-    excess = jnp.where(q < 0.5, psi(-jnp.where(q < 0.5, q, 0)), spread - q)
-    in_nu = (excess - q / nu) / 2
-    return in_location, -in_location, cotangent * in_nu, cotangent * (1 - (nu + 1) * q), cotangent
+    parameters = {"degrees_of_freedom": freedom, "log_scale": scale, "normalizer": normalizer(freedom.astype(dtype))}
+    return elementwise(student_t, center, target, parameters, where=where, reduction=reduction)
 
 
 @with_plain
@@ -298,7 +254,8 @@ def poisson_nll(
 def _poisson_nll_forward(dtype: Any, log_rate: Array, target: Array) -> tuple[Array, Any]:
     z, t = log_rate.astype(dtype), target.astype(dtype)
     # times: no events at a rate of 0 (z = -inf) are certain
-    return jnp.where(t >= 0, jnp.exp(z) - times(t, z), jnp.nan), (log_rate, target)
+    value = jnp.where(jnp.isposinf(z), z, jnp.exp(z) - times(t, z))
+    return jnp.where(t >= 0, value, jnp.nan), (log_rate, target)
 
 
 def _poisson_nll_backward(dtype: Any, residuals: Any, cotangent: Array) -> tuple[Array, Array]:
@@ -309,5 +266,4 @@ def _poisson_nll_backward(dtype: Any, residuals: Any, cotangent: Array) -> tuple
 
 _gaussian_nll = closed_form(_gaussian_nll_forward, _gaussian_nll_backward)
 _laplace = closed_form(_laplace_forward, _laplace_backward)
-_student_t = closed_form(_student_t_forward, _student_t_backward)
 _poisson_nll = closed_form(_poisson_nll_forward, _poisson_nll_backward)

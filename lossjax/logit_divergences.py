@@ -130,7 +130,9 @@ class _Relative(NamedTuple):
         relative = w + error
         mean = jnp.sum(times(p, relative), axis=-1, keepdims=True)
         r = jnp.where(possible, relative - mean, 0)
-        exponent = jnp.where(possible, r - _softmax.gaps(u, rows_u), own_v - mean) - rows_u.log_total()
+        # r - gap = own_v - mean: by whichever has the smaller terms (the first is ∞ - ∞ where r leaves the range).
+        by_gap = possible & jnp.isfinite(r) & (jnp.abs(r) <= 2 * jnp.abs(own_v))
+        exponent = jnp.where(by_gap, r - _softmax.gaps(u, rows_u), own_v - mean) - rows_u.log_total()
         return cls(r, exponent, possible)
 
 
@@ -182,13 +184,15 @@ def _kl_divergence_backward(_: None, residuals: Any, cotangent: Array) -> tuple[
     somewhere = jnp.any(excluded, axis=-1, keepdims=True)
     relative = _Relative.of(u, jnp.where(somewhere, u, v), p, rows_u)
     # q - p = p (e^d - 1) with d = log q - log p = r - KL: no cancellation where the two are close.
-    d = relative.r - _kl_divergence(None, u, v)[..., None]
-    close = (jnp.abs(d) < 0.5) & relative.possible
+    kl = _kl_divergence(None, u, v)[..., None]
+    d = relative.r - kl
+    close = (jnp.abs(d) < 0.5) & relative.possible & (kl < 1)
     in_v = jnp.where(close, p * expm1(jnp.where(close, d, 0)), q - p)
     # Where a logit of q tends to -inf under p's eyes, so does r there, and to +inf at the classes beside it.
     apart = jnp.where(excluded, jnp.where(p < 1, -jnp.inf, 0), jnp.where(relative.possible, jnp.inf, 0))
     r = jnp.where(somewhere, apart, relative.r)
-    return g * -times(p, r), g * in_v
+    undefined = jnp.isnan(rows_u.rest) | jnp.isnan(rows_v.rest)
+    return g * jnp.where(undefined, jnp.nan, -times(p, r)), g * jnp.where(undefined, jnp.nan, in_v)
 
 
 _kl_divergence = closed_form(_kl_divergence_forward, _kl_divergence_backward)

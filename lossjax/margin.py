@@ -146,6 +146,7 @@ def sparsemax_loss(
     """
     logits, labels = _checks.floating("logits", logits), _checks.integer_labels("labels", labels)
     _checks.same_shape("labels", labels.shape, "of the logits", logits.shape, "give one label a logit")
+    _checks.labels_in_range(labels, 2, _checks.mask("where", where, logits.shape))
     known = (labels == 0) | (labels == 1)
     sign = jnp.where(known, 2 * labels.astype(logits.dtype) - 1, jnp.nan)
     return elementwise(binary_sparsemax, logits, sign, {}, where=where, reduction=reduction)

@@ -16,10 +16,8 @@ Here arguments broadcast and mix dtypes as optax's do, which the losses of the s
 """
 
 import warnings
-from collections.abc import Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import optax.losses as _theirs
 from jax import Array
@@ -27,10 +25,9 @@ from jax.typing import ArrayLike
 
 import lossjax
 from lossjax import _checks
+from lossjax._broadcasting import Axes, all_axes, labels_of_rows, mask_of_entries, same_shapes, together
 from lossjax._log_divergence import LogOptions, log_divergence
 from lossjax._logit_options import classes_last
-
-Axes = int | tuple[int, ...] | None
 
 OWN = (
     "convex_kl_divergence", "cosine_distance", "cosine_similarity", "generalized_kl_divergence", "hinge_loss",
@@ -55,60 +52,32 @@ def __dir__() -> list[str]:
     return [*OWN, *REEXPORTED, "OWN", "REEXPORTED"]
 
 
-def _promoted(*arrays: Array) -> Any:
-    """The dtype that optax's arithmetic would end in, also under strict promotion."""
-    with jax.numpy_dtype_promotion("standard"):
-        return jnp.result_type(*arrays)
-
-
-def _together(prediction: ArrayLike, target: ArrayLike | None, name: str = "predictions") -> tuple[Array, Array, Any]:
-    """Both as floats of one shape, and the result's dtype. A missing target is 0; integers follow the prediction."""
-    first = _checks.floating(name, prediction)
-    second = jnp.zeros((), first.dtype) if target is None else jnp.asarray(target)
-    dtype = _promoted(first, second)
-    if not jnp.issubdtype(second.dtype, jnp.floating):
-        second = second.astype(first.dtype)
-    with jax.numpy_rank_promotion("allow"):
-        first, second = jnp.broadcast_arrays(first, second)
-    return first, second, dtype
-
-
-def _axes(axis: Axes, ndim: int) -> tuple[int, ...]:
-    return tuple(range(ndim)) if axis is None else _checks.axes("axis", axis, ndim)
-
-
-def _same_shapes(first: ArrayLike, second: ArrayLike | None) -> None:
-    if second is not None:
-        shape = jnp.shape(first)
-        _checks.same_shape("targets", jnp.shape(second), "of the predictions", shape, "reshape one of the two")
-
-
 # --- regression ------------------------------------------------------------------------------------------------------
 
 
 def squared_error(predictions: ArrayLike, targets: ArrayLike | None = None) -> Array:
     """``(predictions - targets)²``; targets of 0 if not given. See :func:`lossjax.squared_error`."""
-    _same_shapes(predictions, targets)
-    first, second, dtype = _together(predictions, targets)
+    same_shapes(predictions, targets)
+    first, second, dtype = together(predictions, targets)
     return lossjax.squared_error(first, second).astype(dtype)
 
 
 def l2_loss(predictions: ArrayLike, targets: ArrayLike | None = None) -> Array:
     """Half of :func:`squared_error`."""
-    _same_shapes(predictions, targets)
-    first, second, dtype = _together(predictions, targets)
+    same_shapes(predictions, targets)
+    first, second, dtype = together(predictions, targets)
     return (lossjax.squared_error(first, second) / 2).astype(dtype)
 
 
 def huber_loss(predictions: ArrayLike, targets: ArrayLike | None = None, *, delta: ArrayLike = 1.0) -> Array:
     """See :func:`lossjax.huber_loss`."""
-    first, second, dtype = _together(predictions, targets)
+    first, second, dtype = together(predictions, targets)
     return lossjax.huber_loss(first, second, delta=delta).astype(dtype)
 
 
 def log_cosh(predictions: ArrayLike, targets: ArrayLike | None = None) -> Array:
     """See :func:`lossjax.log_cosh`, which is accurate near 0."""
-    first, second, dtype = _together(predictions, targets)
+    first, second, dtype = together(predictions, targets)
     return lossjax.log_cosh(first, second).astype(dtype)
 
 
@@ -121,9 +90,9 @@ def cosine_similarity(
     where: ArrayLike | None = None,
 ) -> Array:
     """See :func:`lossjax.cosine_similarity`; ``epsilon`` bounds the squared norms from below, and is static."""
-    first, second, dtype = _together(predictions, targets)
-    kept = None if where is None else _mask(where, first.shape)
-    options = {"epsilon": epsilon, "axis": _axes(axis, first.ndim), "where": kept}
+    first, second, dtype = together(predictions, targets)
+    kept = None if where is None else mask_of_entries(where, first.shape)
+    options = {"epsilon": epsilon, "axis": all_axes(axis, first.ndim), "where": kept}
     return lossjax.cosine_similarity(first, second, **options).astype(dtype)
 
 
@@ -136,9 +105,9 @@ def cosine_distance(
     where: ArrayLike | None = None,
 ) -> Array:
     """See :func:`lossjax.cosine_distance`, which nearly parallel vectors keep."""
-    first, second, dtype = _together(predictions, targets)
-    kept = None if where is None else _mask(where, first.shape)
-    options = {"epsilon": epsilon, "axis": _axes(axis, first.ndim), "where": kept}
+    first, second, dtype = together(predictions, targets)
+    kept = None if where is None else mask_of_entries(where, first.shape)
+    options = {"epsilon": epsilon, "axis": all_axes(axis, first.ndim), "where": kept}
     return lossjax.cosine_distance(first, second, **options).astype(dtype)
 
 
@@ -147,20 +116,20 @@ def cosine_distance(
 
 def hinge_loss(predictor_outputs: ArrayLike, targets: ArrayLike) -> Array:
     """See :func:`lossjax.hinge_loss`."""
-    first, second, dtype = _together(predictor_outputs, targets, "predictor_outputs")
+    first, second, dtype = together(predictor_outputs, targets, "predictor_outputs")
     return lossjax.hinge_loss(first, second).astype(dtype)
 
 
 def perceptron_loss(predictor_outputs: ArrayLike, targets: ArrayLike) -> Array:
     """See :func:`lossjax.perceptron_loss`."""
-    _same_shapes(predictor_outputs, targets)
-    first, second, dtype = _together(predictor_outputs, targets, "predictor_outputs")
+    same_shapes(predictor_outputs, targets)
+    first, second, dtype = together(predictor_outputs, targets, "predictor_outputs")
     return lossjax.perceptron_loss(first, second).astype(dtype)
 
 
 def sparsemax_loss(logits: ArrayLike, labels: ArrayLike) -> Array:
     """See :func:`lossjax.sparsemax_loss`; any label but 0 counts as 1."""
-    first, second, _ = _together(logits, jnp.asarray(labels) != 0, "logits")
+    first, second, _ = together(logits, jnp.asarray(labels) != 0, "logits")
     return lossjax.sparsemax_loss(first, second.astype(jnp.int32)).astype(first.dtype)
 
 
@@ -185,7 +154,7 @@ def multiclass_sparsemax_loss(scores: ArrayLike, labels: ArrayLike) -> Array:
 def _scores(scores: ArrayLike, labels: ArrayLike) -> tuple[Array, Array, Any]:
     """Scores, one label a row, and the dtype that optax's one-hot labels in float32 lead to."""
     z = _checks.floating("scores", scores)
-    return z, _rows(labels, z.shape[:-1]), jnp.promote_types(z.dtype, jnp.float32)
+    return z, labels_of_rows(labels, z.shape[:-1]), jnp.promote_types(z.dtype, jnp.float32)
 
 
 # --- cross-entropies -------------------------------------------------------------------------------------------------
@@ -193,7 +162,7 @@ def _scores(scores: ArrayLike, labels: ArrayLike) -> tuple[Array, Array, Any]:
 
 def sigmoid_binary_cross_entropy(logits: ArrayLike, labels: ArrayLike) -> Array:
     """See :func:`lossjax.sigmoid_cross_entropy`."""
-    first, second, _ = _together(logits, labels, "logits")
+    first, second, _ = together(logits, labels, "logits")
     return lossjax.sigmoid_cross_entropy(first, second).astype(first.dtype)
 
 
@@ -201,7 +170,7 @@ def sigmoid_focal_loss(
     logits: ArrayLike, labels: ArrayLike, *, alpha: ArrayLike | None = None, gamma: ArrayLike = 2.0
 ) -> Array:
     """See :func:`lossjax.sigmoid_focal_loss`."""
-    first, second, _ = _together(logits, labels, "logits")
+    first, second, _ = together(logits, labels, "logits")
     return lossjax.sigmoid_focal_loss(first, second, alpha=alpha, gamma=gamma).astype(first.dtype)
 
 
@@ -233,12 +202,12 @@ def poly_loss_cross_entropy(
 def _of_distributions(
     loss: Any, logits: ArrayLike, labels: ArrayLike, axis: Axes, where: ArrayLike | None, **options: Any
 ) -> Array:
-    z, t, dtype = _together(logits, labels, "logits")
-    axes = _axes(axis, z.ndim)
+    z, t, dtype = together(logits, labels, "logits")
+    axes = all_axes(axis, z.ndim)
     z, t = classes_last(z, axes), classes_last(t, axes)
     if where is None:
         return loss(z, t, **options).astype(dtype)
-    kept = classes_last(_mask(where, jnp.shape(logits), axes), axes)
+    kept = classes_last(mask_of_entries(where, jnp.shape(logits), axes), axes)
     rows = jnp.any(kept, axis=-1)
     return loss(jnp.where(kept, z, -jnp.inf), jnp.where(kept, t, 0), where=rows, **options).astype(dtype)
 
@@ -253,29 +222,14 @@ def softmax_cross_entropy_with_integer_labels(
     if not isinstance(axis, int | tuple):
         raise ValueError(f"axis must be an integer or a tuple of integers, got {axis!r}")
     z = _checks.floating("logits", logits)
-    axes = _axes(axis, z.ndim)
-    kept = None if where is None else classes_last(_mask(where, z.shape, axes), axes)
+    axes = all_axes(axis, z.ndim)
+    kept = None if where is None else classes_last(mask_of_entries(where, z.shape, axes), axes)
     z = classes_last(z, axes)
-    labels = _rows(labels, z.shape[:-1])
+    labels = labels_of_rows(labels, z.shape[:-1])
     rows = None
     if kept is not None:
         z, rows = jnp.where(kept, z, -jnp.inf), jnp.any(kept, axis=-1)
     return lossjax.softmax_cross_entropy_with_integer_labels(z, labels, where=rows).astype(z.dtype)
-
-
-def _rows(labels: ArrayLike, shape: Sequence[int]) -> Array:
-    array = _checks.integer_labels("labels", labels)
-    _checks.broadcastable("labels", array.shape, shape)
-    return jnp.broadcast_to(array, tuple(shape))
-
-
-def _mask(where: ArrayLike, shape: Sequence[int], row_axes: tuple[int, ...] = ()) -> Array:
-    """The mask, of the whole shape: given so (or broadcasting to it), or without the class axes."""
-    mask = jnp.asarray(where) != 0
-    if row_axes and mask.ndim != len(shape):
-        mask = jnp.expand_dims(mask, row_axes)
-    _checks.broadcastable("where", mask.shape, shape)
-    return jnp.broadcast_to(mask, tuple(shape))
 
 
 # --- divergences -----------------------------------------------------------------------------------------------------
@@ -320,8 +274,8 @@ def _divergence(
     generalized: bool,
 ) -> Array:
     _checks.floating("targets", targets)
-    a, t, dtype = _together(log_predictions, targets, "log_predictions")
-    axes = _axes(axis, a.ndim)
+    a, t, dtype = together(log_predictions, targets, "log_predictions")
+    axes = all_axes(axis, a.ndim)
     options = LogOptions(_checks.compute_dtype(a, t), log_targets, generalized)
-    mask = None if where is None else classes_last(_mask(where, a.shape), axes)
+    mask = None if where is None else classes_last(mask_of_entries(where, a.shape), axes)
     return log_divergence(options, classes_last(a, axes), classes_last(t, axes), mask).astype(dtype)

@@ -11,6 +11,7 @@ from lossjax import _checks
 from lossjax._autodiff import closed_form, with_plain
 from lossjax._elementwise import Reduction, difference, elementwise, pair
 from lossjax._reduction import reduce
+from lossjax.numerics import times
 
 
 @with_plain
@@ -158,7 +159,8 @@ def huber_loss(
 def _huber_forward(dtype: Any, prediction: Array, target: Array, delta: Array) -> tuple[Array, Any]:
     size = jnp.abs(difference(dtype, prediction, target))
     inner = jnp.minimum(size, delta)
-    return inner * inner / 2 + delta * (size - inner), (prediction, target, delta)
+    half = jnp.abs(difference(dtype, prediction / 2, target / 2))  # the difference itself may overflow
+    return inner * (inner / 2) + 2 * times(half - inner / 2, delta), (prediction, target, delta)
 
 
 def _huber_backward(dtype: Any, residuals: Any, cotangent: Array) -> tuple[Array, Array, Array]:
@@ -269,8 +271,9 @@ def quantile_loss(
 
 
 def _quantile_forward(dtype: Any, prediction: Array, target: Array, level: Array) -> tuple[Array, Any]:
-    r = difference(dtype, prediction, target)
-    return jnp.where(r < 0, -level * r, (1 - level) * r), (prediction, target, level)
+    half = difference(dtype, prediction / 2, target / 2)  # the difference itself may overflow
+    value = 2 * jnp.where(half < 0, -times(level, half), times(1 - level, half))
+    return jnp.where(jnp.isnan(half), half, value), (prediction, target, level)
 
 
 def _quantile_backward(dtype: Any, residuals: Any, cotangent: Array) -> tuple[Array, Array, Array]:

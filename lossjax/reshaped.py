@@ -201,7 +201,7 @@ def generalized_cross_entropy(
     Returns:
       The loss, a pure number (nats as q → 0), ``[...]`` or a scalar, in float32 or wider.
 
-    Accuracy: 24u for integer labels, also where p̂ is near 1 or tiny.
+    Accuracy: 24u for integer labels, also where p̂ is near 1 or tiny; where p̂ itself underflows, u·q·log(1/p̂) more.
 
     Raises:
       TypeError: arguments of the wrong dtype.
@@ -253,7 +253,8 @@ def sigmoid_focal_loss(
     Returns:
       The loss in nats, the shape of the logits or a scalar, in float32 or wider.
 
-    Accuracy: (16 + 8γ)u for targets 0 and 1; between, the gradient within that of its terms.
+    Accuracy: (16 + 8γ)u for targets 0 and 1; between, the gradient within that of its terms. (1 - p_t)^γ is 0 below
+    the smallest normal number.
 
     Raises:
       TypeError: logits or targets that are not floats, a ``where`` that is not boolean.

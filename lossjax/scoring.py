@@ -73,15 +73,16 @@ class _BrierOptions(NamedTuple):
     dtype: Any
     labelled: bool
 
-    def offset(self, z: Array, rows: _softmax.Rows, targets: Array) -> Array:
-        """``e_i - t`` with e_i the one-hot of the pivot, which is a maximum: p - t = (p - e_i) + (e_i - t).
+    def distance(self, z: Array, rows: _softmax.Rows, targets: Array, p: Array, one_off: Array) -> Array:
+        """``p - t``; where t_i >= 1/2 at the pivot (a maximum) as (p_i - 1) + (1 - t_i), both without cancellation.
 
-        Neither sum cancels: p_i - 1 is known without cancellation, 1 - t_i is exact for t_i >= 1/2.
+        Elsewhere p - t itself: two classes of equal logits must not differ by how their p was rounded.
         """
+        t = targets.astype(z.dtype)
         if self.labelled:
             hot = lax.broadcasted_iota(targets.dtype, z.shape, z.ndim - 1) == targets[..., None]
-            return rows.is_pivot(z).astype(z.dtype) - hot.astype(z.dtype)
-        return rows.is_pivot(z).astype(z.dtype) - targets.astype(z.dtype)
+            t = hot.astype(z.dtype)
+        return jnp.where(rows.is_pivot(z) & (t >= 0.5), one_off + (1 - t), p - t)
 
 
 def _seen(valid: Array | None, array: Array) -> Array:
@@ -96,7 +97,7 @@ def _brier_forward(options: _BrierOptions, logits: Array, targets: Array, valid:
     if options.labelled:
         known = ((t >= 0) & (t < z.shape[-1]))[..., None]
         rows = rows._replace(rest=jnp.where(known, rows.rest, jnp.nan))
-    distance = _softmax.one_pivot_off(z, rows) + options.offset(z, rows, t)
+    distance = options.distance(z, rows, t, _softmax.p_of(z, rows), _softmax.one_pivot_off(z, rows))
     loss = jnp.sum(distance * distance, axis=-1)
     return _seen(valid, loss), (logits, targets, valid, rows.stopped())
 
@@ -104,7 +105,8 @@ def _brier_forward(options: _BrierOptions, logits: Array, targets: Array, valid:
 def _brier_backward(options: _BrierOptions, residuals: Any, cotangent: Array) -> tuple[Array, Array | None, None]:
     logits, targets, valid, rows = residuals
     z, t, g = _seen(valid, logits.astype(options.dtype)), _seen(valid, targets), _seen(valid, cotangent)[..., None]
-    distance = _softmax.residual_at_pivot(z, rows) + options.offset(z, rows, t)
+    p, one_off = _softmax.probabilities(z, rows), _softmax.residual_at_pivot(z, rows)
+    distance = options.distance(z, rows, t, p, one_off)
     in_z = _seen(valid, 2 * g * _softmax.fisher_product(z, rows, distance))
     return in_z, None if options.labelled else _seen(valid, -2 * g * distance), None
 

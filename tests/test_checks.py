@@ -140,7 +140,8 @@ REFUSALS: dict[str, tuple[Call, type[Exception], tuple[str, ...]]] = {
         lambda: _checks.nonnegative("pos_weight", np.float32([1, np.nan])), ValueError, ("pos_weight", "nan"),
     ),
     "integer weights": (
-        lambda: _checks.nonnegative("weights", np.arange(3)), TypeError, ("weights", "int64[3]", "floating-point"),
+        lambda: _checks.nonnegative_weights("weights", np.arange(3), 3), TypeError,
+        ("weights", "int64[3]", "floating-point"),
     ),
     "too few weights": (
         lambda: _checks.nonnegative_weights("class_weights", np.ones(3, np.float32), 4),

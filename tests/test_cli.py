@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 
@@ -65,4 +66,75 @@ def test_a_missing_extra_is_named(missing: str) -> None:
     result = run("verify", code=code)
     assert result.returncode == 2
     assert 'pip install "lossjax[verify]"' in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+# --- check -----------------------------------------------------------------------------------------------------------
+
+WRONG = """
+import jax, jax.numpy as jnp
+
+@jax.custom_vjp
+def loss(z, labels):
+    return jax.nn.logsumexp(z, -1) - jnp.take_along_axis(z, labels[:, None], -1)[:, 0]
+
+def forward(z, labels):
+    return loss(z, labels), (z, labels)
+
+def backward(residuals, g):
+    z, labels = residuals
+    hot = jax.nn.one_hot(labels, z.shape[-1], dtype=z.dtype)
+    return (g[:, None] * (SCALE * jax.nn.softmax(z, -1) - hot), None)
+
+loss.defvjp(forward, backward)
+three = lambda a, b, c: a + b + c
+number = 3
+"""
+
+
+@pytest.mark.parametrize(("scale", "code"), [("1", 0), ("1.01", 1)])
+def test_check_certifies_anybodys_loss(scale: str, code: int, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(WRONG.replace("SCALE", scale))
+    result = run("check", "mine:loss", "--only", "rule", "--json", "out.json", cwd=tmp_path)
+    assert result.returncode == code, result.stdout + result.stderr
+    written = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
+    assert written["ok"] is (code == 0)
+    assert any(row["name"] == "rule" for row in written["rows"])
+    if code:
+        assert "gradient of argument 0" in " ".join(result.stdout.split())
+
+
+def test_check_takes_real_logits(tmp_path: Path) -> None:
+    np.save(tmp_path / "z.npy", np.float32(np.random.default_rng(0).normal(size=(3, 4))))
+    np.save(tmp_path / "y.npy", np.array([0, 3, 1], np.int32))
+    name = "lossjax:softmax_cross_entropy_with_integer_labels"
+    files = ("--logits", "z.npy", "--labels", "y.npy")
+    result = run("check", name, *files, "--only", "value", "--only", "gradient", cwd=tmp_path)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("nothing",), "write module:function"),
+        (("no_such_module:loss",), "there is no module 'no_such_module'"),
+        (("mine:no_such",), "mine has no 'no_such'; it has"),
+        (("mine:number",), "is a int, wanted a function"),
+        (("mine:three",), "takes 3 arguments"),
+        (("mine.py:loss", "--logits", "z.txt"), "cannot read logits from z.txt"),
+        (("mine:loss", "--logits", "y.npy"), "the logits are int32, wanted floats"),
+        (("mine:loss", "--labels", "y.npy"), "--labels needs --logits"),
+        (("mine:loss", "--logits", "z.npy", "--labels", "z.npy"), "does not accept float32[3, 4] and float32[3, 4]"),
+        (("mine:loss", "--only", "everything"), "there is no check 'everything'"),
+        (("json:dumps",), "dumps"),
+    ],
+)
+def test_check_usage_errors(arguments: tuple[str, ...], words: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(WRONG.replace("SCALE", "1"))
+    (tmp_path / "z.txt").write_text("1 2 3")
+    np.save(tmp_path / "z.npy", np.ones((3, 4), np.float32))
+    np.save(tmp_path / "y.npy", np.array([0, 3, 1], np.int32))
+    result = run("check", *arguments, cwd=tmp_path)
+    assert result.returncode == 2, result.stdout + result.stderr
+    assert words in " ".join(result.stderr.replace("│", " ").split())
     assert "Traceback" not in result.stderr

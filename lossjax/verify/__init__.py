@@ -8,6 +8,9 @@ import importlib.util
 if importlib.util.find_spec("flint") is None:
     raise ImportError('lossjax.verify needs python-flint; install it with: pip install "lossjax[verify]"')
 
+from lossjax.verify.check import Certificate as Certificate
+from lossjax.verify.check import assert_verified as assert_verified
+from lossjax.verify.check import check as check
 from lossjax.verify.claim import Claim as Claim
 from lossjax.verify.claim import Figure as Figure
 from lossjax.verify.claim import Result as Result
@@ -16,4 +19,15 @@ from lossjax.verify.exact import UnsupportedPrimitive as UnsupportedPrimitive
 from lossjax.verify.exact import exact as exact
 from lossjax.verify.theorems import theorems as theorems
 
-__all__ = ["Claim", "Figure", "Result", "UndecidedComparison", "UnsupportedPrimitive", "exact", "theorems"]
+__all__ = [
+    "Certificate",
+    "Claim",
+    "Figure",
+    "Result",
+    "UndecidedComparison",
+    "UnsupportedPrimitive",
+    "assert_verified",
+    "check",
+    "exact",
+    "theorems",
+]

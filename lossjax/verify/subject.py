@@ -114,7 +114,7 @@ def arguments(function: Callable[..., Any], logits: np.ndarray | None, labels: n
         raise UsageError(
             f"{_name(function)} takes {wanted} arguments; wrap it as a function of logits, or of logits and labels"
         )
-    classes, rows = z.shape[-1] if z.ndim else 1, z.shape[:-1]
+    *rows, classes = z.shape or (1,)
     seconds = [
         random.integers(0, classes, rows).astype(np.int32),
         np.asarray(random.dirichlet(np.ones(classes), rows), z.dtype) if z.ndim else z,

@@ -89,17 +89,27 @@ def collapse(output: str) -> None:
     loss, zero = last["lossjax"]
     assert 0 < loss < 2.0**-24
     assert zero == 0
-    assert {who for step, who, loss, _ in rows if loss == 0} == {"optax"}
+    assert {who for _, who, loss, _ in rows if loss == 0} == {"optax"}
     accuracies = re.search(r"optax's loss (0\.\d+) \(at best (0\.\d+)\), with lossjax's (0\.\d+)", output)
     assert accuracies is not None
     assert float(accuracies[3]) > 1.5 * float(accuracies[2]), "what the exact gradient gains, if it gains it here"
     assert "wrote softmax_collapse.png" in output
 
 
+def verify_your_loss(output: str) -> None:
+    assert "The wrong rule: check_grads rejects it at 8 tokens, accepts it at 1000." in output
+    assert "The right rule: check_grads accepts it at 8 tokens, accepts it at 1000." in output
+    wrong, right = output.split("The right rule")
+    assert re.search(r"✗ rule: gradient of argument 0 at \[\d, \d\]: got \S+ want\s+\S+", wrong)
+    assert "Falls short: rule, cotangent." in wrong
+    assert "checks hold." in right
+
+
 EXPECTED: dict[str, Callable[[str], None]] = {
     "01_train_digits.py": digits,
     "02_regression_diabetes.py": diabetes,
     "03_softmax_collapse.py": collapse,
+    "04_verify_your_loss.py": verify_your_loss,
 }
 ARGUMENTS = {"03_softmax_collapse.py": ("--modulus", "59", "--steps", "1200")}
 """Smaller runs, where the whole one takes minutes."""

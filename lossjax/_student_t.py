@@ -1,0 +1,71 @@
+"""The rule of the Student-t likelihood; ``likelihood.py`` holds what people call."""
+
+import math
+from typing import Any
+
+import jax.numpy as jnp
+from jax import Array
+
+from lossjax._autodiff import closed_form
+from lossjax._elementwise import difference
+from lossjax.numerics import psi, times
+
+
+def normalizer(nu: Array) -> Array:
+    """``½ log(ν/2) + log Γ(ν/2) - log Γ((ν+1)/2)``, which is about 1/(4ν); a formula.
+
+    With x = ν/2, by h(x) = h(x + n) + ½ log(x/(x + n)) + Σ_{i<n} log(1 + ½/(x + i)) up to where the asymptotic series
+    1/(8x) - 1/(192x³) + … has run out of terms above 2^-53.
+    """
+    x = nu / 2
+    steps = 16
+    small = x < steps
+    low = jnp.where(small, x, 1)
+    climbed = sum(jnp.log1p(0.5 / (low + i)) for i in range(steps)) + 0.5 * jnp.log(low / (low + steps))
+    inverse = 1 / jnp.where(small, low + steps, x)
+    square = inverse * inverse
+    series = jnp.zeros_like(x)
+    for coefficient in (-691 / 180224, 31 / 18432, -17 / 14336, 1 / 640, -1 / 192, 1 / 8):
+        series = coefficient + square * series
+    return inverse * series + jnp.where(small, climbed, 0)
+
+
+def _t_parts(dtype: Any, location: Array, target: Array, nu: Array, log_scale: Array) -> tuple[Array, Array, Array]:
+    """For t = r e^-s/√ν:  log(1 + t²), t²/(1 + t²) and t/(1 + t²). t² may overflow, and t itself."""
+    r = difference(dtype, location, target)
+    t = times(r, jnp.exp(-log_scale) / jnp.sqrt(nu))
+    near = jnp.abs(t) < 1
+    inner, outer = jnp.where(near, t, 0), 1 / jnp.where(near, 1, t)
+    slope = jnp.where(near, inner / (1 + inner * inner), outer / (1 + outer * outer))
+    share = jnp.where(near, inner * slope, 1 / (1 + outer * outer))
+    huge = jnp.abs(t) > 1e15  # there the logarithm of t is as good by parts
+    half = difference(dtype, location / 2, target / 2)  # the difference itself may overflow
+    size = math.log(2) + jnp.log(jnp.abs(jnp.where(huge, half, 1)))
+    log_t = jnp.where(huge, size - log_scale - jnp.log(nu) / 2, 0)
+    beyond = jnp.where(huge, 2 * log_t, jnp.log1p(outer * outer) - 2 * jnp.log(jnp.abs(jnp.where(huge, 1, outer))))
+    return jnp.where(near, jnp.log1p(inner * inner), beyond), share, slope
+
+
+def _student_t_forward(
+    dtype: Any, location: Array, target: Array, nu: Array, log_scale: Array, constant: Array
+) -> tuple[Array, Any]:
+    spread, _, _ = _t_parts(dtype, location, target, nu, log_scale)
+    value = (nu + 1) / 2 * spread + log_scale + (constant + math.log(2 * math.pi) / 2)
+    return jnp.where(jnp.isposinf(spread), spread, value), (location, target, nu, log_scale)
+
+
+def _student_t_backward(dtype: Any, residuals: Any, cotangent: Array) -> tuple[Array, ...]:
+    location, target, nu, log_scale = residuals
+    spread, q, slope = _t_parts(dtype, location, target, nu, log_scale)
+    half = difference(dtype, location / 2, target / 2)
+    far = q == 1  # there slope and e^-s may leave the range, but not their product, √ν/r
+    scaled = times((nu + 1) / jnp.sqrt(nu) * slope, jnp.exp(-log_scale))
+    in_location = cotangent * jnp.where(far, 0.5 * (nu + 1) / jnp.where(far, half, 1), scaled)
+    # ½ log(1 + w) - ½ (1 + 1/ν) q: where q is small, log(1 + w) - q = ψ(-q) nearly all cancels.
+    excess = jnp.where(q < 0.5, psi(-jnp.where(q < 0.5, q, 0)), spread - q)
+    in_nu = (excess - q / nu) / 2
+    return in_location, -in_location, cotangent * in_nu, cotangent * (1 - (nu + 1) * q), cotangent
+
+
+student_t = closed_form(_student_t_forward, _student_t_backward)
+"""(dtype, location, target, degrees of freedom, log-scale, normalizer) -> loss, elementwise."""

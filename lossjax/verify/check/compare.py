@@ -1,0 +1,92 @@
+"""Arrays of balls, compared entry by entry."""
+
+import dataclasses
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from flint import arb
+
+from lossjax.verify import oracle
+from lossjax.verify.ulp import Balls
+
+
+@dataclasses.dataclass(frozen=True)
+class Tolerance:
+    """What two exact executions may differ by: the constants in both programs are rounded to ``u``.
+
+    A constant that is off by u moves an entry by about u of the terms it is made of, and the coefficients of a series
+    that ends where it no longer matters by a few u: 2^13 u of the entry leaves room for terms that cancel a little
+    or a long series, 8u of the largest entry for those that cancel much. (A wrong rule is off by far more.)
+    """
+
+    u: float
+    of_entry: float
+    of_largest: float
+
+
+WIDE = Tolerance(2.0**-53, 2.0**-40, 2.0**-50)
+NARROW = Tolerance(2.0**-24, 2.0**-16, 2.0**-21)
+"""Where a function refuses float64: its constants are those of float32."""
+HALF = Tolerance(2.0**-8, 2.0**-4, 2.0**-5)
+
+
+def of(*dtypes: Any) -> Tolerance:
+    """By the narrowest float dtype that a program's constants are rounded to."""
+    eps = max(float(jnp.finfo(dtype).eps) for dtype in dtypes)
+    return WIDE if eps < 2.0**-50 else NARROW if eps < 2.0**-20 else HALF
+
+
+@dataclasses.dataclass
+class Comparison:
+    """How far one array of balls is from another."""
+
+    units: np.ndarray
+    """The difference in u of the larger of the two entries; 0 where the balls overlap."""
+    wrong: np.ndarray
+    """Where it exceeds what is allowed."""
+    judged: np.ndarray
+    """False where the truth is NaN or infinite: that is no truth."""
+
+
+def compare(got: Balls, want: Balls, tolerance: Tolerance) -> Comparison:
+    """Each entry against its truth."""
+    sizes = [float(abs(w).abs_upper()) for w in want.ravel().tolist() if w.is_finite()]
+    floor = tolerance.of_largest * max(sizes, default=0.0)
+    units, wrong, judged = [], [], []
+    with oracle.precision():
+        for g, w in zip(got.ravel().tolist(), want.ravel().tolist(), strict=True):
+            judged.append(bool(w.is_finite()))
+            if g is w or not w.is_finite() or (g.is_finite() and g.overlaps(w)):
+                units.append(0.0)
+                wrong.append(False)
+                continue
+            if not g.is_finite():
+                units.append(float("inf"))
+                wrong.append(True)
+                continue
+            size = max(float(abs(g).abs_upper()), float(abs(w).abs_upper()))
+            distance = float((g - w).abs_lower())
+            units.append(distance / size / tolerance.u if size else 0.0)
+            wrong.append(distance > max(tolerance.of_entry * size, floor))
+    return Comparison(*(np.array(x).reshape(want.shape) for x in (units, wrong, judged)))
+
+
+def dot(a: Any, b: Any) -> tuple[arb, float]:
+    """``Σ aᵢ bᵢ`` over tuples of arrays of balls, and the sum of the absolute terms."""
+    total, size = arb(0), 0.0
+    for x, y in zip(a, b, strict=True):
+        for p, q in zip(np.ravel(x).tolist(), np.ravel(y).tolist(), strict=True):
+            total += p * q
+            size += abs(float((p * q).mid())) if (p * q).is_finite() else 0.0
+    return total, size
+
+
+def text(ball: arb) -> str:
+    """A ball as a number of twelve digits."""
+    return ball.str(12, radius=False) if ball.is_finite() else str(ball)
+
+
+def first(wrong: np.ndarray, units: np.ndarray) -> tuple[int, ...]:
+    """The index of the worst wrong entry."""
+    return tuple(int(i) for i in np.unravel_index(int(np.argmax(np.where(wrong, units, -1))), units.shape))

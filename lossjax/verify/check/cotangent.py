@@ -1,0 +1,82 @@
+"""Is the pullback linear in its cotangent, and does it use every entry of it? By exact identities."""
+
+import numpy as np
+
+from lossjax.verify import oracle, ulp
+from lossjax.verify.check import compare as by
+from lossjax.verify.check.certificate import Row
+from lossjax.verify.check.inputs import shown
+from lossjax.verify.check.problem import Arrays, Problem, cotangents
+from lossjax.verify.check.rule import REFUSALS, Pair, generic
+from lossjax.verify.ulp import Balls
+
+_A, _B = 0.75, -1.25
+_ONE_HOT = 6
+
+
+def check_cotangent(one: Problem, pair: Pair, seed: int) -> list[Row]:
+    """The row ``cotangent``.
+
+    ``Jᵀ(a·u + b·v) = a·Jᵀu + b·Jᵀv``, and for single outputs the pullback of a cotangent that is 1 there and 0
+    elsewhere against the formula's: a rule that applies the first entry to every row is linear too.
+    """
+    random = np.random.default_rng(seed + 2)
+    arrays = generic(one, pair.arrays, random)
+    u, v = cotangents(pair.outputs, random), cotangents(pair.outputs, random)
+    mixed = tuple(np.asarray(_A * x.astype(np.float64) + _B * y.astype(np.float64)) for x, y in zip(u, v, strict=True))
+    failures: list[str] = []
+    worst = 0.0
+    try:
+        of_u, of_v = pair.ruled(arrays, u)[1], pair.ruled(arrays, v)[1]
+        of_mixed = pair.ruled(arrays, tuple(map(ulp.balls, mixed)))[1]
+        with oracle.precision():
+            sums = tuple(x * _A + y * _B for x, y in zip(of_u, of_v, strict=True))
+        worst = _compared(one, pair, of_mixed, sums, arrays, "a·Jᵀu + b·Jᵀv", failures)
+        plain = pair.plain
+        for name, single in [] if plain is None else _singles(pair):
+            got, want = pair.ruled(arrays, single)[1], plain(arrays, single)[1]  # pyright: ignore[reportOptionalCall]
+            worst = max(worst, _compared(one, pair, got, want, arrays, name, failures))
+    except REFUSALS as error:
+        return [Row("cotangent", None, detail=f"not judged: {error}")]
+    detail = "linear in the cotangent, and right for single outputs: exactly, in u"
+    return [
+        Row("cotangent", not failures, worst, pair.tolerance.of_entry / pair.tolerance.u, detail, tuple(failures[:3]))
+    ]
+
+
+def _compared(
+    one: Problem, pair: Pair, got: Arrays, want: Arrays, arrays: Arrays, what: str, failures: list[str]
+) -> float:
+    worst = 0.0
+    for position, g, w in zip(one.moving, got, want, strict=True):
+        c = by.compare(_array(g), _array(w), pair.tolerance)
+        worst = max(worst, float(np.max(c.units, initial=0)))
+        if c.wrong.any():
+            at = by.first(c.wrong, c.units)
+            failures.append(
+                f"gradient of {one.names[position]} at {list(at)} for {what}: got {by.text(_array(g)[at])}, "
+                f"want {by.text(_array(w)[at])} (inputs: {shown(one, arrays, at[0] if at else None)})"
+            )
+    return worst
+
+
+def _array(balls: Balls) -> Balls:
+    """As an array: numpy unwraps what it computes of arrays without axes."""
+    if isinstance(balls, np.ndarray):
+        return balls
+    whole = np.empty((), dtype=object)
+    whole[()] = balls
+    return whole
+
+
+def _singles(pair: Pair) -> list[tuple[str, Arrays]]:
+    """Cotangents that are 1 at one output and 0 elsewhere: the last entries, the first, and some between."""
+    found = []
+    for k, shape in enumerate(pair.outputs):
+        size = int(np.prod(shape.shape, dtype=int))
+        for at in sorted(set(np.linspace(0, size - 1, min(size, _ONE_HOT)).astype(int).tolist())):
+            zeros = [np.zeros(s.shape, s.dtype) for s in pair.outputs]
+            zeros[k].reshape(-1)[at] = 1
+            place = [int(i) for i in np.unravel_index(at, shape.shape)]
+            found.append((f"the cotangent of output {k} at {place} alone", tuple(zeros)))
+    return found

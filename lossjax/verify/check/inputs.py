@@ -1,0 +1,206 @@
+"""Inputs made of the example's: other scales, offsets, ties, gaps, every label; none outside what the example is."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lossjax.verify.check.problem import Arrays, Problem, is_float, is_integer
+
+GAP = 20.0
+OFFSET = 1e4
+_MOST_LABELS = 12
+
+
+class Family(NamedTuple):
+    """One set of arguments to try."""
+
+    name: str
+    arrays: Arrays
+    regular: bool = True
+    """False where a rule must still be right but accuracy is not asked: targets that do not sum to 1, all equal."""
+
+
+class Labels(NamedTuple):
+    """Integers that select an entry along an axis of a float array."""
+
+    position: int
+    of: int
+    axis: int
+    classes: int
+
+
+def labels_of(one: Problem) -> Labels | None:
+    """The first integer array that has the shape of a differentiated one without one axis, and fits its range."""
+    for i, labels in enumerate(one.arrays):
+        if not is_integer(labels) or not labels.size:
+            continue
+        for j in one.moving:
+            shape = one.arrays[j].shape
+            for axis in reversed(range(len(shape))):
+                fits = shape[:axis] + shape[axis + 1 :] == labels.shape and shape[axis] > 1
+                if fits and labels.min() >= 0 and labels.max() < shape[axis]:
+                    return Labels(i, j, axis, shape[axis])
+    return None
+
+
+def kind(array: Any) -> str:
+    """What the numbers look like: signs, simplex (rows that sum to 1), unit, positive, or any."""
+    values = np.asarray(array).astype(np.float64)
+    if not values.size or not np.isfinite(values).all():
+        return "any"
+    if (np.abs(values) == 1).all() and (values < 0).any():
+        return "signs"
+    if (values < 0).any() or not values.any():
+        return "any"
+    if values.ndim and values.shape[-1] > 1 and np.allclose(values.sum(-1), 1, rtol=0, atol=1e-2):
+        return "simplex"
+    return "unit" if values.max() <= 1 else "positive"
+
+
+def kinds(one: Problem) -> tuple[str, ...]:
+    """For each array. A differentiated one is ``any`` if value and gradient are finite also where the kind is left."""
+    found = [kind(a) if is_float(a) else "" for a in one.arrays]
+    cotangents = tuple(np.ones(s.shape, s.dtype) for s in one.shapes(one.arrays))
+    for i in one.moving:
+        if found[i] != "any":
+            values = one.arrays[i].astype(np.float64)
+            signs = np.where(np.arange(values.size) % 2, 1, -1).reshape(values.shape)
+            outside = one.replaced(one.arrays, {i: -3 * (values + 0.5) * signs})
+            results = [x for group in one.compiled[1](outside, cotangents) for x in group]
+            if all(np.isfinite(np.asarray(x).astype(np.float64)).all() for x in results):
+                found[i] = "any"
+    return tuple(found)
+
+
+def variations(one: Problem, seed: int) -> list[Family]:
+    """The example as given, then variations of it."""
+    random = np.random.default_rng(seed)
+    of = kinds(one)
+    families = [Family("as given", one.arrays)]
+
+    def add(name: str, change: Any, *, regular: bool = True) -> None:
+        by = {
+            i: changed for i in one.moving if (changed := change(one.arrays[i].astype(np.float64), of[i])) is not None
+        }
+        if by:
+            families.append(Family(name, one.replaced(one.arrays, by), regular))
+
+    add("fresh", lambda a, k: _fresh(a, k, random))
+    for factor in (1e-3, 10.0, 30.0):
+        add(f"scaled by {factor:g}", lambda a, k, f=factor: _scaled(a, k, f))
+    for shift in (OFFSET, -OFFSET):
+        add(f"offset {shift:+g}", lambda a, k, s=shift: a + s if a.ndim and _shifts(k, s) else None)
+    add("ties", lambda a, k: np.round(a) if k == "any" and a.ndim else None)
+    add("ties at halves", lambda a, k: np.round(a) / 2 if k == "any" and a.ndim else None)
+    add("all equal", lambda a, k: np.full_like(a, 1.0) if k in ("any", "positive") and a.ndim else None, regular=False)
+    add("zero", lambda a, k: np.zeros_like(a) if k == "any" and a.ndim else None, regular=False)
+    add("sharp", lambda a, k: _sharp(a, k))
+    labels = labels_of(one)
+    if labels is None:
+        add("gaps", lambda a, k: _with_gap(a, random.integers(0, a.shape[-1], a.shape[:-1]), -1, GAP)
+            if k == "any" and a.ndim and a.shape[-1] > 1 else None)  # fmt: skip
+    else:
+        logits = one.arrays[labels.of].astype(np.float64)
+        for name, gap in (("confident and right", GAP), ("confident and wrong", -GAP)):
+            far = _with_gap(logits, one.arrays[labels.position], labels.axis, gap)
+            families.append(Family(name, one.replaced(one.arrays, {labels.of: far})))
+        families += [
+            Family(f"labels + {k}", one.replaced(one.arrays, {labels.position: moved}))
+            for k, moved in _labels(one.arrays[labels.position], labels.classes)
+        ]
+    families += _others(one, of, random)
+    return families
+
+
+def _fresh(a: Any, k: str, random: np.random.Generator) -> Any:
+    if not a.ndim:
+        return a * random.choice([0.5, 2.0])
+    if k == "any":
+        spread = float(np.std(a[np.isfinite(a)])) if np.isfinite(a).any() else 0.0
+        return random.normal(size=a.shape) * (spread or 1.0)
+    if k == "simplex":
+        return random.dirichlet(np.ones(a.shape[-1]), a.shape[:-1])
+    if k == "unit":
+        return random.permutation(a.ravel()).reshape(a.shape)
+    if k == "signs":
+        return random.choice([-1.0, 1.0], a.shape)
+    return random.permutation(a.ravel()).reshape(a.shape) * random.uniform(0.5, 2, a.shape)
+
+
+def _scaled(a: Any, k: str, factor: float) -> Any:
+    if not a.ndim:
+        return None
+    if k in ("any", "positive"):
+        return a * factor
+    return a * factor if k == "unit" and factor < 1 else None
+
+
+def _shifts(k: str, shift: float) -> bool:
+    return k == "any" or (k == "positive" and shift > 0)
+
+
+def _sharp(a: Any, k: str) -> Any:
+    """Probabilities near 0 and 1."""
+    if k == "unit":
+        return a**4
+    if k != "simplex":
+        return None
+    return a**4 / np.sum(a**4, axis=-1, keepdims=True)
+
+
+def _with_gap(a: Any, at: Any, axis: int, gap: float) -> Any:
+    """The entry ``at`` each place moved ``gap`` above (below) the largest of the others."""
+    chosen = np.expand_dims(np.asarray(at), axis)
+    others = a.copy()
+    np.put_along_axis(others, chosen, -np.inf, axis)
+    moved = a.copy()
+    np.put_along_axis(moved, chosen, np.max(others, axis=axis, keepdims=True) + gap, axis)
+    return moved
+
+
+def _labels(labels: Any, classes: int) -> list[tuple[int, Any]]:
+    """The labels moved on, so that each place sees every class (of many classes: the ends and a few)."""
+    if classes <= _MOST_LABELS:
+        return [(k, (labels + k) % classes) for k in range(1, classes)]
+    return [(k, (labels * 0 + np.arange(labels.size).reshape(labels.shape) + k) % classes) for k in (0, classes - 1)]
+
+
+def _others(one: Problem, of: Sequence[str], random: np.random.Generator) -> list[Family]:
+    """What is not differentiated, varied; and distributions that are none: a row of zeros, rows of other sums."""
+    kept = [i for i in one.floats if i not in one.moving and one.arrays[i].ndim]
+    families = []
+    if kept:
+        by = {i: _fresh(one.arrays[i].astype(np.float64), of[i], random) for i in kept}
+        families.append(Family("others fresh", one.replaced(one.arrays, by)))
+    rows = [i for i in one.floats if of[i] == "simplex"]
+    if rows:
+        by = {}
+        for i in rows:
+            factors = random.uniform(0.5, 1, (*one.arrays[i].shape[:-1], 1))
+            by[i] = one.arrays[i].astype(np.float64) * factors
+        families.append(Family("sums other than 1", one.replaced(one.arrays, by), regular=False))
+        zeros = {
+            i: b * (np.arange(b.shape[0]) > 0).reshape(-1, *[1] * (b.ndim - 1))
+            for i, b in by.items()
+            if b.ndim > 1 and i not in one.moving  # for what is differentiated, 0 is the edge of its domain
+        }
+        if zeros:
+            families.append(Family("a row of zeros", one.replaced(one.arrays, zeros), regular=False))
+    return families
+
+
+def shown(one: Problem, arrays: Arrays, row: int | None = None) -> str:
+    """The arguments in numbers: whole where they are few, else the row in question."""
+    parts = []
+    for name, array in zip(one.names, arrays, strict=True):
+        a = np.asarray(array) if hasattr(array, "__array__") else None
+        if a is None:
+            parts.append(f"{name} = {array}")
+            continue
+        whole = a.size <= 12 or row is None or a.ndim == 0 or row >= a.shape[0]
+        part = a if whole else a[row]
+        text = np.array2string(part, precision=9, separator=", ", threshold=24, max_line_width=10**6)
+        text = " ".join(text.split())
+        parts.append(f"{name}{'' if whole else f'[{row}]'} = {text} ({a.dtype}{list(a.shape)})")
+    return "; ".join(parts)

@@ -1,0 +1,300 @@
+"""Does it work as JAX code? Every transformation against what it means, at a point off all kinks.
+
+A transformation makes a program of a program; both are executed exactly, where nothing but a wrong transformation can
+tell them apart, and nothing need be compiled. What is of the machine (``jit``, ``shard_map``), or has no exact meaning,
+is compiled and compared to within roundings.
+"""
+
+import contextlib
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, PartitionSpec
+
+from lossjax.verify.check import compare as by
+from lossjax.verify.check.certificate import Row
+from lossjax.verify.check.inlining import inlined
+from lossjax.verify.check.problem import Arrays, Problem, Program, cotangents, weighted_sum, x64
+from lossjax.verify.check.rule import REFUSALS, Pair, generic
+from lossjax.verify.report import number
+
+_MOST_SECOND = 128
+_MOST_FIRST = 10**5
+_OF_THE_MACHINE = ("jit", "shard_map")
+_QUICK = {"xla_backend_optimization_level": "0"}  # only whether it compiles and what comes out matters
+
+
+class Skipped(Exception):
+    """The transformation makes no sense for the function, or not here; the message says why."""
+
+
+@dataclasses.dataclass(eq=False)
+class _Subject:
+    """The function at one point, with weights for its outputs and a direction for its inputs."""
+
+    one: Problem
+    pair: Pair
+    arrays: Arrays
+    weights: Arrays
+    tangents: Arrays
+
+    @functools.cached_property
+    def rows(self) -> int | None:
+        """The length of a batch axis whose rows do not feel each other."""
+        return _independent_rows(self)
+
+    @property
+    def moving(self) -> Arrays:
+        return self.one.chosen(self.arrays)
+
+    def of_moving(self, fn: Callable[..., Any] | None = None) -> Callable[..., Arrays]:
+        return self.one.of_moving(fn or self.one.fn, self.arrays)
+
+    def scalar(self, *moving: Any, fn: Callable[..., Any] | None = None) -> jax.Array:
+        return weighted_sum(self.of_moving(fn)(*moving), self.weights)
+
+    @property
+    def argnums(self) -> tuple[int, ...]:
+        return tuple(range(len(self.one.moving)))
+
+    def gradient_of(self, arrays: Arrays) -> Arrays:
+        """In the differentiated arrays, as a function of all."""
+        of_moving = self.one.of_moving(self.one.fn, arrays)
+        return jax.grad(lambda *m: weighted_sum(of_moving(*m), self.weights), self.argnums)(*self.one.chosen(arrays))
+
+    def both_of(self, arrays: Arrays) -> tuple[Arrays, Arrays]:
+        """Values and gradient."""
+        return self.one.call(self.one.fn, arrays), self.gradient_of(arrays)
+
+    @property
+    def gradient(self) -> Arrays:
+        return self.gradient_of(self.arrays)
+
+    @property
+    def values(self) -> Arrays:
+        return self.one.call(self.one.fn, self.arrays)
+
+    def hessian(self) -> Any:
+        """Of the formula by JAX, reverse over reverse."""
+        self.second_order_fits()
+        formula = self.pair.truth if self.pair.plain is not self.pair.ruled else inlined(self.one.fn)
+        of_formula = functools.partial(self.scalar, fn=formula)
+        try:
+            return jax.jacrev(jax.jacrev(of_formula, self.argnums), self.argnums)(*self.moving)
+        except Exception:  # the formula alone cannot be differentiated twice: the modes are compared with each other
+            return jax.jacrev(jax.jacrev(self.scalar, self.argnums), self.argnums)(*self.moving)
+
+    def second_order_fits(self) -> None:
+        if (entries := sum(map(np.size, self.moving))) > _MOST_SECOND:
+            raise Skipped(f"{entries} inputs are many for a Hessian; give a smaller example")
+
+
+def _jit(s: _Subject) -> Any:
+    return jax.jit(s.both_of)(s.arrays), _exactly_or_compiled(lambda: s.both_of(s.arrays), s.pair.wide)
+
+
+def _vmap(s: _Subject) -> Any:
+    other = s.one.replaced(s.arrays, {i: np.asarray(s.arrays[i])[..., ::-1] if np.ndim(s.arrays[i]) else s.arrays[i]
+                                      for i in s.one.moving})  # fmt: skip
+    both = jax.tree.map(lambda a, b: jnp.stack([a, b]), s.arrays, other)
+    singles = jax.tree.map(lambda a, b: jnp.stack([a, b]), s.both_of(s.arrays), s.both_of(other))
+    return jax.vmap(s.both_of)(both), singles
+
+
+def _jvp(s: _Subject) -> Any:
+    outputs, pushed = jax.jvp(s.of_moving(), s.moving, s.tangents)
+    return (outputs, weighted_sum(pushed, s.weights)), (s.values, weighted_sum(s.gradient, s.tangents))
+
+
+def _linearize(s: _Subject) -> Any:
+    outputs, pushed = jax.linearize(s.of_moving(), *s.moving)
+    return (outputs, pushed(*s.tangents)), jax.jvp(s.of_moving(), s.moving, s.tangents)
+
+
+def _jacfwd(s: _Subject) -> Any:
+    outputs = sum(np.size(w) for w in s.weights)
+    if outputs * sum(map(np.size, s.moving)) > _MOST_FIRST:
+        raise Skipped("the Jacobian is large; give a smaller example")
+    return jax.jacfwd(s.of_moving(), s.argnums)(*s.moving), jax.jacrev(s.of_moving(), s.argnums)(*s.moving)
+
+
+def _hessian(s: _Subject) -> Any:
+    s.second_order_fits()
+    return jax.hessian(s.scalar, s.argnums)(*s.moving), s.hessian()
+
+
+def _reverse_twice(s: _Subject) -> Any:
+    s.second_order_fits()
+    return jax.jacrev(jax.jacrev(s.scalar, s.argnums), s.argnums)(*s.moving), s.hessian()
+
+
+def _remat(s: _Subject) -> Any:
+    return jax.grad(jax.checkpoint(s.scalar), s.argnums)(*s.moving), s.gradient
+
+
+def _scan(s: _Subject) -> Any:
+    def looped(*moving: Any) -> jax.Array:
+        start = jnp.zeros_like(jax.eval_shape(s.scalar, *moving))
+        return jax.lax.scan(lambda carry, _: (carry + s.scalar(*moving), None), start, None, length=2)[0]
+
+    return jax.grad(looped, s.argnums)(*s.moving), jax.tree.map(lambda g: 2 * g, s.gradient)
+
+
+def _shard_map(s: _Subject) -> Any:
+    if len(jax.devices()) < 2:
+        raise Skipped("needs two devices")
+    mesh = jax.make_mesh((2,), ("copies",), axis_types=(AxisType.Auto,), devices=jax.devices()[:2])
+    spec = PartitionSpec("copies")
+
+    def local(arrays: Arrays) -> jax.Array:
+        return weighted_sum(s.one.call(s.one.fn, tuple(a[0] for a in arrays)), s.weights)[None]
+
+    def on_two(arrays: Arrays, *, checked: bool) -> jax.Array:
+        return jnp.sum(jax.shard_map(local, mesh=mesh, in_specs=(spec,), out_specs=spec, check_vma=checked)(arrays))
+
+    def of_moving(moving: Arrays, arrays: Arrays) -> jax.Array:
+        full = list(arrays)
+        for position, array in zip(s.one.moving, moving, strict=True):
+            full[position] = array
+        try:
+            return on_two(tuple(full), checked=True)
+        except TypeError:  # a loop that starts from constants does not vary as the check has it, and is right
+            return on_two(tuple(full), checked=False)
+
+    both = tuple(jnp.stack([a, a]) for a in s.arrays)
+    split = tuple(jax.device_put(a, jax.NamedSharding(mesh, spec)) for a in both)
+    gradients = jax.jit(jax.grad(of_moving), compiler_options=_QUICK)(s.one.chosen(split), split)
+    singles = _exactly_or_compiled(lambda: s.gradient, s.pair.wide)
+    return gradients, tuple(np.stack([g, g]) for g in singles)
+
+
+def _independent_rows(s: _Subject) -> int | None:
+    """Of the leading axis of outputs and of arrays."""
+    shapes = [o.shape for o in s.pair.outputs]
+    if any(not shape or shape[0] != shapes[0][0] for shape in shapes) or shapes[0][0] < 2:
+        return None
+    rows = shapes[0][0]
+    batched = [k for k, m in enumerate(s.moving) if np.ndim(m) and m.shape[0] == rows]
+    if not batched:
+        return None
+    for row in {0, rows - 1}:
+        of_row = tuple(np.where((np.arange(rows) == row).reshape(-1, *[1] * (np.ndim(w) - 1)), w, np.zeros_like(w))
+                       for w in s.weights)  # fmt: skip
+        gradients = _exactly_or_compiled(lambda w=of_row: s.one.pullback(s.one.fn)(s.arrays, w)[1], s.pair.wide)
+        if any(np.delete(gradients[k], row, axis=0).any() for k in batched):
+            return None
+    return rows
+
+
+def _batch(s: _Subject) -> Any:
+    rows = s.rows
+    if rows is None:
+        raise Skipped("no batch axis with independent rows")
+    half = rows // 2
+    arrays = tuple(a[:half] if np.ndim(a) and a.shape[0] == rows else a for a in s.arrays)
+    try:
+        found = s.one.call(s.one.fn, arrays)
+    except Exception as error:
+        raise Skipped("it is for this batch size only") from error
+    return found, tuple(o[:half] for o in s.values)
+
+
+MODES: dict[str, tuple[Callable[[_Subject], Any], str]] = {
+    "jit": (_jit, "value and gradient as without"),
+    "vmap": (_vmap, "value and gradient of two inputs as one by one"),
+    "jvp": (_jvp, "⟨u, Jv⟩ = ⟨Jᵀu, v⟩"),
+    "linearize": (_linearize, "as jvp"),
+    "jacfwd": (_jacfwd, "as jacrev"),
+    "hessian": (_hessian, "forward over reverse as the formula's"),
+    "reverse over reverse": (_reverse_twice, "as the formula's Hessian"),
+    "remat": (_remat, "gradient as without"),
+    "scan": (_scan, "gradient of two steps is twice that of one"),
+    "shard_map": (_shard_map, "gradient on two devices as on one"),
+    "half a batch": (_batch, "value as in the whole"),
+}
+"""Each with what it must equal."""
+
+
+def subject(one: Problem, pair: Pair, seed: int) -> _Subject:
+    """The function near the example, in float64 if it takes that."""
+    random = np.random.default_rng(seed + 4)
+    arrays = generic(one, pair.arrays, random)
+    tangents = cotangents([arrays[i] for i in one.moving], random)
+    return _Subject(one, pair, arrays, pair.cotangents, tangents)
+
+
+def check_modes(one: Problem, pair: Pair, seed: int) -> list[Row]:
+    """One row a transformation, ``modes: jvp`` and so on."""
+    with x64(pair.wide):
+        about = subject(one, pair, seed)
+        with contextlib.suppress(Exception):  # what fails here fails in its own row
+            _ = about.rows  # before anything is traced: it computes
+        return [_row(name, about) for name in MODES]
+
+
+def _row(name: str, about: _Subject) -> Row:
+    title, (transform, meaning) = f"modes: {name}", MODES[name]
+    tolerance = about.pair.tolerance
+    exactly = name not in _OF_THE_MACHINE
+    try:
+        if exactly:
+            program = Program(lambda: transform(about), wide=about.pair.wide)
+            try:
+                got, want = program()
+            except REFUSALS:
+                exactly = False
+                got, want = jax.jit(lambda: transform(about), compiler_options=_QUICK)()
+        else:
+            got, want = transform(about)
+    except Skipped as reason:
+        return Row(title, None, detail=f"skipped: {reason}")
+    except Exception as error:  # whatever JAX or the function raises is the finding
+        first_line = next((line for line in str(error).splitlines() if line.strip()), "")
+        return Row(title, False, float("inf"), 0, f"{type(error).__name__}: {first_line}")
+    pairs = list(zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True))
+    if exactly:
+        allowed = tolerance.of_entry / tolerance.u
+        found = [by.compare(g, w, tolerance) for g, w in pairs]
+        ok = not any(c.wrong.any() for c in found)
+        worst = max((float(np.max(c.units, initial=0)) for c in found), default=0.0)
+        detail = f"{meaning}, exactly, in u"
+        wrong = [f"off by {number(worst)}u, allowed {number(allowed)}u"]
+    else:
+        # Roundings are amplified by what cancels; a wrong transformation is off by far more than 2^23 of them.
+        allowed = {by.WIDE: 2.0**-30, by.NARROW: 2.0**-10, by.HALF: 2.0**-3}[tolerance]
+        floor = 2.0**-10 * max((_largest(w) for _, w in pairs), default=0)
+        worst = max((_off(g, w, floor) for g, w in pairs), default=0)
+        ok = worst <= allowed
+        detail = f"{meaning}, computed, relative to the largest entry"
+        wrong = [f"off by {number(worst)} of the largest entry, allowed {number(allowed)}"]
+    return Row(title, ok, worst, allowed, detail, () if ok else (f"{wrong[0]}: {meaning}",))
+
+
+def _exactly_or_compiled(function: Callable[[], Any], wide: bool) -> Any:
+    """The results as floats."""
+    try:
+        return jax.tree.map(lambda balls: np.vectorize(float, otypes=[float])(balls), Program(function, wide=wide)())
+    except REFUSALS:
+        return jax.jit(function)()
+
+
+def _largest(a: Any) -> float:
+    a = np.abs(np.asarray(a).astype(np.float64))
+    return float(np.max(a, initial=0, where=np.isfinite(a)))
+
+
+def _off(got: Any, want: Any, floor: float) -> float:
+    """The largest difference over the largest entry; entries whose truth is NaN are none."""
+    got, want = (np.asarray(x).astype(np.float64) for x in (got, want))
+    if got.shape != want.shape:
+        return float("inf")
+    with np.errstate(all="ignore"):
+        gap = np.where(np.isnan(want) | (got == want), 0.0, np.abs(got - want))
+    worst = float(np.max(np.where(np.isnan(gap), np.inf, gap), initial=0))
+    scale = max(_largest(want), floor)
+    return worst / scale if scale else worst

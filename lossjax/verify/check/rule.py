@@ -1,0 +1,221 @@
+"""Is the custom rule the derivative of the formula it stands for? Both executed exactly: no rounding is in question."""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from lossjax.verify import oracle, ulp
+from lossjax.verify.check import compare as by
+from lossjax.verify.check.certificate import Row
+from lossjax.verify.check.inlining import has_custom_rules, inlined, uses
+from lossjax.verify.check.inputs import Family, shown
+from lossjax.verify.check.kinks import legal
+from lossjax.verify.check.problem import Arrays, Problem, Program, can_be_wide, cotangents, narrowest, widened, x64
+from lossjax.verify.exact import UndecidedComparison, UnsupportedPrimitive
+
+REFUSALS = (UndecidedComparison, UnsupportedPrimitive, NotImplementedError)
+_MOST_ENTRIES = 120_000
+_MOST_FAILURES = 3
+_NO_FORWARD_MODE = ("custom_lin",)
+"""What JAX leaves in a program where a ``custom_vjp`` was asked for its tangent: it cannot be run."""
+
+
+class Pair:
+    """Rule and formula as exact programs, in float64 if the function takes it."""
+
+    def __init__(self, one: Problem, reference: Callable[..., Any] | None, seed: int):
+        self.one = one
+        self.wide = can_be_wide(one)
+        self.arrays = widened(one.arrays) if self.wide else one.arrays
+        with x64(self.wide):
+            self.outputs = one.shapes(self.arrays)
+            self.cotangents = cotangents(self.outputs, np.random.default_rng(seed))
+        examples = self.arrays, self.cotangents
+        self.ruled = Program(one.pullback(one.fn), *examples, wide=self.wide)
+        self.has_rules = self._has_rules()
+        truth = inlined(one.fn) if reference is None else reference
+        self.undifferentiable = ""
+        self.plain: Program | None = self.ruled
+        if reference is not None or self.has_rules:
+            self.plain = self._differentiated(truth, *examples)
+        self.truth = truth
+        self.tolerance = by.of(*(narrowest(p.closed) for p in (self.ruled, self.plain) if p is not None))
+
+    def _differentiated(self, truth: Callable[..., Any], *examples: Arrays) -> Program | None:
+        """The formula's pullback: in reverse, or forward where a loop has no reverse mode; None if it has neither."""
+        for pullback in (self.one.pullback, self.one.pullback_by_forward_mode):
+            try:
+                return Program(pullback(truth), *examples, wide=self.wide)
+            except Exception as error:  # that JAX cannot differentiate it may be why there is a rule
+                first_line = next(iter(str(error).splitlines()), "")
+                self.undifferentiable = f"JAX cannot differentiate the formula: {type(error).__name__}: {first_line}"
+        return None
+
+    def _has_rules(self) -> bool:
+        with x64(self.wide):
+            return has_custom_rules(jax.make_jaxpr(self.one.values(self.one.fn))(self.arrays))
+
+    def given(self, family: Family) -> Arrays:
+        """A family's arrays in the dtype of the programs."""
+        return widened(family.arrays) if self.wide else family.arrays
+
+
+def affordable(one: Problem, families: Sequence[Family], entries: int) -> list[Family]:
+    """As many of the families, the example first, as the arrays' size leaves time for."""
+    size = max(sum(np.size(a) for a in one.arrays), 1)
+    return list(families[: max(1, entries // size)])
+
+
+def check_rule(
+    one: Problem, families: Sequence[Family], reference: Callable[..., Any] | None, pair: Pair, seed: int
+) -> list[Row]:
+    """The rows ``rule`` and ``rule: forward = reverse``."""
+    adjoint = _adjoint(one, pair, seed)
+    if reference is None and not pair.has_rules:
+        row = Row("rule", True, detail="no custom rule in it: JAX differentiates the formula itself")
+        return [row] if adjoint is None else [row, adjoint]
+    if pair.plain is None:
+        row = Row("rule", None, detail=f"not judged: {pair.undifferentiable}")
+        return [row] if adjoint is None else [row, adjoint]
+    tried = affordable(one, families, _MOST_ENTRIES)
+    worst, skipped, kinked, judged = 0.0, 0, 0, 0
+    failures: list[str] = []
+    refused: list[str] = []
+    random = np.random.default_rng(seed)
+    for family in tried:
+        arrays = pair.given(family)
+        try:
+            got_values, got = pair.ruled(arrays, pair.cotangents)
+            want_values, want = pair.plain(arrays, pair.cotangents)
+            pairs = list(zip(got, want, strict=True))
+            found = [by.compare(g, w, pair.tolerance) for g, w in pairs]
+            for c in found:
+                _drop(c, _undefined(want_values, c.judged))
+            judged += sum(int(c.judged.sum()) for c in found)
+            skipped += sum(int((~c.judged).sum()) for c in found)
+            illegal = [c.wrong for c in found]
+            if any(c.wrong.any() for c in found):
+                illegal = legal(
+                    one, arrays, functools.partial(_gradients, pair.ruled, pair), functools.partial(
+                        _gradients, pair.plain, pair), got, found, pair.tolerance, random,
+                )  # fmt: skip
+        except REFUSALS as error:
+            refused.append(f"{family.name}: {error}")
+            continue
+        kinked += sum(int((c.wrong & ~bad).sum()) for c, bad in zip(found, illegal, strict=True))
+        for c, bad in zip(found, illegal, strict=True):
+            worst = max(worst, float(np.max(np.where(c.wrong & ~bad, 0, c.units), initial=0)))
+        failures += _gradient_failures(one, family, pairs, found, illegal)
+        failures += _value_failures(one, family, got_values, want_values, pair)
+    if not judged:
+        why = refused[0] if refused else "the formula's derivative is nowhere finite"
+        return [Row("rule", None, detail=f"not judged: {why}")]
+    detail = (
+        f"{'the reference' if reference else 'the plain formula'} differentiated, both exactly, "
+        f"{'float64' if pair.wide else 'own dtype'}: {len(tried) - len(refused)} inputs, {judged} entries agree "
+        f"to {worst:.2g}u"
+    )
+    if failures:
+        detail = detail.replace("agree to", "agree only to")
+    for count, what in ((kinked, "subgradients at kinks"), (skipped, "skipped where the formula's is not finite")):
+        detail += f"; {count} {what}" if count else ""
+    if len(tried) < len(families):
+        detail += f"; {len(tried)} of {len(families)} inputs, for their size"
+    detail += f"; {len(refused)} not judged ({refused[0]})" if refused else ""
+    allowed = pair.tolerance.of_entry / pair.tolerance.u
+    rows = [Row("rule", not failures, worst, allowed, detail, tuple(failures[:_MOST_FAILURES]))]
+    return rows if adjoint is None else [*rows, adjoint]
+
+
+def _undefined(values: Arrays, like: np.ndarray) -> np.ndarray:
+    """Where the formula has no finite value (in that row): its derivative is none either."""
+    lost = np.zeros(like.shape, bool)
+    for value in values:
+        bad = np.array([not v.is_finite() for v in value.ravel().tolist()], bool).reshape(value.shape)
+        if bad.ndim and lost.ndim and len(bad) == len(lost):
+            lost[bad.reshape(bad.shape[0], -1).any(axis=1)] = True
+        elif bad.any():
+            lost[...] = True
+    return lost
+
+
+def _drop(c: by.Comparison, where: np.ndarray) -> None:
+    c.judged &= ~where
+    c.wrong &= ~where
+    c.units[where] = 0
+
+
+def _gradients(program: Program, pair: Pair, arrays: Arrays) -> Arrays:
+    return program(arrays, pair.cotangents)[1]
+
+
+def _gradient_failures(one: Problem, family: Family, pairs: Any, found: Any, illegal: Any) -> list[str]:
+    lines = []
+    for position, (got, want), c, bad in zip(one.moving, pairs, found, illegal, strict=True):
+        if not bad.any():
+            continue
+        at = by.first(bad, c.units)
+        lines.append(
+            f"gradient of {one.names[position]} at {list(at)}: got {by.text(got[at])}, want {by.text(want[at])} "
+            f"({int(bad.sum())} of {bad.size} entries wrong; inputs {family.name!r}: "
+            f"{shown(one, family.arrays, at[0] if at else None)})"
+        )
+    return lines
+
+
+def _value_failures(one: Problem, family: Family, got: Any, want: Any, pair: Pair) -> list[str]:
+    lines = []
+    for k, (g, w) in enumerate(zip(got, want, strict=True)):
+        c = by.compare(g, w, pair.tolerance)
+        if c.wrong.any():
+            at = by.first(c.wrong, c.units)
+            lines.append(
+                f"value of output {k} at {list(at)} under the rule: got {by.text(g[at])}, want {by.text(w[at])} "
+                f"(inputs {family.name!r}: {shown(one, family.arrays, at[0] if at else None)})"
+            )
+    return lines
+
+
+def _adjoint(one: Problem, pair: Pair, seed: int) -> Row | None:
+    """⟨u, Jv⟩ = ⟨Jᵀu, v⟩ exactly; None without forward mode, which is a question of ``modes``."""
+    random = np.random.default_rng(seed + 1)
+    arrays = generic(one, pair.arrays, random)
+    tangents = cotangents([arrays[i] for i in one.moving], random)
+    try:
+        forward = Program(one.pushforward(one.fn), arrays, tangents, wide=pair.wide)
+    except Exception:  # whatever a rule raises that has no forward mode
+        return None
+    name = "rule: forward = reverse"
+    if uses(forward.closed, _NO_FORWARD_MODE):
+        return None
+    try:
+        _, pushed = forward(arrays, tangents)
+        _, pulled = pair.ruled(arrays, pair.cotangents)
+    except REFUSALS as error:
+        return Row(name, None, detail=f"not judged: {error}")
+    with oracle.precision():
+        left, size = by.dot([ulp.balls(c) for c in pair.cotangents], pushed)
+        right, also = by.dot(pulled, [ulp.balls(t) for t in tangents])
+        if not (left.is_finite() and right.is_finite()):
+            return Row(name, None, detail="not judged: not finite at the example")
+        size = max(size, also)
+        gap = 0.0 if left.overlaps(right) or not size else float((left - right).abs_lower()) / size
+    ok = gap <= pair.tolerance.of_entry
+    line = f"⟨u, Jv⟩ = {by.text(left)}, ⟨Jᵀu, v⟩ = {by.text(right)} (inputs: {shown(one, arrays)})"
+    u = pair.tolerance.u
+    return Row(name, ok, gap / u, pair.tolerance.of_entry / u, "⟨u, Jv⟩ = ⟨Jᵀu, v⟩, exactly, in u of the terms",
+               () if ok else (line,))  # fmt: skip
+
+
+def generic(one: Problem, arrays: Arrays, random: np.random.Generator) -> Arrays:
+    """The example a little moved, off every kink and tie."""
+    moved = {}
+    for i in one.moving:
+        a = np.asarray(arrays[i]).astype(np.float64)
+        size = np.max(np.abs(a), initial=0, where=np.isfinite(a)) or 1.0
+        step = 2.0**-6 * random.uniform(-1, 1, a.shape)
+        moved[i] = np.where(a == 0, size * np.abs(step), a * (1 + step))
+    return one.replaced(arrays, moved)

@@ -1,0 +1,334 @@
+"""The checker catches planted faults by name, and lets right functions pass, however they are written."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import lossjax
+from lossjax.verify.check import CHECKS, Certificate, Row, assert_verified, check, inlined
+
+_RANDOM = np.random.default_rng(7)
+Z = _RANDOM.normal(size=(5, 7)).astype(np.float32)
+V = _RANDOM.normal(size=(5, 7)).astype(np.float32)
+Y = np.array([0, 3, 6, 2, 2], np.int32)
+T = _RANDOM.dirichlet(np.ones(7), 5).astype(np.float32)
+SIGNS = _RANDOM.choice([-1, 1], (5, 7)).astype(np.float32)
+LONG = _RANDOM.normal(size=1000).astype(np.float32)
+
+
+def ruled(formula: Callable[..., Any], backward: Callable[..., Any]) -> Callable[..., Any]:
+    """A formula with a backward pass ``(arguments, cotangent) -> gradients``."""
+    made = jax.custom_vjp(formula)
+    made.defvjp(lambda *args: (formula(*args), args), backward)
+    return made
+
+
+def cross_entropy(z: jax.Array, y: jax.Array) -> jax.Array:
+    return jax.nn.logsumexp(z, axis=-1) - jnp.take_along_axis(z, y[..., None], axis=-1)[..., 0]
+
+
+def soft_cross_entropy(z: jax.Array, t: jax.Array) -> jax.Array:
+    return jnp.sum(t * (jax.nn.logsumexp(z, axis=-1, keepdims=True) - z), axis=-1)
+
+
+def residue(z: jax.Array, y: jax.Array) -> jax.Array:
+    return jax.nn.softmax(z) - jax.nn.one_hot(y, z.shape[-1], dtype=z.dtype)
+
+
+def with_z(z: jax.Array, y: jax.Array, coefficient: jax.Array) -> jax.Array:
+    return cross_entropy(z, y) + coefficient * jax.nn.logsumexp(z, axis=-1) ** 2
+
+
+def with_z_backward(kept: Any, g: jax.Array) -> Any:
+    z, y, coefficient = kept
+    lse = jax.nn.logsumexp(z, axis=-1)[..., None]
+    return g[..., None] * (residue(z, y) + 2 * coefficient * lse * jax.nn.softmax(z)), None, jnp.zeros_like(coefficient)
+
+
+def capped(z: jax.Array, y: jax.Array) -> jax.Array:
+    return cross_entropy(30 * jnp.tanh(z / 30), y)
+
+
+def largest(z: jax.Array) -> jax.Array:
+    return jnp.max(z, axis=-1)
+
+
+def every_largest(kept: Any, g: jax.Array) -> Any:
+    (z,) = kept
+    return (g[..., None] * (z == jnp.max(z, axis=-1, keepdims=True)).astype(z.dtype),)
+
+
+def not_the_last_class(kept: Any, g: jax.Array) -> Any:
+    z, y = kept
+    return jnp.where((y == z.shape[-1] - 1)[..., None], 1.5, 1.0) * g[..., None] * residue(z, y), None
+
+
+another_value = jax.custom_vjp(jnp.sin)
+another_value.defvjp(lambda x: (jnp.sin(x) * 1.001, x), lambda x, g: (g * jnp.cos(x),))
+
+FAULTS: dict[str, tuple[Callable[..., Any], tuple[Any, ...], Any, str]] = {
+    "three times too large": (
+        ruled(lambda x: jnp.sum(jnp.sin(x)), lambda kept, g: (3 * g * jnp.cos(kept[0]),)), (LONG,), 0, "rule",
+    ),
+    "softcap without tanh′": (
+        ruled(capped, lambda kept, g: (g[..., None] * residue(30 * jnp.tanh(kept[0] / 30), kept[1]), None)),
+        (Z, Y), 0, "rule",
+    ),
+    "the first row's cotangent for all": (
+        ruled(cross_entropy, lambda kept, g: (g[0] * residue(*kept), None)), (Z, Y), 0, "cotangent",
+    ),
+    "targets whose sum is taken to be 1": (
+        ruled(soft_cross_entropy, lambda kept, g: (g[..., None] * (jax.nn.softmax(kept[0]) - kept[1]), None)),
+        (Z, T), 0, "rule",
+    ),
+    "a coefficient without gradient": (ruled(with_z, with_z_backward), (Z, Y, np.float32(0.1)), (0, 2), "rule"),
+    "sign": (ruled(jnp.tanh, lambda kept, g: (-g * (1 - jnp.tanh(kept[0]) ** 2),)), (Z,), 0, "rule"),
+    "transposed": (
+        ruled(lambda a: a @ a.T, lambda kept, g: ((g + g) @ kept[0],)), (Z,), 0, "rule",
+    ),
+    "every largest entry of a tie": (ruled(largest, every_largest), (Z,), 0, "rule"),
+    "one label": (ruled(cross_entropy, not_the_last_class), (Z, Y * 0 + 1), 0, "rule"),
+    "off by 1e-10": (
+        ruled(cross_entropy, lambda kept, g: (g[..., None] * (residue(*kept) + 1e-10), None)), (Z, Y), 0, "rule",
+    ),
+    "masked gradient of an unmasked value": (
+        ruled(lambda z: z**2, lambda kept, g: (jnp.where(kept[0] > 1, 0, 2 * g * kept[0]),)), (Z,), 0, "rule",
+    ),
+    "another value under the rule": (
+        another_value, (Z,), 0, "rule",
+    ),
+    "not linear": (ruled(jnp.sin, lambda kept, g: (jnp.abs(g) * jnp.cos(kept[0]),)), (Z,), 0, "cotangent"),
+    "cancelling value": (lambda z: jnp.log1p(jnp.exp(z)) - z, (5 + 10 * Z**2,), 0, "value"),
+    "cancelling gradient": (jax.nn.sigmoid, (10 * Z,), 0, "gradient"),
+    "NaN gradient of a finite value": (lambda z: jnp.where(z > 0, jnp.sqrt(z), 0), (Z,), 0, "edges"),
+    "overflow": (lambda z: jnp.log(jnp.sum(jnp.exp(z), axis=-1)), (Z,), 0, "edges"),
+    "plausible gradient of a label out of range": (cross_entropy, (Z, Y), 0, "edges"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_planted_faults_are_caught(name: str) -> None:
+    function, args, argnums, by = FAULTS[name]
+    found = check(function, *args, argnums=argnums, checks=by)
+    (row,) = (r for r in found.rows if r.name == by)
+    assert row.ok is False, str(found)
+    assert not found.ok
+    assert any(line.startswith(f"{by}: ") and "inputs" in line for line in found.failures), found.failures
+
+
+def forward_over_zero(z: jax.Array, y: jax.Array) -> jax.Array:
+    """A Hessian that is 0: the derivative is a constant to the next one."""
+    made = jax.custom_jvp(lambda z: cross_entropy(z, y))
+
+    def push(primals: Any, tangents: Any) -> Any:
+        slope = jax.lax.stop_gradient(residue(*primals, y))
+        return made(*primals), jnp.sum(slope * tangents[0], axis=-1)
+
+    made.defjvp(push)
+    return made(z)
+
+
+def test_modes_tell_what_is_missing_and_what_is_wrong() -> None:
+    no_forward = ruled(jnp.sin, lambda kept, g: (g * jnp.cos(kept[0]),))
+    found = check(no_forward, Z, checks=("rule", "modes"))
+    failed = {r.name for r in found.rows if r.ok is False}
+    assert failed == {"modes: jvp", "modes: linearize", "modes: jacfwd"}
+    assert "forward-mode" in " ".join(found.failures)
+    found = check(forward_over_zero, Z, Y, checks=("rule", "modes"))
+    assert {r.name for r in found.rows if r.ok is False} == {"modes: hessian", "modes: reverse over reverse"}
+    found = check(lambda z: z if z.sum() > 0 else -z, Z)
+    assert [r.name for r in found.rows if r.ok is False] == ["modes: jit"]
+
+
+def test_batch_that_feels_its_size() -> None:
+    """Rows are independent in value, but not of how many there are."""
+    found = check(lambda z: jnp.sum(z**2, axis=-1) / z.shape[0], Z, checks="modes")
+    assert [r.name for r in found.rows if r.ok is False] == ["modes: half a batch"]
+
+
+# --- what must pass ------------------------------------------------------------------------------------------------
+
+
+def scanned(z: jax.Array) -> jax.Array:
+    """Log-sum-exp by a scan over the classes."""
+
+    def step(carry: Any, column: jax.Array) -> Any:
+        m, s = carry
+        new = jnp.maximum(m, column)
+        return (new, s * jnp.exp(m - new) + jnp.exp(column - new)), None
+
+    start = jnp.full(z.shape[:1], -jnp.inf, z.dtype), jnp.zeros(z.shape[:1], z.dtype)
+    (m, s), _ = jax.lax.scan(step, start, z.T)
+    return m + jnp.log(s)
+
+
+def guarded_square_root(x: jax.Array) -> jax.Array:
+    positive = x > 0
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1)), 0)
+
+
+def of_trees(parameters: dict[str, jax.Array], batch: tuple[jax.Array, jax.Array]) -> dict[str, jax.Array]:
+    x, y = batch
+    return {"loss": jnp.mean((x @ parameters["w"] + parameters["b"] - y) ** 2), "size": jnp.sum(x**2)}
+
+
+@jax.custom_jvp
+def softplus(x: jax.Array) -> jax.Array:
+    return jnp.logaddexp(x, jnp.zeros_like(x))
+
+
+softplus.defjvp(lambda primals, tangents: (softplus(*primals), jax.nn.sigmoid(*primals) * tangents[0]))
+
+RULES: dict[str, tuple[Callable[..., Any], tuple[Any, ...], Any]] = {
+    "relu": (jax.nn.relu, (Z,), 0),
+    "relu at 0": (jax.nn.relu, (0 * Z,), 0),
+    "softmax": (jax.nn.softmax, (Z,), 0),
+    "logsumexp": (lambda z: jax.nn.logsumexp(z, axis=-1), (Z,), 0),
+    "optax huber": (lambda z, t: optax.huber_loss(z, t), (Z, V), (0, 1)),
+    "optax hinge": (optax.hinge_loss, (Z, SIGNS), 0),
+    "optax safe": (optax.safe_softmax_cross_entropy, (Z, T), 0),
+    "largest": (ruled(largest, lambda kept, g: (
+        g[..., None] * jax.nn.one_hot(jnp.argmax(kept[0], -1), kept[0].shape[-1], dtype=kept[0].dtype),)), (Z,), 0),
+    "absolute": (ruled(jnp.abs, lambda kept, g: (g * jnp.where(kept[0] >= 0, 1, -1).astype(g.dtype),)), (Z,), 0),
+    "scan": (scanned, (Z,), 0),
+    "softplus": (softplus, (Z,), 0),
+    "scan of rules": (
+        lambda z: jax.lax.scan(lambda c, x: (softplus(c + x), softplus(x)), jnp.zeros(7, z.dtype), z), (Z,), 0,
+    ),
+    "float32 inside": (lambda z: softplus(z.astype(jnp.float32)).astype(z.dtype), (Z,), 0),
+    "constants of its own": (lambda z: softplus(z * jnp.asarray(V)), (Z,), 0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_right_rules_pass(name: str) -> None:
+    function, args, argnums = RULES[name]
+    found = assert_verified(function, *args, argnums=argnums, checks=("rule", "cotangent"))
+    assert all(row.ok for row in found.rows), str(found)
+
+
+HONEST: dict[str, tuple[Callable[..., Any], tuple[Any, ...], Any]] = {
+    "sum of squares": (lambda x: jnp.sum(x**2), (Z,), 0),
+    "logsumexp": (lambda z: jax.nn.logsumexp(z, axis=-1), (Z,), 0),
+    "scan": (scanned, (Z,), 0),
+    "relu": (jax.nn.relu, (Z,), 0),
+    "where-guard": (guarded_square_root, (np.abs(Z),), 0),
+    "mean": (lambda x: jnp.mean(x), (LONG,), 0),
+    "variance": (lambda x: jnp.var(x, axis=-1), (Z,), 0),
+    "trees": (of_trees, ({"w": V[0], "b": V[1, 0]}, (Z, np.float32([1, 2, 3, 4, 5]))), 0),
+    "python number": (lambda x, k: k * x, (Z, 3), 0),
+    "bfloat16": (lambda x: jnp.sum(x.astype(jnp.float32) ** 2, axis=-1), (Z.astype(jnp.bfloat16),), 0),
+    "squared error": (optax.squared_error, (Z, V), (0, 1)),
+}
+
+
+@pytest.mark.parametrize("name", HONEST)
+def test_honest_functions_pass(name: str) -> None:
+    function, args, argnums = HONEST[name]
+    assert_verified(function, *args, argnums=argnums)
+
+
+LOSSES: dict[str, tuple[Callable[..., Any], tuple[Any, ...], Any]] = {
+    "labels": (lossjax.softmax_cross_entropy_with_integer_labels, (Z, Y), 0),
+    "kl": (lossjax.softmax_kl_divergence, (Z, V), (0, 1)),
+    "hinge": (lossjax.hinge_loss, (np.round(Z), SIGNS), 0),
+    "huber": (lossjax.huber_loss, (Z, V), (0, 1)),
+    "sparsemax": (lossjax.multiclass_sparsemax_loss, (Z, Y), 0),
+}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_losses_are_verified(name: str) -> None:
+    function, args, argnums = LOSSES[name]
+    found = assert_verified(function, *args, argnums=argnums)
+    assert {r.name.split(":")[0] for r in found.rows} == set(CHECKS)
+    assert found.seconds < 60
+
+
+def test_under_defaults_as_well() -> None:
+    """Functions that promote dtypes or ranks do so under the caller's own settings."""
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        found = check(lambda z: jnp.sum(z * np.arange(7), axis=-1) + jnp.arange(5), Z)
+    assert found.ok, str(found)
+
+
+# --- the certificate -------------------------------------------------------------------------------------------------
+
+
+def test_reference_says_what_is_meant() -> None:
+    assert check(lambda x: 2 * x, Z, reference=lambda x: 2 * x, checks="rule").ok
+    found = check(lambda x: x**2, Z, reference=lambda x: x**2 + 1, checks=("rule", "value"))
+    assert {r.name for r in found.rows if r.ok is False} == {"rule", "value"}
+    assert "value of output 0" in found.failures[0]
+
+
+def test_certificate_as_table_and_as_json() -> None:
+    found = check(FAULTS["sign"][0], Z, checks=("rule", "cotangent"))
+    plain = json.loads(found.to_json())
+    assert plain["ok"] is False
+    assert [r["name"] for r in plain["rows"]] == [r.name for r in found.rows]
+    assert plain["failures"] == found.failures
+    assert {"name", "ok", "measured", "allowed", "detail", "failures"} == set(plain["rows"][0])
+    assert "Falls short: rule, cotangent." in str(found)
+    assert "argument 0" in str(found)
+
+
+def test_nothing_judged_is_not_ok() -> None:
+    def unsupported(z: jax.Array) -> jax.Array:
+        return jax.pure_callback(np.sin, jax.ShapeDtypeStruct(z.shape, z.dtype), z) + z
+
+    found = check(ruled(unsupported, lambda kept, g: (g,)), Z, checks=("rule", "value"))
+    assert [r.ok for r in found.rows] == [None, None]
+    assert not found.ok
+    assert "callback" in found.failures[0]
+    assert not Certificate("nothing", ()).ok
+    assert Certificate("one", (Row("rule", True), Row("edges", None))).ok
+
+
+def test_wrong_requests_are_refused() -> None:
+    with pytest.raises(ValueError, match="no check 'rules'"):
+        check(jnp.sin, Z, checks="rules")
+    with pytest.raises(TypeError, match="nothing to differentiate"):
+        check(cross_entropy, Z, Y, argnums=1)
+    with pytest.raises(TypeError, match="argnums names argument 2"):
+        check(cross_entropy, Z, Y, argnums=2)
+    with pytest.raises(TypeError, match="nothing to check"):
+        check(lambda z: jnp.argmax(z), Z)
+    with pytest.raises(AssertionError, match="is not verified"):
+        assert_verified(FAULTS["sign"][0], Z, checks="rule")
+
+
+def test_inlined_keeps_values_and_drops_rules() -> None:
+    wrong = ruled(jnp.sin, lambda kept, g: (3 * g * jnp.cos(kept[0]),))
+
+    def nested(x: jax.Array) -> jax.Array:
+        y, ys = jax.lax.scan(lambda c, _: (wrong(c), wrong(c)), x, None, length=3)
+        z = jax.lax.while_loop(lambda s: s[0] < 2, lambda s: (s[0] + 1, wrong(s[1])), (0, jax.lax.stop_gradient(x)))[1]
+        chosen = jax.lax.cond(x.sum() > 0, wrong, jnp.cos, x)
+        return y + ys.sum(axis=0) + z + chosen + jax.checkpoint(jax.jit(wrong))(x) + jax.vmap(wrong)(x)
+
+    def plain(x: jax.Array) -> jax.Array:
+        first = jnp.sin(x)
+        second = jnp.sin(first)
+        third = jnp.sin(second)
+        return third + (first + second + third) + jax.lax.stop_gradient(jnp.sin(jnp.sin(x))) + 3 * jnp.sin(x)
+
+    x = jnp.arange(1.0, 4.0)
+    np.testing.assert_allclose(inlined(nested)(x), nested(x), rtol=1e-6)
+    got, want = (jax.grad(lambda x, f=f: f(x).sum())(x) for f in (inlined(nested), plain))
+    np.testing.assert_allclose(got, want, rtol=1e-6)
+
+
+def test_large_arrays_get_fewer_variations() -> None:
+    z = np.tile(LONG, (70, 1))
+    found = check(
+        ruled(lambda z: jnp.sum(z**2, axis=-1), lambda kept, g: (2 * g[:, None] * kept[0],)), z, checks="rule"
+    )
+    assert found.ok, str(found)
+    assert "for their size" in found.rows[0].detail
