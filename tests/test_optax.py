@@ -158,14 +158,14 @@ def test_broadcasting_targets_as_optax_does() -> None:
 SHIPPED = [name for _, name, _ in pkgutil.iter_modules(theirs.__path__, "optax.losses.") if name.endswith("_test")]
 
 
-def tested_modules(name: str) -> dict[str, types.ModuleType]:
+def modules_under_test(name: str) -> dict[str, types.ModuleType]:
     """The modules of optax's that a test module tests, if any of their functions are ours."""
     modules = {k: v for k, v in vars(importlib.import_module(name)).items() if isinstance(v, types.ModuleType)}
     with_ours = {getattr(theirs, own).__module__ for own in ours.OWN}
     return {key: module for key, module in modules.items() if module.__name__ in with_ours}
 
 
-THEIR_TESTS = [name for name in SHIPPED if tested_modules(name)]
+THEIR_TESTS = [name for name in SHIPPED if modules_under_test(name)]
 
 
 class Instead:
@@ -184,7 +184,7 @@ class Instead:
 def run_their_tests(name: str, library: Any = ours) -> tuple[unittest.TestResult, str, set[str]]:
     """optax's test module, with lossjax.optax in the place of the modules that it tests."""
     module = importlib.import_module(name)
-    tested = tested_modules(name)
+    tested = modules_under_test(name)
     stand_ins = {key: Instead(value, library) for key, value in tested.items()}
     output = io.StringIO()
     vars(module).update(stand_ins)
