@@ -62,7 +62,8 @@ def softmax_cross_entropy_with_integer_labels(
       z_loss: coefficient λ of the added term λ·lse² (times the row's weight).
       logit_softcap: c replaces the logits by c·tanh(z/c), before the temperature.
       temperature: T divides the logits.
-      reduction: "none", "sum", or "mean" over unmasked rows, weighted by the labels' class weights; an empty mean is 0.
+      reduction: "none", "sum", or "mean" over unmasked rows, weighted by the labels' class weights; an empty mean is 0
+        (PyTorch: NaN).
       return_logsumexp: also return the log-sum-exp of the logits after softcap and temperature, 0 for masked rows.
 
     Returns:
@@ -138,12 +139,13 @@ def softmax_cross_entropy(
       axis: the class axis, or several, taken as one.
       where: ``[...]`` booleans; False rows contribute exactly 0 to value and gradient, whatever they hold.
       class_weights: ``[C]``; multiplies the terms of the sum (after smoothing).
-      label_smoothing: ε in [0, 1]; t becomes (1 - ε)t + ε·(Σt)/C, which keeps the mass.
+      label_smoothing: ε in [0, 1]; t becomes (1 - ε)t + ε·(Σt)/C, which keeps the mass (PyTorch adds ε/C, whatever
+        the mass).
       smoothing: "uniform" spreads over all C classes, "others" over the C - 1 other classes.
       z_loss: coefficient λ of the added term λ·lse².
       logit_softcap: c replaces the logits by c·tanh(z/c), before the temperature.
       temperature: T divides the logits.
-      reduction: "none", "sum", or "mean" over unmasked rows; an empty mean is 0.
+      reduction: "none", "sum", or "mean" over unmasked rows; an empty mean is 0 (PyTorch: NaN).
       return_logsumexp: also return the log-sum-exp of the logits after softcap and temperature, 0 for masked rows.
 
     Returns:
