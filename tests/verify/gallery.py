@@ -200,7 +200,7 @@ def smoothed_over(classes: int) -> Callable[..., Any]:
         return -(1 - smoothing) * at(labels, log_p) - smoothing * jnp.mean(log_p[:, :classes], axis=-1)
 
     def backward(g, logits, labels):
-        target = (1 - smoothing) * one_hot(labels, logits) + smoothing / classes
+        target = (1 - smoothing) * one_hot(labels, logits) + smoothing / classes  # wrong unless these are all
         return g[:, None] * (probabilities(logits) - target), None
 
     return ruled(formula, backward)
