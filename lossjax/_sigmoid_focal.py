@@ -54,7 +54,9 @@ def _backward(dtype: Any, residuals: Any, cotangent: Array) -> tuple[Array, ...]
     ratio = jnp.where(c > 0, quotient(b, jnp.where(c > 0, c, 1)), 1)
     in_doubt = gamma * times((1 - 2 * y) * likely * unlikely, ratio)
     in_z = a * modulation * ((1 - y) * likely - y * unlikely + in_doubt)
-    in_y = a * (times(modulation, -z) - times(gamma, times(modulation * jnp.tanh(z / 2), ratio)))
+    # c^γ in two halves, one on each side of a ratio that may be as large as c^γ is small.
+    root = power(c, gamma / 2)
+    in_y = a * (times(root, -z) * root - times(gamma, times(root * jnp.tanh(z / 2), ratio) * root))
     shared = times(modulation, b)
     if alpha is not None:
         in_y = in_y + (2 * alpha - 1) * shared

@@ -253,8 +253,7 @@ def sigmoid_focal_loss(
     Returns:
       The loss in nats, the shape of the logits or a scalar, in float32 or wider.
 
-    Accuracy: (16 + 8γ)u for targets 0 and 1; between, the gradient within that of its terms. (1 - p_t)^γ is 0 below
-    the smallest normal number.
+    Accuracy: (16 + 8γ)u for targets 0 and 1; between, the gradient within that of its terms.
 
     Raises:
       TypeError: logits or targets that are not floats, a ``where`` that is not boolean.
