@@ -82,7 +82,7 @@ def cells(row: Row) -> str:
     """Check, by how much it fails, its first failure, and the inputs of that, as the checker names them."""
     text = row.failures[0] if row.failures else row.detail
     inputs = re.search(r"inputs '([^']*)'", text)
-    text = re.sub(r" \((\d+ of|inputs|[^()]*unexplained)[^()]*\)", "", text.split(" (inputs")[0])
+    text = re.split(r" and [^ ]*u with| \((?:inputs|allowed|\d+ of)", text)[0]
     return f"{row.name} | {row.measured:.2g} | {row.allowed:.2g} | {text} | {inputs[1] if inputs else ''}"
 
 

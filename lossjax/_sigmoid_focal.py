@@ -31,6 +31,7 @@ class _Parts(NamedTuple):
     @classmethod
     def of(cls, dtype: Any, logits: Array, targets: Array, alpha: Array | None) -> "_Parts":
         z, y = logits.astype(dtype), targets.astype(dtype)
+        y = jnp.where((y >= 0) & (y <= 1), y, jnp.nan)  # beyond, c is no probability, and c^γ no number or a huge one
         cross_entropy = times(y, softplus(-z)) + times(1 - y, softplus(z))
         doubt = y * sigmoid(-z) + (1 - y) * sigmoid(z)
         return cls(z, y, cross_entropy, doubt, 1.0 if alpha is None else alpha * y + (1 - alpha) * (1 - y))

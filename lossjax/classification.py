@@ -127,7 +127,8 @@ def softmax_cross_entropy(
     .. math:: L = \sum_k t_k (z_m - z_k) + (\textstyle\sum_k t_k) \log(\textstyle\sum_j e^{z_j - z_m})
 
     Domain: any real logits (see :func:`softmax_cross_entropy_with_integer_labels` for infinite ones), targets >= 0.
-    A class of zero target contributes nothing, also where its probability is 0; a positive target there gives +inf.
+    A class of zero target contributes nothing, also where its probability is 0; a positive target there gives +inf,
+    as it does where the logit is further below the maximum than the largest number of the dtype.
 
     Gradient: :math:`(\sum t)\,\hat p - t` in the logits (theorem 4.1.5, which prints the case Σt = 1) and
     :math:`-\log \hat p` in the targets; true gradients also in ``class_weights``, ``z_loss``, ``logit_softcap`` and

@@ -93,7 +93,7 @@ def check(
         list[str] | None,
         typer.Option(help="Only this check: rule, value, gradient, modes, cotangent, edges; repeatable."),
     ] = None,
-    ulps: Annotated[float, typer.Option(min=0, help="Units of roundoff allowed beyond those of the inputs.")] = 8,
+    ulps: Annotated[float, typer.Option(min=0, help="Units of roundoff, of result and inputs, allowed.")] = 8,
     json: Annotated[Path | None, typer.Option(help="Also write the certificate to this file.", dir_okay=False)] = None,
 ) -> None:
     """Certify anybody's loss: is its gradient right, how accurate is it, does it work as JAX code?"""

@@ -237,7 +237,7 @@ def sigmoid_focal_loss(
     .. math:: L = \alpha_t (1 - p_t)^\gamma \left[y \log(1 + e^{-z}) + (1 - y) \log(1 + e^z)\right],
               \quad 1 - p_t = y\,\sigma(-z) + (1 - y)\,\sigma(z), \quad \alpha_t = \alpha y + (1 - \alpha)(1 - y)
 
-    Domain: any logits, ±inf included; targets in [0, 1]; γ >= 0. NaN in, NaN out.
+    Domain: any logits, ±inf included; targets in [0, 1], outside the result is NaN; γ >= 0. NaN in, NaN out.
 
     Gradient: true in logits, targets, γ and α.
 

@@ -204,5 +204,5 @@ def test_the_document_quotes_the_gallery() -> None:
 
 @entries
 def test_the_document_prints_what_the_checker_prints(entry: Entry) -> None:
-    line = re.split(r" \((?:inputs|\d+ of)", certificate(entry).failures[0])[0]
+    line = re.split(r" \((?:inputs|allowed|\d+ of)", certificate(entry).failures[0])[0]
     assert f"```text\n{line}\n```" in SECTIONS[entry.name], line

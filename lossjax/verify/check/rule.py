@@ -11,7 +11,7 @@ from lossjax.verify import oracle, ulp
 from lossjax.verify.check import compare as by
 from lossjax.verify.check.certificate import Row
 from lossjax.verify.check.inlining import has_custom_rules, inlined, uses
-from lossjax.verify.check.inputs import Family, shown
+from lossjax.verify.check.inputs import Family, kinds, shown
 from lossjax.verify.check.kinks import legal
 from lossjax.verify.check.problem import Arrays, Problem, Program, can_be_wide, cotangents, narrowest, widened, x64
 from lossjax.verify.exact import UndecidedComparison, UnsupportedPrimitive
@@ -211,11 +211,12 @@ def _adjoint(one: Problem, pair: Pair, seed: int) -> Row | None:
 
 
 def generic(one: Problem, arrays: Arrays, random: np.random.Generator) -> Arrays:
-    """The example a little moved, off every kink and tie."""
-    moved = {}
+    """The example a little moved, off every kink and tie; what lies in [0, 1] stays there."""
+    moved, of = {}, kinds(one)
     for i in one.moving:
         a = np.asarray(arrays[i]).astype(np.float64)
         size = np.max(np.abs(a), initial=0, where=np.isfinite(a)) or 1.0
         step = 2.0**-6 * random.uniform(-1, 1, a.shape)
-        moved[i] = np.where(a == 0, size * np.abs(step), a * (1 + step))
+        inward = -np.abs(step) if of[i] in ("unit", "simplex") else step
+        moved[i] = np.where(a == 0, size * np.abs(step), a * (1 + inward))
     return one.replaced(arrays, moved)
