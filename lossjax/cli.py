@@ -37,49 +37,85 @@ def lossjax_command(
 @app.command()
 def verify(
     json: Annotated[Path | None, typer.Option(help="Also write the results to this file.", dir_okay=False)] = None,
-    section: Annotated[list[str] | None, typer.Option(help="Only this section, as 4.1.5; may be repeated.")] = None,
+    section: Annotated[
+        list[str] | None, typer.Option(help="Only the claims of this section, as 4.1.5; may be repeated.")
+    ] = None,
+    loss: Annotated[list[str] | None, typer.Option(help="Only this loss; may be repeated.")] = None,
     processes: Annotated[int, typer.Option(min=1, help="How many processes to check in.")] = min(
         os.cpu_count() or 1, 4
     ),
     details: Annotated[bool, typer.Option("--details", help="Print every figure, not the tightest only.")] = False,
+    markdown: Annotated[
+        Path | None, typer.Option(help="Also bring the table of losses in this Markdown file up to date.", exists=True)
+    ] = None,
 ) -> None:
-    """Check every theorem and claim of the chapter on this machine, in float32 and float64."""
-    from lossjax.verify import report
-    from lossjax.verify.claim import DTYPES, Claim
+    """Check every claim of the chapter and certify every loss, on this machine."""
+    from lossjax.verify import loss_report, report
+    from lossjax.verify.claim import DTYPES, Result
+    from lossjax.verify.losses import DTYPES as LOSS_DTYPES
+    from lossjax.verify.losses import Certified, losses
+    from lossjax.verify.samples import names
     from lossjax.verify.theorems import claims, theorems
 
     console = Console()
-    sections = section or []
+    sections, only = section or [], loss or []
     if json is not None and not json.parent.is_dir():
         raise typer.BadParameter(f"the folder of {json} does not exist", param_hint="--json")
-    count = len(DTYPES) * sum(not sections or c.section in sections for c in claims())
-    start = time.monotonic()
+    if markdown is not None and (sections or only):
+        raise typer.BadParameter("the table has all losses: leave out --section and --loss", param_hint="--markdown")
+    with_claims, with_losses = bool(sections or not only), bool(only or not sections)
+    count = with_claims * len(DTYPES) * sum(not sections or c.section in sections for c in claims())
+    count += with_losses * len(LOSS_DTYPES) * sum(not only or name in only for name in names())
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    proven: list[Result] = []
+    certified: list[Certified] = []
+    took = [0.0, 0.0]
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("checking", total=count)
-        done = 0
-
-        def step(claim: Claim, dtype: str) -> None:
-            nonlocal done
-            done += 1
-            bar.update(task, completed=done, description=f"§{claim.section:<6} {claim.name:<12} {dtype}")
-
         try:
-            results = theorems(sections=sections, progress=step, processes=processes)
+            if with_claims:
+                start = time.monotonic()
+                proven = theorems(
+                    sections=sections, processes=processes, progress=lambda claim, dtype: bar.update(
+                        task, advance=1, description=f"§{claim.section:<6} {claim.name:<12} {dtype}"),
+                )  # fmt: skip
+                took[0] = time.monotonic() - start
+            if with_losses:
+                start = time.monotonic()
+                certified = losses(
+                    only=only, processes=processes, progress=lambda one: bar.update(
+                        task, advance=1, description=f"{one.name} {one.dtype}"),
+                )  # fmt: skip
+                took[1] = time.monotonic() - start
         except ValueError as error:
-            raise typer.BadParameter(str(error), param_hint="--section") from error
-    console.print(report.table(results))
+            raise typer.BadParameter(
+                str(error), param_hint="--section" if "sections" in str(error) else "--loss"
+            ) from error
+    if proven:
+        console.print(report.table(proven))
+    if certified:
+        console.print(loss_report.table(certified))
     if details:
-        report.details(results, console)
-    for line in report.failures(results):
+        report.details(proven, console)
+        for one in certified:
+            console.print(f"{one.name} ({one.dtype})", style="cyan", markup=False)
+            console.print(one.certificate)
+    for line in (*report.failures(proven), *loss_report.failures(certified)):
         console.print(line, style="red", markup=False)
-    console.print(report.summary(results, time.monotonic() - start))
-    if json is not None:
-        try:
-            report.write_json(results, json)
-        except OSError as error:
-            raise typer.BadParameter(f"cannot write {json}: {error.strerror}", param_hint="--json") from error
-    raise typer.Exit(0 if all(r.ok for r in results) else 1)
+    if proven:
+        console.print(report.summary(proven, took[0]))
+    if certified:
+        console.print(loss_report.summary(certified, took[1]))
+    try:
+        if json is not None:
+            report.write_json([*proven, *certified], json)
+        if markdown is not None:
+            loss_report.write_markdown(certified, markdown)
+    except OSError as error:
+        raise typer.BadParameter(f"cannot write {error.filename}: {error.strerror}") from error
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--markdown") from error
+    raise typer.Exit(0 if all(r.ok for r in (*proven, *certified)) else 1)
 
 
 @app.command()

@@ -24,6 +24,15 @@ def test_verify_proves_a_section_and_writes_json(tmp_path: Path) -> None:
     assert all(set(entry) >= {"name", "ok", "measured", "allowed", "statement"} for entry in written)
 
 
+def test_verify_certifies_a_loss_and_writes_json(tmp_path: Path) -> None:
+    result = run("verify", "--loss", "squared_error", "--processes", "1", "--json", "out.json", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "All 1 losses are certified in float32, float64, bfloat16, float16" in " ".join(result.stdout.split())
+    written = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
+    assert [entry["dtype"] for entry in written] == ["float32", "float64", "bfloat16", "float16"]
+    assert all(set(entry) >= {"name", "ok", "measured", "allowed", "statement"} for entry in written)
+
+
 def test_verify_exits_1_when_something_falls_short() -> None:
     """With a library whose integer-label loss is a rounding too large, section 4.1.3 must not pass."""
     code = (
@@ -45,6 +54,8 @@ def test_verify_exits_1_when_something_falls_short() -> None:
     [
         (("verify", "--section", "7"), "wanted some of"),
         (("verify", "--json", "no/such/folder/x.json"), "does not exist"),
+        (("verify", "--loss", "nothing"), "there is no loss 'nothing'"),
+        (("verify", "--loss", "squared_error", "--markdown", "x.md"), "does not exist"),
         (("verify", "--bogus"), "No such option"),
         (("nonsense",), "No such command"),
     ],

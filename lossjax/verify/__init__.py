@@ -17,10 +17,13 @@ from lossjax.verify.claim import Result as Result
 from lossjax.verify.exact import UndecidedComparison as UndecidedComparison
 from lossjax.verify.exact import UnsupportedPrimitive as UnsupportedPrimitive
 from lossjax.verify.exact import exact as exact
+from lossjax.verify.losses import Certified as Certified
+from lossjax.verify.losses import losses as losses
 from lossjax.verify.theorems import theorems as theorems
 
 __all__ = [
     "Certificate",
+    "Certified",
     "Claim",
     "Figure",
     "Result",
@@ -29,5 +32,6 @@ __all__ = [
     "assert_verified",
     "check",
     "exact",
+    "losses",
     "theorems",
 ]

@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
+from typing import Any, Protocol
 
 from rich import box
 from rich.console import Console, Group
@@ -115,6 +116,14 @@ def summary(results: Sequence[Result], seconds: float) -> Text:
     )
 
 
-def write_json(results: Sequence[Result], path: Path) -> None:
+class Plain(Protocol):
+    """What is written as JSON: a claim's result, a certified loss."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data."""
+        ...
+
+
+def write_json(results: Sequence[Plain], path: Path) -> None:
     """One object a result, as a list."""
     path.write_text(json.dumps([r.to_dict() for r in results], indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,10 +1,9 @@
 """Every claim of the chapter, checked on this machine."""
 
-import concurrent.futures
-import multiprocessing
 from collections.abc import Callable, Sequence
 
 from lossjax.verify.claim import DTYPES, Claim, Result
+from lossjax.verify.workers import run_all
 
 Progress = Callable[[Claim, str], None]
 
@@ -76,23 +75,11 @@ def theorems(
             raise ValueError(f"dtypes has {dtype!r}, wanted some of {', '.join(DTYPES)}")
     every = claims()
     work = [(i, d) for i, claim in enumerate(every) if not sections or claim.section in sections for d in dtypes]
-    if processes <= 1:
-        return [_reported(progress, every[i], d, _run(i, d)) for i, d in work]
-    # Compiling is most of the time, and each process has its own compiler. "spawn", for JAX has threads.
-    pool = concurrent.futures.ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn"))
-    with pool:
-        futures = {pool.submit(_run, i, d): (i, d) for i, d in work}
-        for future in concurrent.futures.as_completed(futures):
-            i, d = futures[future]
-            _reported(progress, every[i], d, future.result())
-        return [future.result() for future in futures]
+    if progress is None:
+        return run_all(_run, work, processes)
+    by_name = {claim.name: claim for claim in every}
+    return run_all(_run, work, processes, lambda result: progress(by_name[result.name], result.dtype))
 
 
 def _run(index: int, dtype: str) -> Result:
     return claims()[index].run(dtype)
-
-
-def _reported(progress: Progress | None, claim: Claim, dtype: str, result: Result) -> Result:
-    if progress is not None:
-        progress(claim, dtype)
-    return result

@@ -1,13 +1,146 @@
-"""Every public loss of lossjax passes its own verifier: the rule, exactly; and the pullback's linearity."""
+"""Every public loss of lossjax passes its own verifier in every dtype, and the README says with what errors."""
 
-import numpy as np
+import dataclasses
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
 import pytest
 
-from lossjax.verify import assert_verified
-from lossjax.verify.samples import losses, sample
+import lossjax
+from lossjax.verify import Certificate, Certified, losses
+from lossjax.verify.check import CHECKS, Row
+from lossjax.verify.loss_report import END, START, failures, markdown, write_markdown
+from lossjax.verify.losses import DTYPES, certify
+from lossjax.verify.samples import names
+
+README = Path(__file__).parents[2] / "README.md"
+ROUNDING = 1
+"""In u: XLA vectorises for the machine it finds, so that a result may be rounded once more, or once less, elsewhere."""
 
 
-@pytest.mark.parametrize("name", losses())
-def test_rule_and_cotangent(name: str) -> None:
-    one = sample(name, np.float32)
-    assert_verified(one.loss, *one.arguments, argnums=one.argnums, checks=("rule", "cotangent"))
+def recorded(text: str) -> dict[tuple[str, str], tuple[int, int]]:
+    """(loss, dtype) -> the errors of value and gradient that the table states."""
+    table = text.partition(START)[2].partition(END)[0]
+    found = {}
+    for line in table.splitlines():
+        if match := re.fullmatch(r"\| `(\w+)` \| (.*) \|", line):
+            for dtype, cell in zip(DTYPES, match[2].split(" | "), strict=True):
+                value, gradient = cell.split(", ")
+                found[match[1], dtype] = int(value), int(gradient)
+    return found
+
+
+def departures(one: Certified, record: tuple[int, int]) -> list[str]:
+    """What has grown since it was recorded, and what the record overstates."""
+    lines = []
+    for name, stated in zip(("value", "gradient"), record, strict=True):
+        units = math.ceil(one.units(name))
+        if abs(units - stated) > ROUNDING:
+            what = "has grown" if units > stated else "is stale, run: lossjax verify --markdown README.md"
+            lines.append(f"{one.name}, {one.dtype}: {name} is within {units}u, README says {stated}u: it {what}")
+    return lines
+
+
+RECORD = recorded(README.read_text(encoding="utf-8"))
+
+
+def test_the_table_has_every_loss_and_dtype() -> None:
+    assert set(RECORD) == {(name, dtype) for name in names() for dtype in DTYPES}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", names())
+def test_certified_as_recorded(name: str, dtype: str) -> None:
+    one = certify(name, dtype)
+    assert one.ok, failures([one])
+    asked = {row.name.split(":")[0] for row in one.certificate.rows if row.ok}
+    assert asked >= (set(CHECKS) if dtype == "float32" else {"rule", "value", "gradient"})
+    assert one.measured <= one.allowed
+    assert not departures(one, RECORD[name, dtype])
+
+
+def made(value: float, gradient: float, *, ok: bool = True) -> Certified:
+    """A result with these errors."""
+    rows = Row("value", ok, value, 8), Row("gradient", ok, gradient, 8)
+    return Certified("a_loss", "float32", 8, "", Certificate("a_loss", rows))
+
+
+@pytest.mark.parametrize(
+    ("measured", "words"),
+    [((2, 3), []), ((2.9, 3.2), []), ((4.1, 3), ["value", "has grown"]), ((2, 1), ["gradient", "is stale"])],
+)
+def test_growth_and_staleness_are_seen(measured: tuple[float, float], words: list[str]) -> None:
+    lines = departures(made(*measured), (3, 3))
+    assert bool(lines) is bool(words)
+    assert all(word in lines[0] for word in words)
+
+
+def test_a_loss_whose_accuracy_was_not_judged_is_not_certified() -> None:
+    one = made(1, 1)
+    unjudged = Row("value", None, detail="not judged"), Row("gradient", True, 1, 8)
+    assert one.ok
+    assert not dataclasses.replace(one, certificate=Certificate("a_loss", unjudged)).ok
+    assert not made(9, 1, ok=False).ok
+
+
+def textbook(logits: Any, labels: Any) -> Any:
+    """The usual form: it loses all digits of a confident row."""
+    return -jnp.take_along_axis(jax.nn.log_softmax(logits), labels[:, None], axis=-1)[:, 0]
+
+
+@jax.custom_vjp
+def wrong_in_half(predictions: Any, targets: Any) -> Any:
+    """A rule that forgets a factor of 2 in bfloat16 only."""
+    return (predictions - targets) ** 2
+
+
+def _backward(residual: Any, cotangent: Any) -> tuple[Any, Any]:
+    slope = residual if residual.dtype == jnp.bfloat16 else 2 * residual
+    return cotangent * slope, -cotangent * slope
+
+
+wrong_in_half.defvjp(lambda p, t: ((p - t) ** 2, p - t), _backward)
+
+
+@pytest.mark.parametrize(
+    ("name", "planted", "dtype", "words"),
+    [
+        ("softmax_cross_entropy_with_integer_labels", textbook, "float64", "value: output 0"),
+        ("squared_error", wrong_in_half, "bfloat16", "rule: gradient of argument 0"),
+        ("squared_error", wrong_in_half, "float16", ""),
+    ],
+)
+def test_a_planted_fault_is_not_certified(
+    name: str, planted: Any, dtype: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planted.plain = planted
+    monkeypatch.setattr(lossjax, name, planted)
+    [one] = losses(only=[name], dtypes=[dtype])
+    assert one.ok is not bool(words)
+    assert words in "\n".join(failures([one]))
+
+
+def test_the_table_is_replaced_between_its_marks(tmp_path: Path) -> None:
+    path = tmp_path / "page.md"
+    path.write_text(f"before\n{START}\nold\n{END}\nafter\n", encoding="utf-8")
+    results = [dataclasses.replace(made(1.2, 3), dtype=dtype) for dtype in DTYPES]
+    write_markdown(results, path)
+    text = path.read_text(encoding="utf-8")
+    assert text.startswith(f"before\n{START}\n| loss |")
+    assert text.endswith(f"{END}\nafter\n")
+    assert recorded(text) == {("a_loss", dtype): (2, 3) for dtype in DTYPES}
+    assert markdown(results) in text
+    path.write_text("no marks", encoding="utf-8")
+    with pytest.raises(ValueError, match="no table to replace"):
+        write_markdown(results, path)
+
+
+def test_bad_names_are_named() -> None:
+    with pytest.raises(ValueError, match="no loss 'nothing'"):
+        losses(only=["nothing"])
+    with pytest.raises(ValueError, match="dtypes has 'int8'"):
+        losses(dtypes=["int8"])

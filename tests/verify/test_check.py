@@ -10,8 +10,7 @@ import numpy as np
 import optax
 import pytest
 
-import lossjax
-from lossjax.verify.check import CHECKS, Certificate, Row, assert_verified, check, inlined
+from lossjax.verify.check import Certificate, Row, assert_verified, check, inlined
 
 _RANDOM = np.random.default_rng(7)
 Z = _RANDOM.normal(size=(5, 7)).astype(np.float32)
@@ -232,23 +231,6 @@ HONEST: dict[str, tuple[Callable[..., Any], tuple[Any, ...], Any]] = {
 def test_honest_functions_pass(name: str) -> None:
     function, args, argnums = HONEST[name]
     assert_verified(function, *args, argnums=argnums)
-
-
-LOSSES: dict[str, tuple[Callable[..., Any], tuple[Any, ...], Any]] = {
-    "labels": (lossjax.softmax_cross_entropy_with_integer_labels, (Z, Y), 0),
-    "kl": (lossjax.softmax_kl_divergence, (Z, V), (0, 1)),
-    "hinge": (lossjax.hinge_loss, (np.round(Z), SIGNS), 0),
-    "huber": (lossjax.huber_loss, (Z, V), (0, 1)),
-    "sparsemax": (lossjax.multiclass_sparsemax_loss, (Z, Y), 0),
-}
-
-
-@pytest.mark.parametrize("name", LOSSES)
-def test_losses_are_verified(name: str) -> None:
-    function, args, argnums = LOSSES[name]
-    found = assert_verified(function, *args, argnums=argnums)
-    assert {r.name.split(":")[0] for r in found.rows} == set(CHECKS)
-    assert found.seconds < 60
 
 
 def test_under_defaults_as_well() -> None:

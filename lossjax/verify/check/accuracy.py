@@ -1,7 +1,7 @@
 """How accurate are value and gradient as computed? Against their exact selves, in units of what nobody can avoid.
 
-An input known to one rounding leaves the result uncertain by ``Σᵢ |∂out/∂xᵢ|·|xᵢ|·u``, and the result is itself rounded,
-by ``|out|·u``. The sum of the two is one unit: an error of c units is that of a program which rounds inputs and result
+An input known to one rounding leaves the result uncertain by ``Σᵢ |∂out/∂xᵢ|·|xᵢ|·u``, and the result is rounded
+itself, by ``|out|·u``. The sum of the two is one unit: an error of c units is that of a program which rounds inputs and result
 c times and is exact between (Higham's mixed stability). The derivatives are exact rows of the Jacobian of the output,
 or of the gradient; and where a kink lies within a rounding, the exact results around stand in.
 """
@@ -26,6 +26,8 @@ from lossjax.verify.report import number
 from lossjax.verify.ulp import Balls
 
 _MOST_ENTRIES = 60_000
+_ASKED = 4.0
+"""Above this many units of the result alone, the inputs' share is computed."""
 _BATCH = 8
 _MOST_DERIVATIVES = 40_000
 """Rows of the Jacobian times its columns, for one array of results: beyond, the exact results around must do."""
@@ -188,7 +190,7 @@ def _row(name: str, worst: _Worst, tried: int, refused: list[str], allowed: floa
 def _judge(
     judge: _Judge, family: Family, exact: tuple[Arrays, Arrays], computed: list[Any], group: int, worst: _Worst
 ) -> None:
-    """What the inputs explain is asked only where an error exceeds what is allowed without it."""
+    """Value or gradient at one set of inputs."""
     around: tuple[list[Any], list[Any]] | None = None
     allowed = judge.allowed[group]
     for k, got in enumerate(computed):
@@ -201,7 +203,7 @@ def _judge(
             worst.raw, worst.raw_in = float(np.max(raw)) / 2, family.name
         units = np.where(skip, 0.0, _divided(error, scale))
         explained: Any = None
-        if (high := units > allowed).any():
+        if (high := units > min(allowed, _ASKED)).any():
             explained = judge.explained(family.arrays, group, k, high)
             units = units if explained is None else np.where(skip, 0.0, _divided(error, scale + explained))
         if (units > allowed).any():
@@ -226,10 +228,13 @@ def _errors(got: Any, truth: Balls) -> tuple[Any, Any, Any]:
     """Absolute errors beyond what flushing to zero costs, u of the truth, and which entries are not judged.
 
     A number flushed to zero is at most the smallest normal one. It enters a sum, a few times; or it is a probability
-    and meets the logarithm it came from, which is at most that of the smallest normal number.
+    and meets the logarithm it came from, which is at most that of the smallest normal number. Of float16 the hardware
+    keeps subnormal numbers; lost is what is below the smallest of them.
     """
     got = np.asarray(got)
-    largest, smallest = float(jnp.finfo(got.dtype).max), ulp.smallest_normal(got.dtype)
+    largest = float(jnp.finfo(got.dtype).max)
+    kept = float(jnp.finfo(got.dtype).smallest_subnormal)
+    smallest = kept if got.dtype == np.float16 else ulp.smallest_normal(got.dtype)
     negligible = (4 * (1 + max(got.shape, default=1)) - math.log(smallest)) * smallest
     size = ulp.relative_to(truth)
     skip = np.array([not t.is_finite() for t in truth.ravel().tolist()]).reshape(truth.shape) | (size > largest / 2)

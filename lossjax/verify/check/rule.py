@@ -24,11 +24,11 @@ _NO_FORWARD_MODE = ("custom_lin",)
 
 
 class Pair:
-    """Rule and formula as exact programs, in float64 if the function takes it."""
+    """Rule and formula as exact programs, in float64 if the function takes it and it is not to be in its own dtype."""
 
-    def __init__(self, one: Problem, reference: Callable[..., Any] | None, seed: int):
+    def __init__(self, one: Problem, reference: Callable[..., Any] | None, seed: int, *, wide: bool = True):
         self.one = one
-        self.wide = can_be_wide(one)
+        self.wide = wide and can_be_wide(one)
         self.arrays = widened(one.arrays) if self.wide else one.arrays
         with x64(self.wide):
             self.outputs = one.shapes(self.arrays)

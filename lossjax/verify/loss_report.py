@@ -1,0 +1,82 @@
+"""The certified losses as a table for a person, and as the table of a Markdown file."""
+
+import math
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from pathlib import Path
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from lossjax.verify.losses import DTYPES, Certified
+from lossjax.verify.report import number
+
+START, END = "<!-- certified -->", "<!-- end of certified -->"
+
+
+def table(results: Sequence[Certified]) -> Table:
+    """One row a loss: the errors of value and gradient in each dtype, and whether all is well."""
+    dtypes = [d for d in DTYPES if any(r.dtype == d for r in results)]
+    one = Table(
+        title="Losses: largest errors of value, gradient in u of result and inputs; "
+        "✓ says that also rule, transformations and edges are right",
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    one.add_column("loss", style="cyan", overflow="fold", min_width=20)
+    for name in (*dtypes, ""):
+        one.add_column(name, no_wrap=True, justify="right")
+    for name, group in _by_name(results):
+        found = {r.dtype: r for r in group}
+        mark = Text("✓", style="bold green") if all(r.ok for r in group) else Text("✗", style="bold red")
+        one.add_row(name, *(_errors(found[d]) if d in found else "" for d in dtypes), mark)
+    return one
+
+
+def _by_name(results: Iterable[Certified]) -> list[tuple[str, list[Certified]]]:
+    ordered = sorted(results, key=lambda r: (r.name, DTYPES.index(r.dtype)))
+    return [(name, list(group)) for name, group in groupby(ordered, key=lambda r: r.name)]
+
+
+def _errors(one: Certified) -> Text:
+    text = ", ".join(number(round(one.units(name), 1)) for name in ("value", "gradient"))
+    return Text(text, style="green" if one.measured <= one.allowed else "bold red")
+
+
+def failures(results: Iterable[Certified]) -> list[str]:
+    """One line for each thing that falls short."""
+    return [f"{r.name} ({r.dtype}): {line}" for r in results if not r.ok for line in r.certificate.failures]
+
+
+def summary(results: Sequence[Certified], seconds: float) -> Text:
+    """The last line: how many losses are certified, in how many dtypes."""
+    names, dtypes = {r.name for r in results}, {r.dtype for r in results}
+    failed = sorted({r.name for r in results if not r.ok})
+    if failed:
+        return Text(f"{len(failed)} of {len(names)} losses fall short: {', '.join(failed)}", style="bold red")
+    return Text(
+        f"All {len(names)} losses are certified in {', '.join(d for d in DTYPES if d in dtypes)}: {seconds:.0f} s.",
+        style="bold green",
+    )
+
+
+def markdown(results: Sequence[Certified]) -> str:
+    """The errors, each rounded up to whole u."""
+    lines = [f"| loss | {' | '.join(DTYPES)} |", "|---" * (1 + len(DTYPES)) + "|"]
+    for name, group in _by_name(results):
+        found = {r.dtype: r for r in group}
+        cells = [", ".join(str(math.ceil(found[d].units(k))) for k in ("value", "gradient")) for d in DTYPES]
+        lines.append(f"| `{name}` | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def write_markdown(results: Sequence[Certified], path: Path) -> None:
+    """Replace what stands between the marks in a Markdown file. ValueError where they are missing."""
+    before, mark, rest = path.read_text(encoding="utf-8").partition(START)
+    _, end, after = rest.partition(END)
+    if not (mark and end):
+        raise ValueError(f"{path} has no table to replace: mark it by {START} and {END}")
+    path.write_text(f"{before}{START}\n{markdown(results)}\n{END}{after}", encoding="utf-8")

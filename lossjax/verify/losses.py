@@ -1,0 +1,124 @@
+"""Every public loss of lossjax, certified on this machine in every dtype."""
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from lossjax.verify.check import Certificate, Row, check
+from lossjax.verify.check.accuracy import check_accuracy
+from lossjax.verify.check.inputs import variations
+from lossjax.verify.check.problem import problem
+from lossjax.verify.check.rule import Pair, check_rule
+from lossjax.verify.samples import Sample, names, sample
+from lossjax.verify.workers import run_all
+
+DTYPES = ("float32", "float64", "bfloat16", "float16")
+_ACCURACY = ("value", "gradient")
+
+
+@dataclasses.dataclass(frozen=True)
+class Certified:
+    """One loss in one dtype."""
+
+    name: str
+    dtype: str
+    allowed: float
+    """The units of roundoff its value and gradient may be off by."""
+    statement: str
+    certificate: Certificate
+
+    @property
+    def ok(self) -> bool:
+        """Whether every question was answered well."""
+        return self.certificate.ok and all(r.ok for r in self.certificate.rows if r.name in _ACCURACY)
+
+    def units(self, name: str) -> float:
+        """The largest error of the ``value`` or the ``gradient``."""
+        return next(r.measured for r in self.certificate.rows if r.name == name)
+
+    @property
+    def measured(self) -> float:
+        """The larger of the two."""
+        return max(self.units(name) for name in _ACCURACY)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data."""
+        measured = self.measured if np.isfinite(self.measured) else str(self.measured)
+        return {
+            "name": self.name, "dtype": self.dtype, "ok": self.ok, "measured": measured, "allowed": self.allowed,
+            "statement": self.statement, "rows": [row.to_dict() for row in self.certificate.rows],
+        }  # fmt: skip
+
+
+Progress = Callable[[Certified], None]
+
+
+def losses(
+    *, only: Sequence[str] = (), dtypes: Sequence[str] = DTYPES, progress: Progress | None = None, processes: int = 1
+) -> list[Certified]:
+    """Certify the public losses of lossjax: :func:`lossjax.verify.check` on each, with arguments made for it.
+
+    In float32 all questions are asked. They but those of accuracy are answered on float64 copies, whatever the dtype;
+    in the other dtypes it is value and gradient, and, at one example, the rule as it is written for that dtype.
+
+    Args:
+      only: names of losses; none means all.
+      dtypes: some of "float32", "float64", "bfloat16" and "float16" (64-bit mode is switched on and off as needed).
+      progress: called with each result when it is there.
+      processes: how many to check in at once; more than 1 needs a main module that can be imported again.
+
+    Returns:
+      One result a loss and dtype: ``.name``, ``.dtype``, ``.ok``, ``.measured`` and ``.allowed`` (u of result and
+      inputs), ``.statement``, ``.certificate``.
+
+    Raises:
+      ValueError: a name that is no public loss, or a dtype other than these.
+
+    Example:
+      >>> results = losses(only=["squared_error"], dtypes=["bfloat16"])
+      >>> [result.ok for result in results]
+      [True]
+    """
+    every = names()
+    for name in only:
+        if name not in every:
+            raise ValueError(f"there is no loss {name!r}; there are {', '.join(every)}")
+    for dtype in dtypes:
+        if dtype not in DTYPES:
+            raise ValueError(f"dtypes has {dtype!r}, wanted some of {', '.join(DTYPES)}")
+    chosen = [name for name in every if not only or name in only]
+    return run_all(certify, [(name, dtype) for dtype in dtypes for name in chosen], processes, progress)
+
+
+def certify(name: str, dtype: str) -> Certified:
+    """One loss in one dtype."""
+    wide = jax.enable_x64(True) if dtype == "float64" else contextlib.nullcontext()
+    with wide:
+        one = sample(name, jax.numpy.dtype(dtype))
+        if dtype == DTYPES[0]:
+            found = check(one.loss, *one.arguments, argnums=one.argnums, ulps=one.ulps)
+            tried = "rule, value, gradient, every transformation, edges"
+        else:
+            found = _accuracy(one)
+            tried = "value, gradient, and the rule at an example"
+    statement = f"{name} in {dtype}: {tried}; errors in u of result and inputs"
+    return Certified(name, dtype, one.ulps, statement, found)
+
+
+def _accuracy(one: Sample) -> Certificate:
+    """The accuracy in the arguments' own dtype, and whether the rule is the formula's derivative in that dtype."""
+    start = time.perf_counter()
+    with np.errstate(all="ignore"):
+        of = problem(one.loss, one.arguments, one.argnums)
+        families = variations(of, 0)
+        pair = Pair(of, None, 0, wide=False)
+        rows: list[Row] = [
+            *check_rule(of, families[:1], None, pair, 0),
+            *check_accuracy(of, families, None, _ACCURACY, one.ulps, 0),
+        ]
+    return Certificate(one.name, tuple(rows), time.perf_counter() - start)
