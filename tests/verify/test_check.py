@@ -68,6 +68,11 @@ def not_the_last_class(kept: Any, g: jax.Array) -> Any:
     return jnp.where((y == z.shape[-1] - 1)[..., None], 1.5, 1.0) * g[..., None] * residue(z, y), None
 
 
+def hiding(z: jax.Array, y: jax.Array) -> jax.Array:
+    """Labels of -100 hide their rows."""
+    return jnp.where(y == -100, 0, cross_entropy(z, jnp.where(y == -100, 0, y)))
+
+
 another_value = jax.custom_vjp(jnp.sin)
 another_value.defvjp(lambda x: (jnp.sin(x) * 1.001, x), lambda x, g: (g * jnp.cos(x),))
 
@@ -108,6 +113,9 @@ FAULTS: dict[str, tuple[Callable[..., Any], tuple[Any, ...], Any, str]] = {
     "NaN gradient of a finite value": (lambda z: jnp.where(z > 0, jnp.sqrt(z), 0), (Z,), 0, "edges"),
     "overflow": (lambda z: jnp.log(jnp.sum(jnp.exp(z), axis=-1)), (Z,), 0, "edges"),
     "plausible gradient of a label out of range": (cross_entropy, (Z, Y), 0, "edges"),
+    "hidden in the value only": (
+        ruled(hiding, lambda kept, g: (g[..., None] * residue(*kept), None)), (Z, Y), 0, "edges",
+    ),
 }  # fmt: skip
 
 
@@ -221,6 +229,11 @@ HONEST: dict[str, tuple[Callable[..., Any], tuple[Any, ...], Any]] = {
     "mean": (lambda x: jnp.mean(x), (LONG,), 0),
     "variance": (lambda x: jnp.var(x, axis=-1), (Z,), 0),
     "trees": (of_trees, ({"w": V[0], "b": V[1, 0]}, (Z, np.float32([1, 2, 3, 4, 5]))), 0),
+    "hidden rows": (
+        lambda z, y: jnp.where((y >= 0) & (y < 7), jnp.sum((z - jax.nn.one_hot(y, 7, dtype=z.dtype)) ** 2, -1), 0),
+        (Z, Y),
+        0,
+    ),
     "python number": (lambda x, k: k * x, (Z, 3), 0),
     "bfloat16": (lambda x: jnp.sum(x.astype(jnp.float32) ** 2, axis=-1), (Z.astype(jnp.bfloat16),), 0),
     "squared error": (optax.squared_error, (Z, V), (0, 1)),

@@ -1,6 +1,8 @@
 """Every primitive that ``exact`` covers does in balls what JAX does in float64, at ordinary and at special values."""
 
+import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -305,3 +307,9 @@ def test_no_rule_is_left_out() -> None:
         "bitcast_convert_type", "random_wrap", "random_unwrap", "debug_callback",
     }  # fmt: skip
     assert list(covered()) == sorted(set(covered()))
+
+
+def test_the_docs_list_what_is_covered() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "verifier.md").read_text(encoding="utf-8")
+    listed = page.partition("<!-- covered -->")[2].partition("<!-- end of covered -->")[0]
+    assert re.findall(r"`([^`]+)`", listed) == list(covered())

@@ -52,8 +52,8 @@ def check(
       shard_map, and half a batch against the whole. Second derivatives are held against the formula's.
     * ``cotangent``: is the pullback linear, and right for the cotangent of a single output?
     * ``edges``: infinities, NaN, the largest and smallest numbers, labels at and beyond the ends. Nothing raises; a
-      finite value has a gradient without NaN; a value that exists is not lost to overflow; and a label out of range
-      whose value is NaN has no plausible gradient.
+      finite value has a gradient without NaN; a value that exists is not lost to overflow; a label out of range
+      whose value is NaN has no plausible gradient, and one whose value is 0 (a mask) has gradient 0.
 
     Args:
       fn: any function of arrays that JAX can trace, with any pytrees of arguments and of float outputs.

@@ -1,9 +1,9 @@
 """How accurate are value and gradient as computed? Against their exact selves, in units of what nobody can avoid.
 
 An input known to one rounding leaves the result uncertain by ``Σᵢ |∂out/∂xᵢ|·|xᵢ|·u``, and the result is rounded
-itself, by ``|out|·u``. The sum of the two is one unit: an error of c units is that of a program which rounds inputs and result
-c times and is exact between (Higham's mixed stability). The derivatives are exact rows of the Jacobian of the output,
-or of the gradient; and where a kink lies within a rounding, the exact results around stand in.
+itself, by ``|out|·u``. The sum of the two is one unit: an error of c units is that of a program which rounds inputs and
+result c times and is exact between (Higham's mixed stability). The derivatives are exact rows of the Jacobian of the
+output, or of the gradient; and where a kink lies within a rounding, the exact results around stand in.
 """
 
 import dataclasses

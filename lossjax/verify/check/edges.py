@@ -23,7 +23,7 @@ class Edge(NamedTuple):
     name: str
     arrays: Arrays
     outside: bool = False
-    """Labels out of range: nothing but NaN (or an answer) is right, and its gradient must not look like one."""
+    """Labels out of range: the value is NaN, or 0 where they hide their rows; the gradient must say the same."""
     flushed: bool = False
     """Numbers that the machine may take for 0."""
 
@@ -53,7 +53,7 @@ def check_edges(one: Problem, reference: Callable[..., Any] | None, pair: Pair, 
             failures.append(_line(one, edge, f"raises {type(error).__name__}: {str(error).splitlines()[0]}", None))
             continue
         truth: Any = None
-        if size * tried <= _MOST_ENTRIES:
+        if size * tried <= _MOST_ENTRIES and not edge.outside:  # a formula's answer to a bad label is none
             try:
                 truth = exact(edge.arrays, cotangent)
             except REFUSALS:
@@ -94,6 +94,13 @@ def _judged(
             if np.any(plausible):
                 at = _first(np.asarray(plausible))
                 yield _line(one, edge, f"gradient of {name} is finite where the value is NaN", at)
+            silent = _spread(_zero_by_row(outputs, rows if batched else None), gradient) & (wide != 0)
+            if silent.any():
+                at = _first(silent)
+                what = (
+                    f"gradient of {name} at {list(at)} is {gradient[at]} where the label hides the row: its value is 0"
+                )
+                yield _line(one, edge, what, at)
 
 
 def _by_row(outputs: list[Any], rows: int | None) -> tuple[Any, Any]:
@@ -102,6 +109,12 @@ def _by_row(outputs: list[Any], rows: int | None) -> tuple[Any, Any]:
     finite = np.logical_and.reduce([np.isfinite(o).all(axis=-1) for o in flat])
     missing = np.logical_or.reduce([np.isnan(o).any(axis=-1) for o in flat])
     return np.asarray(finite), np.asarray(missing)
+
+
+def _zero_by_row(outputs: list[Any], rows: int | None) -> Any:
+    """Whether all outputs (of a row) are exactly 0."""
+    flat = [o.reshape(*(() if rows is None else (rows,)), -1) for o in outputs]
+    return np.asarray(np.logical_and.reduce([(o == 0).all(axis=-1) for o in flat]))
 
 
 def _spread(of_rows: Any, gradient: Any) -> Any:
