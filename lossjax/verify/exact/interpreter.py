@@ -1,5 +1,6 @@
 """The interpreter: walks a jaxpr, hands balls to the rules, and what has no floats in it to numpy or JAX."""
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -61,14 +62,18 @@ def interpret(closed: ClosedJaxpr, args: Sequence[Any], bits: int, *, round_conv
     return [np.array(r) if is_balls(r) else r for r in results]  # no view of another's
 
 
+_is = functools.cache(jnp.issubdtype)
+"""Asked of every equation's every variable."""
+
+
 def _value(context: Context, array: Any, aval: Any) -> Any:
     """An argument or constant, exactly: balls for floats, numpy for the rest, JAX's own for random keys."""
     dtype = aval.dtype
-    if jnp.issubdtype(dtype, jnp.floating):
+    if _is(dtype, jnp.floating):
         return context.balls(array if is_balls(array) else np.asarray(array).astype(dtype))
-    if jnp.issubdtype(dtype, jax.dtypes.extended):
+    if _is(dtype, jax.dtypes.extended):
         return array
-    if jnp.issubdtype(dtype, jnp.complexfloating):
+    if _is(dtype, jnp.complexfloating):
         raise NotImplementedError(f"a complex array {aval.str_short()} cannot be executed exactly: balls are real")
     return np.asarray(array) if dtype == jax.dtypes.float0 else np.asarray(array).astype(dtype)
 
@@ -112,9 +117,9 @@ def _step(context: Context, equation: Any, values: list[Any], needed: list[bool]
     if name in control.CALLS:
         return _run(context, control.called(context, params), values, needed)
     for aval in (v.aval for v in (*equation.invars, *equation.outvars)):
-        if jnp.issubdtype(getattr(aval, "dtype", bool), jnp.complexfloating):
+        if _is(getattr(aval, "dtype", bool), jnp.complexfloating):
             raise context.unsupported("balls are real numbers, and it is complex")
-    floating = any(jnp.issubdtype(getattr(v.aval, "dtype", bool), jnp.floating) for v in equation.outvars)
+    floating = any(_is(getattr(v.aval, "dtype", bool), jnp.floating) for v in equation.outvars)
     rule = RULES.get(name)
     if (
         not any(map(is_balls, values))
