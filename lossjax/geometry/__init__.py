@@ -1,18 +1,21 @@
 """Geometry of the basic losses: projections, Bregman divergences, Fisher's metric, and Aitchison's simplex."""
 
-from lossjax.geometry.bregman import BurgEntropy as BurgEntropy
-from lossjax.geometry.bregman import Exponential as Exponential
 from lossjax.geometry.bregman import Generator as Generator
-from lossjax.geometry.bregman import LogSumExp as LogSumExp
-from lossjax.geometry.bregman import Mahalanobis as Mahalanobis
-from lossjax.geometry.bregman import NegativeEntropy as NegativeEntropy
-from lossjax.geometry.bregman import SquaredEuclidean as SquaredEuclidean
 from lossjax.geometry.bregman import bregman_divergence as bregman_divergence
 from lossjax.geometry.fisher import fisher_information as fisher_information
 from lossjax.geometry.fisher import fisher_rao_distance as fisher_rao_distance
 from lossjax.geometry.fisher import fisher_rao_geodesic as fisher_rao_geodesic
 from lossjax.geometry.fisher import sectional_curvature as sectional_curvature
 from lossjax.geometry.fisher import softmax_fisher_vector_product as softmax_fisher_vector_product
+from lossjax.geometry.generators import BernoulliEntropy as BernoulliEntropy
+from lossjax.geometry.generators import BurgEntropy as BurgEntropy
+from lossjax.geometry.generators import Exponential as Exponential
+from lossjax.geometry.generators import LogSumExp as LogSumExp
+from lossjax.geometry.generators import Mahalanobis as Mahalanobis
+from lossjax.geometry.generators import NegativeEntropy as NegativeEntropy
+from lossjax.geometry.generators import Softplus as Softplus
+from lossjax.geometry.generators import SquaredEuclidean as SquaredEuclidean
+from lossjax.geometry.generators import Tsallis as Tsallis
 from lossjax.geometry.projection import least_squares as least_squares
 from lossjax.geometry.projection import orthogonal_projection as orthogonal_projection
 from lossjax.geometry.projection import project_to_ball as project_to_ball
@@ -26,13 +29,16 @@ from lossjax.geometry.simplex import aitchison_scale as aitchison_scale
 from lossjax.geometry.simplex import centered_log_ratio as centered_log_ratio
 
 __all__ = [
+    "BernoulliEntropy",
     "BurgEntropy",
     "Exponential",
     "Generator",
     "LogSumExp",
     "Mahalanobis",
     "NegativeEntropy",
+    "Softplus",
     "SquaredEuclidean",
+    "Tsallis",
     "aitchison_add",
     "aitchison_distance",
     "aitchison_scale",

@@ -4,11 +4,13 @@ For D(p, q) = φ(p) - φ(q) - φ'(q)(p - q) the gradients are φ'(p) - φ'(q) an
 differentiating the quotient inside ψ, where two terms cancel; so they are given.
 """
 
+from typing import Any
+
 import jax.numpy as jnp
 from jax import Array
 
 from lossjax._autodiff import closed_form
-from lossjax.numerics import log_ratio, psi, xi
+from lossjax.numerics import expm1, log_ratio, psi, xi
 
 
 def _psi_of_ratio(a: Array, b: Array) -> Array:
@@ -46,4 +48,37 @@ def exponential(p: Array, q: Array) -> Array:
     return jnp.where(wide, jnp.exp(p) - level * (1 + jnp.where(wide, gap, 0)), level * xi(jnp.where(wide, 0, gap)))
 
 
+def power_divergence(alpha: float, p: Array, q: Array) -> Array:
+    """``(p^α - q^α - α q^(α-1) (p - q))/(α(α - 1))``, elementwise, for p, q >= 0 and α > 0 other than 1."""
+    return _power_divergence(alpha, p, q)
+
+
+def _power_divergence_forward(alpha: float, p: Array, q: Array) -> tuple[Array, tuple[Array, Array]]:
+    # With l = log(p/q), p^α - q^α - α q^(α-1) (p - q) = q^α (ξ(αl) - α ξ(l)), which near p = q cancels to a fixed
+    # share, (α - 1)/(α + 1), of its terms. Beyond a factor e the definition does no worse.
+    positive = (p > 0) & (q > 0)
+    l = log_ratio(jnp.where(positive, p, 1), jnp.where(positive, q, 1))
+    near = jnp.abs(l) < 1
+    close = jnp.where(near, l, 0)
+    by_logs = q**alpha * (xi(alpha * close) - alpha * xi(close))
+    safe = jnp.where(q > 0, q, 1)
+    tangent = jnp.where(q > 0, q**alpha + alpha * safe ** (alpha - 1) * (p - q), 0 if alpha > 1 else -jnp.inf)
+    direct = p**alpha - jnp.where((p == 0) & (q == 0), 0, tangent)
+    value = jnp.where(positive & near, by_logs, direct) / (alpha * (alpha - 1))
+    return jnp.where((p >= 0) & (q >= 0), value, jnp.nan), (p, q)
+
+
+def _power_divergence_backward(alpha: float, residuals: Any, cotangent: Array) -> tuple[Array, Array]:
+    # φ'(p) - φ'(q) = (p^(α-1) - q^(α-1))/(α - 1) = q^(α-1) (e^((α-1)l) - 1)/(α - 1), and -φ''(q)(p - q) with φ'' = q^(α-2)
+    p, q = residuals
+    positive = (p > 0) & (q > 0)
+    safe_p, safe_q = jnp.where(positive, p, 1), jnp.where(positive, q, 1)
+    l = (alpha - 1) * log_ratio(safe_p, safe_q)
+    near = jnp.abs(l) < 1
+    apart = p ** (alpha - 1) - q ** (alpha - 1)
+    slope = jnp.where(positive & near, safe_q ** (alpha - 1) * expm1(jnp.where(near, l, 0)), apart) / (alpha - 1)
+    return cotangent * jnp.where(p == q, 0 * p, slope), -cotangent * (jnp.where(p == q, 0, q ** (alpha - 2)) * (p - q))
+
+
+_power_divergence = closed_form(_power_divergence_forward, _power_divergence_backward)
 _itakura_saito = closed_form(_itakura_saito_forward, _itakura_saito_backward)

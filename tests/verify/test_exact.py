@@ -416,3 +416,13 @@ def test_there_is_no_overflow_and_no_signed_zero() -> None:
     assert float(exact(lambda x: jnp.log(jnp.exp(x)))(np.float32(1e4))[()]) == 1e4
     assert exact(lambda x: 1 / x)(np.float32(-0.0))[()] == arb("inf")
     assert exact(lambda x: jnp.exp(x) * jnp.exp(-x))(np.float32(-1e4))[()].contains(arb(1))
+
+
+def test_a_loop_under_vmap_stops_row_by_row() -> None:
+    """Each row halves until it is below 1: another number of steps for each."""
+
+    def halved(x: jax.Array) -> jax.Array:
+        return jax.lax.while_loop(lambda x: x >= 1, lambda x: x / 2, x)
+
+    got = exact(jax.vmap(halved))(jnp.array([0.75, 3.0, 100.0, 1.0]))
+    assert [float(x) for x in got] == [0.75, 0.75, 0.78125, 0.5]

@@ -51,9 +51,16 @@ def _while(context: Context, params: Any, *values: Any) -> list[Any]:
     of_test, of_body = params["cond_nconsts"], params["body_nconsts"]
     test_constants, body_constants = values[:of_test], values[of_test : of_test + of_body]
     state = list(values[of_test + of_body :])
-    while bool(context.run(params["cond_jaxpr"], [*test_constants, *state])[0]):
-        state = context.run(params["body_jaxpr"], [*body_constants, *state])
+    while np.any(going := np.asarray(context.run(params["cond_jaxpr"], [*test_constants, *state])[0])):
+        moved = context.run(params["body_jaxpr"], [*body_constants, *state])
+        # Under vmap each row has a test of its own, and stands still when that fails.
+        state = moved if going.all() else [_where(going, new, old) for new, old in zip(moved, state, strict=True)]
     return state
+
+
+def _where(rows: np.ndarray, new: Any, old: Any) -> Any:
+    spread = rows.reshape(rows.shape + (1,) * (np.ndim(new) - rows.ndim))
+    return np.where(spread, new, old) if isinstance(new, np.ndarray) else jnp.where(spread, new, old)
 
 
 @rule("scan")

@@ -1,0 +1,227 @@
+"""One definition, many losses: predictions, identities with the losses we have, accuracy, and the certificate."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flint import arb
+
+import lossjax
+from lossjax.geometry import (
+    BernoulliEntropy,
+    BurgEntropy,
+    Exponential,
+    Mahalanobis,
+    NegativeEntropy,
+    SquaredEuclidean,
+    Tsallis,
+    bregman_divergence,
+    project_to_simplex,
+)
+from lossjax.geometry.fenchel_young import entmax, fenchel_young_loss
+from lossjax.verify import assert_verified, oracle, ulp
+
+RANDOM = np.random.default_rng(0)
+SIMPLEX = {"shannon": NegativeEntropy(), "1.2": Tsallis(1.2), "1.5": Tsallis(1.5), "2": Tsallis(2.0)}
+
+
+@pytest.fixture(params=["float32", "float64"])
+def dtype(request: pytest.FixtureRequest) -> Any:
+    with jax.enable_x64(request.param == "float64"):
+        yield np.dtype(request.param)
+
+
+def unit(dtype: Any) -> float:
+    return float(np.finfo(dtype).eps) / 2
+
+
+def rows(dtype: Any, scale: float = 2.0, shape: tuple[int, ...] = (5, 7)) -> tuple[np.ndarray, np.ndarray]:
+    """Scores, and distributions as targets."""
+    scores = (RANDOM.normal(size=shape) * scale).astype(dtype)
+    return scores, RANDOM.dirichlet(np.ones(shape[-1]), shape[:-1]).astype(dtype)
+
+
+def exact_entmax(alpha: float, scores: np.ndarray) -> list[arb]:
+    """By bisection in 300 bits."""
+    s = [(arb(alpha) - 1) * arb(float(z)) for z in scores]
+    beta = 1 / (arb(alpha) - 1)
+    low, high = max(s) - 1, max(s)
+    for _ in range(280):
+        middle = ((low + high) / 2).mid()
+        total = sum(((x - middle) ** beta for x in s if x > middle), arb(0))
+        low, high = (middle, high) if total > 1 else (low, middle)
+    return [(x - low) ** beta if x > low else arb(0) for x in s]
+
+
+@pytest.mark.parametrize("alpha", [1.05, 1.2, 1.5, 1.75, 2.0])
+@pytest.mark.parametrize(("scale", "offset"), [(1e-3, 0), (1.0, 0), (5.0, -1e4), (40.0, 3)])
+def test_entmax_is_accurate(alpha: float, scale: float, offset: float, dtype: Any) -> None:
+    scores = rows(dtype, scale)[0] + dtype.type(offset)
+    got = np.asarray(jax.jit(lambda z: entmax(z, alpha))(scores), np.float64)
+    with oracle.precision(300):
+        want = np.array([[float(p.mid()) for p in exact_entmax(alpha, row)] for row in scores])
+    assert np.max(np.abs(got - want)) <= 16 / (alpha - 1) * unit(dtype)
+    assert np.max(np.abs(got.sum(-1) - 1)) <= 8 * unit(dtype)
+
+
+def test_entmax_at_the_ends(dtype: Any) -> None:
+    scores = rows(dtype)[0]
+    np.testing.assert_allclose(entmax(scores, 2.0), project_to_simplex(scores), atol=16 * unit(dtype), rtol=0)
+    hidden = np.array([1.0, -np.inf, 0.5], dtype)
+    assert entmax(hidden)[1] == 0
+    np.testing.assert_allclose(entmax(hidden)[::2], entmax(hidden[::2]), atol=4 * unit(dtype))
+    assert np.array_equal(entmax(np.array([0.0, 30.0], dtype)), [0, 1])
+    many = np.asarray(entmax(np.zeros(50257, dtype), 1.5))
+    np.testing.assert_allclose(many, 1 / 50257, rtol=64 * unit(dtype))
+    for bad in (np.nan, np.inf):
+        assert np.isnan(entmax(np.array([bad, 0.0, 1.0], dtype))).all()
+    near = entmax(scores, 1.001), lossjax.softmax(scores)
+    np.testing.assert_allclose(*near, atol=4e-3)  # p^(1/(α-1)) → softmax at the rate α - 1
+
+
+@pytest.mark.parametrize("name", SIMPLEX)
+def test_the_gradient_is_prediction_less_target(name: str, dtype: Any) -> None:
+    scores, targets = rows(dtype)
+    generator = SIMPLEX[name]
+    prediction = lossjax.softmax(scores) if name == "shannon" else entmax(scores, generator.alpha)
+    weight = RANDOM.normal(size=5).astype(dtype)
+    pulled = jax.grad(lambda z: jnp.sum(weight * fenchel_young_loss(generator, z, targets)))(scores)
+    np.testing.assert_allclose(pulled, weight[:, None] * (prediction - targets), atol=16 * unit(dtype), rtol=0)
+    loss = fenchel_young_loss(generator, scores, targets)
+    assert (np.asarray(loss) > 0).all()
+    # the definition, Ω*(z) = <p, z> - Ω(p)
+    conjugate = jnp.sum(prediction * scores, -1) - generator.value(prediction)
+    direct = conjugate + generator.value(targets) - jnp.sum(scores * targets, -1)
+    np.testing.assert_allclose(loss, direct, atol=64 * unit(dtype) * 10, rtol=0)
+
+
+@pytest.mark.parametrize("name", SIMPLEX)
+def test_zero_exactly_where_the_prediction_is_the_target(name: str, dtype: Any) -> None:
+    scores, _ = rows(dtype, 0.3)
+    generator = SIMPLEX[name]
+    prediction = lossjax.softmax(scores) if name == "shannon" else entmax(scores, generator.alpha)
+    loss = np.asarray(fenchel_young_loss(generator, scores, prediction))
+    assert (loss >= 0).all()
+    assert loss.max() <= 64 * unit(dtype) ** 2
+    # the same gradient at y = p, from both sides of the duality
+    in_targets = jax.grad(lambda y: jnp.sum(fenchel_young_loss(generator, scores, y)))(prediction)
+    assert np.max(np.abs(in_targets), where=np.asarray(prediction > 0), initial=0) <= 64 * unit(dtype)
+    assert np.min(in_targets) >= -64 * unit(dtype)  # beside the support it is the multiplier
+
+
+def test_the_losses_we_have(dtype: Any) -> None:
+    scores, targets = rows(dtype)
+    labels = np.arange(5, dtype=np.int32)
+    hot = np.eye(7, dtype=dtype)[labels]
+    u = unit(dtype)
+    entropy = lossjax.softmax_cross_entropy_with_integer_labels(scores, labels)
+    np.testing.assert_allclose(fenchel_young_loss(NegativeEntropy(), scores, hot), entropy, rtol=16 * u)
+    soft = lossjax.softmax_cross_entropy(scores, targets) - lossjax.entropy(targets)
+    np.testing.assert_allclose(fenchel_young_loss(NegativeEntropy(), scores, targets), soft, atol=64 * u)
+    sparse = lossjax.multiclass_sparsemax_loss(scores, labels)
+    np.testing.assert_allclose(fenchel_young_loss(Tsallis(2.0), scores, hot), sparse, atol=16 * u, rtol=16 * u)
+    squared = fenchel_young_loss(SquaredEuclidean(), scores, targets)
+    np.testing.assert_allclose(squared, 0.5 * jnp.sum(lossjax.squared_error(scores, targets), -1), rtol=8 * u)
+    binary = np.round(targets)
+    want = jnp.sum(lossjax.sigmoid_cross_entropy(scores, binary), -1)
+    np.testing.assert_allclose(fenchel_young_loss(BernoulliEntropy(), scores, binary), want, rtol=16 * u)
+
+
+def test_other_generators_are_divergences_from_the_prediction(dtype: Any) -> None:
+    scores, targets = np.exp(rows(dtype)[0]), rows(dtype)[1] + dtype.type(0.1)
+    matrix = np.array([[2.0, 0.5], [0.5, 1.0]], dtype)
+    for generator, z, y in (
+        (BurgEntropy(), -scores, targets), (Exponential(), scores, targets),
+        (Mahalanobis(matrix), scores[:, :2], targets[:, :2]),
+    ):  # fmt: skip
+        loss = fenchel_young_loss(generator, z, y)
+        at = generator.conjugate_gradient(z)
+        np.testing.assert_array_equal(loss, bregman_divergence(generator, y, at))
+        gradient = jax.grad(lambda z, g=generator, y=y: jnp.sum(fenchel_young_loss(g, z, y)))(z)
+        np.testing.assert_allclose(gradient, at - y, atol=64 * unit(dtype) * float(jnp.max(jnp.abs(at)) + 1))
+
+
+def test_an_object_with_value_and_conjugate(dtype: Any) -> None:
+    class Quartic:
+        """Σ x⁴/4, whose conjugate is ¾ Σ |θ|^(4/3)."""
+
+        def value(self, x: Any) -> Any:
+            return jnp.sum(x**4, -1) / 4
+
+        def conjugate(self, theta: Any) -> Any:
+            return 0.75 * jnp.sum(jnp.abs(theta) ** (4 / 3), -1)
+
+    z, y = np.array([8.0, 1.0], dtype), np.array([1.0, 1.0], dtype)
+    np.testing.assert_allclose(fenchel_young_loss(Quartic(), z, y), 12 + 0.75 + 0.5 - 9, rtol=64 * unit(dtype))
+    gradient = jax.grad(lambda z: fenchel_young_loss(Quartic(), z, y))(z)
+    np.testing.assert_allclose(gradient, [1, 0], atol=64 * unit(dtype))
+
+
+@pytest.mark.parametrize("name", SIMPLEX)
+@pytest.mark.parametrize("scale", [1e-2, 1.0, 30.0])
+def test_accuracy_against_exact_arithmetic(name: str, scale: float, dtype: Any) -> None:
+    scores, targets = rows(dtype, scale)
+    targets[0] = np.eye(7)[2]
+    generator = SIMPLEX[name]
+    got = np.asarray(fenchel_young_loss(generator, scores, targets), np.float64)
+    with oracle.precision(300):
+        for k, (z, y) in enumerate(zip(ulp.balls(scores), ulp.balls(targets), strict=True)):
+            if not isinstance(generator, Tsallis):
+                lse = sum((x.exp() for x in z), arb(0)).log()
+                mass = sum(y, arb(0))  # of a rounded y: the form that does not change with a constant added to z
+                want = sum((b * (b.log() + lse - x) for x, b in zip(z, y, strict=True) if b != 0), arb(0)) - mass + 1
+            else:
+                alpha = arb(generator.alpha)
+                p = exact_entmax(float(alpha), scores[k])
+                level = max(x - a ** (alpha - 1) / (alpha - 1) for x, a in zip(z, p, strict=True) if a > 0)
+                want = arb(0)
+                for x, b, a in zip(z, y, p, strict=True):
+                    want += (b**alpha - a**alpha) / (alpha * (alpha - 1)) - a ** (alpha - 1) * (b - a) / (alpha - 1)
+                    want += b * max(level - x, arb(0)) if a == 0 else arb(0)
+            size = float(abs(want).mid())
+            absolute = 16 / (generator.alpha - 1) if isinstance(generator, Tsallis) else 0
+            assert abs(got[k] - float(want.mid())) <= unit(dtype) * (33 * size + absolute), (k, got[k], want)
+
+
+@pytest.mark.parametrize("name", [*SIMPLEX, "bernoulli", "squared"])
+def test_certified(name: str) -> None:
+    """Rule, accuracy, every transformation and the edges, by the verifier; 1/(α - 1) is in the docstring's bound."""
+    scores = np.float32(np.random.default_rng(1).normal(size=(3, 5)) * 2)
+    targets = np.float32(np.random.default_rng(2).dirichlet(np.ones(5), 3))
+    generator = {**SIMPLEX, "bernoulli": BernoulliEntropy(), "squared": SquaredEuclidean()}[name]
+    ulps = max(8, 4 / (generator.alpha - 1)) if isinstance(generator, Tsallis) else 8
+    assert_verified(lambda z, y: fenchel_young_loss(generator, z, y), scores, targets, argnums=(0, 1), ulps=ulps)
+    if isinstance(generator, Tsallis):
+        assert_verified(lambda z: entmax(z, generator.alpha), scores)
+
+
+def test_a_forgotten_multiplier_is_caught() -> None:
+    """Without <λ, y> the loss of a target outside the support is too small: the planted fault."""
+    z, y = np.float32([[4.0, 0.0, -1.0]]), np.float32([[0.0, 0.0, 1.0]])
+    only_divergence = bregman_divergence(Tsallis(2.0), y, entmax(z, 2.0))
+    assert float(fenchel_young_loss(Tsallis(2.0), z, y)[0]) - float(only_divergence[0]) == 4.0
+
+
+def test_edges_and_errors() -> None:
+    z, y = jnp.array([1.0, 2.0, 0.0]), jnp.array([0.5, 0.5, 0.0])
+    for generator in SIMPLEX.values():
+        value, gradient = jax.value_and_grad(lambda z, y, g=generator: fenchel_young_loss(g, z, y))(z, -y)
+        assert np.isnan(value)
+        assert np.isnan(gradient).any()
+        assert fenchel_young_loss(generator, z.astype(jnp.bfloat16), y.astype(jnp.bfloat16)).dtype == jnp.float32
+    far = fenchel_young_loss(NegativeEntropy(), jnp.array([0.0, 400.0]), jnp.array([1.0, 0.0]))
+    assert float(far) == 400.0  # p̂ has underflowed
+    with pytest.raises(TypeError, match=r"generator must have value and conjugate.*NegativeEntropy\(\)"):
+        fenchel_young_loss("entropy", z, y)
+    with pytest.raises(ValueError, match=r"alpha must lie in \(1, 2\].*got 3"):
+        fenchel_young_loss(Tsallis(3.0), z, y)
+    with pytest.raises(ValueError, match="targets has shape"):
+        fenchel_young_loss(NegativeEntropy(), z, y[:2])
+    with pytest.raises(TypeError, match="scores must be floating-point"):
+        entmax(jnp.arange(3))
+    with pytest.raises(TypeError, match="alpha must be a Python number"):
+        entmax(z, jnp.array(1.5))
+    with pytest.raises(ValueError, match="positive and not 1"):
+        entmax(z, 1.0)
