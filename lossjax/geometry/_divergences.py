@@ -57,9 +57,9 @@ def _power_divergence_forward(alpha: float, p: Array, q: Array) -> tuple[Array, 
     # With l = log(p/q), p^α - q^α - α q^(α-1) (p - q) = q^α (ξ(αl) - α ξ(l)), which near p = q cancels to a fixed
     # share, (α - 1)/(α + 1), of its terms. Beyond a factor e the definition does no worse.
     positive = (p > 0) & (q > 0)
-    l = log_ratio(jnp.where(positive, p, 1), jnp.where(positive, q, 1))
-    near = jnp.abs(l) < 1
-    close = jnp.where(near, l, 0)
+    logarithm = log_ratio(jnp.where(positive, p, 1), jnp.where(positive, q, 1))
+    near = jnp.abs(logarithm) < 1
+    close = jnp.where(near, logarithm, 0)
     by_logs = q**alpha * (xi(alpha * close) - alpha * xi(close))
     safe = jnp.where(q > 0, q, 1)
     tangent = jnp.where(q > 0, q**alpha + alpha * safe ** (alpha - 1) * (p - q), 0 if alpha > 1 else -jnp.inf)
@@ -69,14 +69,14 @@ def _power_divergence_forward(alpha: float, p: Array, q: Array) -> tuple[Array, 
 
 
 def _power_divergence_backward(alpha: float, residuals: Any, cotangent: Array) -> tuple[Array, Array]:
-    # φ'(p) - φ'(q) = (p^(α-1) - q^(α-1))/(α - 1) = q^(α-1) (e^((α-1)l) - 1)/(α - 1), and -φ''(q)(p - q) with φ'' = q^(α-2)
+    # φ'(p) - φ'(q) = (p^(α-1) - q^(α-1))/(α - 1) = q^(α-1) (e^((α-1)l) - 1)/(α - 1), and -φ''(q)(p - q), φ'' = q^(α-2)
     p, q = residuals
     positive = (p > 0) & (q > 0)
     safe_p, safe_q = jnp.where(positive, p, 1), jnp.where(positive, q, 1)
-    l = (alpha - 1) * log_ratio(safe_p, safe_q)
-    near = jnp.abs(l) < 1
+    power = (alpha - 1) * log_ratio(safe_p, safe_q)
+    near = jnp.abs(power) < 1
     apart = p ** (alpha - 1) - q ** (alpha - 1)
-    slope = jnp.where(positive & near, safe_q ** (alpha - 1) * expm1(jnp.where(near, l, 0)), apart) / (alpha - 1)
+    slope = jnp.where(positive & near, safe_q ** (alpha - 1) * expm1(jnp.where(near, power, 0)), apart) / (alpha - 1)
     return cotangent * jnp.where(p == q, 0 * p, slope), -cotangent * (jnp.where(p == q, 0, q ** (alpha - 2)) * (p - q))
 
 

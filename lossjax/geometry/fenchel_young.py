@@ -131,9 +131,9 @@ def _exponent(alpha: float) -> float:
 
 # --- the prediction --------------------------------------------------------------------------------------------------
 #
-# Measured from the largest score, s = (α - 1)(z - max z) <= 0, the threshold lies in [-1, 0). f(τ) = Σ max(0, s - τ)^β - 1
-# with β = 1/(α - 1) >= 1 is convex and falls, and f(-1) >= 0: Newton's method from there climbs to the root and never
-# passes it. The last two steps are left to JAX to differentiate: at the root, one step has the root's first derivative,
+# Measured from the largest score, s = (α - 1)(z - max z) <= 0, the threshold lies in [-1, 0). With β = 1/(α - 1) >= 1,
+# f(τ) = Σ max(0, s - τ)^β - 1 is convex and falls, and f(-1) >= 0: Newton's method from there climbs to the root and
+# never passes it. The last two steps are left to JAX to differentiate: at the root, one step has the root's first derivative,
 # and two have the first three.
 
 
@@ -197,7 +197,7 @@ _entmax = closed_form(_entmax_forward, _entmax_backward)
 #     ∂L/∂z = p - y + (Σy - 1) σ/Σσ
 #
 # all terms of L non-negative. The last term of ∂L/∂z is that of a y whose sum is 1 but for a rounding: the form on the
-# right of L does not change with a constant added to z, whatever Σy is. For α -> 1, σ = p, ∂L/∂z = (Σy) p - y, and there
+# right of L does not change with a constant added to z, whatever Σy is. For α -> 1, σ = p and ∂L/∂z = (Σy) p - y; there
 # is no λ, but a p that underflows: there y log(y/p) is y log y - y log p̂.
 
 

@@ -1,8 +1,8 @@
 r"""Convex functions φ, each with its gradient, its conjugate and its divergence (§4.1.5).
 
 A generator works on the last axis, n, of arrays of floats ``[..., n]``. ``value``, ``conjugate`` and ``divergence``
-return ``[...]``; ``gradient`` and ``conjugate_gradient``, which is its inverse, return ``[..., n]``, in float32 or wider.
-It is a pytree, so that ``jax.jit`` takes it as an argument.
+return ``[...]``; ``gradient`` and its inverse ``conjugate_gradient`` return ``[..., n]``, in float32 or wider. It is a
+pytree, so that ``jax.jit`` takes it as an argument.
 """
 
 import dataclasses
@@ -135,7 +135,7 @@ class Exponential:
         return jnp.sum(xlogy(theta, theta) - theta, axis=-1)
 
     def conjugate_gradient(self, theta: ArrayLike) -> Array:
-        """log θ."""
+        """The logarithm, log θ."""
         (theta,) = vectors(theta=theta)
         return jnp.log(theta)
 
@@ -165,7 +165,7 @@ class LogSumExp:
         return NegativeEntropy().value(theta)
 
     def conjugate_gradient(self, theta: ArrayLike) -> Array:
-        """log θ, one of the logits that differ by a constant."""
+        """The logarithm, one of the logits that differ by a constant."""
         (theta,) = vectors(theta=theta)
         return jnp.log(theta)
 
@@ -203,7 +203,7 @@ class Softplus:
 
 @_generator
 class BernoulliEntropy:
-    """φ = Σ x log x + (1 - x) log(1 - x) on [0, 1]: the conjugate of :class:`Softplus`; D is the binary KL divergence."""
+    """φ = Σ x log x + (1 - x) log(1 - x) on [0, 1], the conjugate of :class:`Softplus`. D is the binary KL divergence."""
 
     def value(self, x: ArrayLike) -> Array:
         """Σ x log x + (1 - x) log(1 - x)."""
