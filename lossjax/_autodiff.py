@@ -54,11 +54,12 @@ def closed_form(forward: Forward, backward: Backward) -> Callable[..., Any]:
     """
     name = getattr(forward, "__name__", "loss").strip("_").removesuffix("_forward")
     compiled_forward = jax.jit(forward, static_argnums=0)
+    compiled_value = jax.jit(lambda options, *args: forward(options, *args)[0], static_argnums=0)
     compiled_backward = jax.jit(backward, static_argnums=0)
 
     @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
     def value(options: Hashable, *args: Any) -> Any:
-        return compiled_forward(options, *args)[0]
+        return compiled_value(options, *args)  # residuals may be costly: gradients formed on the way
 
     def value_forward(options: Hashable, *args: Any) -> Any:
         output, residuals = compiled_forward(options, *args)
@@ -101,8 +102,10 @@ def closed_form(forward: Forward, backward: Backward) -> Callable[..., Any]:
             return jax.vjp(pullback, anywhere)[1](moved)[0]
 
         transposed = jax.checkpoint(transpose_of_pullback, prevent_cse=False)
-        # Not the bare output: a derivative of it would go through the forward pass, where statistics are stopped.
-        settled = known(options, jax.lax.stop_gradient(output), *args)
+        # Not the bare output: a derivative of it would go through the forward pass, where statistics are stopped. In
+        # the body of a loop JAX drops the custom_jvp of what it has linearised, and the forward pass is what is left:
+        # so the output is not cut off from it.
+        settled = known(options, output, *args)
         return settled, transposed(pullback, *[tangents[i] for i in moving])
 
     differentiable.defjvp(push, symbolic_zeros=True)
@@ -115,6 +118,25 @@ def closed_form(forward: Forward, backward: Backward) -> Callable[..., Any]:
         return differentiable(options, *_varying_alike(args))
 
     return function
+
+
+def known_as(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``known(options, value, *args)``: a value of ``function(options, *args)`` that was formed on another way.
+
+    It is returned as it is; only where it is differentiated is the function evaluated.
+    """
+
+    @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+    def known(options: Hashable, value: Any, *args: Any) -> Any:
+        return value
+
+    @known.defjvp
+    def _(options: Hashable, primals: Any, tangents: Any) -> tuple[Any, Any]:
+        value, *args = primals
+        pushed = jax.jvp(functools.partial(function, options), tuple(args), tuple(tangents[1:]))[1]
+        return known(options, value, *args), pushed
+
+    return known
 
 
 def with_plain(loss: Callable[P, R]) -> Callable[P, R]:

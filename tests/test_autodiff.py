@@ -128,3 +128,20 @@ def test_the_output_of_a_rule_is_differentiated_by_the_rule() -> None:
         np.testing.assert_allclose(*second, rtol=0, atol=64 * 2.0**-53)
         third = [jax.jit(jax.jacrev(jax.jacfwd(jax.jacrev(f))))(z) for f in (ruled, plain)]
         np.testing.assert_allclose(*third, rtol=0, atol=64 * 2.0**-53)
+
+
+def test_second_derivatives_of_what_a_loop_returns() -> None:
+    """JAX drops a rule from the body of a loop that it has linearised; the value must not lose its derivative there."""
+    cube = closed_form(lambda _, x: (x**3, x), lambda _, x, g: (3 * g * x**2,))
+    x = jnp.arange(1.0, 4.0)
+    loops = {
+        "map": lambda x: jax.lax.map(lambda t: cube(None, t), x),
+        "remat": lambda x: jax.lax.map(jax.checkpoint(lambda t: cube(None, t)), x),
+        "scan": lambda x: jax.lax.scan(lambda carry, t: (carry + cube(None, t), cube(None, t)), 0.0, x)[1],
+    }
+    for name, loop in loops.items():
+        squares = lambda x, loop=loop: jnp.sum(loop(x) ** 2)  # noqa: E731
+        reverse_twice = jax.grad(lambda x, f=squares: jnp.sum(jax.grad(f)(x)))(x)
+        forward_over_reverse = jax.jvp(jax.grad(squares), (x,), (jnp.ones_like(x),))[1]
+        np.testing.assert_allclose(reverse_twice, 30 * x**4, rtol=1e-6, err_msg=name)
+        np.testing.assert_allclose(forward_over_reverse, 30 * x**4, rtol=1e-6, err_msg=name)

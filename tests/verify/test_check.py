@@ -76,6 +76,21 @@ def hiding(z: jax.Array, y: jax.Array) -> jax.Array:
 another_value = jax.custom_vjp(jnp.sin)
 another_value.defvjp(lambda x: (jnp.sin(x) * 1.001, x), lambda x, g: (g * jnp.cos(x),))
 
+
+def cut_off_in_a_loop() -> Callable[..., Any]:
+    """x³, right in every mode but one: what a loop keeps of the inner rule is a value without a derivative."""
+
+    def push(primals: Any, tangents: Any) -> Any:
+        (x,), (step,) = primals, tangents
+        return known(jax.lax.stop_gradient(x**3), x), 3 * x**2 * step
+
+    known = jax.custom_jvp(lambda value, x: value)
+    known.defjvp(lambda given, tangents: push(given[1:], tangents[1:]))
+    made = jax.custom_jvp(lambda x: x**3)
+    made.defjvp(push)
+    return made
+
+
 FAULTS: dict[str, tuple[Callable[..., Any], tuple[Any, ...], Any, str]] = {
     "three times too large": (
         ruled(lambda x: jnp.sum(jnp.sin(x)), lambda kept, g: (3 * g * jnp.cos(kept[0]),)), (LONG,), 0, "rule",
@@ -108,6 +123,7 @@ FAULTS: dict[str, tuple[Callable[..., Any], tuple[Any, ...], Any, str]] = {
         another_value, (Z,), 0, "rule",
     ),
     "not linear": (ruled(jnp.sin, lambda kept, g: (jnp.abs(g) * jnp.cos(kept[0]),)), (Z,), 0, "cotangent"),
+    "a value cut off in a loop": (cut_off_in_a_loop(), (Z,), 0, "modes: scan, second derivative"),
     "cancelling value": (lambda z: jnp.log1p(jnp.exp(z)) - z, (5 + 10 * Z**2,), 0, "value"),
     "cancelling gradient": (jax.nn.sigmoid, (10 * Z,), 0, "gradient"),
     "NaN gradient of a finite value": (lambda z: jnp.where(z > 0, jnp.sqrt(z), 0), (Z,), 0, "edges"),
@@ -122,11 +138,12 @@ FAULTS: dict[str, tuple[Callable[..., Any], tuple[Any, ...], Any, str]] = {
 @pytest.mark.parametrize("name", FAULTS)
 def test_planted_faults_are_caught(name: str) -> None:
     function, args, argnums, by = FAULTS[name]
-    found = check(function, *args, argnums=argnums, checks=by)
+    found = check(function, *args, argnums=argnums, checks=by.split(":")[0])
     (row,) = (r for r in found.rows if r.name == by)
     assert row.ok is False, str(found)
     assert not found.ok
-    assert any(line.startswith(f"{by}: ") and "inputs" in line for line in found.failures), found.failures
+    assert any(line.startswith(f"{by}: ") for line in found.failures), found.failures
+    assert ":" in by or "inputs" in found.failures[0], found.failures
 
 
 def forward_over_zero(z: jax.Array, y: jax.Array) -> jax.Array:

@@ -145,6 +145,21 @@ def _scan(s: _Subject) -> Any:
     return jax.grad(looped, s.argnums)(*s.moving), jax.tree.map(lambda g: 2 * g, s.gradient)
 
 
+def _scan_twice(s: _Subject) -> Any:
+    """Of the squares of what a loop over inputs returns: JAX drops rules from its body once it has linearised it."""
+    s.second_order_fits()
+
+    def looped(*moving: Any) -> jax.Array:
+        both = [jnp.stack([a, a]) for a in moving]
+        values = jax.lax.scan(lambda carry, given: (carry, s.scalar(*given)), 0, both)[1]
+        return jnp.sum(values**2)
+
+    def along_tangents(f: Callable[..., jax.Array]) -> Any:
+        return jax.grad(lambda *m: weighted_sum(jax.grad(f, s.argnums)(*m), s.tangents), s.argnums)(*s.moving)
+
+    return along_tangents(looped), along_tangents(lambda *moving: 2 * s.scalar(*moving) ** 2)
+
+
 def _shard_map(s: _Subject) -> Any:
     if len(jax.devices()) < 2:
         raise Skipped("needs two devices")
@@ -214,6 +229,7 @@ MODES: dict[str, tuple[Callable[[_Subject], Any], str]] = {
     "reverse over reverse": (_reverse_twice, "as the formula's Hessian"),
     "remat": (_remat, "gradient as without"),
     "scan": (_scan, "gradient of two steps is twice that of one"),
+    "scan, second derivative": (_scan_twice, "as without the loop"),
     "shard_map": (_shard_map, "gradient on two devices as on one"),
     "half a batch": (_batch, "value as in the whole"),
 }
