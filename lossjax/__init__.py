@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from lossjax import families as families
 from lossjax import geometry as geometry
 from lossjax import numerics as numerics
 from lossjax.classification import sigmoid_cross_entropy as sigmoid_cross_entropy
@@ -10,7 +11,9 @@ from lossjax.classification import (
     softmax_cross_entropy_with_integer_labels as softmax_cross_entropy_with_integer_labels,
 )
 from lossjax.curvature import softmax_cross_entropy_hvp as softmax_cross_entropy_hvp
+from lossjax.families import canonical_nll as canonical_nll
 from lossjax.geometry import centered_log_ratio as centered_log_ratio
+from lossjax.geometry.fenchel_young import fenchel_young_loss as fenchel_young_loss
 from lossjax.information import cross_entropy as cross_entropy
 from lossjax.information import entropy as entropy
 from lossjax.information import jeffreys_divergence as jeffreys_divergence
@@ -21,6 +24,7 @@ from lossjax.likelihood import gaussian_nll as gaussian_nll
 from lossjax.likelihood import laplace_nll as laplace_nll
 from lossjax.likelihood import poisson_nll as poisson_nll
 from lossjax.likelihood import student_t_nll as student_t_nll
+from lossjax.linear import linear_softmax_cross_entropy as linear_softmax_cross_entropy
 from lossjax.logit_divergences import softmax_js_divergence as softmax_js_divergence
 from lossjax.logit_divergences import softmax_kl_divergence as softmax_kl_divergence
 from lossjax.logits import log_softmax as log_softmax
@@ -55,11 +59,14 @@ __version__ = "0.1.0"
 
 __all__ = [
     "accuracy",
+    "canonical_nll",
     "centered_log_ratio",
     "cosine_distance",
     "cosine_similarity",
     "cross_entropy",
     "entropy",
+    "families",
+    "fenchel_young_loss",
     "gaussian_nll",
     "generalized_cross_entropy",
     "geometry",
@@ -69,6 +76,7 @@ __all__ = [
     "js_divergence",
     "kl_divergence",
     "laplace_nll",
+    "linear_softmax_cross_entropy",
     "log_cosh",
     "log_softmax",
     "logsumexp",

@@ -1,5 +1,7 @@
 """From losses a row to the result: masks, row weights, and none | sum | mean."""
 
+import math
+
 import jax.numpy as jnp
 from jax import Array
 
@@ -22,11 +24,15 @@ def reduce(losses: Array, how: str, *, where: Array | None = None, weights: Arra
     if how == "none":
         return losses
     total = jnp.sum(losses)
-    if how == "sum":
-        return total
+    return total if how == "sum" else mean_of(total, losses.shape, where=where, weights=weights)
+
+
+def mean_of(total: Array, shape: tuple[int, ...], *, where: Array | None = None, weights: Array | None = None) -> Array:
+    """The mean of losses of this shape whose sum, masked and weighted, is known; as for :func:`reduce`."""
     if where is None and weights is None:
-        return total / losses.size if losses.size else total
-    counted = jnp.ones_like(losses) if weights is None else weights.astype(losses.dtype)
+        count = math.prod(shape)
+        return total / count if count else total
+    counted = jnp.ones(shape, total.dtype) if weights is None else weights.astype(total.dtype)
     if where is not None:
         counted = jnp.where(where, counted, 0)
     mass = jnp.sum(counted)

@@ -22,7 +22,8 @@ ORDER = (
     "_sigmoid_cross_entropy", "_sigmoid_focal", "_logit_options", "_elementwise", "_broadcasting",
     "_log_divergence", "_student_t",
     "information", "logits", "logit_divergences", "regression", "likelihood", "similarity",
-    "classification", "reshaped", "scoring", "curvature", "geometry", "_margins", "margin", "optax", "verify", "cli",
+    "classification", "reshaped", "scoring", "curvature", "_linear_head", "linear", "geometry", "families",
+    "_margins", "margin", "optax", "verify", "cli",
 )  # fmt: skip
 OUTSIDE = ("__init__", "__main__")
 

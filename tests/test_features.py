@@ -280,3 +280,20 @@ def _() -> None:
         return jax.grad(lambda z: softmax_cross_entropy_with_integer_labels(z, LABELS).sum())(z)
 
     assert ulp.in_roundoffs(slopes(Z), exact(slopes)(Z)).max() <= 8
+
+
+@feature("linear head fused, no logits in memory")
+def _() -> None:
+    """A sixth of the temporary memory, and the same gradients."""
+    shapes = ((2048, 16), jnp.float32), ((16, 8192), jnp.float32), ((2048,), jnp.int32)
+
+    def stored(x: Any, w: Any, y: Any) -> Any:
+        return softmax_cross_entropy_with_integer_labels(x @ w, y, reduction="mean")
+
+    def fused(x: Any, w: Any, y: Any) -> Any:
+        return lossjax.linear_softmax_cross_entropy(x, w, y, reduction="mean", chunk_size=64)
+
+    ours, theirs = (temporary_bytes(jax.value_and_grad(f, (0, 1)), *shapes) for f in (fused, stored))
+    assert 6 * ours <= theirs
+    weight = jnp.asarray(np.random.default_rng(1).normal(size=(5, 7)), jnp.float32)
+    close(*(jax.grad(f)(weight, Z, LABELS) for f in (lambda w, z, y: fused(z, w, y), lambda w, z, y: stored(z, w, y))))

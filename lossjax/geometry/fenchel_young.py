@@ -133,8 +133,8 @@ def _exponent(alpha: float) -> float:
 #
 # Measured from the largest score, s = (α - 1)(z - max z) <= 0, the threshold lies in [-1, 0). With β = 1/(α - 1) >= 1,
 # f(τ) = Σ max(0, s - τ)^β - 1 is convex and falls, and f(-1) >= 0: Newton's method from there climbs to the root and
-# never passes it. The last two steps are left to JAX to differentiate: at the root, one step has the root's first derivative,
-# and two have the first three.
+# never passes it. The last two steps are left to JAX to differentiate: at the root, one step has the root's first
+# derivative, and two have the first three.
 
 
 def _heights(alpha: float, z: Array) -> tuple[Array, Array]:

@@ -1,39 +1,43 @@
-r"""Fisher-Rao geometry of categorical distributions (§4.1.5, table 4.1.1 corrected).
+r"""Fisher's information of categorical distributions (§4.1.5): the matrix, its products, its pseudo-inverse.
 
-The map ξ = 2√p takes the simplex with Fisher's metric Σ dp²/p onto the positive orthant of a sphere of radius 2,
-without distortion: geodesics are arcs of great circles and the curvature is the constant 1/4.
+In logits it is J(p) = diag(p) - p pᵀ with p = softmax(z): Hessian of every softmax cross-entropy, Gauss-Newton matrix
+of every model of logits, and what the natural gradient divides by.
 """
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from lossjax import _softmax
-from lossjax.geometry._elementary import norm, per_row, vectors
+from lossjax import _checks, _softmax
+from lossjax._autodiff import closed_form
+from lossjax.geometry._elementary import vectors
+from lossjax.numerics import exact_difference
 
-Coordinates = Literal["logits", "ambient", "mean", "natural"]
+Coordinates = Literal["logits", "ambient", "mean", "natural", "sphere"]
 
 
 def fisher_information(p: ArrayLike, coordinates: Coordinates = "logits") -> Array:
-    r"""Fisher's information matrix of a categorical distribution, in one of four coordinate systems.
+    r"""Fisher's information matrix of a categorical distribution, in one of five coordinate systems.
 
     .. math::
         \text{logits: } \operatorname{diag}(p) - p p^\top \qquad \text{ambient: } \operatorname{diag}(1/p) \qquad
         \text{mean } (p_1..p_{n-1}): \operatorname{diag}(1/p_i) + 1 1^\top/p_n
 
-    and natural (logits with :math:`z_n = 0`): the logits' matrix less its last row and column, inverse of mean's.
+    natural (logits with :math:`z_n = 0`): the logits' matrix less its last row and column, inverse of mean's; and
+    sphere (:math:`\xi = 2\sqrt p`, of length 2): the identity, at every point.
 
-    Domain: p on the simplex, in its interior for "ambient" (a matrix on vectors that sum to 0) and "mean".
+    Domain: p on the simplex, in its interior for "ambient" and "mean". Two are to be restricted to the tangent space:
+    "ambient" to vectors that sum to 0, "sphere" to vectors orthogonal to ξ.
 
     Gradient: that of the formulas.
 
     Args:
       p: ``[..., n]`` floats, a distribution.
-      coordinates: "logits" (singular: it annihilates the constants), "ambient", "mean" or "natural" (n >= 2).
+      coordinates: "logits" (singular: it annihilates the constants), "ambient", "mean" or "natural" (n >= 2), "sphere".
 
     Returns:
       ``[..., n, n]``, or ``[..., n - 1, n - 1]`` for "mean" and "natural", in float32 or wider.
@@ -53,11 +57,13 @@ def fisher_information(p: ArrayLike, coordinates: Coordinates = "logits") -> Arr
 
     Source: §4.1.5, I(p); Amari, Information Geometry and Its Applications (2016), §2.
     """
-    if coordinates not in ("logits", "ambient", "mean", "natural"):
-        raise ValueError(f"coordinates must be 'logits', 'ambient', 'mean' or 'natural', got {coordinates!r}")
+    if coordinates not in (names := get_args(Coordinates)):
+        raise ValueError(f"coordinates must be one of {', '.join(map(repr, names))}, got {coordinates!r}")
     (p,) = vectors(p=p)
     if coordinates in ("mean", "natural") and p.shape[-1] < 2:
         raise ValueError(f"p has 1 class, wanted at least 2 in {coordinates} coordinates (n - 1 of them)")
+    if coordinates == "sphere":
+        return jnp.broadcast_to(jnp.eye(p.shape[-1], dtype=p.dtype), (*p.shape, p.shape[-1]))
     if coordinates == "ambient":
         return _with_diagonal(1 / p, jnp.zeros_like(p[..., :, None] * p[..., None, :]))
     if coordinates == "mean":
@@ -101,29 +107,85 @@ def softmax_fisher_vector_product(logits: ArrayLike, v: ArrayLike) -> Array:
     Source: §4.1.5; theorem 4.1.5 differentiated once more.
     """
     z, v = vectors(logits=logits, v=v)
-    return _softmax.fisher_product(z, _softmax.row_statistics(z), v)
+    # v is measured from the most probable class, as in _softmax.fisher_product; that is for backward passes, while the
+    # value of a public function has its derivatives without any rule too.
+    p = _softmax.softmax(z)
+    relative = v - jnp.take_along_axis(v, jnp.argmax(z, axis=-1, keepdims=True), axis=-1)
+    return p * (relative - jnp.sum(p * relative, axis=-1, keepdims=True))
 
 
-def fisher_rao_distance(p: ArrayLike, q: ArrayLike) -> Array:
-    r"""Length of the shortest path between two distributions in Fisher's metric.
+def softmax_gauss_newton_vector_product(logits_function: Callable[[Any], Array], parameters: Any, vector: Any) -> Any:
+    r"""Gauss-Newton (and Fisher) matrix of any model under a softmax cross-entropy, summed over rows, times a vector.
 
-    .. math:: d(p, q) = 2 \arccos \textstyle\sum_i \sqrt{p_i q_i} = 4 \operatorname{atan2}(\|a\|, \|b\|),
-              \qquad a = \sqrt p - \sqrt q = \tfrac{p - q}{\sqrt p + \sqrt q},\ b = \sqrt p + \sqrt q
+    .. math:: G v = \sum_{\text{rows}} D^\top J(p)\,D v, \qquad D = \partial z/\partial\theta, \quad
+              p = \operatorname{softmax}(z(\theta))
 
-    Domain: p, q on the closed simplex. The second form reads any scale of (p, q) as an angle, and keeps the relative
-    accuracy that the first loses for p near q (it returns 0 from a separation of 1e-4 in float32).
+    One forward pass, one product with D, one with J(p), one with Dᵀ: none of the matrices is formed. G is positive
+    semi-definite. The cross-entropy's Hessian is :math:`G + \sum_k (\hat p - t)_k \nabla^2 z_k`, so the two are one for
+    logits that are linear in the parameters.
 
-    Gradient: :math:`(\cos\tfrac d2 - \sqrt{q_i/p_i})/\sin\tfrac d2` up to a constant, which no direction on the simplex
-    sees; the subgradient 0 at p = q and where p_i = q_i = 0; infinite where p_i = 0 < q_i.
+    Domain: a differentiable function and its parameters; logits as :func:`softmax_fisher_vector_product` takes them.
+
+    Gradient: true in the parameters and the vector, as far as JAX can differentiate the function; linear in the vector.
 
     Args:
-      p: ``[..., n]`` floats.
-      q: ``[..., n]`` floats, the same shape.
+      logits_function: from the parameters to logits ``[..., n]``. Close over the data.
+      parameters: a pytree of float arrays.
+      vector: the same pytree, arrays of the same shapes (converted to the dtypes of the parameters).
 
     Returns:
-      The distance, ``[...]``, between 0 and π, in float32 or wider. Near p = q it is √(2 KL), KL in nats.
+      G v, the same pytree in the parameters' shapes and dtypes, in nats a unit of parameter.
 
-    Accuracy: relatively within 8u at every separation.
+    Accuracy: that of the model's own derivatives; the product with J(p) between them is within the bound of
+      :func:`softmax_fisher_vector_product`.
+
+    Raises:
+      TypeError: leaves that are not floating-point, a function that does not return one array of floats.
+      ValueError: trees or shapes that do not agree, logits without a class.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> x = jnp.array([[1.0, 2.0]])
+      >>> print(softmax_gauss_newton_vector_product(lambda w: x @ w, jnp.zeros((2, 2)), jnp.eye(2)))
+      [[-0.25  0.25]
+       [-0.5   0.5 ]]
+
+    Source: §4.1.5, I(p) of a model; Schraudolph (2002); Martens, New Insights on the Natural Gradient Method (2020).
+    """
+    parameters, vector = _tangent_of(parameters, vector)
+    logits, push = jax.linearize(logits_function, parameters)
+    if not isinstance(logits, Array):
+        raise TypeError(f"logits_function must return one array of logits, got {jax.tree.structure(logits)}")
+    _checks.floating("logits_function(parameters)", logits)
+    (result,) = jax.linear_transpose(push, parameters)(
+        softmax_fisher_vector_product(logits, push(vector)).astype(logits.dtype)
+    )
+    return result
+
+
+def natural_gradient(logits: ArrayLike, gradient: ArrayLike) -> Array:
+    r"""The gradient in Fisher's metric: the direction of steepest descent, whatever the coordinates.
+
+    .. math:: F^+ g = C \operatorname{diag}(1/p)\, C g, \qquad F = J(p), \quad p = \operatorname{softmax}(z),
+              \quad C = 1 - \tfrac1n 1 1^\top
+
+    Of a cross-entropy, :math:`g = \hat p - t`, it is :math:`1 - t/\hat p` less its mean.
+
+    Domain: finite logits and p > 0. The sum of g, which no change of the distribution sees, is removed: where it is but
+    rounding, as in the gradient of a loss, that rounding is divided by p like the rest. A row in which g/p overflows
+    (from a gap of 88 in float32) is inf or NaN.
+
+    Gradient: :math:`F^+ c` in g for a cotangent c, and :math:`(\textstyle\sum s) p - s` in the logits, with
+    :math:`s = C c \circ C g / p`.
+
+    Args:
+      logits: ``[..., n]`` floats.
+      gradient: ``[..., n]`` floats, the same shape: the derivative of a loss in the logits.
+
+    Returns:
+      A direction in logits that sums to 0, ``[..., n]``, in float32 or wider.
+
+    Accuracy: within 16u(T_i + mean T) with T_i = (\|g_i\| + mean \|g\|)/p_i, at every scale of the logits.
 
     Raises:
       TypeError: arguments that are not floating-point.
@@ -131,100 +193,13 @@ def fisher_rao_distance(p: ArrayLike, q: ArrayLike) -> Array:
 
     Example:
       >>> import jax.numpy as jnp
-      >>> print(fisher_rao_distance(jnp.array([1.0, 0.0, 0.0]), jnp.array([0.0, 0.5, 0.5])))
-      3.1415927
+      >>> print(natural_gradient(jnp.zeros(2), jnp.array([-0.5, 0.5])))  # 1 - t/p̂ = (-1, 1)
+      [-1.  1.]
 
-    Source: §4.1.5, ds² integrated; Rao (1945). Kahan's formula for the angle between two vectors.
+    Source: Amari, Natural Gradient Works Efficiently in Learning (1998); §4.1.5, I(p) inverted.
     """
-    p, q = vectors(p=p, q=q)
-    return 2 * _half_angle(*_roots(p, q), p, q)
-
-
-def fisher_rao_geodesic(p: ArrayLike, q: ArrayLike, t: ArrayLike) -> Array:
-    r"""The point at fraction t of the shortest path from p to q in Fisher's metric.
-
-    .. math:: \sqrt{\gamma(t)} = \frac{\sin((1 - t)\theta)\sqrt p + \sin(t\theta)\sqrt q}{\sin\theta},
-              \qquad \theta = \arccos \textstyle\sum_i \sqrt{p_i q_i}
-
-    Domain: p, q on the closed simplex, t in [0, 1]. For other t the great circle goes on, and is reflected where it
-    meets the boundary.
-
-    Gradient: true in p, q and t, at p = q also; an entry that is 0 in p and q stays 0, with gradient 0.
-
-    Args:
-      p: ``[..., n]`` floats, the point at t = 0.
-      q: ``[..., n]`` floats, the same shape, the point at t = 1.
-      t: a number, or one a row, ``[...]``; for many points of one path use ``jax.vmap``.
-
-    Returns:
-      A distribution, ``[..., n]``, in float32 or wider.
-
-    Accuracy: each entry relatively within 32u for t in [0, 1]; the sum is 1 within 32u.
-
-    Raises:
-      TypeError: arguments that are not floating-point, t that is not real.
-      ValueError: shapes that do not agree, or no class.
-
-    Example:
-      >>> import jax.numpy as jnp
-      >>> print(jnp.round(fisher_rao_geodesic(jnp.array([1.0, 0.0]), jnp.array([0.0, 1.0]), 1 / 3), 6))
-      [0.75 0.25]
-
-    Source: §4.1.5; Rao (1945).
-    """
-    p, q = vectors(p=p, q=q)
-    fraction = per_row("t", t, p.shape[:-1], p.dtype)
-    root_p, root_q = _roots(p, q)
-    theta = _half_angle(root_p, root_q, p, q)[..., None]
-    at_p, at_q = _sine_ratio(1 - fraction, theta), _sine_ratio(fraction, theta)
-    return jnp.square(at_p * root_p + at_q * root_q)
-
-
-def sectional_curvature(metric: Callable[[Array], Array], point: ArrayLike, u: ArrayLike, v: ArrayLike) -> Array:
-    r"""Curvature of the plane spanned by two vectors, for any Riemannian metric, by automatic differentiation.
-
-    .. math:: K = \frac{\langle\Gamma_{uv}, \Gamma_{uv}\rangle - \langle\Gamma_{uu}, \Gamma_{vv}\rangle
-        - \tfrac12 (\partial_v^2 g_{uu} + \partial_u^2 g_{vv} - 2 \partial_u \partial_v g_{uv})}
-        {g_{uu} g_{vv} - g_{uv}^2}
-
-    with Christoffel's symbols in the directions a, b: :math:`2\Gamma_{ab,l} = \partial_a g_{bl} + \partial_b g_{al} -
-    \partial_l g_{ab}`, scalar products of which are taken with g⁻¹.
-
-    Domain: a metric that JAX can differentiate twice, and independent u, v; parallel ones span no plane, and what comes
-    out of them is NaN or rounding noise.
-
-    Gradient: by differentiation of the above.
-
-    Args:
-      metric: from a point ``[n]`` to a symmetric positive definite matrix ``[n, n]``.
-      point: ``[..., n]`` floats.
-      u: ``[..., n]`` floats, the same shape.
-      v: ``[..., n]`` floats, the same shape.
-
-    Returns:
-      K, ``[...]``, in units of 1/length²: 1/4 for Fisher's metric on the simplex, n >= 3.
-
-    Accuracy: second derivatives lose digits with the condition of the metric; use float64 (1e-12 on the simplex).
-
-    Raises:
-      TypeError: arguments that are not floating-point.
-      ValueError: shapes that do not agree, or a metric that does not give an n x n matrix.
-
-    Example:
-      >>> import jax.numpy as jnp
-      >>> sphere = lambda x: jnp.diag(jnp.array([1.0, jnp.sin(x[0]) ** 2]))  # polar angle and longitude
-      >>> x, u, v = jnp.array([0.5, 0.1]), jnp.array([1.0, 0.0]), jnp.array([0.0, 1.0])
-      >>> print(f"{sectional_curvature(sphere, x, u, v):.3f}")
-      1.000
-
-    Source: table 4.1.1, where "variable curvature" is corrected to 1/4; do Carmo, Riemannian Geometry (1992), §4.3.
-    """
-    point, u, v = vectors(point=point, u=u, v=v)
-
-    def at_point(x: Array, u: Array, v: Array) -> Array:
-        return _sectional_curvature(metric, x, u, v)
-
-    return jnp.vectorize(at_point, signature="(n),(n),(n)->()")(point, u, v)
+    z, g = vectors(logits=logits, gradient=gradient)
+    return _centered(_centered(g) * _reciprocal(None, z))
 
 
 # --- the steps -------------------------------------------------------------------------------------------------------
@@ -244,54 +219,47 @@ def _complement(p: Array) -> Array:
     return lax.stop_gradient(jnp.where(at_largest, others, 1 - p)) - (p - lax.stop_gradient(p))
 
 
-def _roots(p: Array, q: Array) -> tuple[Array, Array]:
-    """√p and √q, constant where both are 0: there √ has an infinite slope that nothing else would silence."""
-    absent = (p == 0) & (q == 0)
-    root_p, root_q = (jnp.where(absent, 0, jnp.sqrt(jnp.where(absent, 1, x))) for x in (p, q))
-    return root_p, root_q
+def _tangent_of(parameters: Any, vector: Any) -> tuple[Any, Any]:
+    """Both as trees of arrays, the vector in the parameters' dtypes; errors name the leaf."""
+    structure = jax.tree.structure(parameters)
+    if jax.tree.structure(vector) != structure:
+        raise ValueError(
+            f"vector is the tree {jax.tree.structure(vector)}, wanted {structure} of parameters; "
+            "make it by jax.tree.map over parameters"
+        )
+
+    def leaf(path: Any, value: ArrayLike, along: ArrayLike) -> tuple[Array, Array]:
+        place = jax.tree_util.keystr(path)
+        point, tangent = _checks.floating(f"parameters{place}", value), _checks.floating(f"vector{place}", along)
+        remedy = "give one entry a parameter"
+        _checks.same_shape(f"vector{place}", tangent.shape, f"of parameters{place}", point.shape, remedy)
+        return point, tangent.astype(point.dtype)
+
+    pairs = jax.tree_util.tree_map_with_path(leaf, parameters, vector)
+    return jax.tree.transpose(structure, jax.tree.structure((0, 0)), pairs)
 
 
-def _half_angle(root_p: Array, root_q: Array, p: Array, q: Array) -> Array:
-    """The angle θ = d/2 between √p and √q."""
-    total = root_p + root_q
-    difference = (p - q) / jnp.where(total == 0, 1, total)
-    return 2 * jnp.arctan2(norm(difference), norm(total))
+# Why C diag(1/p) C is the Moore-Penrose inverse. F 1 = 0 gives F C = F, and F diag(1/p) = 1 - p 1ᵀ. So with
+# X = C diag(1/p) C,  F X = (1 - p 1ᵀ) C = C - p (1ᵀC) = C,  and X F = (F X)ᵀ = C. Both are symmetric, F X F = C F = F,
+# and X F X = C X = X: Penrose's four conditions.
 
 
-def _sine_ratio(fraction: Array, theta: Array) -> Array:
-    """``sin(fraction·θ)/sin θ``, and its limit ``fraction`` at θ = 0."""
-    apart = theta != 0
-    return jnp.where(apart, jnp.sin(fraction * theta) / jnp.where(apart, jnp.sin(theta), 1), fraction)
+def _centered(x: Array) -> Array:
+    return x - jnp.mean(x, axis=-1, keepdims=True)
 
 
-def _sectional_curvature(metric: Callable[[Array], Array], x: Array, u: Array, v: Array) -> Array:
-    g, n = metric(x), x.shape[-1]
-    if g.shape != (n, n):
-        raise ValueError(f"metric gives shape {g.shape} at a point of shape ({n},), wanted ({n}, {n}); return a matrix")
-
-    def product(a: Array, b: Array) -> Callable[[Array], Array]:
-        return lambda x: _dot(a, _dot(metric(x), b))
-
-    def derivative(f: Callable[[Array], Array], along: Array) -> Callable[[Array], Array]:
-        return lambda x: jax.jvp(f, (x,), (along,))[1]
-
-    def christoffel(a: Array, b: Array) -> Array:
-        towards = _dot(derivative(metric, a)(x), b) + _dot(derivative(metric, b)(x), a)
-        return 0.5 * (towards - jax.grad(product(a, b))(x))
-
-    uu = product(u, u)
-    v = v - product(u, v)(x) / uu(x) * u  # the plane is the same, and g_uv = 0 leaves nothing to cancel below
-    uv, vv = product(u, v), product(v, v)
-    of_uv, of_vv = christoffel(u, v), christoffel(v, v)
-    raised = jnp.linalg.solve(g, jnp.stack([of_uv, of_vv], axis=-1))
-    quadratic = _dot(of_uv, raised[:, 0]) - _dot(christoffel(u, u), raised[:, 1])
-    second = (
-        derivative(derivative(uu, v), v)(x)
-        + derivative(derivative(vv, u), u)(x)
-        - 2 * derivative(derivative(uv, u), v)(x)
-    )
-    return (quadratic - 0.5 * second) / (uu(x) * vv(x))
+def _reciprocal_forward(_: None, z: Array) -> tuple[Array, Any]:
+    # 1/p_k = e^(m - z_k) Σ e^(z - m), with the rounding error of the gap folded back in: of e^(-log p) a rounding of
+    # log p would cost log p units.
+    rows = _softmax.row_statistics(z)
+    gap, error = exact_difference(rows.maximum, z)
+    return jnp.exp(gap) * (1 + error) * rows.total(), (z, rows.stopped())
 
 
-def _dot(a: Array, b: Array) -> Array:
-    return jnp.matmul(a, b, precision="highest")
+def _reciprocal_backward(_: None, residuals: Any, cotangent: Array) -> tuple[Array]:
+    # d(1/p) = -(1/p) d log p, and log p pulls s back to s - (Σs) p.
+    z, rows = residuals
+    return (_softmax.residual(z, rows, cotangent * _reciprocal(None, z)),)
+
+
+_reciprocal = closed_form(_reciprocal_forward, _reciprocal_backward)

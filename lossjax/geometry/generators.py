@@ -203,7 +203,7 @@ class Softplus:
 
 @_generator
 class BernoulliEntropy:
-    """φ = Σ x log x + (1 - x) log(1 - x) on [0, 1], the conjugate of :class:`Softplus`. D is the binary KL divergence."""
+    """φ = Σ x log x + (1 - x) log(1 - x) on [0, 1], conjugate to :class:`Softplus`. D is the binary KL divergence."""
 
     def value(self, x: ArrayLike) -> Array:
         """Σ x log x + (1 - x) log(1 - x)."""

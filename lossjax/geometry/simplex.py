@@ -184,3 +184,37 @@ def aitchison_distance(p: ArrayLike, q: ArrayLike) -> Array:
     # clr(p) - clr(q) = clr(p/q), from ratios: the difference of two logits would cancel near p = q.
     logits = log_ratio(p, q)
     return norm(logits - jnp.mean(logits, axis=-1, keepdims=True))
+
+
+def aitchison_inner_product(p: ArrayLike, q: ArrayLike) -> Array:
+    r"""Scalar product of Aitchison's space: that of the centred logits.
+
+    .. math:: \langle p, q\rangle = \textstyle\sum_i \operatorname{clr}(p)_i \operatorname{clr}(q)_i
+
+    Domain: p, q > 0, of any scale; NaN where an entry is 0. The uniform distribution is orthogonal to all others.
+
+    Gradient: :math:`\operatorname{clr}(q)_i/p_i` in p, :math:`\operatorname{clr}(p)_i/q_i` in q.
+
+    Args:
+      p: ``[..., n]`` floats.
+      q: ``[..., n]`` floats, the same shape.
+
+    Returns:
+      The product in nats², ``[...]``, in float32 or wider; of p with itself, the square of the distance from uniform.
+
+    Accuracy: within 16(n + 1)u·max|clr p|·max|clr q|.
+
+    Raises:
+      TypeError: arguments that are not floating-point.
+      ValueError: shapes that do not agree, or no class.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> p = jnp.array([0.125, 0.25, 0.5])
+      >>> print(f"{aitchison_inner_product(p, p) / jnp.log(2.0) ** 2:.5f}")
+      2.00000
+
+    Source: theorem 4.1.6; Aitchison (1986); Pawlowsky-Glahn and Egozcue (2001).
+    """
+    p, q = vectors(p=p, q=q)
+    return jnp.sum(centered_log_ratio(p) * centered_log_ratio(q), axis=-1)

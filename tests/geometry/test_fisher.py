@@ -1,4 +1,4 @@
-"""Items 5.10 to 5.12: the Fisher matrix in each coordinate system, its product with a vector, constant curvature."""
+"""Item 5.10 and G7: the Fisher matrix in each coordinate system, its products, the natural gradient."""
 
 import doctest
 import sys
@@ -7,16 +7,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.scipy.special import polygamma
+from flint import arb, ctx
+from jax.flatten_util import ravel_pytree
 from jax.test_util import check_grads
 
-from lossjax.geometry import (
+import lossjax
+from lossjax.geometry.fisher import (
     fisher_information,
-    fisher_rao_distance,
-    fisher_rao_geodesic,
-    sectional_curvature,
+    natural_gradient,
     softmax_fisher_vector_product,
+    softmax_gauss_newton_vector_product,
 )
+from lossjax.verify import assert_verified, check
+
+COORDINATES = ("logits", "ambient", "mean", "natural", "sphere")
 
 
 @pytest.fixture(params=["float32", "float64"])
@@ -37,6 +41,11 @@ def distribution(rng, n, dtype, scale=1.0):
 # --- the matrix ------------------------------------------------------------------------------------------------------
 
 
+def tolerance_of(dtype, p):
+    """1e-12 in float64; in float32 64u times the condition of the mean coordinates' matrix."""
+    return 1e-12 if dtype == np.float64 else 64 * unit(dtype) * np.linalg.cond(fisher_information(p, "mean"))
+
+
 @pytest.mark.parametrize("n", [2, 3, 7])
 def test_each_matrix_is_the_expected_square_of_its_score(n, dtype):
     """Σ_k p_k (∂ log p_k)(∂ log p_k)ᵀ, by automatic differentiation in the coordinates concerned."""
@@ -45,28 +54,63 @@ def test_each_matrix_is_the_expected_square_of_its_score(n, dtype):
         "logits": (jnp.log(p), jax.nn.softmax),
         "natural": (jnp.log(p[:-1] / p[-1]), lambda z: jax.nn.softmax(jnp.append(z, jnp.zeros((), z.dtype)))),
         "mean": (jnp.asarray(p[:-1]), lambda m: jnp.append(m, 1 - jnp.sum(m))),
+        "ambient": (jnp.asarray(p), lambda p: p),
+        "sphere": (2 * jnp.sqrt(p), lambda x: jnp.square(x) / 4),
     }
+    assert set(parametrisations) == set(COORDINATES)
     for coordinates, (point, to_probabilities) in parametrisations.items():
         score = jax.jacobian(lambda x, f=to_probabilities: jnp.log(f(x)))(point)
         expected = np.einsum("k,ki,kj->ij", p.astype(np.float64), score, score)
         got = np.asarray(fisher_information(p, coordinates))
         assert got.shape == expected.shape
-        np.testing.assert_allclose(got, expected, atol=64 * unit(dtype) * np.max(1 / p))
+        np.testing.assert_allclose(got, expected, atol=tolerance_of(dtype, p) * max(1, np.max(np.abs(expected))))
 
 
 @pytest.mark.parametrize("n", [2, 3, 7])
 def test_relations_between_the_coordinates(n, dtype):
     p = distribution(np.random.default_rng(n), n, dtype)
-    logits, ambient, mean, natural = (
-        np.asarray(fisher_information(p, c), np.float64) for c in ("logits", "ambient", "mean", "natural")
-    )
-    tolerance = 64 * unit(dtype) * np.linalg.cond(mean)
+    logits, ambient, mean, natural, sphere = (np.asarray(fisher_information(p, c), np.float64) for c in COORDINATES)
+    tolerance = tolerance_of(dtype, p)
     np.testing.assert_allclose(mean @ natural, np.eye(n - 1), atol=tolerance)
-    np.testing.assert_allclose(logits @ ambient @ logits, logits, atol=tolerance)
+    np.testing.assert_allclose(logits @ ambient @ logits, logits, atol=tolerance)  # J is ∂p/∂z
+    to_sphere = logits / np.sqrt(p.astype(np.float64))[:, None]  # ∂ξ/∂z, dξ = dp/√p
+    np.testing.assert_allclose(to_sphere.T @ sphere @ to_sphere, logits, atol=tolerance)
     np.testing.assert_allclose(np.linalg.det(mean), 1 / np.prod(p.astype(np.float64)), rtol=tolerance)
     np.testing.assert_allclose(logits.sum(-1), np.zeros(n), atol=8 * unit(dtype))
     assert np.linalg.eigvalsh(logits).max() <= 0.5 + 8 * unit(dtype)
     assert np.linalg.matrix_rank(logits, tol=1e-5) == n - 1
+
+
+@pytest.mark.parametrize("n", [2, 3, 7])
+def test_natural_and_mean_are_the_hessians_of_conjugate_potentials(n):
+    """Hess A · Hess A* = I: the log-partition function with z_n = 0, and the negative entropy of the free means."""
+    with jax.enable_x64(True):
+        p = distribution(np.random.default_rng(n), n, np.float64)
+
+        def partition(z):
+            return jax.nn.logsumexp(jnp.append(z, 0.0))
+
+        def negative_entropy(m):
+            return jnp.sum(m * jnp.log(m)) + (1 - jnp.sum(m)) * jnp.log(1 - jnp.sum(m))
+
+        of_natural, of_mean = jax.hessian(partition)(jnp.log(p[:-1] / p[-1])), jax.hessian(negative_entropy)(p[:-1])
+        tolerance = 64 * unit(np.float64) * np.linalg.cond(of_mean)
+        np.testing.assert_allclose(of_natural @ of_mean, np.eye(n - 1), atol=tolerance)
+        np.testing.assert_allclose(fisher_information(p, "natural"), of_natural, atol=1e-15)
+        np.testing.assert_allclose(fisher_information(p, "mean"), of_mean, rtol=1e-13)
+
+
+def test_the_sphere_reaches_the_boundary(dtype):
+    """Where "ambient" is infinite. A tangent of the sphere has the length of its dp, and one along ξ none."""
+    edge = np.array([[0.5, 0.0, 0.5], [1.0, 0.0, 0.0]], dtype)
+    np.testing.assert_array_equal(
+        fisher_information(edge, "sphere"), np.broadcast_to(np.eye(3, dtype=dtype), (2, 3, 3))
+    )
+    assert np.isinf(np.asarray(fisher_information(edge, "ambient"))).any()
+    p = distribution(np.random.default_rng(0), 4, dtype)
+    score = jax.jacobian(lambda x: jnp.log(jnp.square(x) / jnp.sum(jnp.square(x))))(2 * jnp.sqrt(p))
+    restricted = np.eye(4) - np.sqrt(np.outer(p, p))  # of a distribution at every ξ: the identity's restriction
+    np.testing.assert_allclose(np.einsum("k,ki,kj->ij", p, score, score), restricted, atol=64 * unit(dtype))
 
 
 def test_the_ambient_score_has_mean_one_and_is_no_score(dtype):
@@ -87,7 +131,7 @@ def test_the_gradient_of_the_matrix_is_that_of_the_formula(dtype):
     p = distribution(np.random.default_rng(0), 4, dtype)
     plain = jax.jacobian(lambda p: jnp.diag(p) - p[:, None] * p[None, :])(p)
     np.testing.assert_allclose(jax.jacrev(fisher_information)(p), plain, atol=8 * unit(dtype))
-    for coordinates in ("logits", "ambient", "mean", "natural"):
+    for coordinates in COORDINATES:
         assert np.isfinite(jax.jacfwd(lambda p, c=coordinates: fisher_information(p, c))(p)).all()
 
 
@@ -120,67 +164,176 @@ def test_fisher_vector_product_is_the_hessian_of_the_cross_entropy():
             rtol=1e-6,
             atol=1e-6,
         )
+        assert_verified(softmax_fisher_vector_product, z, v, argnums=(0, 1), checks=("rule", "cotangent", "modes"))
         masked = softmax_fisher_vector_product(np.append(z, -np.inf), np.append(v, 1.0))
         np.testing.assert_allclose(masked, np.append(hessian @ v, 0.0), atol=1e-15)
 
 
-# --- curvature -------------------------------------------------------------------------------------------------------
+# --- Gauss-Newton ----------------------------------------------------------------------------------------------------
 
 
-def fisher_metric(mean):
-    return fisher_information(jnp.append(mean, 1 - jnp.sum(mean)), "mean")
+def classifier(x):
+    """A network with one hidden layer: parameters to logits ``[rows, 3]``."""
+    return lambda w: jnp.tanh(x @ w["hidden"]) @ w["out"][0] + w["out"][1][None]
 
 
-@pytest.mark.parametrize("n", [3, 4, 6])
-def test_the_simplex_has_constant_curvature_a_quarter(n):
-    """Table 4.1.1 prints 'variable curvature'."""
-    with jax.enable_x64(True):
-        rng = np.random.default_rng(n)
-        points = np.stack([distribution(rng, n, np.float64)[:-1] for _ in range(10)])
-        u, v = rng.normal(size=(2, 10, n - 1))
-        curvature = jax.jit(lambda *x: sectional_curvature(fisher_metric, *x))(points, u, v)
-        assert float(jnp.max(jnp.abs(curvature - 0.25))) <= 1e-7
-        assert float(jnp.ptp(curvature)) <= 1e-7
+def network(rng, dtype, rows=5):
+    x = rng.normal(size=(rows, 4)).astype(dtype)
+    draw = lambda *shape: jnp.asarray(rng.normal(size=shape).astype(dtype))  # noqa: E731
+    trees = [{"hidden": draw(4, 6), "out": (draw(6, 3), draw(3))} for _ in range(2)]
+    return classifier(x), *trees, rng.integers(0, 3, rows)
 
 
-def test_spaces_of_known_curvature():
-    with jax.enable_x64(True):
-        x, u, v = np.array([0.4, 1.3]), np.array([1.0, 0.3]), np.array([-0.2, 0.5])
-        normal = sectional_curvature(lambda m: jnp.diag(jnp.array([1.0, 2.0])) / m[1] ** 2, x, u, v)
-        np.testing.assert_allclose(normal, -0.5, rtol=1e-13)
-        flat = sectional_curvature(lambda _: jnp.array([[2.0, 0.5], [0.5, 1.0]]), x, u, v)
-        assert float(flat) == 0.0
-        polar = sectional_curvature(lambda m: jnp.diag(jnp.stack([jnp.ones_like(m[0]), m[0] ** 2])), x, u, v)
-        np.testing.assert_allclose(polar, 0.0, atol=1e-13)
+def flat(tree):
+    return ravel_pytree(tree)[0]
 
 
-def test_the_gamma_family_is_genuinely_variable():
-    """The checker sees variation where there is some."""
-
-    def gamma(m):
-        shape, rate = m
-        off = -1 / rate
-        return jnp.array([[polygamma(1, shape), off], [off, shape / rate**2]])
-
-    with jax.enable_x64(True):
-        u, v = np.eye(2)
-        got = [float(sectional_curvature(gamma, np.array([k, 1.7]), u, v)) for k in (0.5, 1.0, 2.0, 5.0)]
-        np.testing.assert_allclose(got, [-0.4040, -0.4563, -0.4859, -0.4976], atol=5e-5)
-
-
-def test_curvature_does_not_depend_on_the_basis_of_the_plane():
+def test_hessian_gauss_newton_and_fisher_of_a_linear_model_are_one():
     with jax.enable_x64(True):
         rng = np.random.default_rng(0)
+        x, labels = rng.normal(size=(7, 4)) / 4, rng.integers(0, 3, 7)
+        w, v = rng.normal(size=(2, 4, 3))
 
-        def metric(x):
-            return jnp.diag(1 + jnp.square(x)) + jnp.outer(jnp.sin(x), jnp.sin(x))
+        def loss(w):
+            return jnp.sum(lossjax.softmax_cross_entropy_with_integer_labels(x @ w, labels))
 
-        x, u, v = rng.normal(size=(3, 4))
-        first = sectional_curvature(metric, x, u, v)
-        assert abs(float(first)) > 1e-3
-        np.testing.assert_allclose(sectional_curvature(metric, x, u + 2 * v, 3 * v - u), first, rtol=1e-11)
-        assert np.isnan(sectional_curvature(metric, x, u, 2 * u))
-        assert np.isfinite(jax.grad(lambda x: sectional_curvature(metric, x, u, v))(x)).all()
+        gauss_newton = softmax_gauss_newton_vector_product(lambda w: x @ w, w, v)
+        hessian = jax.jvp(jax.grad(loss), (w,), (v,))[1]
+        np.testing.assert_allclose(gauss_newton, hessian, rtol=0, atol=7e-16)
+        p = np.asarray(jax.nn.softmax(x @ w))
+        score = np.einsum("ri,rkc->rkic", x, np.eye(3) - p[:, None, :])  # of class k in row r
+        fisher = np.einsum("rk,rkic,rk->ic", p, score, np.einsum("rkic,ic->rk", score, v))
+        np.testing.assert_allclose(gauss_newton, fisher, rtol=0, atol=7e-16)
+
+
+def test_of_a_network_it_is_the_hessian_less_the_curvature_of_the_logits():
+    with jax.enable_x64(True):
+        function, w, v, labels = network(np.random.default_rng(1), np.float64)
+
+        def loss(w):
+            return jnp.sum(lossjax.softmax_cross_entropy_with_integer_labels(function(w), labels))
+
+        residual = jax.nn.softmax(function(w)) - jax.nn.one_hot(labels, 3, dtype=jnp.float64)
+        curvature = jax.jvp(jax.grad(lambda w: jnp.sum(residual * function(w))), (w,), (v,))[1]
+        product = flat(softmax_gauss_newton_vector_product(function, w, v))
+        hessian = flat(jax.jvp(jax.grad(loss), (w,), (v,))[1])
+        assert jnp.max(jnp.abs(hessian - product)) > 0.1 * jnp.max(jnp.abs(hessian))
+        np.testing.assert_allclose(product + flat(curvature), hessian, atol=1e-13 * float(jnp.max(jnp.abs(hessian))))
+
+
+def test_it_is_symmetric_and_positive_semidefinite_where_the_hessian_is_not():
+    with jax.enable_x64(True):
+        function, w, _, labels = network(np.random.default_rng(2), np.float64)
+        point, back = ravel_pytree(w)
+        basis = jnp.eye(point.size)
+        product = jax.jit(lambda v: flat(softmax_gauss_newton_vector_product(function, w, back(v))))
+        G = np.asarray(jax.vmap(product)(basis))
+        np.testing.assert_allclose(G, G.T, atol=1e-14)
+        eigenvalues = np.linalg.eigvalsh(G)
+        assert eigenvalues.min() >= -1e-13 * eigenvalues.max()
+        assert np.linalg.matrix_rank(G, tol=1e-10) <= 5 * 2  # five rows, each of rank n - 1
+
+        def loss(x):
+            return jnp.sum(lossjax.softmax_cross_entropy_with_integer_labels(function(back(x)), labels))
+
+        assert np.linalg.eigvalsh(jax.hessian(loss)(point)).min() < -1e-3
+
+
+def test_gauss_newton_of_16_bit_parameters_keeps_their_dtype():
+    _, w, v, _ = network(np.random.default_rng(3), np.float32)
+    narrow, along = (jax.tree.map(lambda x: x.astype(jnp.bfloat16), tree) for tree in (w, v))
+    product = softmax_gauss_newton_vector_product(lambda w: w["out"][1], narrow, v)
+    assert {leaf.dtype for leaf in jax.tree.leaves(product)} == {jnp.dtype(jnp.bfloat16)}
+    logits, vector = narrow["out"][1], along["out"][1]
+    want = softmax_fisher_vector_product(logits, vector)
+    np.testing.assert_allclose(product["out"][1].astype(jnp.float32), want, rtol=2.0**-8)
+    assert not np.any(product["hidden"])
+
+
+def test_gauss_newton_in_every_mode():
+    x = np.array([[1.0, 2.0], [0.3, -1.0]], np.float32)
+
+    def product(w, v):
+        return softmax_gauss_newton_vector_product(lambda w: jnp.tanh(x @ w), w, v)
+
+    w, v = jnp.eye(2) * 0.7, jnp.full((2, 2), 0.3) + jnp.eye(2)
+    assert_verified(product, w, v, argnums=(0, 1), checks=("rule", "cotangent", "modes"))
+    assert not check(lambda w, v: w * product(w, v), w, v, reference=product, checks="rule").ok
+
+
+# --- the natural gradient --------------------------------------------------------------------------------------------
+
+
+def exact_natural_gradient(z, g):
+    """F⁺g, and what its roundings are measured by, in ball arithmetic."""
+    z, g = ([arb(float(entry)) for entry in row] for row in (z, g))
+    weights = [entry.exp() for entry in z]
+    total = sum(weights, arb(0))
+    n, mean, size = len(g), sum(g, arb(0)) / len(g), sum((abs(x) for x in g), arb(0)) / len(g)
+    divided = [(x - mean) * total / w for x, w in zip(g, weights, strict=True)]
+    scales = [(abs(x) + size) * total / w for x, w in zip(g, weights, strict=True)]
+    centre, middle = sum(divided, arb(0)) / n, sum(scales, arb(0)) / n
+    return [x - centre for x in divided], [float(s + middle) for s in scales]
+
+
+def test_it_is_the_moore_penrose_inverse():
+    with jax.enable_x64(True):
+        for n in (1, 2, 3, 7):
+            z = np.random.default_rng(n).normal(size=n)
+            F = np.asarray(fisher_information(np.asarray(jax.nn.softmax(z))))
+            X = np.asarray(jax.vmap(natural_gradient, in_axes=(None, 0))(z, np.eye(n))).T
+            for got, want in ((F @ X @ F, F), (X @ F @ X, X), ((F @ X).T, F @ X), ((X @ F).T, X @ F)):
+                np.testing.assert_allclose(got, want, atol=1e-13 * max(1, np.abs(X).max()))
+            # The planted fault: diag(1/p) solves F x = g where Σg = 0 too, and is not the inverse.
+            naive = np.diag(1 / np.asarray(jax.nn.softmax(z)))
+            assert n == 1 or np.max(np.abs((F @ naive).T - F @ naive)) > 1e-2
+
+
+@pytest.mark.parametrize("scale", [0.1, 1.0, 20.0])
+@pytest.mark.parametrize("n", [1, 2, 3, 33])
+def test_natural_gradient_is_accurate(n, scale, dtype):
+    rng = np.random.default_rng(n)
+    with ctx.workprec(300):
+        for kind in ("any", "loss"):
+            z = np.clip(scale * rng.normal(size=(8, n)), -35, 35).astype(dtype)
+            g = rng.normal(size=(8, n)).astype(dtype) * np.logspace(-6, 6, 8).astype(dtype)[:, None]
+            if kind == "loss":
+                g = np.asarray(jax.nn.softmax(z)) - np.eye(n, dtype=dtype)[rng.integers(0, n, 8)]
+            got = np.asarray(jax.jit(natural_gradient)(z, g))
+            for row, (x, y) in enumerate(zip(z, g, strict=True)):
+                for value, want, size in zip(got[row], *exact_natural_gradient(x, y), strict=True):
+                    assert float(abs(arb(float(value)) - want)) <= 16 * unit(dtype) * size
+
+
+def test_of_a_cross_entropy_it_is_one_less_the_ratio():
+    """G7: F⁺(p̂ - t) = 1 - t/p̂ up to a constant."""
+    with jax.enable_x64(True):
+        rng = np.random.default_rng(0)
+        for n in (2, 3, 7):
+            z, t = 0.5 * rng.normal(size=n), distribution(rng, n, np.float64, 0.5)
+            p = np.asarray(jax.nn.softmax(z))
+            gradient = jax.grad(lambda z, t=t: lossjax.softmax_cross_entropy(z, t))(z)
+            want = -t / p
+            np.testing.assert_allclose(natural_gradient(z, gradient), want - want.mean(), rtol=0, atol=4e-15)
+            assert abs(np.sum(natural_gradient(z, gradient))) <= 4e-15
+
+
+def test_where_a_probability_vanishes_nothing_is_plausible(dtype):
+    far = dtype.type(100 if dtype == np.float32 else 800)
+    for z in (np.array([far, 0, 1], dtype), np.array([0, -np.inf, 1], dtype)):
+        for function in (natural_gradient, jax.grad(lambda z, g: jnp.sum(natural_gradient(z, g) ** 2))):
+            assert not np.isfinite(function(z, np.array([0.5, -0.25, -0.25], dtype))).any()
+    assert np.isfinite(natural_gradient(np.array([80, 0, 1], dtype), np.array([0.5, -0.25, -0.25], dtype))).all()
+
+
+def test_natural_gradient_in_every_mode():
+    z, g = jnp.array([[0.3, -0.5, 1.2], [0.9, 0.2, -0.4]]), jnp.array([[0.1, -0.7, 0.4], [0.3, 0.3, 0.2]])
+    checks = ("rule", "value", "gradient", "cotangent", "modes")
+    assert_verified(natural_gradient, z, g, argnums=(0, 1), checks=checks)
+    narrow = natural_gradient(z.astype(jnp.bfloat16), g.astype(jnp.bfloat16))
+    assert narrow.dtype == jnp.float32
+    gradient = jax.grad(lambda z: jnp.sum(natural_gradient(z, g) ** 2))(z.astype(jnp.bfloat16))
+    assert gradient.dtype == jnp.bfloat16
 
 
 # --- the rest --------------------------------------------------------------------------------------------------------
@@ -190,33 +343,52 @@ def test_batches_are_loops(dtype):
     rng = np.random.default_rng(0)
     p, q = (np.stack([[distribution(rng, 3, dtype) for _ in range(2)] for _ in range(4)]) for _ in range(2))
     functions = (
-        fisher_rao_distance,
         softmax_fisher_vector_product,
-        lambda p, q: fisher_rao_geodesic(p, q, p[..., 0]),
+        natural_gradient,
         lambda p, _: fisher_information(p),
         lambda p, _: fisher_information(p, "mean"),
+        lambda p, _: fisher_information(p, "sphere"),
     )
     for function in functions:
         whole = jax.jit(function)(p, q)
         rows = np.array([[function(a, b) for a, b in zip(x, y, strict=True)] for x, y in zip(p, q, strict=True)])
-        np.testing.assert_allclose(whole, rows, atol=16 * unit(dtype))
-        np.testing.assert_allclose(jax.vmap(function)(p, q), whole, atol=16 * unit(dtype))
+        size = 16 * unit(dtype) * max(1, float(jnp.max(jnp.abs(whole))))
+        np.testing.assert_allclose(whole, rows, atol=size)
+        np.testing.assert_allclose(jax.vmap(function)(p, q), whole, atol=size)
 
 
 def test_errors_say_what_came_and_what_to_do():
     p = jnp.array([0.5, 0.5])
-    with pytest.raises(ValueError, match="coordinates must be 'logits', 'ambient', 'mean' or 'natural', got 'theta'"):
+    with pytest.raises(ValueError, match=r"coordinates must be one of 'logits', .*'sphere', got 'theta'"):
         fisher_information(p, "theta")
     with pytest.raises(ValueError, match="p has 1 class, wanted at least 2 in mean coordinates"):
         fisher_information(jnp.ones(1), "mean")
     with pytest.raises(ValueError, match=r"v has shape \(3\), wanted \(2\) of logits"):
         softmax_fisher_vector_product(p, jnp.ones(3))
-    with pytest.raises(TypeError, match="q must be floating-point, got int32"):
-        fisher_rao_distance(p, jnp.array([1, 0]))
-    with pytest.raises(TypeError, match="t must be a real number, got complex64"):
-        fisher_rao_geodesic(p, p, 1j)
-    with pytest.raises(ValueError, match=r"metric gives shape \(2,\).*return a matrix"):
-        sectional_curvature(lambda x: x, p, p, p)
+    with pytest.raises(ValueError, match=r"gradient has shape \(3\), wanted \(2\) of logits"):
+        natural_gradient(p, jnp.ones(3))
+    with pytest.raises(TypeError, match="gradient must be floating-point, got int32"):
+        natural_gradient(p, jnp.array([1, 0]))
+
+
+def test_errors_of_trees_name_the_leaf():
+    w = {"a": jnp.ones(2), "b": (jnp.ones(3),)}
+
+    def product(vector, parameters=w, function=lambda w: w["a"]):
+        return softmax_gauss_newton_vector_product(function, parameters, vector)
+
+    with pytest.raises(ValueError, match=r"vector is the tree .*wanted .* of parameters; make it by jax\.tree\.map"):
+        product({"a": jnp.ones(2)})
+    with pytest.raises(ValueError, match=r"vector\['b'\]\[0\] has shape \(2\), wanted \(3\) of parameters\['b'\]\[0\]"):
+        product({"a": jnp.ones(2), "b": (jnp.ones(2),)})
+    with pytest.raises(TypeError, match=r"parameters\['a'\] must be floating-point, got int32"):
+        product(w, parameters={"a": jnp.arange(2), "b": (jnp.ones(3),)})
+    with pytest.raises(TypeError, match="logits_function must return one array of logits"):
+        product(w, function=lambda w: (w["a"], w["a"]))
+    with pytest.raises(TypeError, match=r"logits_function\(parameters\) must be floating-point, got int32"):
+        product(w, function=lambda w: jnp.argmax(w["a"], keepdims=True))
+    with pytest.raises(ValueError, match="logits is a scalar"):
+        product(w, function=lambda w: jnp.sum(w["a"]))
 
 
 def test_the_examples_of_the_docstrings():

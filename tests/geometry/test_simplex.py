@@ -10,6 +10,8 @@ import pytest
 from flint import arb, ctx
 
 from lossjax.geometry import aitchison_add, aitchison_distance, aitchison_scale, centered_log_ratio
+from lossjax.geometry.simplex import aitchison_inner_product
+from lossjax.verify import assert_verified
 
 SIZES = (1, 2, 3, 7, 33)
 SCALES = (1e-3, 0.1, 1.0, 8.0)
@@ -117,6 +119,37 @@ def test_distance_is_exact_near_equality(dtype):
     assert float(aitchison_distance(p, p)) == 0.0
 
 
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("n", SIZES)
+def test_inner_product_is_accurate(n, scale, dtype):
+    rng = np.random.default_rng(n)
+    p, q = (distribution(rng, n, scale, dtype) for _ in range(2))
+    with ctx.workprec(200):
+        a, b = exact_logits(p), exact_logits(q)
+        want = sum((x * y for x, y in zip(a, b, strict=True)), arb(0))
+        size = (n + 1) * float(max(abs(x) for x in a)) * float(max(abs(y) for y in b))
+        assert float(abs(arb(float(aitchison_inner_product(p, q))) - want)) <= 16 * unit(dtype) * size
+
+
+def test_inner_product_is_one(dtype):
+    """Symmetric, linear in ⊕ and ⊙, the square of the distance from uniform, which alone is orthogonal to all."""
+    p, q, r = (distribution(np.random.default_rng(seed), 5, 1.0, dtype) for seed in (1, 2, 3))
+    uniform, tolerance = np.full(5, 0.2, dtype), 256 * unit(dtype)
+    assert float(aitchison_inner_product(p, q)) == float(aitchison_inner_product(q, p))
+    both = aitchison_inner_product(p, r) * 1.7 + aitchison_inner_product(q, r)
+    sums = aitchison_add(np.asarray(aitchison_scale(p, 1.7)), q)
+    np.testing.assert_allclose(aitchison_inner_product(sums, r), both, atol=tolerance)
+    np.testing.assert_allclose(aitchison_inner_product(p, p), aitchison_distance(p, uniform) ** 2, rtol=tolerance)
+    np.testing.assert_array_equal(aitchison_inner_product(p, uniform), 0)
+    assert abs(float(aitchison_inner_product(p, q)) - float(np.dot(p, q))) > 0.1
+    assert np.isnan(aitchison_inner_product(p, np.array([0, 0.25, 0.25, 0.25, 0.25], dtype)))
+
+
+def test_inner_product_in_every_mode():
+    p, q = jnp.array([[0.5, 0.3, 0.2], [0.1, 0.2, 0.7]]), jnp.array([[0.2, 0.3, 0.5], [0.3, 0.3, 0.4]])
+    assert_verified(aitchison_inner_product, p, q, argnums=(0, 1), checks=("rule", "cotangent", "modes"))
+
+
 def plain_logits(p):
     return jnp.log(p) - jnp.mean(jnp.log(p))
 
@@ -125,6 +158,10 @@ FORMULAS = {
     "clr": (lambda p, q, t: centered_log_ratio(p), lambda p, q, t: plain_logits(p)),
     "add": (lambda p, q, t: aitchison_add(p, q), lambda p, q, t: p * q / jnp.sum(p * q)),
     "scale": (lambda p, q, t: aitchison_scale(p, t), lambda p, q, t: p**t / jnp.sum(p**t)),
+    "inner": (
+        lambda p, q, t: aitchison_inner_product(p, q),
+        lambda p, q, t: jnp.sum(plain_logits(p) * plain_logits(q)),
+    ),
     "distance": (
         lambda p, q, t: aitchison_distance(p, q),
         lambda p, q, t: jnp.sqrt(jnp.sum((plain_logits(p) - plain_logits(q)) ** 2)),
@@ -149,7 +186,15 @@ def test_gradient_of_the_distance_at_equality_is_a_finite_subgradient(dtype):
         np.testing.assert_array_equal(jax.grad(aitchison_distance, argnums=argument)(p, p), np.zeros(6, dtype))
 
 
-@pytest.mark.parametrize("function", [aitchison_add, aitchison_distance, lambda p, q: aitchison_scale(p, q[..., 0])])
+BATCHED = (
+    aitchison_add,
+    aitchison_distance,
+    lambda p, q: aitchison_scale(p, q[..., 0]),
+    lambda p, q: 10 + aitchison_inner_product(p, q),
+)
+
+
+@pytest.mark.parametrize("function", BATCHED)
 def test_batches_are_loops(function, dtype):
     rng = np.random.default_rng(0)
     p, q = (np.stack([[distribution(rng, 3, 1.0, dtype) for _ in range(2)] for _ in range(4)]) for _ in range(2))
@@ -172,6 +217,7 @@ def test_axis(dtype):
 def test_16_bit_is_computed_in_float32():
     p = jnp.array([0.25, 0.75], jnp.bfloat16)
     assert centered_log_ratio(p).dtype == jnp.float32
+    assert aitchison_inner_product(p, p).dtype == jnp.float32
     assert jax.grad(lambda p: aitchison_distance(p, jnp.array([0.5, 0.5])))(p).dtype == jnp.bfloat16
 
 
@@ -181,6 +227,8 @@ def test_errors_say_what_came_and_what_to_do():
         aitchison_add(jnp.array([1, 2]), p)
     with pytest.raises(ValueError, match=r"q has shape \(3\), wanted \(2\) of p; use jnp\.broadcast_to"):
         aitchison_distance(p, jnp.ones(3))
+    with pytest.raises(ValueError, match=r"q has shape \(3\), wanted \(2\) of p"):
+        aitchison_inner_product(p, jnp.ones(3))
     with pytest.raises(ValueError, match="p is a scalar"):
         centered_log_ratio(0.5)
     with pytest.raises(ValueError, match=r"scalar has shape \(2\), wanted \(\) \(one number a row\)"):

@@ -1,0 +1,258 @@
+r"""Fisher-Rao geometry of categorical distributions (§4.1.5, table 4.1.1 corrected).
+
+The map ξ = 2√p takes the simplex with Fisher's metric Σ dp²/p onto the positive orthant of a sphere of radius 2,
+without distortion: geodesics are arcs of great circles and the curvature is the constant 1/4.
+"""
+
+import math
+
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.typing import ArrayLike
+
+from lossjax._autodiff import closed_form
+from lossjax.geometry._elementary import per_row, vectors
+
+
+def fisher_rao_distance(p: ArrayLike, q: ArrayLike) -> Array:
+    r"""Length of the shortest path between two distributions in Fisher's metric.
+
+    .. math:: d(p, q) = 2 \arccos \textstyle\sum_i \sqrt{p_i q_i} = 4 \operatorname{atan2}(\|a\|, \|b\|),
+              \qquad a = \sqrt p - \sqrt q = \tfrac{p - q}{\sqrt p + \sqrt q},\ b = \sqrt p + \sqrt q
+
+    Domain: p, q on the closed simplex. The second form reads any scale of (p, q) as an angle, and keeps the relative
+    accuracy that the first loses for p near q (it returns 0 from a separation of 1e-4 in float32).
+
+    Gradient: :math:`(\cos\tfrac d2 - \sqrt{q_i/p_i})/\sin\tfrac d2` up to a constant, which no direction on the simplex
+    sees; the subgradient 0 at p = q and where p_i = q_i = 0; infinite where p_i = 0 < q_i.
+
+    Args:
+      p: ``[..., n]`` floats.
+      q: ``[..., n]`` floats, the same shape.
+
+    Returns:
+      The distance, ``[...]``, between 0 and π, in float32 or wider. Near p = q it is √(2 KL), KL in nats.
+
+    Accuracy: relatively within 4u at every separation, 1e-5 and less included (the largest found is 3.8u).
+
+    Raises:
+      TypeError: arguments that are not floating-point.
+      ValueError: shapes that do not agree, or no class.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> print(fisher_rao_distance(jnp.array([1.0, 0.0, 0.0]), jnp.array([0.0, 0.5, 0.5])))
+      3.1415927
+
+    Source: §4.1.5, ds² integrated; Rao (1945). Kahan's formula for the angle between two vectors.
+    """
+    p, q = vectors(p=p, q=q)
+    return 2 * _half_angle(*_roots(p, q), p, q)
+
+
+def fisher_rao_geodesic(p: ArrayLike, q: ArrayLike, t: ArrayLike) -> Array:
+    r"""The point at fraction t of the shortest path from p to q in Fisher's metric.
+
+    .. math:: \sqrt{\gamma(t)} = \frac{\sin((1 - t)\theta)\sqrt p + \sin(t\theta)\sqrt q}{\sin\theta},
+              \qquad \theta = \arccos \textstyle\sum_i \sqrt{p_i q_i}
+
+    Domain: p, q on the closed simplex, t in [0, 1]. For other t the great circle goes on, and is reflected where it
+    meets the boundary.
+
+    Gradient: true in p, q and t, at p = q also; an entry that is 0 in p and q stays 0, with gradient 0.
+
+    Args:
+      p: ``[..., n]`` floats, the point at t = 0.
+      q: ``[..., n]`` floats, the same shape, the point at t = 1.
+      t: a number, or one a row, ``[...]``; for many points of one path use ``jax.vmap``.
+
+    Returns:
+      A distribution, ``[..., n]``, in float32 or wider.
+
+    Accuracy: each entry relatively within 32u for t in [0, 1]; the sum is 1 within 32u.
+
+    Raises:
+      TypeError: arguments that are not floating-point, t that is not real.
+      ValueError: shapes that do not agree, or no class.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> print(jnp.round(fisher_rao_geodesic(jnp.array([1.0, 0.0]), jnp.array([0.0, 1.0]), 1 / 3), 6))
+      [0.75 0.25]
+
+    Source: §4.1.5; Rao (1945).
+    """
+    p, q = vectors(p=p, q=q)
+    fraction = per_row("t", t, p.shape[:-1], p.dtype)
+    root_p, root_q = _roots(p, q)
+    theta = _half_angle(root_p, root_q, p, q)[..., None]
+    at_p, at_q = _sine_ratio(1 - fraction, theta), _sine_ratio(fraction, theta)
+    return jnp.square(at_p * root_p + at_q * root_q)
+
+
+def fisher_rao_exp(p: ArrayLike, v: ArrayLike) -> Array:
+    r"""Where the geodesic that leaves p with velocity v is after unit time: the exponential map of Fisher's metric.
+
+    .. math:: \sqrt{\gamma} = \cos\tfrac s2 \sqrt p + \tfrac{\sin(s/2)}{s}\, \tfrac{v}{\sqrt p},
+              \qquad s = \sqrt{\textstyle\sum_i v_i^2/p_i}
+
+    Domain: p on the closed simplex, and v that sums to 0, with v_i = 0 wherever p_i = 0 (else the row is NaN: no
+    velocity dp leads off the boundary). It undoes :func:`fisher_rao_log`. A path that meets the boundary is reflected
+    there, as that of :func:`fisher_rao_geodesic` is, and returns to p at s = 2π.
+
+    Gradient: true in p and v, at v = 0 also, in every order; an entry with p_i = v_i = 0 stays 0, with gradient 0.
+
+    Args:
+      p: ``[..., n]`` floats.
+      v: ``[..., n]`` floats, the same shape: dp, a tangent vector of Fisher length s.
+
+    Returns:
+      A distribution, ``[..., n]``, in float32 or wider.
+
+    Accuracy: each entry γ_i within 16u √γ_i (√p_i + \|v_i\|/√p_i) for s <= π: relatively, where v_i does not undo p_i.
+
+    Raises:
+      TypeError: arguments that are not floating-point.
+      ValueError: shapes that do not agree, or no class.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> print(jnp.round(fisher_rao_exp(jnp.array([0.5, 0.5]), jnp.array([0.25, -0.25]) * jnp.pi), 6))
+      [1. 0.]
+
+    Source: §4.1.5, ds² integrated; do Carmo, Riemannian Geometry (1992), §3.2.
+    """
+    p, v = vectors(p=p, v=v)
+    absent = (p == 0) & (v == 0)
+    root = jnp.where(absent, 0, jnp.sqrt(jnp.where(absent, 1, p)))
+    half_step = v / jnp.where(absent, 1, 2 * root)  # ½ dξ
+    square = jnp.sum(jnp.square(half_step), axis=-1, keepdims=True)  # (s/2)²
+    return jnp.square(_wave(-1, square) * root + _wave(0, square) * half_step)
+
+
+def fisher_rao_log(p: ArrayLike, q: ArrayLike) -> Array:
+    r"""The velocity with which the shortest path leaves p to reach q in unit time: the inverse of the exponential map.
+
+    .. math:: v = \tfrac{d}{\sin\theta}\, \sqrt p \circ \left(\sqrt q - \cos\theta \sqrt p\right)
+              = \tfrac{2\theta}{\sin\theta}\, \sqrt p \circ \left(a + 2 \sin^2\tfrac\theta2 \sqrt p\right),
+              \qquad a = \tfrac{q - p}{\sqrt p + \sqrt q},\ \theta = \tfrac d2
+
+    Domain: p, q on the closed simplex, q_i = 0 wherever p_i = 0 (else the row is NaN: the velocity dp would be 0 there
+    and forget q_i). So p and q of disjoint supports, at distance π, have none; they are its limits.
+
+    Gradient: true in p and q, at p = q also (there minus the identity, and the identity), in every order.
+
+    Args:
+      p: ``[..., n]`` floats, where the vector starts.
+      q: ``[..., n]`` floats, the same shape, where it leads.
+
+    Returns:
+      dp, ``[..., n]``, in float32 or wider. It sums to 0, and its Fisher length √(Σ v²/p) is the distance. At p = q it
+      is 0 exactly.
+
+    Accuracy: each entry within 16u √p_i (\|√q_i - √p_i\| + 2 sin²(θ/2) √p_i) 2θ/sin θ, at every separation: near p = q
+      relatively, but for entries that change far less than the others.
+
+    Raises:
+      TypeError: arguments that are not floating-point.
+      ValueError: shapes that do not agree, or no class.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> print(jnp.round(fisher_rao_log(jnp.array([0.5, 0.5]), jnp.array([1.0, 0.0])) * 4 / jnp.pi, 6))
+      [ 1. -1.]
+
+    Source: §4.1.5, ds² integrated; do Carmo, Riemannian Geometry (1992), §3.2.
+    """
+    p, q = vectors(p=p, q=q)
+    root_p, root_q = _roots(p, q)
+    a = _difference(root_q, root_p, q, p)
+    # ‖a‖² + ‖√p + √q‖² = 2 Σ(p + q), of which ‖a‖² is the share sin²(θ/2), at most one half.
+    share = jnp.sum(jnp.square(a), axis=-1, keepdims=True) / (2 * _mass(p, q)[..., None])
+    leaves = jnp.any((p == 0) & (q > 0), axis=-1, keepdims=True)
+    return root_p * (a + 2 * share * root_p) * _arc(share) * jnp.where(leaves, jnp.nan, 1)
+
+
+# --- the steps -------------------------------------------------------------------------------------------------------
+
+
+def _roots(p: Array, q: Array) -> tuple[Array, Array]:
+    """√p and √q, constant where both are 0: there √ has an infinite slope that nothing else would silence."""
+    absent = (p == 0) & (q == 0)
+    root_p, root_q = (jnp.where(absent, 0, jnp.sqrt(jnp.where(absent, 1, x))) for x in (p, q))
+    return root_p, root_q
+
+
+def _difference(root_p: Array, root_q: Array, p: Array, q: Array) -> Array:
+    """``a = √p - √q`` without cancellation."""
+    total = root_p + root_q
+    return (p - q) / jnp.where(total == 0, 1, total)
+
+
+def _mass(p: Array, q: Array) -> Array:
+    """``Σ(p + q)``, without a slope where both are 0."""
+    return jnp.sum(jnp.where((p == 0) & (q == 0), 0, p + q), axis=-1)
+
+
+def _half_angle(root_p: Array, root_q: Array, p: Array, q: Array) -> Array:
+    """The angle θ = d/2 between √p and √q, 2 atan(‖a‖/‖b‖).
+
+    Where the squares of a would vanish it is lifted by a power of two, which rounds nothing; those of b are what is
+    left of ‖a‖² + ‖b‖² = 2 Σ(p + q), at least half of it.
+    """
+    difference = _difference(root_p, root_q, p, q)
+    tiny = float(jnp.finfo(difference.dtype).tiny)
+    largest = lax.stop_gradient(jnp.max(jnp.abs(difference), axis=-1))
+    scale = jnp.where(largest < tiny**0.25, tiny**0.5, 1).astype(difference.dtype)
+    of_a = jnp.sum(jnp.square(difference / scale[..., None]), axis=-1)
+    of_b = 2 * _mass(p, q) - of_a * scale * scale
+    apart = of_a != 0
+    return 2 * jnp.arctan(scale * jnp.where(apart, jnp.sqrt(jnp.where(apart, of_a, 1) / of_b), 0))
+
+
+def _sine_ratio(fraction: Array, theta: Array) -> Array:
+    """``sin(fraction·θ)/sin θ``, and its limit ``fraction`` at θ = 0."""
+    apart = theta != 0
+    return jnp.where(apart, jnp.sin(fraction * theta) / jnp.where(apart, jnp.sin(theta), 1), fraction)
+
+
+def _arc(share: Array) -> Array:
+    """``2θ/sin θ`` of h = sin²(θ/2) in [0, ½]: 2 Σ_k h^k (2·4⋯2k)/(3·5⋯(2k + 1)), all of it positive; a formula.
+
+    It is 2 asin(√h)/√(h(1 - h)), whose series has ratios below h: 26 and 56 terms leave less than u/8.
+    """
+    total = jnp.ones_like(share)
+    for k in range(26 if jnp.finfo(share.dtype).bits <= 32 else 56, 0, -1):
+        total = 1 + total * (share * (2 * k / (2 * k + 1)))
+    return 2 * total
+
+
+def _wave(order: int, y: Array) -> Array:
+    """``cos √y`` (order -1), ``sin √y/√y`` (order 0), and from there on j_k(√y)/√y^k with spherical Bessel functions.
+
+    Functions of the square have no kink at 0. With x = √y, (1/x) d/dx [j_k/x^k] = -j_{k+1}/x^{k+1}, and d/dy is half of
+    (1/x) d/dx: each is minus twice the derivative of the one before.
+    """
+    return _bessel(order, y)
+
+
+def _bessel_forward(order: int, y: Array) -> tuple[Array, Array]:
+    # The series Σ (-y/2)^i/(i! (2k + 2i + 1)!!), alternating and falling: to before the first zero of cos and sin, and
+    # to y = 9 for the others, whose recurrence cancels below.
+    near = y < (1 if order < 1 else 9)
+    small, large = jnp.where(near, y, 0), jnp.where(near, 9, y)
+    series = jnp.ones_like(y)
+    for i in range(16, 0, -1):
+        series = 1 - series * (small / (2 * i * (2 * (order + i) + 1)))
+    x = jnp.sqrt(large)
+    direct = [jnp.cos(x), jnp.sin(x) / x]
+    for k in range(order):
+        direct.append(((2 * k + 1) * direct[-1] - direct[-2]) / large)
+    return jnp.where(near, series / math.prod(range(1, 2 * order + 2, 2)), direct[order + 1]), y
+
+
+def _bessel_backward(order: int, y: Array, cotangent: Array) -> tuple[Array]:
+    return (-0.5 * cotangent * _wave(order + 1, y),)
+
+
+_bessel = closed_form(_bessel_forward, _bessel_backward)

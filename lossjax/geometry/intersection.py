@@ -1,0 +1,286 @@
+r"""Dykstra's alternation: the point of an intersection of closed convex sets C_i nearest to y, and its derivatives.
+
+Let P_i project onto C_i. The point x is the nearest exactly if y - x is a sum of normals p_i to the sets at x. With
+w_i = x + p_i, and m sets:
+
+    P_i(w_i) = x  for every i,        (1 - m) x + Σ w_i = y                                                         (1)
+
+The alternation solves this for one w_i after the other, the other increments p_j being kept: coordinate ascent on the
+dual problem. A cycle changes the increment p_i by what two successive sets disagree on, so that no change is both:
+increments at rest, and one point in all sets. Increments that belong to disjoint sets never come to rest.
+
+Derivative.  A projection is the gradient of a convex function, ½‖w‖² - ½ dist(w, C)², and 1-Lipschitz: its derivative
+D_i at w_i is symmetric, 0 ⪯ D_i ⪯ I. Let ė_i be what P_i(w_i) moves by when the arrays that P_i has captured do. Then
+
+    ẋ - D_i ẇ_i = ė_i,        (1 - m) ẋ + Σ ẇ_i = ẏ                                                                 (2)
+
+which is (1) for the maps w ↦ D_i w + ė_i, solved by the same alternation; ẋ is unique, for it is where the strictly
+convex ½‖v - ẏ‖² + Σ ½⟨v, (D_i⁺ - I) v⟩ is least on ∩ (ė_i + range D_i). And (2), a linear map from (ẋ, ẇ) to (ẏ, ė),
+is symmetric. So the pullback solves it too, for the cotangents: (x̄, w̄) on the right give (ȳ, ē) on the left, and a
+captured array gets the sum of what the P_i pull ē_i back to.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple, overload
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+from jax.core import Tracer
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
+from jax.typing import ArrayLike
+
+from lossjax import _checks
+from lossjax._autodiff import closed_form
+from lossjax.geometry._elementary import norm, vectors
+from lossjax.numerics import unit_roundoff
+
+
+class ProjectionInfo(NamedTuple):
+    """How an iteration ended, an entry a row.
+
+    Attributes:
+      iterations: ``[...]`` integers, the cycles or steps made.
+      residual: ``[...]``, how far the point is from satisfying what it should, in the units that the function says.
+      converged: ``[...]`` booleans; where False the point is NaN.
+    """
+
+    iterations: Array
+    residual: Array
+    converged: Array
+
+
+Projection = Callable[[Array], Array]
+"""From a vector ``[n]`` to the nearest one in a closed convex set, ``[n]``."""
+
+
+@overload
+def project_convex(
+    y: ArrayLike,
+    projections: Sequence[Projection],
+    *,
+    max_iterations: int = ...,
+    tolerance: float | None = ...,
+    return_info: Literal[False] = ...,
+) -> Array: ...
+@overload
+def project_convex(
+    y: ArrayLike,
+    projections: Sequence[Projection],
+    *,
+    max_iterations: int = ...,
+    tolerance: float | None = ...,
+    return_info: Literal[True],
+) -> tuple[Array, ProjectionInfo]: ...
+def project_convex(
+    y: ArrayLike,
+    projections: Sequence[Projection],
+    *,
+    max_iterations: int = 10_000,
+    tolerance: float | None = None,
+    return_info: bool = False,
+) -> Array | tuple[Array, ProjectionInfo]:
+    r"""The point nearest to y in the intersection of convex sets, by Dykstra's alternation of their projections.
+
+    .. math:: x = \arg\min \{ \|x - y\| : x \in C_1 \cap \dots \cap C_m \}
+
+    Domain: finite y, closed convex sets that have a point in common; if they are not polyhedra, one inside of those
+    that are not. Where the iteration does not converge, as for disjoint sets, NaN if that is known only at run time.
+
+    Gradient: true in y, and in the arrays that the projections have captured, to any order that the projections can be
+    differentiated to; by the alternation of their derivatives. NaN where that does not converge.
+
+    Args:
+      y: ``[..., n]`` floats.
+      projections: functions from ``[n]`` to ``[n]``, each onto a closed convex set. (The derivatives are right for
+        nothing else.) Under ``jax.jit`` they are compiled once; otherwise, once for each function object.
+      max_iterations: cycles through all sets, an integer.
+      tolerance: the iteration ends when two successive sets disagree on the point by no more than this much of the
+        largest of ‖y‖ and the ‖w_i‖, the vectors projected. Default 16mu, what rounding may leave.
+      return_info: also return how the iteration ended; then nothing is raised if it did not converge.
+
+    Returns:
+      The projection, ``[..., n]``, in float32 or wider, exactly in the last of the sets; with ``return_info`` the pair
+      (projection, :class:`ProjectionInfo`). Its residual is the distance to the farthest set, in units of the largest
+      of ‖y‖ and ‖w_i‖.
+
+    Accuracy: within tolerance·scale/(1 - r), r the factor by which a cycle reduces the error: for two subspaces, the
+    squared cosine of the angle between them.
+
+    Raises:
+      TypeError: y that is not floating-point.
+      ValueError: no projection, one that changes shape or dtype; an iteration that does not converge.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from lossjax.geometry import project_to_box, project_to_simplex
+      >>> capped = [lambda v: project_to_box(v, 0.0, 0.5), project_to_simplex]
+      >>> print(jnp.round(project_convex(jnp.array([2.0, 1.0, 0.75]), capped), 5))
+      [0.5   0.375 0.125]
+
+    Source: §4.1.4; Dykstra (1983); Boyle and Dykstra (1986); the rule for stopping, Birgin and Raydan (2005).
+    """
+    (y,) = vectors(y=y)
+    if not projections:
+        raise ValueError("projections is empty, wanted at least one function; without a set the nearest point is y")
+    if _checks.integer("max_iterations", max_iterations) < 1:
+        raise ValueError(f"max_iterations must be at least 1, got {max_iterations}")
+    limit = None if tolerance is None else _checks.static_nonnegative("tolerance", tolerance)
+    among, captured = _sets(projections, y, max_iterations, limit)
+    by_row = jnp.vectorize(lambda row: tuple(_nearest(among, row, captured)), signature="(n)->(n),(),(),()")
+    point, *ending = by_row(y)
+    remedy = "the sets may be disjoint; or raise max_iterations or tolerance"
+    point, info = settled(point, ProjectionInfo(*ending), raises=not return_info, remedy=remedy)
+    return (point, info) if return_info else point
+
+
+def settled(point: Array, info: ProjectionInfo, *, raises: bool, remedy: str) -> tuple[Array, ProjectionInfo]:
+    """NaN, with NaN gradient, for rows that did not converge; ValueError if asked for and known (but not for NaN)."""
+    failed = ~info.converged & jnp.isfinite(info.residual)
+    if raises and _checks.is_concrete(failed) and np.any(np.asarray(failed)):
+        worst = float(np.max(np.asarray(info.residual)[np.asarray(failed)]))
+        raise ValueError(f"no convergence in {np.count_nonzero(failed)} rows (residual {worst:.3g}); {remedy}")
+    sound = jnp.where(info.converged, jnp.ones_like(info.residual), jnp.nan)
+    return point * sound[..., None], info
+
+
+@dataclasses.dataclass(frozen=True)
+class _Sets:
+    """Static data: projections as functions of a point and of their captured arrays, and when to stop."""
+
+    projections: tuple[Callable[..., Array], ...]
+    sizes: tuple[int, ...]
+    max_iterations: int
+    tolerance: float
+
+    def at(self, captured: Sequence[Array]) -> list[Projection]:
+        """The projections as functions of a point alone."""
+        arrays = iter(captured)
+        own = [tuple(next(arrays) for _ in range(size)) for size in self.sizes]
+        return [lambda w, p=p, a=a: p(w, *a) for p, a in zip(self.projections, own, strict=True)]
+
+
+class _Nearest(NamedTuple):
+    """The point, the cycles made, its distance from the farthest set relative to the largest w_i, and whether it is
+    the projection.
+    """
+
+    point: Array
+    iterations: Array
+    residual: Array
+    converged: Array
+
+
+class _State(NamedTuple):
+    point: Array
+    points: Array  # the w_i, [m, n]
+    increments: Array
+    change: Array
+    scale: Array
+    iterations: Array
+
+
+def _sets(
+    projections: Sequence[Projection], y: Array, max_iterations: int, tolerance: float | None
+) -> tuple[_Sets, list[Array]]:
+    """The static data, and the traced arrays that the projections have captured, made arguments."""
+    functions, sizes, captured = [], [], []
+    vector = jax.ShapeDtypeStruct(y.shape[-1:], y.dtype)
+    for index, projection in enumerate(projections):
+        traced = jax.make_jaxpr(projection)(vector)
+        if [(out.shape, out.dtype) for out in traced.out_avals] != [(vector.shape, vector.dtype)]:
+            raise ValueError(f"projection {index} gives {traced.out_avals} for {vector}, wanted the same")
+        traces = any(isinstance(array, Tracer) for array in traced.consts)
+        functions.append(_with_arguments(traced) if traces else projection)
+        sizes.append(len(traced.consts) if traces else 0)
+        captured += traced.consts if traces else []
+    # At rest, a projection within 8u of the truth and the two sums around it move a point by 10u of its size: in a
+    # cycle of m, by 10mu at most.
+    each = 16 * len(functions) * unit_roundoff(y.dtype) if tolerance is None else tolerance
+    return _Sets(tuple(functions), tuple(sizes), max_iterations, each), captured
+
+
+def _with_arguments(traced: ClosedJaxpr) -> Callable[..., Array]:
+    def projection(w: Array, *captured: Array) -> Array:
+        return jaxpr_as_fun(ClosedJaxpr(traced.jaxpr, list(captured)))(w)[0]
+
+    return projection
+
+
+def _nearest(among: _Sets, y: Array, captured: Sequence[Array]) -> _Nearest:
+    """The projection of one vector."""
+    fixed = lax.stop_gradient(list(captured))
+    found = _alternate(among.at(fixed), lax.stop_gradient(y), among)
+    point, _ = _settled(among, y, found.point, found.points, *captured)
+    apart = jnp.stack([norm(found.point - project(found.point)) for project in among.at(fixed)])
+    residual = jnp.max(apart) / jnp.where(found.scale == 0, 1, found.scale)
+    return _Nearest(point, found.iterations, residual, _at_rest(found, among))
+
+
+def _alternate(maps: Sequence[Projection], start: Array, among: _Sets) -> _State:
+    """(1) for any maps."""
+
+    def cycle(state: _State) -> _State:
+        # The sum of the increments is subtracted afresh: rounding does not add up over cycles.
+        x, points, images = start - jnp.sum(state.increments, axis=0), [], []
+        change = jnp.zeros_like(state.change)
+        for map_, increment in zip(maps, state.increments, strict=True):
+            w, before = x + increment, x
+            x = map_(w)
+            points.append(w)
+            images.append(x)
+            change = jnp.maximum(change, norm(x - before))
+        w = jnp.stack(points)
+        scale = jnp.maximum(norm(start), jnp.max(norm(w)))
+        return _State(x, w, w - jnp.stack(images), change, scale, state.iterations + 1)
+
+    def goes_on(state: _State) -> Array:  # not on NaN
+        moving = state.change > among.tolerance * state.scale
+        return moving & (state.iterations < among.max_iterations)
+
+    zeros = jnp.zeros((len(maps), *start.shape), start.dtype)
+    first = _State(start, zeros, zeros, jnp.full((), jnp.inf, start.dtype), jnp.zeros((), start.dtype), jnp.int32(0))
+    return lax.while_loop(goes_on, cycle, first)
+
+
+def _at_rest(state: _State, among: _Sets) -> Array:
+    return jnp.isfinite(state.change) & (state.change <= among.tolerance * state.scale)
+
+
+def _settled_forward(_: _Sets, y: Array, point: Array, points: Array, *captured: Array) -> tuple[Any, Any]:
+    return (point, points), (y, point, points, captured)
+
+
+def _settled_backward(among: _Sets, residuals: Any, cotangents: tuple[Array, Array]) -> tuple[Array | None, ...]:
+    y, point, points, captured = residuals
+    _, w = _settled(among, y, point, points, *captured)
+    derivatives = [jax.linearize(project, each)[1] for project, each in zip(among.at(captured), w, strict=True)]
+
+    # One array, x above the w_i: JAX transposes a solve only in the whole of its right-hand side.
+    def left_side(unknown: Array) -> Array:
+        x, *w = unknown
+        images = [derivative(each) for derivative, each in zip(derivatives, w, strict=True)]
+        return jnp.stack([(1 - len(w)) * x + sum(w), *(x - image for image in images)])
+
+    def solve(_: Any, right_side: Array) -> Array:
+        start, *forcing = right_side
+        maps = [lambda v, d=d, e=e: d(v) + e for d, e in zip(derivatives, forcing, strict=True)]
+        found = _alternate(maps, start, among)
+        sound = jnp.where(_at_rest(found, among), jnp.ones_like(found.change), jnp.nan)
+        return sound * jnp.concatenate([found.point[None], found.points])
+
+    in_point, in_points = cotangents
+    right_side = jnp.concatenate([in_point[None], in_points])
+    in_y, *multipliers = lax.custom_linear_solve(left_side, right_side, solve, symmetric=True)
+
+    def projected(*captured: Array) -> Array:
+        return jnp.stack([project(each) for project, each in zip(among.at(captured), w, strict=True)])
+
+    in_captured = jax.vjp(projected, *captured)[1](jnp.stack(multipliers))
+    given = (g if jnp.issubdtype(a.dtype, jnp.inexact) else None for a, g in zip(captured, in_captured, strict=True))
+    return in_y, jnp.zeros_like(point), jnp.zeros_like(points), *given
+
+
+_settled = closed_form(_settled_forward, _settled_backward)

@@ -1,0 +1,164 @@
+"""Cross-entropy of a linear head whose logits are never stored."""
+
+from typing import Any, Literal, overload
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+from lossjax import _checks
+from lossjax._cross_entropy import Options
+from lossjax._linear_head import Shared, in_blocks, row_losses, summed_loss
+from lossjax._logit_options import LogitLoss, Reduction
+from lossjax._reduction import mean_of, reduce
+from lossjax._surprisal import CROSS_ENTROPY
+
+_BLOCK_BYTES = {"cpu": 2**25, "gpu": 2**29, "tpu": 2**27}
+"""Logits of one block: enough rows to keep the matrix products busy, and a small part of what is saved."""
+
+
+def auto_chunk_size(rows: int, classes: int, dtype: Any = jnp.float32) -> int:
+    r"""How many rows :func:`linear_softmax_cross_entropy` takes at a time on this machine, unless told.
+
+    .. math:: \min(N, \max(8, \text{budget}/(C \cdot \text{bytes})))
+
+    Args:
+      rows: N.
+      classes: C.
+      dtype: of the logits; 16-bit heads have logits in float32.
+
+    Returns:
+      A number of rows; the budget is 32 MiB of logits on a CPU, 128 on a TPU, 512 on a GPU.
+
+    Example:
+      >>> auto_chunk_size(2048, 50304) <= 2048
+      True
+
+    Source: measured by ``benchmarks/linear_head.py``.
+    """
+    width = max(jnp.dtype(dtype).itemsize, 4)
+    budget = _BLOCK_BYTES.get(jax.default_backend(), _BLOCK_BYTES["cpu"])
+    most = max(8, budget // max(classes * width, 1) // 8 * 8)
+    blocks = -(-max(rows, 1) // most)
+    return max(1, min(rows, -(-rows // blocks // 8) * 8))
+
+
+@overload
+def linear_softmax_cross_entropy(
+    hidden: ArrayLike, weight: ArrayLike, labels: ArrayLike, *, return_logsumexp: Literal[False] = ..., **options: Any
+) -> Array: ...
+@overload
+def linear_softmax_cross_entropy(
+    hidden: ArrayLike, weight: ArrayLike, labels: ArrayLike, *, return_logsumexp: Literal[True], **options: Any
+) -> tuple[Array, Array]: ...
+def linear_softmax_cross_entropy(
+    hidden: ArrayLike,
+    weight: ArrayLike,
+    labels: ArrayLike,
+    *,
+    bias: ArrayLike | None = None,
+    where: ArrayLike | None = None,
+    ignore_index: int | None = None,
+    class_weights: ArrayLike | None = None,
+    label_smoothing: float = 0.0,
+    smoothing: str = "uniform",
+    z_loss: ArrayLike = 0.0,
+    logit_softcap: ArrayLike | None = None,
+    temperature: ArrayLike = 1.0,
+    reduction: Reduction = "none",
+    return_logsumexp: bool = False,
+    chunk_size: int | Literal["auto"] = "auto",
+) -> Array | tuple[Array, Array]:
+    r"""Softmax cross-entropy of the logits xW + b, which exist for a block of rows at a time only.
+
+    .. math:: L = -\log \operatorname{softmax}(xW + b)_c
+
+    Domain: as :func:`~lossjax.softmax_cross_entropy_with_integer_labels` of those logits.
+
+    Gradient: :math:`(\hat p - e_c) W^\top` in x, :math:`x^\top(\hat p - e_c)` in W, :math:`\hat p - e_c` in b, summed
+    over rows; true in every other float argument. With ``reduction`` "sum" or "mean" the gradient is formed in the
+    forward pass, with three matrix products in all; with "none", or ``return_logsumexp``, logits are made twice.
+
+    Args:
+      hidden: x, ``[..., H]`` floats.
+      weight: W, ``[H, C]`` floats, of the dtype of ``hidden``.
+      labels: ``[...]`` integers in [0, C).
+      bias: b, ``[C]`` floats.
+      where: as there, for this and what follows down to ``return_logsumexp``.
+      ignore_index: rows with this label are masked.
+      class_weights: ``[C]`` floats >= 0.
+      label_smoothing: ε in [0, 1].
+      smoothing: "uniform" or "others".
+      z_loss: coefficient of lse².
+      logit_softcap: c in c·tanh(z/c).
+      temperature: T divides the logits.
+      reduction: "none", "sum" or "mean".
+      return_logsumexp: also return the log-sum-exp of each row.
+      chunk_size: rows a block, or "auto": :func:`auto_chunk_size`. It changes memory and speed, not the result (but for
+        the order of sums).
+
+    Returns:
+      The loss in nats, ``[...]`` or a scalar, in float32 or wider; with ``return_logsumexp`` a pair.
+
+    Accuracy: that of :func:`~lossjax.softmax_cross_entropy_with_integer_labels` for the logits as computed. Products of
+    16-bit numbers are summed in float32, and so are gradients over blocks.
+
+    Raises:
+      TypeError: arguments that are not floats (labels: integers), hidden and weight of different dtypes.
+      ValueError: shapes that do not fit, a chunk size that is not positive, an option out of its range.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> x, W = jnp.ones((3, 2)), jnp.array([[1.0, 0.0, -1.0, 0.5], [0.0, 1.0, 0.0, 0.5]])
+      >>> y = jnp.array([0, 1, 3])
+      >>> print(jnp.round(linear_softmax_cross_entropy(x, W, y), 4))
+      [1.1967 1.1967 1.1967]
+      >>> print(jnp.round(jax.grad(linear_softmax_cross_entropy, argnums=1)(x, W, y, reduction="sum"), 3)[0])
+      [-0.093 -0.093  0.123  0.064]
+
+    Source: theorem 4.1.5 through the chain rule; Wijmans et al., Cut your losses in large-vocabulary language models,
+    ICLR 2025.
+    """
+    x, w = _checks.floating("hidden", hidden), _checks.floating("weight", weight)
+    if x.ndim < 1 or w.ndim != 2 or w.shape[0] != x.shape[-1]:
+        raise ValueError(
+            f"hidden has shape {x.shape} and weight {w.shape}, wanted [..., H] and [H, C]; transpose the weight if it "
+            "is [C, H]"
+        )
+    if x.dtype != w.dtype:
+        raise TypeError(f"hidden is {x.dtype} and weight {w.dtype}, wanted one dtype; cast one of them")
+    b = None if bias is None else _checks.floating("bias", bias)
+    if b is not None:
+        _checks.same_shape("bias", b.shape, "(one number a class)", w.shape[1:], "give a bias for every class")
+    rows = x.shape[:-1]
+    # The options are those of the row-wise loss, checked against logits that are never made.
+    stand_in = jnp.broadcast_to(jnp.zeros((), x.dtype), (*rows, w.shape[1]))
+    given = LogitLoss.of(
+        stand_in, labels, kind="labels", axis=-1, where=where, ignore_index=ignore_index, class_weights=class_weights,
+        label_smoothing=label_smoothing, smoothing=smoothing, z_loss=z_loss, logit_softcap=logit_softcap,
+        temperature=temperature, reduction=reduction,
+    )  # fmt: skip
+    options = Options(given.dtype, given.smoothing, CROSS_ENTROPY, labelled=True)
+    shared = Shared(w, b, given.weights, given.z_loss, given.softcap, given.temperature)
+    count = given.targets.size
+    valid = None if given.valid is None else given.valid.reshape(count)
+    size = _chunk(chunk_size, count, w.shape[1], given.dtype)
+    blocks = in_blocks(x.reshape(count, x.shape[-1]), given.targets.reshape(count), valid, size)
+    of_row = None if given.weights is None else jnp.take(given.weights, given.targets, mode="clip")
+    if reduction != "none" and not return_logsumexp:
+        total = summed_loss(options, shared, blocks)
+        return total if reduction == "sum" else mean_of(total, rows, where=given.valid, weights=of_row)
+    losses, lse = (a.reshape(-1)[:count].reshape(rows) for a in row_losses(options, shared, blocks))
+    loss = reduce(losses, given.reduction, where=given.valid, weights=of_row)
+    return (loss, lse) if return_logsumexp else loss
+
+
+def _chunk(chunk_size: int | str, rows: int, classes: int, dtype: Any) -> int:
+    if chunk_size == "auto":
+        return max(1, auto_chunk_size(rows, classes, dtype))
+    if not isinstance(chunk_size, int) or isinstance(chunk_size, bool):
+        raise TypeError(f"chunk_size must be 'auto' or a Python integer, got {chunk_size!r}")
+    if chunk_size < 1:
+        raise ValueError(f"chunk_size must be at least 1 row, got {chunk_size}")
+    return min(chunk_size, max(rows, 1))

@@ -1,0 +1,288 @@
+"""Projections onto convex sets with a closed form (items 4.1 to 4.5): exact truths, conditions, derivatives, errors."""
+
+import doctest
+import sys
+from fractions import Fraction
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lossjax.geometry import project_to_ball, project_to_box, project_to_simplex
+from lossjax.geometry.convex import project_to_affine, project_to_half_space
+from lossjax.verify import assert_verified
+
+
+@pytest.fixture(params=["float32", "float64"])
+def dtype(request):
+    with jax.enable_x64(request.param == "float64"):
+        yield np.dtype(request.param)
+
+
+def unit(dtype):
+    return float(np.finfo(dtype).eps) / 2
+
+
+@pytest.mark.parametrize("n", [2, 3, 7])
+def test_variational_inequality_of_each_convex_projection(n, dtype):
+    rng = np.random.default_rng(n)
+    for project in (project_to_simplex, project_to_ball, lambda y: project_to_box(y, -0.3, 0.4)):
+        y = (2 * rng.normal(size=n)).astype(dtype)
+        nearest = np.asarray(project(y), np.float64)
+        points = np.asarray(project((3 * rng.normal(size=(50, n))).astype(dtype)), np.float64)
+        slack = (points - nearest) @ (y - nearest)
+        assert slack.max() <= 64 * unit(dtype) * np.linalg.norm(y)
+        assert slack.min() < -0.01  # the printed equality does not hold
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e4])
+@pytest.mark.parametrize("scale", [1e-3, 0.1, 1.0, 30.0])
+@pytest.mark.parametrize("n", [1, 2, 3, 33, 501])
+def test_simplex_projection_is_exact_to_rounding(n, scale, offset, dtype):
+    y = (scale * np.random.default_rng(n).normal(size=n) + offset).astype(dtype)
+    exact = [Fraction(float(entry)) for entry in y]
+    running = threshold = Fraction(0)
+    for count, entry in enumerate(sorted(exact, reverse=True), 1):
+        running += entry
+        if count * entry - running + 1 > 0:
+            threshold = (running - 1) / count
+    got = [Fraction(float(entry)) for entry in np.asarray(project_to_simplex(y))]
+    assert max(abs(a - max(b - threshold, 0)) for a, b in zip(got, exact, strict=True)) <= 8 * unit(dtype)
+    assert abs(sum(got) - 1) <= 8 * unit(dtype)
+    assert min(got) >= 0
+
+
+def test_running_sums_without_the_shift_are_not():
+    """optax.projections at an offset of 1e4: the planted fault that the test above must catch."""
+    projection_simplex = pytest.importorskip("optax").projections.projection_simplex
+    y = jnp.asarray(1e4 + np.random.default_rng(0).normal(size=501), jnp.float32)
+    with jax.numpy_dtype_promotion("standard"):
+        theirs = projection_simplex(y)
+    assert abs(float(jnp.sum(theirs)) - 1) > 1000 * 8 * 2**-24
+    assert abs(float(jnp.sum(project_to_simplex(y))) - 1) <= 8 * 2**-24
+
+
+def test_simplex_edges(dtype):
+    inf, nan = np.inf, np.nan
+    np.testing.assert_array_equal(project_to_simplex(np.array([0.5, -inf, 0.5], dtype)), np.array([0.5, 0, 0.5], dtype))
+    for bad in ([nan, 0.0], [inf, 0.0], [-inf, -inf]):
+        assert np.isnan(project_to_simplex(np.array(bad, dtype))).all()
+        assert np.isnan(jax.grad(lambda y: project_to_simplex(y)[0])(np.array(bad, dtype))).any()
+
+
+def test_gradients_of_the_convex_projections(dtype):
+    y = np.array([0.9, 0.5, -2.0], dtype)
+    want = np.array([[0.5, -0.5, 0], [-0.5, 0.5, 0], [0, 0, 0]], dtype)
+    np.testing.assert_array_equal(jax.jacrev(project_to_simplex)(y), want)
+    np.testing.assert_array_equal(jax.jacfwd(project_to_simplex)(y), want)
+    edge = np.array([0.0, 1.0, 2.0], dtype)
+    np.testing.assert_array_equal(jax.grad(lambda y: project_to_box(y, 0.0, 1.0).sum())(edge), np.array([1, 1, 0]))
+    zero = np.zeros(3, dtype)
+    np.testing.assert_array_equal(jax.jacrev(project_to_ball)(zero), np.eye(3))
+    in_radius = jax.jacrev(project_to_ball, argnums=1)(np.array([3.0, 4.0], dtype), dtype.type(1))
+    np.testing.assert_allclose(in_radius, [0.6, 0.8], rtol=8 * unit(dtype))
+
+
+# --- half-spaces -----------------------------------------------------------------------------------------------------
+
+
+def exact_half_space(y, a, b):
+    y, a, b = ([Fraction(float(e)) for e in v] for v in (y, a, [b]))
+    excess = max(sum(p * q for p, q in zip(y, a, strict=True)) - b[0], Fraction(0))
+    return [p - excess / sum(q * q for q in a) * q for p, q in zip(y, a, strict=True)]
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1.0, 1e12])
+@pytest.mark.parametrize("n", [1, 3, 33])
+def test_half_space_is_exact_to_rounding(n, scale, dtype):
+    rng = np.random.default_rng(n)
+    a = (scale * rng.normal(size=n)).astype(dtype)
+    y = rng.normal(size=(8, n)).astype(dtype)
+    b = (np.sum(y * a, axis=-1) + scale * rng.normal(size=8)).astype(dtype)
+    got = np.asarray(project_to_half_space(y, a, b))
+    length, moved = np.linalg.norm(a.astype(np.float64)), 0
+    for row, offset, found in zip(y, b, got, strict=True):
+        want = exact_half_space(row, a, offset)
+        off = np.linalg.norm([float(Fraction(float(g)) - w) for g, w in zip(found, want, strict=True)])
+        assert off <= (n + 8) * unit(dtype) * (np.linalg.norm(row) + abs(float(offset)) / length)
+        moved += not np.array_equal(row, found)
+    assert 0 < moved < 8  # inside, the row itself
+
+
+def test_half_space_edges(dtype):
+    y, zero = np.array([1.0, -2.0, 0.5], dtype), np.zeros(3, dtype)
+    np.testing.assert_array_equal(project_to_half_space(y, zero, 0.0), y)
+    np.testing.assert_array_equal(project_to_half_space(y, y, np.inf), y)
+    with pytest.raises(ValueError, match="normal is 0 and offset negative"):
+        project_to_half_space(y, zero, -1.0)
+    assert np.isnan(jax.jit(project_to_half_space)(y, zero, -1.0)).all()
+    assert np.isnan(jax.grad(lambda y: jax.jit(project_to_half_space)(y, zero, -1.0).sum())(y)).all()
+    assert np.isnan(project_to_half_space(np.array([np.nan, 0, 0], dtype), y, 0.0)).all()
+    in_a = jax.jacobian(project_to_half_space, argnums=1)(y, zero, dtype.type(1))
+    np.testing.assert_array_equal(in_a, np.zeros((3, 3)))
+
+
+def test_half_space_derivatives():
+    rng = np.random.default_rng(0)
+    y, a = rng.normal(size=(3, 5)).astype(np.float32), rng.normal(size=5).astype(np.float32)
+    b = (y @ a + np.array([-1, 1, -0.1])).astype(np.float32)
+    assert_verified(
+        project_to_half_space, y, a, b, argnums=(0, 1, 2), checks=("value", "modes", "cotangent"), ulps=5 + 8
+    )
+    with jax.enable_x64(True):
+        args = tuple(np.asarray(x, np.float64) for x in (y, a, b))
+        assert_central_differences(project_to_half_space, args)
+
+
+# --- affine sets -----------------------------------------------------------------------------------------------------
+
+
+AFFINE = {"wide": (2, 5, 2), "square": (3, 3, 3), "tall": (6, 4, 4), "deficient": (5, 7, 3), "one": (1, 1, 1)}
+
+
+def equations(shape, dtype, scale=1.0):
+    """A of the given rank, a point of {Ax = b}, and b, rounded."""
+    rows, columns, rank = shape
+    rng = np.random.default_rng(rows + columns + rank)
+    left, right = rng.integers(-3, 4, (rows, rank)), rng.integers(-3, 4, (rank, columns))
+    full = rng.normal(size=(rows, columns))
+    A = (scale * (left @ right if rank < min(rows, columns) else full)).astype(dtype)
+    point = rng.normal(size=columns)
+    return A, point, (A.astype(np.float64) @ point).astype(dtype)
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1.0, 1e12])
+@pytest.mark.parametrize("name", list(AFFINE))
+def test_affine_projection_satisfies_its_conditions(name, scale, dtype):
+    A, point, b = equations(AFFINE[name], dtype, scale)
+    y = (3 * np.random.default_rng(1).normal(size=(4, A.shape[1]))).astype(dtype)
+    x = np.asarray(project_to_affine(y, A, b), np.float64)
+    wide, u = A.astype(np.float64), unit(dtype)
+    size = np.linalg.norm(y, axis=-1) + np.linalg.norm(x, axis=-1)
+    assert np.all(np.linalg.norm(x @ wide.T - b, axis=-1) <= 256 * u * np.linalg.norm(wide) * size)
+    # y - x is normal to the set: Pythagoras, with equality, for every point of it.
+    singular = np.linalg.svd(wide)[1]
+    condition = singular[0] / singular[singular > 1e-5 * singular[0]][-1]
+    inner = np.abs((y - x) @ (point - x).T if x.ndim == 1 else np.sum((y - x) * (point - x), axis=-1))
+    assert np.all(inner <= 256 * u * condition * size * (size + np.linalg.norm(point)))
+    again = np.asarray(project_to_affine(x.astype(dtype), A, b), np.float64)
+    assert np.all(np.linalg.norm(again - x, axis=-1) <= 256 * u * condition * size)
+    want = y + (b - y @ wide.T) @ np.linalg.pinv(wide, rcond=1e-5).T
+    assert np.all(np.linalg.norm(x - want, axis=-1) <= 256 * u * condition * size)
+
+
+def test_equations_without_a_solution_are_told_from_rounding(dtype):
+    u = unit(dtype)
+    for shape in AFFINE.values():
+        for scale in (1e-12, 1.0, 1e12):
+            A, _, b = equations(shape, dtype, scale)
+            project_to_affine(np.zeros(shape[1], dtype), A, b)  # feasible but for rounding: raises nothing
+    A, _, b = equations(AFFINE["deficient"], dtype)
+    off = np.linalg.svd(A.astype(np.float64))[0][:, -1]  # orthogonal to the range
+    y = np.zeros(A.shape[1], dtype)
+    for part in (1.0, 512 * u):
+        wrong = (b + part * np.linalg.norm(b) * off).astype(dtype)
+        with pytest.raises(ValueError, match=r"no point has Ax = b.*least_squares"):
+            project_to_affine(y, A, wrong)
+        assert np.isnan(jax.jit(project_to_affine)(y, A, wrong)).all()
+        assert np.isnan(jax.grad(lambda y, wrong=wrong: jax.jit(project_to_affine)(y, A, wrong).sum())(y)).all()
+    zero = np.zeros((2, 3), dtype)
+    np.testing.assert_array_equal(project_to_affine(y[:3], zero, zero[:, 0]), y[:3])
+    with pytest.raises(ValueError, match="no point"):
+        project_to_affine(y[:3], zero, np.array([0, 1e-30], dtype))
+    assert np.isnan(project_to_affine(np.full(3, np.nan, dtype), zero, zero[:, 0])).all()
+
+
+def central(function, args, argnum, step=1e-6):
+    """The Jacobian in one argument, by differences of fourth order."""
+    flat, columns = np.ravel(args[argnum]), []
+    for index in range(flat.size):
+        direction = np.zeros(flat.size)
+        direction[index] = 1
+
+        def at(t, direction=direction):
+            moved = (flat + t * direction).reshape(np.shape(args[argnum]))
+            return np.asarray(function(*args[:argnum], moved, *args[argnum + 1 :]))
+
+        h = step * 1e2
+        columns.append((8 * (at(h) - at(-h)) - (at(2 * h) - at(-2 * h))) / (12 * h))
+    return np.stack(columns, axis=-1).reshape(columns[0].shape + np.shape(args[argnum]))
+
+
+def assert_central_differences(function, args, scale=1.0):
+    """Differences of step 1e-4 are off by 1e-16 of derivatives of fifth order, and by u/1e-4 = 1e-12 of the values."""
+    fast = jax.jit(function)
+    for argnum in range(len(args)):
+        want = central(fast, args, argnum)
+        for mode in (jax.jacfwd, jax.jacrev):
+            got = jax.jit(mode(function, argnum))(*args)
+            np.testing.assert_allclose(got, want, atol=1e-9 * scale * (1 + np.abs(want).max()))
+
+
+def test_affine_derivatives():
+    with jax.enable_x64(True):
+        for name in ("wide", "square", "one"):  # of full rank: A may move anyhow
+            A, _, b = equations(AFFINE[name], np.float64)
+            assert_central_differences(project_to_affine, (np.linspace(-1, 2, A.shape[1]), A, b), 1e2)
+        A, point, b = equations(AFFINE["deficient"], np.float64)
+        turn, y = np.random.default_rng(3).normal(size=(7, 7)), np.linspace(-1, 2, 7)
+        left = np.random.default_rng(4).normal(size=(5, 5))
+
+        def path(t):  # of constant rank, b staying in the range
+            moved = (jnp.eye(5) + t * left) @ A @ (jnp.eye(7) + t * turn)
+            return project_to_affine(y + t, moved, moved @ (point + t * y))
+
+        assert_central_differences(path, (np.float64(0.0),), 1e2)
+
+
+@pytest.mark.parametrize("name", ["half-space", "affine"])
+def test_batches_are_loops(name, dtype):
+    rng = np.random.default_rng(0)
+    y, a, b = rng.normal(size=(2, 3, 5)).astype(dtype), rng.normal(size=(2, 5)).astype(dtype), np.ones(2, dtype)
+    function = {
+        "half-space": lambda y: project_to_half_space(y, a[0], b[0]),
+        "affine": lambda y: project_to_affine(y, a, b),
+    }[name]
+    rows = np.array([[function(row) for row in block] for block in y])
+    tolerance = 64 * unit(dtype)
+    for whole in (function(y), jax.jit(function)(y), jax.vmap(function)(y)):
+        np.testing.assert_allclose(whole, rows, atol=tolerance)
+    tangent = np.cos(np.arange(30)).reshape(y.shape).astype(dtype)
+    pushed = jax.jvp(function, (y,), (tangent,))[1]
+    np.testing.assert_allclose(jnp.vdot(pushed, tangent), jnp.vdot(jax.vjp(function, y)[1](tangent)[0], tangent),
+                               atol=tolerance * 30)  # fmt: skip
+
+
+def test_16_bit_is_computed_in_float32():
+    y = jnp.array([1.0, 2.0, -3.0], jnp.bfloat16)
+    for function in (lambda y: project_to_half_space(y, y, 1.0), lambda y: project_to_affine(y, y[None], y[:1])):
+        assert function(y).dtype == jnp.float32
+        assert jax.grad(lambda y, f=function: f(y).sum())(y).dtype == jnp.bfloat16
+
+
+def test_errors_say_what_came_and_what_to_do():
+    y = jnp.ones(3)
+    with pytest.raises(ValueError, match="lower must be at most upper"):
+        project_to_box(y, 1.0, 0.0)
+    with pytest.raises(ValueError, match=r"upper has shape \(2\), wanted one that broadcasts to \(3\)"):
+        project_to_box(y, 0.0, jnp.ones(2))
+    with pytest.raises(ValueError, match="radius must be at least 0"):
+        project_to_ball(y, -1.0)
+    assert np.isnan(jax.jit(project_to_box)(y, 1.0, 0.0)).all()
+    with pytest.raises(ValueError, match=r"normal has shape \(2\), wanted \(3\) of a row of y"):
+        project_to_half_space(y, jnp.ones(2), 0.0)
+    with pytest.raises(ValueError, match=r"offset has shape \(3\), wanted \(\)"):
+        project_to_half_space(y, y, y)
+    with pytest.raises(TypeError, match="normal must be floating-point"):
+        project_to_half_space(y, jnp.ones(3, jnp.int32), 0.0)
+    with pytest.raises(ValueError, match=r"A has shape \(3,\), wanted \[k, n\].*a\[None, :\]"):
+        project_to_affine(y, y, y)
+    with pytest.raises(ValueError, match=r"b has shape \(3\), wanted \(1\) of A"):
+        project_to_affine(y, y[None], y)
+
+
+def test_the_examples_of_the_docstrings():
+    results = doctest.testmod(sys.modules["lossjax.geometry.convex"])
+    assert results.attempted
+    assert not results.failed

@@ -1,0 +1,339 @@
+"""Exponential families (G4): losses and divergences against the textbook formulas, executed exactly; all certified."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lossjax.families import canonical_nll, deviance, kl_divergence
+from lossjax.verify import assert_verified, exact, ulp
+from tests.test_families import FAMILIES, NEGATIVE, WITH_DEVIANCE, naturals, observations
+
+Formula = Callable[..., Any]
+
+
+class Book(NamedTuple):
+    """A(z) and half the deviance of y from m, as they are printed, with no regard to floating point."""
+
+    log_partition: Formula
+    half_deviance: Formula | None = None
+
+
+def gaussian(variance: float) -> Book:
+    return Book(lambda z: variance * z**2 / 2, lambda y, m: (y - m) ** 2 / (2 * variance))
+
+
+def gamma(k: float) -> Book:
+    return Book(lambda z: -k * jnp.log(-z), lambda y, m: k * (y / m - 1 - jnp.log(y / m)))
+
+
+def negative_binomial(r: float) -> Book:
+    return Book(
+        lambda z: -r * jnp.log(1 - jnp.exp(z)),
+        lambda y, m: y * jnp.log(y / m) - (y + r) * jnp.log((y + r) / (m + r)),
+    )
+
+
+BOOKS = {
+    "gaussian": gaussian(1.0),
+    "gaussian 2.5": gaussian(2.5),
+    "bernoulli": Book(
+        lambda z: jnp.log(1 + jnp.exp(z)), lambda y, m: y * jnp.log(y / m) + (1 - y) * jnp.log((1 - y) / (1 - m))
+    ),
+    "poisson": Book(jnp.exp, lambda y, m: y * jnp.log(y / m) - y + m),
+    "exponential": gamma(1.0),
+    "gamma 2.5": gamma(2.5),
+    "negative binomial 3": negative_binomial(3.0),
+    "negative binomial 0.7": negative_binomial(0.7),
+    "inverse gaussian": Book(lambda z: -jnp.sqrt(-2 * z), lambda y, m: (y - m) ** 2 / (2 * m**2 * y)),
+    "categorical": Book(
+        lambda z: jnp.log(jnp.sum(jnp.exp(z), axis=-1)), lambda y, m: jnp.sum(y * jnp.log(y / m) - y + m, axis=-1)
+    ),
+    "gaussian pair": Book(lambda z: -(z[..., 0] ** 2) / (4 * z[..., 1]) - jnp.log(-2 * z[..., 1]) / 2),
+}
+
+
+@pytest.fixture(params=["float32", "float64"])
+def dtype(request):
+    with jax.enable_x64(request.param == "float64"):
+        yield np.dtype(request.param)
+
+
+@pytest.fixture(params=list(BOOKS))
+def name(request):
+    return request.param
+
+
+def mean_of(name: str, z: Any) -> Any:
+    """∇A of the book."""
+    return jax.grad(lambda z: jnp.sum(BOOKS[name].log_partition(z)))(z)
+
+
+def inner(name: str, a: Any, b: Any) -> Any:
+    return jnp.sum(a * b, axis=-1) if name in ("categorical", "gaussian pair") else a * b
+
+
+def textbook_nll(name: str, z: Any, y: Any) -> Any:
+    statistic = jnp.stack([y, y * y], axis=-1) if name == "gaussian pair" else y
+    return BOOKS[name].log_partition(z) - inner(name, z, statistic)
+
+
+def textbook_kl(name: str, p: Any, q: Any) -> Any:
+    """The definition, A(q) - A(p) - ⟨∇A(p), q - p⟩."""
+    phi = BOOKS[name].log_partition
+    return phi(q) - phi(p) - inner(name, mean_of(name, p), q - p)
+
+
+def sizes(formula: Formula, *args: Any) -> np.ndarray:
+    """Exact numbers as floats."""
+    return ulp.relative_to(exact(formula)(*args))
+
+
+def off(computed: Any, formula: Formula, args: Any, size: Any = None) -> float:
+    """The largest error in u of the size (default: of the exact result itself)."""
+    return float(np.max(ulp.in_roundoffs(computed, exact(formula)(*args), scale=size)))
+
+
+def gradients_of(function: Formula, *args: Any) -> Any:
+    return jax.grad(lambda *a: jnp.sum(function(*a)), tuple(range(len(args))))(*args)
+
+
+# --- the loss --------------------------------------------------------------------------------------------------------
+
+
+def drawn(name: str, scale: float, dtype: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Parameters near 0 for small scales, over many powers of e for large ones; targets likewise."""
+    random = np.random.default_rng(int(1000 * scale))
+    if name == "categorical":
+        y = random.dirichlet(np.full(7, 0.5), 31)
+        y[:7] = np.eye(7)
+        return (3 * scale * random.normal(size=(31, 7))).astype(dtype), y.astype(dtype)
+    if name == "gaussian pair":
+        sigma = np.exp(scale * random.normal(size=31))
+        mean, y = 3 * scale * random.normal(size=(2, 31)) * sigma
+        return np.stack([mean / sigma**2, -0.5 / sigma**2], axis=-1).astype(dtype), y.astype(dtype)
+    size = np.exp(scale * random.normal(size=31)) if scale >= 1 else scale * random.uniform(0.1, 3, 31)
+    z = -size if name in NEGATIVE else 3 * scale * random.normal(size=31)
+    y = np.exp(scale * random.normal(size=31))
+    if name.startswith("gaussian"):
+        y = y - 1.5
+    if name == "bernoulli":
+        y = random.uniform(size=31)
+        y[:12] = np.arange(12) % 2
+    if name in ("poisson", "negative binomial 3"):
+        y = np.floor(y)
+    return z.astype(dtype), y.astype(dtype)
+
+
+def magnitudes(name: str, z: Any, y: Any) -> list[Any]:
+    """What the errors of value, ∂z and ∂y are measured by: the result where no term is negative, else the terms."""
+    if name == "bernoulli":
+        share = sizes(lambda z, y: (1 - y) * mean_of(name, z) + y * mean_of(name, -z), z, y)
+        return [None, share, None]
+    if name == "categorical":
+        return [None, sizes(lambda z, y: jnp.sum(y, -1, keepdims=True) * mean_of(name, z) + y, z, y), None]
+    if name == "gaussian pair":
+        a, b = (np.float64(part) for part in (z[:, 0], z[:, 1]))
+        mean, variance, y = a / (-2 * b), -0.5 / b, np.float64(y)
+        terms = [np.abs(mean) + np.abs(y), mean**2 + variance + y**2]
+        value = mean**2 / (2 * variance) + np.abs(np.log(variance)) / 2 + np.abs(a * y) + np.abs(b * y * y)
+        return [value, np.stack(terms, axis=-1), (np.abs(mean) + np.abs(y)) / variance]
+    value = sizes(BOOKS[name].log_partition, z) + np.abs(np.float64(z) * y)
+    return [value, sizes(lambda z: mean_of(name, z), z) + np.abs(y), None]
+
+
+@pytest.mark.parametrize("scale", [1e-3, 0.1, 1.0, 4.0])
+def test_the_loss_and_its_gradient_are_accurate(name, dtype, scale):
+    """8u of the terms, or of the loss; a categorical gradient 13u, as its terms (Σt)p̂ and t cancel."""
+    family, (z, y) = FAMILIES[name], drawn(name, scale, dtype)
+    computed = [canonical_nll(family, z, y), *gradients_of(lambda z, y: canonical_nll(family, z, y), z, y)]
+    formulas = [lambda z, y: textbook_nll(name, z, y)] + [
+        lambda z, y, k=k: gradients_of(lambda z, y: textbook_nll(name, z, y), z, y)[k] for k in (0, 1)
+    ]
+    if name == "categorical":  # -log p̂, which is -z on the simplex
+        formulas[0] = lambda z, y: jnp.sum(y * formulas[2](z, y), axis=-1)
+        formulas[2] = lambda z, y: BOOKS[name].log_partition(z)[..., None] - z
+    for k, (got, formula, size) in enumerate(zip(computed, formulas, magnitudes(name, z, y), strict=True)):
+        assert off(got, formula, (z, y), size) <= (13 if name == "categorical" and k == 1 else 8), k
+
+
+def test_a_naive_loss_is_not_accurate():
+    """The planted fault: the textbook formula in floats, where p̂ is nearly 1 and z nearly 0."""
+    z, y = np.float32([20, 30]), np.float32([1, 1])
+    assert off(textbook_nll("bernoulli", z, y), lambda z, y: textbook_nll("bernoulli", z, y), (z, y)) > 1e3
+    z = np.float32([-1e-4, -1e-3])
+    phi = BOOKS["negative binomial 3"].log_partition
+    assert off(phi(z), phi, (z,)) > 8
+    assert off(FAMILIES["negative binomial 3"].log_partition(z), phi, (z,)) <= 8
+
+
+# --- the divergences -------------------------------------------------------------------------------------------------
+
+SEPARATIONS = [1.0, 0.1, 1e-3, 1e-6, 1e3, -1e3]
+"""Relative (on R: absolute) distances; the last two say that the second member lies a factor 10³ above, or below."""
+
+
+def means(name: str, separation: float, dtype: Any, count: int = 41) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs of means, none of them equal."""
+    random = np.random.default_rng(int(abs(separation) * 1e6))
+    shape = (count, 5) if name == "categorical" else (count,)
+    base, step = np.exp(2 * random.normal(size=shape)), random.uniform(-2, 2, shape)
+    factor = np.exp(separation * step) if abs(separation) < 10 else 1e3 ** np.sign(separation) * np.exp(step)
+    if name.startswith("gaussian"):
+        m, y = step, step + (separation * base if abs(separation) < 10 else separation)
+    elif name == "bernoulli":  # odds apart by that factor, small and large ones
+        m, y = (odds / (1 + odds) for odds in (base**2, base**2 * factor))
+    elif name == "categorical":
+        factor = factor if abs(separation) < 10 else np.where(np.arange(5) % 2, 1e3, 1)
+        m, y = (p / p.sum(-1, keepdims=True) for p in (base, base * factor))
+    else:
+        m, y = base, base * factor
+    m, y = m.astype(dtype), y.astype(dtype)
+    apart = (m != y).reshape(count, -1).all(-1)
+    if name == "bernoulli":
+        apart &= (m < 1) & (y < 1)
+    assert apart.sum() > count // 3
+    return m[apart], y[apart]
+
+
+@pytest.mark.parametrize("separation", SEPARATIONS)
+@pytest.mark.parametrize("name", WITH_DEVIANCE)
+def test_deviances_are_accurate(name, dtype, separation):
+    """16u, near y = μ and far apart; the gradients -2(y - μ)/V(μ) and twice the difference of θ likewise."""
+    family, (m, y) = FAMILIES[name], means(name, separation, dtype)
+    formula = BOOKS[name].half_deviance
+    assert formula is not None
+    value, gradients = deviance(family, m, y), gradients_of(lambda m, y: deviance(family, m, y), m, y)
+    assert off(value, lambda m, y: 2 * formula(y, m), (m, y)) <= 16
+    for k, got in enumerate(gradients):
+        wanted = lambda m, y, k=k: gradients_of(lambda m, y: 2 * formula(y, m), m, y)[k]  # noqa: E731
+        assert off(got, wanted, (m, y)) <= 16, k
+
+
+def parameters(name: str, separation: float, dtype: Any, count: int = 41) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs of natural parameters."""
+    random = np.random.default_rng(int(abs(separation) * 1e6) + 1)
+    shape = (count, 5) if name == "categorical" else (count,)
+    base, step = random.normal(size=shape), random.uniform(-2, 2, shape)
+    near = abs(separation) < 10
+    if name == "gaussian pair":
+        sigma = np.exp(2 * base)
+        p = np.stack([step / sigma, -0.5 / sigma**2], axis=-1)
+        factors = random.uniform(-0.9, 2, p.shape)
+        q = p * (1 + separation * factors) if near else p * 1e3 ** np.sign(separation) * np.exp(factors)
+    elif name in NEGATIVE:
+        p = -np.exp(1.5 * base)
+        q = p * (np.exp(separation * step) if near else 1e3 ** np.sign(separation) * np.exp(step))
+        if name.startswith("negative"):  # where e^z is a normal number in float32 too
+            p, q = np.maximum(p, -40), np.maximum(q, -80)
+    else:
+        p = 3 * base
+        far = {"poisson": 20, "bernoulli": 60, "categorical": 12}.get(name, 1e3) * np.sign(separation)
+        q = p + (separation * step if near else far * np.abs(step))
+    p, q = p.astype(dtype), q.astype(dtype)
+    apart = (p != q).reshape(count, -1).all(-1)
+    assert apart.sum() > count // 3
+    return p[apart], q[apart]
+
+
+def kl_magnitudes(name: str, p: Any, q: Any) -> list[Any]:
+    """What the errors of value, ∂p and ∂q are measured by (default: the results)."""
+    p, q = np.float64(p), np.float64(q)
+    if name == "categorical":
+        softmax = sizes(lambda p: mean_of(name, p), p)
+        w = q - p
+        spread = softmax * np.abs(w - np.sum(softmax * w, -1, keepdims=True)).max(-1, keepdims=True)
+        return [None, spread, sizes(lambda p, q: mean_of(name, q) - mean_of(name, p), p, q) + spread]
+    if name != "gaussian pair":
+        return [None, None, None]
+    (m, v), (n, w) = ((z[:, 0] / (-2 * z[:, 1]), -0.5 / z[:, 1]) for z in (p, q))
+    ratio, step = q[:, 1] / p[:, 1], np.abs(q[:, 1] - p[:, 1])
+    close = np.abs(q[:, 0] - p[:, 0]) + 2 * np.abs(m) * step
+    x = np.where((ratio > 0.5) & (ratio < 2), close, np.abs(q[:, 0]) + np.abs(p[:, 0] * ratio))
+    value = sizes(lambda p, q: textbook_kl(name, p, q), p, q) * (1 + (np.abs(m) + np.abs(n)) / np.sqrt(w))
+    in_p = np.stack([v * x, 2 * np.abs(m) * v * x + 2 * v * v * step], axis=-1)
+    in_q = np.stack([w * x, w * x * (np.abs(m) + np.abs(n)) + 2 * v * w * step], axis=-1)
+    return [value, in_p, in_q]
+
+
+@pytest.mark.parametrize("separation", SEPARATIONS)
+def test_kl_divergences_are_accurate(name, dtype, separation):
+    """32u, near p = q and far apart; the gradients -∇²A(p)(q - p) and ∇A(q) - ∇A(p) likewise."""
+    family, (p, q) = FAMILIES[name], parameters(name, separation, dtype)
+    computed = [kl_divergence(family, p, q), *gradients_of(lambda p, q: kl_divergence(family, p, q), p, q)]
+    wide = {"bernoulli": 67, "categorical": 67}.get(name, 32) if abs(separation) > 10 else 32
+    formulas = [lambda p, q: textbook_kl(name, p, q)] + [
+        lambda p, q, k=k: gradients_of(lambda p, q: textbook_kl(name, p, q), p, q)[k] for k in (0, 1)
+    ]
+    for k, (got, formula, size) in enumerate(zip(computed, formulas, kl_magnitudes(name, p, q), strict=True)):
+        assert off(got, formula, (p, q), size) <= wide, k
+
+
+def test_never_negative_and_zero_at_equality(name, dtype):
+    family, u = FAMILIES[name], float(np.finfo(dtype).eps) / 2
+    pairs = [(kl_divergence, naturals(name, dtype, 501))]
+    if name in WITH_DEVIANCE:
+        pairs.append((deviance, observations(name, dtype, 501)))
+    for divergence, x in pairs:
+        zero = np.zeros(501, dtype)
+        np.testing.assert_array_equal(divergence(family, x, x), zero)
+        for gradient in gradients_of(lambda a, b: divergence(family, a, b), x, x):  # noqa: B023
+            np.testing.assert_array_equal(gradient, np.zeros_like(x))
+        for step in (8 * u, 1e-3, 0.05):
+            moved = (x * (1 + step * np.random.default_rng(2).uniform(-1, 1, x.shape))).astype(dtype)
+            assert np.all(np.asarray(divergence(family, x, moved)) >= 0)
+            apart = (moved != x).reshape(501, -1).any(-1)
+            if step >= 1e-3:
+                assert np.all(np.asarray(divergence(family, x, moved))[apart] > 0)
+
+
+def test_the_textbook_is_negative_near_equality():
+    """The planted fault: what the test above would find in the definitions."""
+    step = np.float32(1 + 2.0**-20 * np.random.default_rng(2).uniform(-1, 1, 501))
+    for name in ("bernoulli", "negative binomial 0.7"):
+        x, formula = observations(name, np.float32, 501), BOOKS[name].half_deviance
+        assert formula is not None
+        assert np.mean(np.asarray(formula(x * step, x)) < 0) > 0.1
+    z = naturals("bernoulli", np.float32, 501)
+    assert np.mean(np.asarray(textbook_kl("bernoulli", z, z * step)) < 0) > 0.1
+
+
+def test_curvature_at_equality_is_the_fisher_information(name):
+    """G7: KL ≈ ½ ⟨dz, ∇²A dz⟩ in either argument; the deviance ≈ (y - μ)²/V."""
+    with jax.enable_x64(True):
+        family, z = FAMILIES[name], naturals(name, np.float64, 5)
+        variance = np.asarray(family.variance(z))
+        scale = np.abs(variance).max(axis=tuple(range(1, variance.ndim)), keepdims=True)
+        for argument, sign in ((0, 1), (1, 1)):
+            hessian = jax.vmap(jax.hessian(lambda p, q: kl_divergence(family, p, q), argument))(z, z)
+            np.testing.assert_array_less(np.abs(hessian - sign * variance), 64 * 2.0**-53 * scale + 0 * variance)
+        if name in WITH_DEVIANCE and name != "categorical":
+            m = np.asarray(family.mean(z))
+            for argument in (0, 1):
+                bend = jax.vmap(jax.hessian(lambda m, y: deviance(family, m, y), argument))(m, m)
+                np.testing.assert_allclose(bend, 2 / variance, rtol=64 * 2.0**-53)
+
+
+# --- certified -------------------------------------------------------------------------------------------------------
+
+
+def test_the_loss_is_certified(name):
+    z, y = naturals(name, np.float32, 7), observations(name, np.float32, 7)
+    assert_verified(lambda z, y: canonical_nll(FAMILIES[name], z, y), z, y, argnums=(0, 1))
+
+
+def test_the_divergence_is_certified(name):
+    """Of categorical members it is ``softmax_kl_divergence``, certified elsewhere: not all is asked again."""
+    p, q = naturals(name, np.float32, 7), naturals(name, np.float32, 7, seed=4)
+    checks = ("rule", "cotangent") if name == "categorical" else None
+    assert_verified(lambda p, q: kl_divergence(FAMILIES[name], p, q), p, q, argnums=(0, 1), checks=checks)
+
+
+@pytest.mark.parametrize("name", WITH_DEVIANCE)
+def test_the_deviance_is_certified(name):
+    m = np.asarray(FAMILIES[name].mean(naturals(name, np.float32, 7)))
+    y = observations(name, np.float32, 7)
+    assert_verified(lambda m, y: deviance(FAMILIES[name], m, y), m, y, argnums=(0, 1))
