@@ -275,7 +275,7 @@ def relative_entropy(p: Array, q: Array) -> Array:
     return _relative_entropy(None, p, q)
 
 
-def _divergence_terms(p: Array, q: Array, step: Array) -> Array:
+def divergence_terms(p: Array, q: Array, step: Array) -> Array:
     """The terms p log(p/q) - p + q, where step = q - p is given: it may be known more exactly than from q.
 
     p ψ(step/p) while q >= p/2; below, 1 + step/p would have lost q, and p log(p/q) is well above p - q. Where p is 0
@@ -292,7 +292,7 @@ def _divergence_terms(p: Array, q: Array, step: Array) -> Array:
 
 
 def _relative_entropy_forward(_: None, p: Array, q: Array) -> tuple[Array, Any]:
-    return _divergence_terms(p, q, q - p), (p, q)
+    return divergence_terms(p, q, q - p), (p, q)
 
 
 def _relative_entropy_backward(_: None, residuals: Any, cotangent: Array) -> tuple[Array, Array]:
@@ -304,7 +304,7 @@ def _jensen_shannon_forward(_: None, p: Array, q: Array) -> tuple[Array, Any]:
     # The midpoint is p + (q - p)/2 = q + (p - q)/2: by its steps, the rounding of (p + q)/2 is not felt.
     half = (q - p) / 2
     middle = p + half  # p/2 + q/2 would flush the smallest probabilities to 0
-    return (_divergence_terms(p, middle, half) + _divergence_terms(q, middle, -half)) / 2, (p, q)
+    return (divergence_terms(p, middle, half) + divergence_terms(q, middle, -half)) / 2, (p, q)
 
 
 def _jensen_shannon_backward(_: None, residuals: Any, cotangent: Array) -> tuple[Array, Array]:

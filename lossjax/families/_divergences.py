@@ -11,7 +11,7 @@ from jax import Array
 
 from lossjax._autodiff import closed_form
 from lossjax.geometry._divergences import exponential
-from lossjax.information import _divergence_terms
+from lossjax.information import divergence_terms
 from lossjax.logit_divergences import kl_of_logits
 from lossjax.numerics import expm1, log_growth, log_quotient, psi, sigmoid, times, xi
 
@@ -19,11 +19,6 @@ from lossjax.numerics import expm1, log_growth, log_quotient, psi, sigmoid, time
 def bernoulli(p: Array, q: Array) -> Array:
     """``log(1 + e^q) - log(1 + e^p) - σ(p)(q - p)``, elementwise."""
     return _bernoulli(None, p, q)
-
-
-def binary_entropy(y: Array, mean: Array) -> Array:
-    """``y log(y/m) + (1 - y) log((1 - y)/(1 - m))``, elementwise."""
-    return _binary_entropy(None, y, mean)
 
 
 def poisson(p: Array, q: Array) -> Array:
@@ -58,19 +53,6 @@ def _bernoulli_backward(_: None, residuals: Any, cotangent: Array) -> tuple[Arra
     size = -expm1(jnp.where(up, -gap, gap))  # not |gap|: its derivative at 0 is none
     in_q = jnp.where(up, sigmoid(q) * sigmoid(-p) * size, -sigmoid(p) * sigmoid(-q) * size)
     return -cotangent * times(sigmoid(p) * sigmoid(-p), gap), cotangent * in_q
-
-
-def _binary_entropy_forward(_: None, y: Array, mean: Array) -> tuple[Array, Any]:
-    # The steps are given: 1 - y and 1 - m, each rounded, would be no nearer to each other than u.
-    return _divergence_terms(y, mean, mean - y) + _divergence_terms(1 - y, 1 - mean, y - mean), (y, mean)
-
-
-def _binary_entropy_backward(_: None, residuals: Any, cotangent: Array) -> tuple[Array, Array]:
-    y, mean = residuals
-    in_y = log_growth(1 - y, 1 - mean, y - mean) - log_growth(y, mean, mean - y)
-    certain = (y == mean) & ((y == 0) | (y == 1))  # 0/0: the slope of log 1/(1 - m), or of log 1/m
-    inside = jnp.where(certain, 0.5, mean)
-    return cotangent * in_y, cotangent * jnp.where(certain, 1 - 2 * y, (mean - y) / inside / (1 - inside))
 
 
 def _growth(p: Array, q: Array) -> Array:
@@ -123,7 +105,7 @@ def _negative_binomial_entropy_forward(r: float, y: Array, mean: Array) -> tuple
     low = rest < -0.5
     of_ratio = rest - log_quotient(jnp.where(low, y + r, 1), jnp.where(low, mean + r, 1))
     of_r = r * jnp.where(low, of_ratio, psi(jnp.where(low, 0, rest)))
-    return _divergence_terms(y, *_apportioned(r, y, mean)) + of_r, (y, mean)
+    return divergence_terms(y, *_apportioned(r, y, mean)) + of_r, (y, mean)
 
 
 def _negative_binomial_entropy_backward(r: float, residuals: Any, cotangent: Array) -> tuple[Array, Array]:
@@ -147,7 +129,6 @@ def _inverse_gaussian_backward(_: None, residuals: Any, cotangent: Array) -> tup
 
 
 _bernoulli = closed_form(_bernoulli_forward, _bernoulli_backward)
-_binary_entropy = closed_form(_binary_entropy_forward, _binary_entropy_backward)
 _poisson = closed_form(_poisson_forward, _poisson_backward)
 _negative_binomial = closed_form(_negative_binomial_forward, _negative_binomial_backward)
 _negative_binomial_entropy = closed_form(_negative_binomial_entropy_forward, _negative_binomial_entropy_backward)

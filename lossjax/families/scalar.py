@@ -8,14 +8,13 @@ from jax import Array
 
 from lossjax.families._divergences import (
     bernoulli,
-    binary_entropy,
     inverse_gaussian,
     negative_binomial,
     negative_binomial_entropy,
     poisson,
 )
 from lossjax.families.family import Family, positive_number
-from lossjax.geometry._divergences import itakura_saito
+from lossjax.geometry._divergences import binary_entropy, itakura_saito
 from lossjax.information import relative_entropy
 from lossjax.numerics import expm1, log1p, quotient, sigmoid, softplus, times
 

@@ -22,7 +22,6 @@ from lossjax.geometry.generators import BernoulliEntropy as BernoulliEntropy
 from lossjax.geometry.generators import BurgEntropy as BurgEntropy
 from lossjax.geometry.generators import Exponential as Exponential
 from lossjax.geometry.generators import LogSumExp as LogSumExp
-from lossjax.geometry.generators import Mahalanobis as Mahalanobis
 from lossjax.geometry.generators import NegativeEntropy as NegativeEntropy
 from lossjax.geometry.generators import Softplus as Softplus
 from lossjax.geometry.generators import SquaredEuclidean as SquaredEuclidean
@@ -31,6 +30,7 @@ from lossjax.geometry.information_projection import i_projection as i_projection
 from lossjax.geometry.information_projection import m_projection as m_projection
 from lossjax.geometry.intersection import ProjectionInfo as ProjectionInfo
 from lossjax.geometry.intersection import project_convex as project_convex
+from lossjax.geometry.mahalanobis import Mahalanobis as Mahalanobis
 from lossjax.geometry.projection import least_squares as least_squares
 from lossjax.geometry.projection import orthogonal_projection as orthogonal_projection
 from lossjax.geometry.projection import projection_matrix as projection_matrix

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from lossjax._autodiff import closed_form
-from lossjax.numerics import expm1, log_ratio, psi, xi
+from lossjax.information import divergence_terms
+from lossjax.numerics import expm1, log_growth, log_ratio, psi, xi
 
 
 def _psi_of_ratio(a: Array, b: Array) -> Array:
@@ -80,5 +81,24 @@ def _power_divergence_backward(alpha: float, residuals: Any, cotangent: Array) -
     return cotangent * jnp.where(p == q, 0 * p, slope), -cotangent * (jnp.where(p == q, 0, q ** (alpha - 2)) * (p - q))
 
 
+def binary_entropy(y: Array, mean: Array) -> Array:
+    """``y log(y/m) + (1 - y) log((1 - y)/(1 - m))``, elementwise."""
+    return _binary_entropy(None, y, mean)
+
+
+def _binary_entropy_forward(_: None, y: Array, mean: Array) -> tuple[Array, Any]:
+    # The steps are given: 1 - y and 1 - m, each rounded, would be no nearer to each other than u.
+    return divergence_terms(y, mean, mean - y) + divergence_terms(1 - y, 1 - mean, y - mean), (y, mean)
+
+
+def _binary_entropy_backward(_: None, residuals: Any, cotangent: Array) -> tuple[Array, Array]:
+    y, mean = residuals
+    in_y = log_growth(1 - y, 1 - mean, y - mean) - log_growth(y, mean, mean - y)
+    certain = (y == mean) & ((y == 0) | (y == 1))  # 0/0: the slope of log 1/(1 - m), or of log 1/m
+    inside = jnp.where(certain, 0.5, mean)
+    return cotangent * in_y, cotangent * jnp.where(certain, 1 - 2 * y, (mean - y) / inside / (1 - inside))
+
+
 _power_divergence = closed_form(_power_divergence_forward, _power_divergence_backward)
+_binary_entropy = closed_form(_binary_entropy_forward, _binary_entropy_backward)
 _itakura_saito = closed_form(_itakura_saito_forward, _itakura_saito_backward)

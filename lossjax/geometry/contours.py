@@ -10,6 +10,7 @@ from log n at t = 0 to log m as t → ∞, with m the number of largest entries 
 import math
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import ArrayLike
@@ -117,6 +118,7 @@ def _spread(gaps: Array, t: Array) -> tuple[Array, Array]:
     return product, jnp.sum(product * centred, axis=-1, keepdims=True)
 
 
+@jax.jit
 def _bisection(wanted: Array, gaps: Array) -> Array:
     """The solution t to within a factor 1 ± 2^-20, by halving the logarithm of the bounds."""
     below, above = _distances(wanted, gaps)

@@ -158,8 +158,10 @@ def project_to_half_space(y: ArrayLike, normal: ArrayLike, offset: ArrayLike) ->
         raise ValueError("normal is 0 and offset negative: no point has 0 ≤ offset; give another of the two")
     length = jnp.where(is_zero, 1, length)
     unit = jnp.broadcast_to(a / length, y.shape)
-    excess = jnp.sum(unit * y, axis=-1, keepdims=True) - b / length
-    nearest = jnp.where(excess > 0, y - excess * unit, y)
+    everywhere = jnp.isposinf(b)
+    excess = jnp.sum(unit * y, axis=-1, keepdims=True) - jnp.where(everywhere, 0, b) / length
+    inside = everywhere | (excess <= 0)  # False for NaN: it stays
+    nearest = jnp.where(inside, y, y - excess * unit)
     return nearest * jnp.where(feasible, jnp.ones_like(b), jnp.nan)
 
 

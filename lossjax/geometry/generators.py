@@ -14,20 +14,20 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from lossjax import _checks
 from lossjax._softmax import log_sum_exp, softmax
-from lossjax.geometry._divergences import exponential, itakura_saito, power_divergence
+from lossjax.geometry._divergences import binary_entropy, exponential, itakura_saito, power_divergence
 from lossjax.geometry._elementary import vectors
 from lossjax.information import relative_entropy
 from lossjax.logit_divergences import kl_of_logits
 from lossjax.numerics import log_ratio, sigmoid, softplus, xlogy
 
 
-def _generator(cls: type[Any]) -> type[Any]:
+def registered(cls: type[Any]) -> type[Any]:
+    """A frozen dataclass whose fields JAX sees."""
     return jax.tree_util.register_dataclass(dataclasses.dataclass(frozen=True)(cls))
 
 
-@_generator
+@registered
 class SquaredEuclidean:
     """φ = ½‖x‖² on R^n. D = ½‖p - q‖², half the *squared* distance: the loss of a Gaussian, self-dual, symmetric."""
 
@@ -54,7 +54,7 @@ class SquaredEuclidean:
         return self.value(p - q)
 
 
-@_generator
+@registered
 class NegativeEntropy:
     """φ = Σ x log x on x >= 0. D = Σ p log(p/q) - p + q, the Kullback-Leibler divergence where Σp = Σq.
 
@@ -87,7 +87,7 @@ class NegativeEntropy:
         return jnp.sum(relative_entropy(*vectors(p=p, q=q)), axis=-1)
 
 
-@_generator
+@registered
 class BurgEntropy:
     """φ = -Σ log x on x > 0. D = Σ p/q - log(p/q) - 1, the Itakura-Saito distance: it depends on ratios only."""
 
@@ -115,7 +115,7 @@ class BurgEntropy:
         return jnp.sum(itakura_saito(*vectors(p=p, q=q)), axis=-1)
 
 
-@_generator
+@registered
 class Exponential:
     """φ = Σ e^x on R^n. D = Σ e^q ξ(p - q), ξ(x) = e^x - 1 - x: the loss of a Poisson law in logarithms of its mean."""
 
@@ -144,7 +144,7 @@ class Exponential:
         return jnp.sum(exponential(*vectors(p=p, q=q)), axis=-1)
 
 
-@_generator
+@registered
 class LogSumExp:
     """φ = log Σ e^x on R^n. D(p, q) = KL(softmax q ‖ softmax p): theorem 4.1.4 in logits, arguments exchanged.
 
@@ -175,7 +175,7 @@ class LogSumExp:
         return kl_of_logits(q, p)
 
 
-@_generator
+@registered
 class Softplus:
     """φ = Σ log(1 + e^x) on R^n. D(p, q) = Σ KL(Bernoulli σ(q) ‖ Bernoulli σ(p)): each entry a logit of its own."""
 
@@ -201,7 +201,7 @@ class Softplus:
         return jnp.sum(kl_of_logits(q, p), axis=-1)
 
 
-@_generator
+@registered
 class BernoulliEntropy:
     """φ = Σ x log x + (1 - x) log(1 - x) on [0, 1], conjugate to :class:`Softplus`. D is the binary KL divergence."""
 
@@ -225,8 +225,7 @@ class BernoulliEntropy:
 
     def divergence(self, p: ArrayLike, q: ArrayLike) -> Array:
         """Σ p log(p/q) + (1 - p) log((1 - p)/(1 - q)), by terms of which none is negative."""
-        p, q = vectors(p=p, q=q)
-        return jnp.sum(relative_entropy(p, q) + relative_entropy(1 - p, 1 - q), axis=-1)
+        return jnp.sum(binary_entropy(*vectors(p=p, q=q)), axis=-1)
 
 
 @functools.partial(jax.tree_util.register_dataclass, data_fields=[], meta_fields=["alpha"])
@@ -276,54 +275,3 @@ class Tsallis:
     def divergence(self, p: ArrayLike, q: ArrayLike) -> Array:
         """Σ q^α (ξ(αl) - α ξ(l))/(α(α - 1)), l = log(p/q); by the definition where that is large."""
         return jnp.sum(power_divergence(self.alpha, *vectors(p=p, q=q)), axis=-1)
-
-
-@_generator
-class Mahalanobis:
-    """φ = ½ xᵀAx on R^n. D = ½ (p - q)ᵀA(p - q): the loss of a Gaussian of covariance A⁻¹.
-
-    Attributes:
-      matrix: A, ``[n, n]`` floats, symmetric (its symmetric part is used) and positive definite, else NaN.
-    """
-
-    matrix: ArrayLike
-
-    def value(self, x: ArrayLike) -> Array:
-        """½‖Lᵀx‖² with A = LLᵀ (Cholesky)."""
-        x, matrix = self._with_matrix(x=x)
-        return 0.5 * jnp.sum(jnp.square(jnp.matmul(x, _cholesky(matrix), precision="highest")), axis=-1)
-
-    def gradient(self, x: ArrayLike) -> Array:
-        """Ax."""
-        x, matrix = self._with_matrix(x=x)
-        return jnp.matmul(x, matrix, precision="highest")
-
-    def conjugate(self, theta: ArrayLike) -> Array:
-        """½ θᵀA⁻¹θ."""
-        theta, matrix = self._with_matrix(theta=theta)
-        columns = theta.reshape(-1, theta.shape[-1]).T
-        whitened = jax.scipy.linalg.solve_triangular(_cholesky(matrix), columns, lower=True)
-        return 0.5 * jnp.sum(jnp.square(whitened), axis=0).reshape(theta.shape[:-1])
-
-    def conjugate_gradient(self, theta: ArrayLike) -> Array:
-        """A⁻¹θ."""
-        theta, matrix = self._with_matrix(theta=theta)
-        columns = theta.reshape(-1, theta.shape[-1]).T
-        return jax.scipy.linalg.cho_solve((_cholesky(matrix), True), columns).T.reshape(theta.shape)
-
-    def divergence(self, p: ArrayLike, q: ArrayLike) -> Array:
-        """½‖Lᵀ(p - q)‖²."""
-        p, q = vectors(p=p, q=q)
-        return self.value(p - q)
-
-    def _with_matrix(self, **named: ArrayLike) -> tuple[Array, Array]:
-        (x,) = vectors(**named)
-        matrix = _checks.floating("matrix", self.matrix)
-        _checks.same_shape("matrix", matrix.shape, "for these vectors", (x.shape[-1],) * 2, "give A as [n, n]")
-        dtype = _checks.compute_dtype(x, matrix)
-        matrix = matrix.astype(dtype)
-        return x.astype(dtype), 0.5 * (matrix + matrix.T)
-
-
-def _cholesky(matrix: Array) -> Array:
-    return jnp.linalg.cholesky(matrix, symmetrize_input=False)

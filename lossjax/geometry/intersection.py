@@ -216,6 +216,7 @@ def _nearest(among: _Sets, y: Array, captured: Sequence[Array]) -> _Nearest:
     point, _ = _settled(among, y, found.point, found.points, *captured)
     apart = jnp.stack([norm(found.point - project(found.point)) for project in among.at(fixed)])
     residual = jnp.max(apart) / jnp.where(found.scale == 0, 1, found.scale)
+    residual = jnp.where(jnp.isfinite(found.change), residual, jnp.nan)
     return _Nearest(point, found.iterations, residual, _at_rest(found, among))
 
 

@@ -12,6 +12,7 @@ import pytest
 from lossjax.geometry import project_to_ball, project_to_box, project_to_simplex
 from lossjax.geometry.convex import project_to_affine, project_to_half_space
 from lossjax.verify import assert_verified
+from tests.differences import assert_central_differences
 
 
 @pytest.fixture(params=["float32", "float64"])
@@ -114,6 +115,7 @@ def test_half_space_edges(dtype):
     y, zero = np.array([1.0, -2.0, 0.5], dtype), np.zeros(3, dtype)
     np.testing.assert_array_equal(project_to_half_space(y, zero, 0.0), y)
     np.testing.assert_array_equal(project_to_half_space(y, y, np.inf), y)
+    np.testing.assert_array_equal(jax.jacobian(project_to_half_space, argnums=1)(y, y, np.inf), np.zeros((3, 3)))
     with pytest.raises(ValueError, match="normal is 0 and offset negative"):
         project_to_half_space(y, zero, -1.0)
     assert np.isnan(jax.jit(project_to_half_space)(y, zero, -1.0)).all()
@@ -164,7 +166,7 @@ def test_affine_projection_satisfies_its_conditions(name, scale, dtype):
     # y - x is normal to the set: Pythagoras, with equality, for every point of it.
     singular = np.linalg.svd(wide)[1]
     condition = singular[0] / singular[singular > 1e-5 * singular[0]][-1]
-    inner = np.abs((y - x) @ (point - x).T if x.ndim == 1 else np.sum((y - x) * (point - x), axis=-1))
+    inner = np.abs(np.sum((y - x) * (point - x), axis=-1))
     assert np.all(inner <= 256 * u * condition * size * (size + np.linalg.norm(point)))
     again = np.asarray(project_to_affine(x.astype(dtype), A, b), np.float64)
     assert np.all(np.linalg.norm(again - x, axis=-1) <= 256 * u * condition * size)
@@ -192,32 +194,6 @@ def test_equations_without_a_solution_are_told_from_rounding(dtype):
     with pytest.raises(ValueError, match="no point"):
         project_to_affine(y[:3], zero, np.array([0, 1e-30], dtype))
     assert np.isnan(project_to_affine(np.full(3, np.nan, dtype), zero, zero[:, 0])).all()
-
-
-def central(function, args, argnum, step=1e-6):
-    """The Jacobian in one argument, by differences of fourth order."""
-    flat, columns = np.ravel(args[argnum]), []
-    for index in range(flat.size):
-        direction = np.zeros(flat.size)
-        direction[index] = 1
-
-        def at(t, direction=direction):
-            moved = (flat + t * direction).reshape(np.shape(args[argnum]))
-            return np.asarray(function(*args[:argnum], moved, *args[argnum + 1 :]))
-
-        h = step * 1e2
-        columns.append((8 * (at(h) - at(-h)) - (at(2 * h) - at(-2 * h))) / (12 * h))
-    return np.stack(columns, axis=-1).reshape(columns[0].shape + np.shape(args[argnum]))
-
-
-def assert_central_differences(function, args, scale=1.0):
-    """Differences of step 1e-4 are off by 1e-16 of derivatives of fifth order, and by u/1e-4 = 1e-12 of the values."""
-    fast = jax.jit(function)
-    for argnum in range(len(args)):
-        want = central(fast, args, argnum)
-        for mode in (jax.jacfwd, jax.jacrev):
-            got = jax.jit(mode(function, argnum))(*args)
-            np.testing.assert_allclose(got, want, atol=1e-9 * scale * (1 + np.abs(want).max()))
 
 
 def test_affine_derivatives():

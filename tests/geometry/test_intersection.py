@@ -1,0 +1,362 @@
+"""Dykstra's alternation (items 4.4, 4.5, G5): conditions of the nearest point, exact truths, derivatives, failures."""
+
+import doctest
+import itertools
+import sys
+from fractions import Fraction
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lossjax.geometry import project_to_ball, project_to_box, project_to_simplex
+from lossjax.geometry.convex import project_to_affine, project_to_half_space
+from lossjax.geometry.intersection import project_convex
+from tests.differences import assert_central_differences
+
+
+@pytest.fixture(params=["float32", "float64"])
+def dtype(request):
+    with jax.enable_x64(request.param == "float64"):
+        yield np.dtype(request.param)
+
+
+def unit(dtype):
+    return float(np.finfo(dtype).eps) / 2
+
+
+def half_spaces(normals, offsets):
+    return [lambda v, a=a, b=b: project_to_half_space(v, a, b) for a, b in zip(normals, offsets, strict=True)]
+
+
+def projected(y, projections, dtype):
+    """The projection, and how far it may be off: the tolerance 16mu over 1 - r, r the mean factor of a cycle.
+
+    The sizes of the w_i, which rounding is relative to, are at most a few times those of y and of the point.
+    """
+    x, info = project_convex(y, projections, return_info=True)
+    assert np.all(info.converged)
+    tolerance = 16 * len(projections) * unit(dtype)
+    rate = tolerance ** (1 / np.maximum(np.asarray(info.iterations, np.float64), 1))
+    size = np.linalg.norm(y, axis=-1) + np.linalg.norm(x, axis=-1)
+    assert np.all(info.residual <= tolerance)
+    return np.asarray(x, np.float64), 4 * tolerance * size / (1 - rate)
+
+
+SETS = {
+    "capped simplex": lambda n: [lambda v: project_to_box(v, 0.0, 1.5 / n), project_to_simplex],
+    "ball and half-space": lambda n: [project_to_ball, lambda v: project_to_half_space(v, jnp.ones_like(v), 0.3)],
+    "three": lambda n: [
+        lambda v: project_to_box(v, -0.5, 0.75),
+        lambda v: project_to_half_space(v, jnp.cos(jnp.arange(n, dtype=v.dtype)), 0.1),
+        lambda v: project_to_ball(v, 0.9),
+    ],
+    "one": lambda n: [project_to_simplex],
+    "the same twice": lambda n: [project_to_ball, project_to_ball],
+}
+
+
+@pytest.mark.parametrize("n", [2, 3, 17])
+@pytest.mark.parametrize("name", list(SETS))
+def test_nearest_point_of_the_intersection(name, n, dtype):
+    """The variational inequality for points of the set, idempotence, and 1-Lipschitz, all within the error allowed."""
+    sets = SETS[name](n)
+    y = (2 * np.random.default_rng(n).normal(size=(5, n))).astype(dtype)
+    x, off = projected(y, sets, dtype)
+    others, others_off = projected((3 * np.random.default_rng(0).normal(size=(20, n))).astype(dtype), sets, dtype)
+    slack = np.einsum("in,ijn->ij", y - x, others[None] - x[:, None])
+    size = np.linalg.norm(y - x, axis=-1)
+    apart = np.linalg.norm(others[None] - x[:, None], axis=-1)
+    allowed = off[:, None] * (apart + size[:, None]) + others_off.max() * size[:, None]
+    assert np.all(slack <= allowed)
+    assert slack.min() < -0.01  # the printed equality does not hold
+    again, again_off = projected(x.astype(dtype), sets, dtype)
+    assert np.all(np.linalg.norm(again - x, axis=-1) <= off + again_off)
+    pairs = np.linalg.norm(x[:, None] - x[None], axis=-1) - np.linalg.norm(
+        (y[:, None] - y[None]).astype(float), axis=-1
+    )
+    assert np.all(pairs <= off[:, None] + off[None])
+
+
+def test_alternating_without_increments_is_not_the_projection():
+    """The planted fault: von Neumann's alternation ends in the intersection, at a point that is not the nearest."""
+    sets = [jax.jit(project) for project in SETS["ball and half-space"](3)]
+    with jax.enable_x64(True):
+        y = np.array([2.0, -0.4, 0.5])
+        x = y
+        for _ in range(500):
+            for project in sets:
+                x = project(x)
+        assert all(np.linalg.norm(project(x) - x) < 1e-12 for project in sets)
+        right, off = projected(y, sets, np.dtype(np.float64))
+        assert (y - x) @ (right - x) > 1e-3  # the inequality catches it
+        assert (y - right) @ (x - right) <= 4 * off
+
+
+# --- exact truths ----------------------------------------------------------------------------------------------------
+
+
+def exact_capped_simplex(y, cap):
+    """Σ clip(y - τ, 0, cap) falls in τ, linearly between the breakpoints."""
+    y, cap = [Fraction(float(e)) for e in y], Fraction(float(cap))
+
+    def at(tau):
+        return [min(max(e - tau, Fraction(0)), cap) for e in y]
+
+    breaks = sorted({e for e in y} | {e - cap for e in y})
+    left, right = next((a, b) for a, b in itertools.pairwise([breaks[0] - 1, *breaks]) if sum(at(a)) >= 1 >= sum(at(b)))
+    high, low = sum(at(left)), sum(at(right))
+    return at(left if high == low else left + (right - left) * (high - 1) / (high - low))
+
+
+@pytest.mark.parametrize("n", [2, 5, 33])
+def test_capped_simplex_against_exact_arithmetic(n, dtype):
+    cap = dtype.type(1.5 / n)
+    y = np.random.default_rng(n).normal(size=(4, n)).astype(dtype)
+    x, off = projected(y, [lambda v: project_to_box(v, 0.0, cap), project_to_simplex], dtype)
+    for row, found, allowed in zip(y, x, off, strict=True):
+        want = exact_capped_simplex(row, cap)
+        assert np.linalg.norm([float(Fraction(a) - b) for a, b in zip(found, want, strict=True)]) <= allowed
+
+
+def nearest_of_polyhedron(y, normals, offsets):
+    """Every set of constraints that might be active, until the conditions hold."""
+    for size in range(len(normals) + 1):
+        for active in itertools.combinations(range(len(normals)), size):
+            A, b = normals[list(active)], offsets[list(active)]
+            multipliers = np.linalg.lstsq(A @ A.T, A @ y - b, rcond=None)[0] if size else np.zeros(0)
+            x = y - multipliers @ A
+            if np.all(multipliers >= 0) and np.all(normals @ x <= offsets + 1e-12):
+                return x
+    raise AssertionError("the polyhedron is empty")
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+def test_polyhedron_against_all_active_sets(scale, dtype):
+    rng = np.random.default_rng(7)
+    normals, active = rng.normal(size=(4, 3)).astype(dtype), 0
+    offsets = rng.uniform(0.1, 1, 4).astype(dtype)
+    y = (3 * rng.normal(size=(12, 3))).astype(dtype)
+    sets = half_spaces(normals, (scale * offsets).astype(dtype))
+    x, off = projected((scale * y).astype(dtype), sets, dtype)
+    # The scaled numbers are rounded, which moves the truth by 8u of its size over the least angle of the normals.
+    rounding = 8 * unit(dtype) * scale * np.linalg.norm(y, axis=-1) * np.linalg.cond(normals.astype(float))
+    for row, found, allowed in zip(y.astype(float), x, off + rounding, strict=True):
+        want = nearest_of_polyhedron(row, normals.astype(float), offsets.astype(float))
+        assert np.linalg.norm(found - scale * want) <= allowed
+        active = max(active, np.sum(np.abs(normals @ want - offsets) < 1e-9))
+    assert active >= 2
+
+
+def test_ball_and_half_space_in_closed_form(dtype):
+    y, radius, offset = np.array([2.0, -0.4, 0.5]), 1.0, 0.25
+    a = np.array([0.6, 0.8, 0.0])
+    for point in (y, -y, 0.1 * y, np.array([0.3, 0.3, 0.1])):
+        along = point - (a @ point) * a
+        edge = offset * a + np.sqrt(radius**2 - offset**2) * along / np.linalg.norm(along)
+        in_ball, in_half = point * min(1, radius / np.linalg.norm(point)), point - max(a @ point - offset, 0) * a
+        want = in_ball if a @ in_ball <= offset else in_half if np.linalg.norm(in_half) <= radius else edge
+        sets = [project_to_ball, lambda v: project_to_half_space(v, a.astype(dtype), offset)]
+        found, off = projected(point.astype(dtype), sets, dtype)
+        assert np.linalg.norm(found - want) <= off + 8 * unit(dtype) * np.linalg.norm(point)
+
+
+def test_affine_sets_are_one_affine_set_and_pythagoras_is_an_equality(dtype):
+    rng = np.random.default_rng(0)
+    A, b, y = rng.normal(size=(3, 6)).astype(dtype), rng.normal(size=3).astype(dtype), rng.normal(size=6).astype(dtype)
+    rows = [lambda v: project_to_affine(v, A[:1], b[:1]), lambda v: project_to_affine(v, A[1:], b[1:])]
+    found, off = projected(y, rows, dtype)
+    whole = np.asarray(project_to_affine(y, A, b), np.float64)
+    wide = A.astype(float)
+    exact = y + np.linalg.pinv(wide) @ (b - wide @ y)
+    condition = np.linalg.cond(wide)
+    assert np.linalg.norm(found - exact) <= off
+    assert np.linalg.norm(whole - exact) <= 64 * unit(dtype) * condition * (np.linalg.norm(y) + np.linalg.norm(exact))
+    other = exact + np.linalg.svd(wide)[2][3:].T @ np.array([1.0, -2.0, 3.0])
+    gap = np.sum((y - other) ** 2) - np.sum((y - found) ** 2) - np.sum((found - other) ** 2)
+    assert abs(gap) <= 2 * off * (np.linalg.norm(y - found) + np.linalg.norm(found - other))
+    # The derivative is the projection matrix of the stacked equations, in both modes.
+    for mode in (jax.jacfwd, jax.jacrev):
+        jacobian = np.asarray(mode(lambda y: project_convex(y, rows))(y), np.float64)
+        assert np.abs(jacobian - (np.eye(6) - np.linalg.pinv(wide) @ wide)).max() <= 6 * off
+
+
+def test_pythagoras_is_an_inequality_on_convex_sets(dtype):
+    """Item 4.4: the unit square, as the intersection of two strips; y = (2, ½) has the inner product -1 at (0, ·)."""
+    strips = [
+        lambda v: project_to_box(v, jnp.array([0, -jnp.inf], dtype), jnp.array([1, jnp.inf], dtype)),
+        lambda v: project_to_box(v, jnp.array([-jnp.inf, 0], dtype), jnp.array([jnp.inf, 1], dtype)),
+    ]
+    y = np.array([2, 0.5], dtype)
+    x = np.asarray(project_convex(y, strips), np.float64)
+    np.testing.assert_array_equal(x, [1, 0.5])
+    corners = np.array([[0, 0], [0, 1], [1, 0], [1, 1], [0, 0.5]])
+    inner = (corners - x) @ (y - x)
+    assert inner.max() <= 0
+    assert inner.min() == -1
+    gaps = np.sum((y - corners) ** 2, axis=-1) - np.sum((y - x) ** 2) - np.sum((x - corners) ** 2, axis=-1)
+    np.testing.assert_array_equal(gaps, -2 * inner)
+
+
+# --- derivatives -----------------------------------------------------------------------------------------------------
+
+
+def of_ball_and_half_space(y, a, b, r):
+    return project_convex(y, [lambda v: project_to_ball(v, r), lambda v: project_to_half_space(v, a, b)])
+
+
+def on_both(dtype=np.float64):
+    """Arguments at which both constraints act."""
+    a = np.array([1.0, 2.0, -0.5, 0.3, 0.9])
+    return tuple(np.asarray(x, dtype) for x in (np.array([1.0, 0.7, -0.4, 2.0, 0.1]), a, 0.4, 0.9))
+
+
+def test_gradients_in_the_point_and_in_what_the_projections_captured():
+    with jax.enable_x64(True):
+        args = on_both()
+        x = of_ball_and_half_space(*args)
+        assert abs(np.linalg.norm(x) - 0.9) < 1e-12
+        assert abs(args[1] @ x - 0.4) < 1e-12
+        assert_central_differences(of_ball_and_half_space, args, 10)
+        y = np.array([1.1, 0.3, 0.9, -0.4, 0.35])
+        caps = np.array([0.4, 0.3, 0.35, 0.2, 0.5])
+        assert_central_differences(
+            lambda y, caps: project_convex(y, [lambda v: project_to_box(v, 0.0, caps), project_to_simplex]),
+            (y, caps),
+            10,
+        )
+        # A half-space given twice: the increments are not unique, the derivative is.
+        assert_central_differences(
+            lambda y, a, b: project_convex(y, half_spaces([a, a, 2 * a], [b, b, 2 * b])), (y, args[1], np.float64(0.2))
+        )
+
+
+def test_the_gradient_is_symmetric_and_between_0_and_1():
+    """A projection is the gradient of a convex function and 1-Lipschitz; on a polyhedron it projects."""
+    with jax.enable_x64(True):
+        for n, name in itertools.product((3, 7), SETS):
+            y = 2 * np.random.default_rng(n).normal(size=n)
+            J = np.asarray(jax.jacrev(lambda y, sets=SETS[name](n): project_convex(y, sets))(y))
+            np.testing.assert_allclose(J, J.T, atol=1e-11)
+            eigenvalues = np.linalg.eigvalsh(J)
+            assert eigenvalues.min() >= -1e-11
+            assert eigenvalues.max() <= 1 + 1e-11
+            if name in ("capped simplex", "one"):
+                np.testing.assert_allclose(J @ J, J, atol=1e-11)
+
+
+def test_second_derivatives():
+    """Of a curved set and a flat one, in every pair of arguments, against differences of the gradient."""
+    with jax.enable_x64(True):
+        weights = np.array([1.0, -2.0, 0.5, 3.0, 0.7])
+
+        def gradient(*args):
+            return jax.grad(lambda *full: jnp.vdot(weights, of_ball_and_half_space(*full)), (0, 1, 2, 3))(*args)
+
+        for position in (0, 3):
+            assert_central_differences(lambda *args, i=position: gradient(*args)[i], on_both(), 100)
+
+
+@pytest.mark.parametrize("transformed", ["jit of grad", "grad of jit", "vmap of grad", "remat"])
+def test_transformations_of_captured_arrays(transformed, dtype):
+    args = on_both(dtype)
+
+    def total(*full):
+        return jnp.vdot(jnp.arange(1, 6, dtype=dtype), of_ball_and_half_space(*full))
+
+    positions = (0, 1, 2, 3)
+    want = jax.grad(total, positions)(*args)
+    if transformed == "vmap of grad":
+        batch = tuple(np.stack([a, a]) for a in args)
+        got = jax.tree.map(lambda g: g[1], jax.vmap(jax.grad(total, positions))(*batch))
+    else:
+        function = {
+            "jit of grad": jax.jit(jax.grad(total, positions)),
+            "grad of jit": jax.grad(jax.jit(total), positions),
+            "remat": jax.grad(jax.checkpoint(total), positions),
+        }[transformed]
+        got = function(*args)
+    for g, w in zip(got, want, strict=True):
+        np.testing.assert_allclose(g, w, atol=4096 * unit(dtype) * np.max(np.abs(w)))
+
+
+def test_batches_are_loops(dtype):
+    y = (2 * np.random.default_rng(0).normal(size=(2, 3, 4))).astype(dtype)
+    sets = SETS["three"](4)
+    function = jax.jit(lambda y: project_convex(y, sets))
+    _, off = projected(y, sets, dtype)
+    rows = np.array([[function(row) for row in block] for block in y])
+    tangent = np.cos(np.arange(y.size)).reshape(y.shape).astype(dtype)
+    for whole in (project_convex(y, sets), function(y), jax.vmap(function)(y)):
+        assert np.all(np.linalg.norm(np.asarray(whole, float) - rows, axis=-1) <= 2 * off)
+    pushed, pulled = jax.jvp(function, (y,), (tangent,))[1], jax.vjp(function, y)[1](tangent)[0]
+    assert np.all(np.linalg.norm(np.asarray(pushed, float) - pulled, axis=-1) <= 4 * off)  # self-adjoint
+
+
+def test_16_bit_is_computed_in_float32():
+    y = jnp.array([0.7, 0.9, -0.2], jnp.bfloat16)
+    sets = SETS["capped simplex"](3)
+    assert project_convex(y, sets).dtype == jnp.float32
+    assert jax.grad(lambda y: project_convex(y, sets)[0])(y).dtype == jnp.bfloat16
+
+
+# --- failures --------------------------------------------------------------------------------------------------------
+
+
+def test_disjoint_sets_are_reported(dtype):
+    """x stands still after the first cycle, and only the increments, which grow for ever, tell."""
+    a = np.array([1.0, 0.0, 0.0], dtype)
+    disjoint, y = half_spaces([a, -a], [0.0, -1.0]), np.array([0.25, 3.0, -1.0], dtype)
+    still = [np.asarray(jnp.clip(y[0], *bounds)) for bounds in ((-jnp.inf, 0), (1, jnp.inf))]
+    assert still == [0, 1]
+    with pytest.raises(ValueError, match=r"no convergence in 1 rows \(residual .*\); the sets may be disjoint"):
+        project_convex(y, disjoint, max_iterations=50)
+    x, info = project_convex(np.stack([y, y + 1]), disjoint, max_iterations=50, return_info=True)
+    assert np.isnan(x).all()
+    assert not np.any(info.converged)
+    np.testing.assert_array_equal(info.iterations, [50, 50])
+    assert np.all(np.asarray(info.residual) > 0.01)  # a distance of 1 over increments of 50
+    traced = jax.jit(lambda y: project_convex(y, disjoint, max_iterations=50))
+    assert np.isnan(traced(y)).all()
+    assert np.isnan(jax.grad(lambda y: traced(y).sum())(y)).all()
+    met, info = project_convex(y, half_spaces([a, -a], [1.0, -1.0]), return_info=True)
+    assert info.converged
+    np.testing.assert_allclose(met, [1, 3, -1], atol=32 * unit(dtype) * np.linalg.norm(y))
+
+
+def test_too_few_cycles_are_reported_row_by_row(dtype):
+    sets = SETS["capped simplex"](3)
+    y = np.array([[1 / 3, 1 / 3, 1 / 3], [2.0, 1.0, -0.5]], dtype)
+    x, info = project_convex(y, sets, max_iterations=3, return_info=True)
+    np.testing.assert_array_equal(info.converged, [True, False])
+    np.testing.assert_array_equal(np.isnan(x).all(-1), [False, True])
+    loose, info = project_convex(y, sets, max_iterations=20, tolerance=1e-3, return_info=True)
+    assert np.all(info.converged)
+    assert np.max(np.abs(np.asarray(loose) - np.asarray(project_convex(y, sets)))) > 1e-6  # the tolerance is obeyed
+
+
+def test_nan_stays_nan(dtype):
+    y = np.array([[np.nan, 0, 0], [np.inf, 0, 0], [0.2, 0.3, 0.4]], dtype)
+    x = project_convex(y, SETS["capped simplex"](3))
+    np.testing.assert_array_equal(np.isnan(x).all(-1), [True, True, False])
+
+
+def test_errors_say_what_came_and_what_to_do():
+    y = jnp.ones(3)
+    with pytest.raises(ValueError, match="projections is empty"):
+        project_convex(y, [])
+    with pytest.raises(ValueError, match=r"projection 1 gives .*float32\[2\].*wanted the same"):
+        project_convex(y, [project_to_ball, lambda v: v[:2]])
+    with pytest.raises(ValueError, match="max_iterations must be at least 1, got 0"):
+        project_convex(y, [project_to_ball], max_iterations=0)
+    with pytest.raises(ValueError, match="tolerance must be finite and at least 0"):
+        project_convex(y, [project_to_ball], tolerance=-1.0)
+    with pytest.raises(TypeError, match="y must be floating-point"):
+        project_convex(jnp.arange(3), [project_to_ball])
+
+
+def test_the_examples_of_the_docstrings():
+    results = doctest.testmod(sys.modules["lossjax.geometry.intersection"])
+    assert results.attempted
+    assert not results.failed
