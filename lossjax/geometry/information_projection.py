@@ -189,7 +189,7 @@ def _project(q: Array, T: Array, b: Array, max_iterations: int) -> tuple[Array, 
     statistics, moments = times(whiten, T), times(whiten, b[:, None])[:, 0]
     found = _newton(*lax.stop_gradient((q, statistics, moments)), max(T.shape), max_iterations)
     solution = _dual(None, q, statistics, moments, found.solution)
-    p = silencing(q, _ratio(None, q, times(solution[None], statistics)[0]))
+    p = _tilted(q, statistics, solution)[1]
     known_p, known_T, known_b = lax.stop_gradient((p, T, b))
     on_support = jnp.where(q != 0, known_T, 0)
     residual = jnp.max(jnp.abs(times(on_support, known_p[:, None])[:, 0] - known_b))
@@ -218,25 +218,17 @@ class _Newton(NamedTuple):
 
 def _newton(q: Array, statistics: Array, moments: Array, extent: int, max_iterations: int) -> _Newton:
     """λ for orthonormal statistics, whose entries are at most 1: the norm of Tp - b and what rounding leaves of it."""
-    u, tiny = unit_roundoff(q.dtype), float(jnp.finfo(q.dtype).tiny) ** 0.5
-    support, rank = q != 0, len(moments)
-
-    def tilted(solution: Array) -> tuple[Array, Array, Array]:
-        exponents = times(solution[None], statistics)[0]
-        p = silencing(q, _ratio(None, q, exponents))
-        return exponents, p, moments - times(statistics, p[:, None])[:, 0]
+    u, support, rank = unit_roundoff(q.dtype), q != 0, len(moments)
 
     def advanced(state: _Newton) -> _Newton:
-        _, p, missing = tilted(state.solution)
-        # The Hessian is lifted above its rounding error: larger than the true one, it keeps the descent.
-        hessian = _covariance(statistics, p)
-        lift = extent * u * jnp.trace(hessian) + tiny
-        newton = jnp.linalg.solve(hessian + lift * jnp.eye(rank, dtype=q.dtype), missing)
+        newton = _step(q, statistics, moments, state.solution)
         low, high = _range(times(newton[None], statistics)[0], support)
         reach = jnp.where(high == low, 1, high - low)
         solution = state.solution + newton * jnp.where(high == low, 1, jnp.log1p(reach) / reach)
 
-        exponents, p, missing = tilted(solution)
+        exponents = times(solution[None], statistics)[0]
+        p = _tilted(q, statistics, solution)[1]
+        missing = moments - times(statistics, p[:, None])[:, 0]
         size = jnp.sum(jnp.abs(solution))
         # What p is off by: the sum over n, the exponential, and the rounding of its argument, a sum over λ.
         _, largest = _range(exponents, p != 0)
@@ -261,22 +253,40 @@ def _range(x: Array, where: Array) -> tuple[Array, Array]:
     return jnp.min(jnp.where(where, x, jnp.inf)), jnp.max(jnp.where(where, x, -jnp.inf))
 
 
-def _covariance(statistics: Array, p: Array) -> Array:
+def _tilted(q: Array, statistics: Array, solution: Array) -> tuple[Array, Array]:
+    """R = p/q and p."""
+    ratio = _ratio(None, q, times(solution[None], statistics)[0])
+    return ratio, silencing(q, ratio)
+
+
+def _solve(statistics: Array, p: Array, right_side: Array) -> Array:
+    """A⁻¹ of it. A is lifted above its rounding error: larger than the true one, it keeps the descent."""
     centred = statistics - times(statistics, p[:, None])
-    return times(centred * p[None], centred.T)
+    covariance = times(centred * p[None], centred.T)
+    lift = max(statistics.shape) * unit_roundoff(p.dtype) * jnp.trace(covariance) + jnp.finfo(p.dtype).tiny ** 0.5
+    return jnp.linalg.solve(covariance + lift * jnp.eye(len(covariance), dtype=p.dtype), right_side)
+
+
+def _step(q: Array, statistics: Array, moments: Array, solution: Array, *, length: float = 1) -> Array:
+    """Newton's step for Tp = b; or, of length 0, its derivative alone."""
+    p = _tilted(q, statistics, solution)[1]
+    missing = moments - times(statistics, p[:, None])[:, 0]
+    return _solve(statistics, p, missing if length else missing - lax.stop_gradient(missing))
 
 
 def _dual_forward(_: None, q: Array, statistics: Array, moments: Array, solution: Array) -> tuple[Array, Any]:
-    return solution, (q, statistics, moments, solution)
+    # In the body of a loop that it has linearised, JAX drops the rule and differentiates this. Newton's steps double
+    # the digits, in every variable that the arguments depend on as well: after two, third derivatives are right.
+    once = lax.stop_gradient(solution)
+    once = once + _step(q, statistics, moments, once, length=0)
+    return once + _step(q, statistics, moments, once, length=0), (q, statistics, moments, solution)
 
 
 def _dual_backward(_: None, residuals: Any, cotangent: Array) -> tuple[Array, Array, Array, Array]:
     q, statistics, moments, solution = residuals
     multipliers = _dual(None, q, statistics, moments, solution)
-    ratio = _ratio(None, q, times(multipliers[None], statistics)[0])
-    p = silencing(q, ratio)
-    absent = jnp.all(statistics == 0, axis=1).astype(q.dtype)
-    w = jnp.linalg.solve(_covariance(statistics, p) + jnp.diag(absent), cotangent)
+    ratio, p = _tilted(q, statistics, multipliers)
+    w = _solve(statistics, p, cotangent)
     along = times(w[None], statistics)[0]
     centred = along - jnp.sum(p * along)
     in_statistics = -jnp.outer(w, p) - jnp.outer(multipliers, p * centred)

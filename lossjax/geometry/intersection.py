@@ -174,8 +174,7 @@ class _Nearest(NamedTuple):
 
 
 class _State(NamedTuple):
-    point: Array
-    points: Array  # the w_i, [m, n]
+    solution: Array  # x above the w_i, [m + 1, n]
     increments: Array
     change: Array
     scale: Array
@@ -211,12 +210,11 @@ def _with_arguments(traced: ClosedJaxpr) -> Callable[..., Array]:
 
 def _nearest(among: _Sets, y: Array, captured: Sequence[Array]) -> _Nearest:
     """The projection of one vector."""
-    fixed = lax.stop_gradient(list(captured))
-    found = _alternate(among.at(fixed), lax.stop_gradient(y), among)
-    point, _ = _settled(among, y, found.point, found.points, *captured)
-    apart = jnp.stack([norm(found.point - project(found.point)) for project in among.at(fixed)])
-    residual = jnp.max(apart) / jnp.where(found.scale == 0, 1, found.scale)
-    residual = jnp.where(jnp.isfinite(found.change), residual, jnp.nan)
+    projections = among.at(lax.stop_gradient(list(captured)))
+    found = _alternate(projections, lax.stop_gradient(y), among)
+    point = _settled(among, y, found.solution, *captured)[0]
+    apart = jnp.max(jnp.stack([norm(found.solution[0] - project(found.solution[0])) for project in projections]))
+    residual = jnp.where(jnp.isfinite(found.change), apart / jnp.where(found.scale == 0, 1, found.scale), jnp.nan)
     return _Nearest(point, found.iterations, residual, _at_rest(found, among))
 
 
@@ -225,7 +223,7 @@ def _alternate(maps: Sequence[Projection], start: Array, among: _Sets) -> _State
 
     def cycle(state: _State) -> _State:
         # The sum of the increments is subtracted afresh: rounding does not add up over cycles.
-        x, points, images = start - jnp.sum(state.increments, axis=0), [], []
+        x, images, points = start - jnp.sum(state.increments, axis=0), [], []
         change = jnp.zeros_like(state.change)
         for map_, increment in zip(maps, state.increments, strict=True):
             w, before = x + increment, x
@@ -233,16 +231,17 @@ def _alternate(maps: Sequence[Projection], start: Array, among: _Sets) -> _State
             points.append(w)
             images.append(x)
             change = jnp.maximum(change, norm(x - before))
-        w = jnp.stack(points)
-        scale = jnp.maximum(norm(start), jnp.max(norm(w)))
-        return _State(x, w, w - jnp.stack(images), change, scale, state.iterations + 1)
+        solution = jnp.stack([x, *points])
+        increments = solution[1:] - jnp.stack(images)
+        scale = jnp.maximum(norm(start), jnp.max(norm(solution[1:])))
+        return _State(solution, increments, change, scale, state.iterations + 1)
 
     def goes_on(state: _State) -> Array:  # not on NaN
         moving = state.change > among.tolerance * state.scale
         return moving & (state.iterations < among.max_iterations)
 
-    zeros = jnp.zeros((len(maps), *start.shape), start.dtype)
-    first = _State(start, zeros, zeros, jnp.full((), jnp.inf, start.dtype), jnp.zeros((), start.dtype), jnp.int32(0))
+    zeros, zero = jnp.zeros((1 + len(maps), *start.shape), start.dtype), jnp.zeros((), start.dtype)
+    first = _State(zeros, zeros[1:], zero + jnp.inf, zero, jnp.int32(0))
     return lax.while_loop(goes_on, cycle, first)
 
 
@@ -250,38 +249,51 @@ def _at_rest(state: _State, among: _Sets) -> Array:
     return jnp.isfinite(state.change) & (state.change <= among.tolerance * state.scale)
 
 
-def _settled_forward(_: _Sets, y: Array, point: Array, points: Array, *captured: Array) -> tuple[Any, Any]:
-    return (point, points), (y, point, points, captured)
+def _solve(among: _Sets, solution: Array, captured: Sequence[Array], right_side: Array) -> Array:
+    """(2) at a solution of (1): its left-hand side, as x above the w_i, from its right-hand side, as ẏ above the ė_i."""
+    derivatives = [jax.linearize(p, w)[1] for p, w in zip(among.at(captured), solution[1:], strict=True)]
 
-
-def _settled_backward(among: _Sets, residuals: Any, cotangents: tuple[Array, Array]) -> tuple[Array | None, ...]:
-    y, point, points, captured = residuals
-    _, w = _settled(among, y, point, points, *captured)
-    derivatives = [jax.linearize(project, each)[1] for project, each in zip(among.at(captured), w, strict=True)]
-
-    # One array, x above the w_i: JAX transposes a solve only in the whole of its right-hand side.
-    def left_side(unknown: Array) -> Array:
-        x, *w = unknown
-        images = [derivative(each) for derivative, each in zip(derivatives, w, strict=True)]
-        return jnp.stack([(1 - len(w)) * x + sum(w), *(x - image for image in images)])
+    def matrix(unknown: Array) -> Array:
+        x, *points = unknown
+        images = [derivative(w) for derivative, w in zip(derivatives, points, strict=True)]
+        return jnp.stack([(1 - len(points)) * x + sum(points), *(x - image for image in images)])
 
     def solve(_: Any, right_side: Array) -> Array:
-        start, *forcing = right_side
-        maps = [lambda v, d=d, e=e: d(v) + e for d, e in zip(derivatives, forcing, strict=True)]
-        found = _alternate(maps, start, among)
-        sound = jnp.where(_at_rest(found, among), jnp.ones_like(found.change), jnp.nan)
-        return sound * jnp.concatenate([found.point[None], found.points])
+        start, *moved = right_side
+        found = _alternate(
+            [lambda w, d=d, e=e: d(w) + e for d, e in zip(derivatives, moved, strict=True)], start, among
+        )
+        return found.solution * jnp.where(_at_rest(found, among), jnp.ones_like(found.scale), jnp.nan)
 
-    in_point, in_points = cotangents
-    right_side = jnp.concatenate([in_point[None], in_points])
-    in_y, *multipliers = lax.custom_linear_solve(left_side, right_side, solve, symmetric=True)
+    return lax.custom_linear_solve(matrix, right_side, solve, symmetric=True)
 
-    def projected(*captured: Array) -> Array:
-        return jnp.stack([project(each) for project, each in zip(among.at(captured), w, strict=True)])
 
-    in_captured = jax.vjp(projected, *captured)[1](jnp.stack(multipliers))
-    given = (g if jnp.issubdtype(a.dtype, jnp.inexact) else None for a, g in zip(captured, in_captured, strict=True))
-    return in_y, jnp.zeros_like(point), jnp.zeros_like(points), *given
+def _images(among: _Sets, solution: Array, captured: Sequence[Array]) -> Array:
+    return jnp.stack([project(w) for project, w in zip(among.at(captured), solution[1:], strict=True)])
+
+
+def _newton(among: _Sets, y: Array, solution: Array, captured: Sequence[Array]) -> Array:
+    """A step of Newton's method for (1), of length 0: what it adds is the derivative."""
+    x, *points = solution
+    images = _images(among, solution, captured)
+    missing = jnp.stack([y - (1 - len(points)) * x - sum(points), *(image - x for image in images)])
+    return solution + _solve(among, solution, captured, missing - lax.stop_gradient(missing))
+
+
+def _settled_forward(among: _Sets, y: Array, solution: Array, *captured: Array) -> tuple[Array, Any]:
+    # In the body of a loop that it has linearised, JAX drops the rule and differentiates this. Newton's steps double
+    # the digits, in every variable that y may depend on as well: after two, derivatives up to the third are right.
+    once = _newton(among, y, lax.stop_gradient(solution), captured)
+    return _newton(among, y, once, captured), (y, solution, captured)
+
+
+def _settled_backward(among: _Sets, residuals: Any, cotangent: Array) -> tuple[Array | None, ...]:
+    y, solution, captured = residuals
+    settled = _settled(among, y, solution, *captured)
+    in_y, *in_images = _solve(among, settled, captured, cotangent)
+    pulled = jax.vjp(lambda *captured: _images(among, settled, captured), *captured)[1](jnp.stack(in_images))
+    given = (g if jnp.issubdtype(a.dtype, jnp.inexact) else None for a, g in zip(captured, pulled, strict=True))
+    return in_y, jnp.zeros_like(solution), *given
 
 
 _settled = closed_form(_settled_forward, _settled_backward)

@@ -138,10 +138,11 @@ def test_derivatives_are_those_of_the_implicit_function():
             np.testing.assert_allclose(second, differences, atol=1e-8)
 
 
-def test_it_is_verified_exactly():
-    """The loop and the rule, in ball arithmetic."""
+@pytest.mark.parametrize("checks", [("rule", "cotangent"), ("modes",)], ids=["rule", "modes"])
+def test_it_is_verified_exactly(checks):
+    """The loop, the rule and the modes, in ball arithmetic."""
     args = jnp.array([0.5]), jnp.array([[0.0, 0.3, 1.0]])
-    assert_verified(entropy_contour, *args, argnums=(0, 1), checks=("rule", "cotangent"))
+    assert_verified(entropy_contour, *args, argnums=(0, 1), checks=checks)
 
 
 def test_batches_are_loops(dtype):
