@@ -250,7 +250,7 @@ def _at_rest(state: _State, among: _Sets) -> Array:
 
 
 def _solve(among: _Sets, solution: Array, captured: Sequence[Array], right_side: Array) -> Array:
-    """(2) at a solution of (1): its left-hand side, as x above the w_i, from its right-hand side, as ẏ above the ė_i."""
+    """(2) at a solution of (1): its left-hand side, x above the w_i, from its right-hand side, ẏ above the ė_i."""
     derivatives = [jax.linearize(p, w)[1] for p, w in zip(among.at(captured), solution[1:], strict=True)]
 
     def matrix(unknown: Array) -> Array:
