@@ -45,7 +45,7 @@ def test_in_the_second_argument_of_a_mixture_it_fails() -> None:
 
 
 def test_infeasible_moments_are_reported() -> None:
-    with pytest.raises(ValueError, match="[Ii]nfeasible|no distribution|not"):
+    with pytest.raises(ValueError, match="no distribution on the support of q has these moments"):
         i_projection(Q, T[:1], np.array([9.0]))
     assert np.isnan(jax.jit(lambda b: i_projection(Q, T[:1], b))(np.array([9.0]))).all()
 
@@ -68,7 +68,7 @@ def test_the_derivative_is_that_of_the_implicit_function() -> None:
     gradient = jax.grad(value, (0, 1, 2))(*arguments)
     for k, argument in enumerate(arguments):
         direction = jnp.asarray(RANDOM.normal(size=argument.shape)) * 1e-3
-        moved = [arguments[:k] + (argument + s * 1e-2 * direction,) + arguments[k + 1 :] for s in (1, -1)]
+        moved = [(*arguments[:k], argument + s * 1e-2 * direction, *arguments[k + 1 :]) for s in (1, -1)]
         central = (value(*moved[0]) - value(*moved[1])) / 2e-2
         np.testing.assert_allclose(jnp.sum(gradient[k] * direction), central, rtol=1e-6, atol=1e-12)
         tangents = tuple(direction if i == k else jnp.zeros_like(a) for i, a in enumerate(arguments))
