@@ -50,9 +50,14 @@ from lossjax.scoring import accuracy as accuracy
 from lossjax.scoring import softmax_brier_score as softmax_brier_score
 from lossjax.similarity import cosine_distance as cosine_distance
 from lossjax.similarity import cosine_similarity as cosine_similarity
+from lossjax.vocab_parallel import (
+    vocab_parallel_linear_softmax_cross_entropy as vocab_parallel_linear_softmax_cross_entropy,
+)
+from lossjax.vocab_parallel import vocab_parallel_softmax_cross_entropy as vocab_parallel_softmax_cross_entropy
 
 if TYPE_CHECKING:
     from lossjax import optax as optax
+    from lossjax import plot as plot
     from lossjax import verify as verify
 
 __version__ = "0.1.0"
@@ -87,6 +92,7 @@ __all__ = [
     "numerics",
     "optax",
     "perceptron_loss",
+    "plot",
     "poisson_nll",
     "poly_cross_entropy",
     "quantile_loss",
@@ -106,12 +112,14 @@ __all__ = [
     "squared_error",
     "student_t_nll",
     "verify",
+    "vocab_parallel_linear_softmax_cross_entropy",
+    "vocab_parallel_softmax_cross_entropy",
 ]
 
 
 def __getattr__(name: str) -> Any:
     """Load what has dependencies of its own when it is first used."""
-    if name in ("optax", "verify"):
+    if name in ("optax", "plot", "verify"):
         import importlib
 
         return importlib.import_module(f"lossjax.{name}")

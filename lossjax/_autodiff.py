@@ -196,17 +196,23 @@ def _in_dtype(name: str, position: int, dtype: Any, cotangent: Any) -> Any:
 
 
 def _varying_alike(args: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Inside ``shard_map``: give all arguments the same varying mesh axes.
+    """Inside ``shard_map``: give all float arguments the same varying mesh axes.
 
     A cotangent must vary over the same axes as its argument. ``pcast`` makes a replicated argument (class weights,
     say) a varying one, and its own transpose sums the devices' cotangents.
     """
-    axes = [frozenset() if a is None else _varying_axes(a) for a in args]
-    union = frozenset().union(*axes)
-    return tuple(
-        a if a is None or not union - own else jax.lax.pcast(a, tuple(sorted(union - own)), to="varying")
-        for a, own in zip(args, axes, strict=True)
-    )
+    union = frozenset().union(*(_varying_axes(a) for a in args if a is not None))
+    return tuple(_varying_over(union, a) if a is not None and jnp.issubdtype(a.dtype, jnp.inexact) else a for a in args)
+
+
+def varying_as(reference: Any, array: Any) -> Any:
+    """The array, varying over the mesh axes that the reference varies over: the start of a loop's sum."""
+    return _varying_over(_varying_axes(reference), array)
+
+
+def _varying_over(axes: frozenset[str], array: Any) -> Any:
+    missing = axes - _varying_axes(array)
+    return jax.lax.pcast(array, tuple(sorted(missing)), to="varying") if missing else array
 
 
 def _varying_axes(argument: Any) -> frozenset[str]:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from lossjax import _softmax
+from lossjax import _rows, _softmax
 from lossjax._autodiff import closed_form
 from lossjax._surprisal import Shape
 from lossjax.numerics import times
@@ -35,10 +35,12 @@ class Smoothing(NamedTuple):
         spread = self.amount / sharers if sharers else 0.0
         return 1 - self.amount - (spread if self.over_others else 0.0), spread
 
-    def apply(self, targets: Array) -> Array:
+    def apply(self, targets: Array, over: str | None = None) -> Array:
         """Smoothed distributions of the same mass. Linear, and its own transpose."""
-        hit, spread = self.label_parts(targets.shape[-1])
-        return hit * targets + spread * jnp.sum(targets, axis=-1, keepdims=True) if self.amount else targets
+        if not self.amount:
+            return targets
+        hit, spread = self.label_parts(_rows.class_count(targets, over))
+        return hit * targets + spread * _rows.sum_over_classes(targets, over)
 
 
 class Scale(NamedTuple):
@@ -91,11 +93,6 @@ def _softcap_slopes(a: Array) -> tuple[Array, Array]:
     return slope, jnp.where(jnp.abs(a) < 1, slope * total / 2, far)
 
 
-def _at(hot: Array, values: Array) -> Array:
-    """``values`` at the label, class axis kept; exact, infinities included."""
-    return jnp.sum(jnp.where(hot, values, 0), axis=-1, keepdims=True)
-
-
 def _visible(valid: Array | None, array: Array, fill: float = 0) -> Array:
     """The array with masked rows replaced: what they hold must not reach any arithmetic."""
     if valid is None:
@@ -113,23 +110,24 @@ def _optional(weight: Array | None, value: Array) -> Array:
 
 
 class Options(NamedTuple):
-    """Static options: the dtype to compute in, the smoothing, F, and whether targets are labels or distributions."""
+    """Static: the dtype to compute in, the smoothing, F, whether targets are labels, the mesh axis classes are over."""
 
     dtype: Any
     smoothing: Smoothing
     shape: Shape
     labelled: bool
+    over: str | None = None
 
     def target(self, hot: Array, targets: Array) -> Array:
         """The smoothed target distributions, as the gradient in the class weights wants them."""
         if self.labelled:
-            hit, spread = self.smoothing.label_parts(hot.shape[-1])
+            hit, spread = self.smoothing.label_parts(_rows.class_count(hot, self.over))
             return jnp.where(hot, hit + spread, spread).astype(self.dtype)
-        return self.smoothing.apply(targets.astype(self.dtype))
+        return self.smoothing.apply(targets.astype(self.dtype), self.over)
 
     def parts(self, hot: Array, targets: Array, of_class: Array | None) -> tuple[float, Array | float | None]:
         """(hit, everywhere): the weighted target is hit·w_c·e_c + everywhere, where None is nothing."""
-        hit, spread = self.smoothing.label_parts(hot.shape[-1])
+        hit, spread = self.smoothing.label_parts(_rows.class_count(hot, self.over))
         if not self.labelled or (spread and hit <= 0):  # a negative hit would be subtracted again
             return 0.0, _optional(of_class, self.target(hot, targets))
         if not spread:
@@ -151,26 +149,24 @@ def _forward(
     z = Scale(softcap, temperature).apply(_visible(valid, logits.astype(options.dtype)))
     seen = _visible(valid, targets)
     if options.labelled:
-        known = ((seen >= 0) & (seen < z.shape[-1]))[..., None]
-        rows = _softmax.row_statistics(z, seen)
-        rows = rows._replace(rest=jnp.where(known, rows.rest, jnp.nan))
+        rows = _rows.labelled_rows(z, seen, options.over)
     else:
-        rows = _softmax.row_statistics(z)
+        rows = _rows.row_statistics(z, over=options.over)
     of_class = _along_classes(weights, z)
     hot = rows.is_pivot(z)
-    of_row = None if of_class is None or not options.labelled else _at(hot, of_class)
+    of_row = None if of_class is None or not options.labelled else rows.at_pivot(jnp.broadcast_to(of_class, z.shape))
     hit, everywhere = options.parts(hot, seen, of_class)
     loss = jnp.zeros_like(rows.rest)
     if hit:
-        at_label = options.shape.value(_softmax.surprisal(rows.logit, rows), rows.own / rows.total(), parameter)
+        at_label = options.shape.value(_rows.surprisal(rows.logit, rows), rows.own / rows.total(), parameter)
         loss = hit * _optional(of_row, at_label)
     if everywhere is not None:
-        values = options.shape.value(_softmax.surprisal(z, rows), _softmax.p_of(z, rows), parameter)
+        values = options.shape.value(_rows.surprisal(z, rows), _rows.p_of(z, rows), parameter)
         weighted = times(everywhere, values) if isinstance(everywhere, Array) else everywhere * values
-        loss = loss + jnp.sum(weighted, axis=-1, keepdims=True)
+        loss = loss + rows.sum(weighted)
     lse = rows.maximum + rows.log_total()
     if z_loss is not None:
-        loss = loss + z_loss * _optional(of_row, lse * lse)
+        loss = loss + rows.shared(z_loss * _optional(of_row, lse * lse))
     loss = jnp.where(jnp.isnan(rows.rest), jnp.nan, loss)  # a zero weight must not silence an undefined row
     output = (_visible(valid, loss[..., 0]), _visible(valid, lse[..., 0]))
     return output, (logits, targets, weights, parameter, z_loss, softcap, temperature, valid, rows.stopped())
@@ -184,7 +180,7 @@ def _backward(options: Options, residuals: Any, cotangents: tuple[Array, Array])
     in_loss, in_lse = (_visible(valid, c)[..., None] for c in cotangents)
     hot = rows.is_pivot(z)
     of_class = _along_classes(weights, z)
-    of_row = None if of_class is None or not options.labelled else _at(hot, of_class)
+    of_row = None if of_class is None or not options.labelled else rows.at_pivot(jnp.broadcast_to(of_class, z.shape))
 
     p, surprisal = _softmax.probabilities(z, rows), -_softmax.log_probabilities(z, rows)
     of_rows = in_loss if of_row is None else in_loss * of_row
@@ -192,9 +188,9 @@ def _backward(options: Options, residuals: Any, cotangents: tuple[Array, Array])
     hit, everywhere = options.parts(hot, seen, of_class)
     in_z, in_each = jnp.zeros_like(z), jnp.zeros_like(in_loss)
     if hit:
-        at_label = _at(hot, surprisal), _at(hot, p), parameter
+        at_label = rows.at_pivot(surprisal), rows.at_pivot(p), parameter
         in_z = hit * of_rows * shape.slope(*at_label) * _softmax.residual_at_pivot(z, rows)
-        in_each = hit * of_rows * shape.in_parameter(*at_label)
+        in_each = rows.once(hit * of_rows * shape.in_parameter(*at_label))
     if everywhere is not None:
         # The cotangent stays outside: the rule is transposed, and residual's transpose in its target would cancel.
         effective = everywhere * shape.slope(surprisal, p, parameter)
@@ -207,14 +203,14 @@ def _backward(options: Options, residuals: Any, cotangents: tuple[Array, Array])
     if z_loss is not None:
         lse = _softmax.log_partition(z, rows)
         in_z = in_z + 2 * of_rows * z_loss * times(p, lse)
-        in_z_loss = jnp.sum(_visible(valid, of_rows * lse * lse))
+        in_z_loss = jnp.sum(_visible(valid, rows.once(of_rows * lse * lse)))
     in_z = _visible(valid, in_z)
 
     in_target = in_weights = None
     if not options.labelled or weights is not None:
         values = _visible(valid, in_loss * shape.value(surprisal, p, parameter))
         if not options.labelled:
-            in_target = _visible(valid, options.smoothing.apply(_optional(of_class, values)))
+            in_target = _visible(valid, options.smoothing.apply(_optional(of_class, values), options.over))
         if weights is not None:
             of_weights = times(options.target(hot, seen), values)
             if options.labelled and z_loss is not None:

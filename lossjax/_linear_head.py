@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from lossjax._autodiff import closed_form, known_as
+from lossjax._autodiff import closed_form, known_as, varying_as
 from lossjax._cross_entropy import Options, cross_entropy
 
 
@@ -87,16 +87,15 @@ def _summed_forward(options: Options, *args: Any) -> tuple[Array, Any]:
     def of_block(shared: Shared, hidden: Array, labels: Array, valid: Array | None) -> Array:
         return jnp.sum(block_losses(options, shared, hidden, labels, valid)[0])
 
-    def step(carry: tuple[Array, Shared], block: Rows) -> tuple[tuple[Array, Shared], Array]:
-        total, gradient = carry
+    def step(gradient: Shared, block: Rows) -> tuple[Shared, tuple[Array, Array]]:
         loss, (in_shared, in_hidden) = jax.value_and_grad(of_block, argnums=(0, 1))(shared, *block)
         # In the dtype of the loss: a sum over many blocks in 16 bits would stand still.
         gradient = jax.tree.map(lambda sum_so_far, more: sum_so_far + more.astype(options.dtype), gradient, in_shared)
-        return (total + loss, gradient), in_hidden
+        return gradient, (loss, in_hidden)
 
-    zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, options.dtype), shared)
-    (total, gradient), in_hidden = lax.scan(step, (jnp.zeros((), options.dtype), zeros), rows)
-    return total, (lax.stop_gradient((*gradient, in_hidden)), args)
+    zeros = jax.tree.map(lambda a: varying_as(a, jnp.zeros(a.shape, options.dtype)), shared)
+    gradient, (losses, in_hidden) = lax.scan(step, zeros, rows)
+    return jnp.sum(losses), (lax.stop_gradient((*gradient, in_hidden)), args)
 
 
 def _gradients(options: Options, *args: Any) -> Any:

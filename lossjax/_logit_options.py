@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 from jax.typing import ArrayLike
 
 from lossjax import _checks
 from lossjax._cross_entropy import Options, Smoothing, cross_entropy
 from lossjax._reduction import reduce
+from lossjax._rows import class_count
 from lossjax._surprisal import Shape
 
 Reduction = Literal["none", "sum", "mean"]
@@ -30,6 +31,7 @@ class LogitLoss(NamedTuple):
     valid: Array | None
     reduction: str
     dtype: Any
+    over: str | None
 
     @classmethod
     def of(
@@ -48,8 +50,12 @@ class LogitLoss(NamedTuple):
         logit_softcap: ArrayLike | None,
         temperature: ArrayLike,
         reduction: str,
+        over: str | None = None,
     ) -> "LogitLoss":
-        """Check everything; ``kind`` says whether the targets are labels, distributions, or known by their dtype."""
+        """Check everything; ``kind`` says whether the targets are labels, distributions, or known by their dtype.
+
+        With ``over`` the logits, distributions and class weights are those of the classes that this device holds.
+        """
         logits = _checks.floating("logits", logits)
         axes = _checks.class_axis(logits, "logits", axis)
         labelled = kind == "labels" or (kind == "either" and jnp.issubdtype(jnp.result_type(targets), jnp.integer))
@@ -65,7 +71,7 @@ class LogitLoss(NamedTuple):
                 raise ValueError("ignore_index is for integer labels; mask distributions by where=")
             valid = targets != label if valid is None else valid & (targets != label)
         if labelled:
-            _checks.labels_in_range(targets, classes, valid)
+            _checks.labels_in_range(targets, class_count(z, over), valid)
         if smoothing not in ("uniform", "others"):
             raise ValueError(f"smoothing must be 'uniform' (ε/C) or 'others' (ε/(C-1)), got {smoothing!r}")
         coefficient = _checks.number("z_loss", z_loss, dtype, positive=False)
@@ -84,7 +90,22 @@ class LogitLoss(NamedTuple):
             valid=valid,
             reduction=_checks.reduction(reduction),
             dtype=dtype,
+            over=over,
         )
+
+    def rule_options(self, shape: Shape) -> Options:
+        """The static part of the rule's arguments."""
+        return Options(self.dtype, self.smoothing, shape, self.labelled, self.over)
+
+    def row_weights(self) -> Array | None:
+        """What "mean" divides by the sum of, None for ones."""
+        if not self.labelled or self.weights is None:
+            return None
+        if self.over is None:
+            return jnp.take(self.weights, self.targets, mode="clip")
+        held = self.targets - lax.axis_index(self.over).astype(self.targets.dtype) * self.weights.size
+        here = (held >= 0) & (held < self.weights.size)
+        return lax.psum(jnp.where(here, jnp.take(self.weights, held, mode="clip"), 0), self.over)
 
     def reduced(
         self, shape: Shape, parameter: Array | None = None, multiplier: Array | None = None
@@ -97,13 +118,10 @@ class LogitLoss(NamedTuple):
         if multiplier is not None:
             weights = multiplier if weights is None else weights * multiplier
         losses, lse = cross_entropy(
-            Options(self.dtype, self.smoothing, shape, self.labelled),
+            self.rule_options(shape),
             self.logits, self.targets, weights, parameter, self.z_loss, self.softcap, self.temperature, self.valid,
         )  # fmt: skip
-        of_row = None
-        if self.labelled and self.weights is not None:
-            of_row = jnp.take(self.weights, self.targets, mode="clip")
-        return reduce(losses, self.reduction, where=self.valid, weights=of_row), lse
+        return reduce(losses, self.reduction, where=self.valid, weights=self.row_weights()), lse
 
 
 def classes_last(array: Array, positive_axes: tuple[int, ...]) -> Array:

@@ -1,4 +1,4 @@
-"""The command line: ``lossjax verify``, ``lossjax check``."""
+"""The command line: ``lossjax verify``, ``lossjax check``, ``lossjax figure``."""
 
 import os
 import time
@@ -156,3 +156,47 @@ def check(
     if json is not None:
         json.write_text(certificate.to_json() + "\n", encoding="utf-8")
     raise typer.Exit(0 if certificate.ok else 1)
+
+
+@app.command()
+def figure(
+    output: Annotated[
+        Path,
+        typer.Argument(
+            metavar="NAME.png",
+            help="NAME is loss_surfaces_gradients, fisher_simplex, projections or accuracy; or .svg, .pdf.",
+            dir_okay=False,
+        ),
+    ],
+    json: Annotated[Path | None, typer.Option(help="Also write the facts to this file.", dir_okay=False)] = None,
+) -> None:
+    """Draw a figure of the chapter, its curves (.csv) and alt text (.txt) beside it, and check the facts it shows."""
+    try:
+        from lossjax import plot
+    except ImportError as error:
+        if "lossjax[plot]" not in str(error):
+            raise
+        typer.echo(f"lossjax: {error}", err=True)
+        raise typer.Exit(2) from error
+    from lossjax.verify import report
+
+    console = Console()
+    if json is not None and not json.parent.is_dir():
+        raise typer.BadParameter(f"the folder of {json} does not exist", param_hint="--json")
+    try:
+        with console.status(f"drawing {output}", spinner="dots"):
+            facts = plot.save(output.stem.removeprefix("fig_CH04_"), output)
+        if json is not None:
+            report.write_json(facts, json)
+    except OSError as error:
+        raise typer.BadParameter(f"cannot write {error.filename}: {error.strerror}") from error
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="NAME.png") from error
+    for fact in facts:
+        if not fact.ok:
+            console.print(
+                f"{fact.statement}: {fact.measured:.3g}, allowed {fact.allowed:.3g}", style="red", markup=False
+            )
+    names = ", ".join(str(output.with_suffix(suffix)) for suffix in (output.suffix, ".csv", ".txt"))
+    console.print(f"wrote {names}; {sum(fact.ok for fact in facts)} of the {len(facts)} facts that it shows hold")
+    raise typer.Exit(0 if all(fact.ok for fact in facts) else 1)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from lossjax import _checks, _softmax
+from lossjax import _checks, _rows, _softmax
 from lossjax._cross_entropy import Options, Scale, cross_entropy
 from lossjax._logit_options import LogitLoss, classes_last
 from lossjax._surprisal import CROSS_ENTROPY
@@ -94,10 +94,9 @@ def _hessian_product(given: LogitLoss, v: Array) -> Array:
         targets = jnp.where(given.valid if given.labelled else kept, targets, 0)
     scale = Scale(given.softcap, given.temperature)
     z, slope, bend = scale.derivatives(x)
-    rows = _softmax.row_statistics(z)
+    rows = _rows.row_statistics(z)
     if given.labelled:
-        known = ((targets >= 0) & (targets < z.shape[-1]))[..., None]
-        rows = rows._replace(rest=jnp.where(known, rows.rest, jnp.nan))
+        rows = rows.where((targets >= 0) & (targets < z.shape[-1]))
     u = v if slope is None else slope * v
     mass, of_square = _masses(given, targets, z.dtype)
     product = _softmax.fisher_product(z, rows, u)

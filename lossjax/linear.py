@@ -8,7 +8,6 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from lossjax import _checks
-from lossjax._cross_entropy import Options
 from lossjax._linear_head import Shared, in_blocks, row_losses, summed_loss
 from lossjax._logit_options import LogitLoss, Reduction
 from lossjax._reduction import mean_of, reduce
@@ -121,6 +120,26 @@ def linear_softmax_cross_entropy(  # pyright: ignore[reportInconsistentOverload]
     Source: theorem 4.1.5 through the chain rule; Wijmans et al., Cut your losses in large-vocabulary language models,
     ICLR 2025.
     """
+    return linear_head(
+        hidden, weight, labels, bias=bias, where=where, ignore_index=ignore_index, class_weights=class_weights,
+        label_smoothing=label_smoothing, smoothing=smoothing, z_loss=z_loss, logit_softcap=logit_softcap,
+        temperature=temperature, reduction=reduction, return_logsumexp=return_logsumexp, chunk_size=chunk_size,
+    )  # fmt: skip
+
+
+def linear_head(
+    hidden: ArrayLike,
+    weight: ArrayLike,
+    labels: ArrayLike,
+    *,
+    bias: ArrayLike | None,
+    reduction: str,
+    return_logsumexp: bool,
+    chunk_size: int | str,
+    over: str | None = None,
+    **logit_options: Any,
+) -> Array | tuple[Array, Array]:
+    """The same; with ``over``, weight, bias and class weights are those of the classes that this device holds."""
     x, w = _checks.floating("hidden", hidden), _checks.floating("weight", weight)
     if x.ndim < 1 or w.ndim != 2 or w.shape[0] != x.shape[-1]:
         raise ValueError(
@@ -135,18 +154,14 @@ def linear_softmax_cross_entropy(  # pyright: ignore[reportInconsistentOverload]
     rows = x.shape[:-1]
     # The options are those of the row-wise loss, checked against logits that are never made.
     stand_in = jnp.broadcast_to(jnp.zeros((), x.dtype), (*rows, w.shape[1]))
-    given = LogitLoss.of(
-        stand_in, labels, kind="labels", axis=-1, where=where, ignore_index=ignore_index, class_weights=class_weights,
-        label_smoothing=label_smoothing, smoothing=smoothing, z_loss=z_loss, logit_softcap=logit_softcap,
-        temperature=temperature, reduction=reduction,
-    )  # fmt: skip
-    options = Options(given.dtype, given.smoothing, CROSS_ENTROPY, labelled=True)
+    given = LogitLoss.of(stand_in, labels, kind="labels", axis=-1, reduction=reduction, over=over, **logit_options)
+    options = given.rule_options(CROSS_ENTROPY)
     shared = Shared(w, b, given.weights, given.z_loss, given.softcap, given.temperature)
     count = given.targets.size
     valid = None if given.valid is None else given.valid.reshape(count)
     size = _chunk(chunk_size, count, w.shape[1], given.dtype)
     blocks = in_blocks(x.reshape(count, x.shape[-1]), given.targets.reshape(count), valid, size)
-    of_row = None if given.weights is None else jnp.take(given.weights, given.targets, mode="clip")
+    of_row = given.row_weights()
     if reduction != "none" and not return_logsumexp:
         total = summed_loss(options, shared, blocks)
         return total if reduction == "sum" else mean_of(total, rows, where=given.valid, weights=of_row)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from lossjax import _checks, _softmax
+from lossjax import _checks, _rows, _softmax
 from lossjax._autodiff import closed_form, with_plain
 from lossjax.numerics import exact_difference, expm1, log1p, per_nat, psi, softplus, times, xi
 
@@ -123,7 +123,7 @@ class _Relative(NamedTuple):
     possible: Array
 
     @classmethod
-    def of(cls, u: Array, v: Array, p: Array, rows_u: _softmax.Rows) -> "_Relative":
+    def of(cls, u: Array, v: Array, p: Array, rows_u: _rows.Rows) -> "_Relative":
         possible = ~jnp.isneginf(u)
         w, error = exact_difference(jnp.where(possible, v, 0), jnp.where(possible, u, 0))
         w, error, own_v = (_from_pivot(part, u, rows_u) for part in (w, error, v))
@@ -132,7 +132,7 @@ class _Relative(NamedTuple):
         r = jnp.where(possible, relative - mean, 0)
         # r - gap = own_v - mean: by whichever has the smaller terms (the first is ∞ - ∞ where r leaves the range).
         by_gap = possible & jnp.isfinite(r) & (jnp.abs(r) <= 2 * jnp.abs(own_v))
-        exponent = jnp.where(by_gap, r - _softmax.gaps(u, rows_u), own_v - mean) - rows_u.log_total()
+        exponent = jnp.where(by_gap, r - _rows.gaps(u, rows_u), own_v - mean) - rows_u.log_total()
         return cls(r, exponent, possible)
 
 
@@ -150,15 +150,15 @@ def _tame(z: Array) -> Array:
     return jnp.where(extreme, z - jnp.where(extreme, maximum, 0), z)
 
 
-def _from_pivot(values: Array, u: Array, rows_u: _softmax.Rows) -> Array:
+def _from_pivot(values: Array, u: Array, rows_u: _rows.Rows) -> Array:
     return values - jnp.sum(jnp.where(rows_u.is_pivot(u), values, 0), axis=-1, keepdims=True)
 
 
 def _kl_divergence_forward(_: None, u: Array, v: Array) -> tuple[Array, Any]:
     u, v = _tame(u), _tame(v)
-    rows_u, rows_v = _softmax.row_statistics(u), _softmax.row_statistics(v)
+    rows_u, rows_v = _rows.row_statistics(u), _rows.row_statistics(v)
     excluded = jnp.any(jnp.isneginf(v) & ~jnp.isneginf(u), axis=-1, keepdims=True)
-    p = _softmax.p_of(u, rows_u)
+    p = _rows.p_of(u, rows_u)
     relative = _Relative.of(u, jnp.where(excluded, u, v), p, rows_u)
     r, exponent = relative.r, relative.exponent
     # The terms p ξ(r): by ξ near 0; else p e^r - p(1 + r), where p e^r neither overflows nor vanishes with p.
@@ -225,11 +225,11 @@ def _comparable(u: Array, v: Array) -> Array:
 
 def _js_divergence_forward(_: None, u: Array, v: Array) -> tuple[Array, Any]:
     u, v = _tame(u), _tame(v)
-    rows_u, rows_v = _softmax.row_statistics(u), _softmax.row_statistics(v)
-    p, q = _softmax.p_of(u, rows_u), _softmax.p_of(v, rows_v)
+    rows_u, rows_v = _rows.row_statistics(u), _rows.row_statistics(v)
+    p, q = _rows.p_of(u, rows_u), _rows.p_of(v, rows_v)
     kl = _kl_divergence_forward(None, u, v)[0][..., None]
     r = _Relative.of(u, _comparable(u, v), p, rows_u).r
-    d = _log_ratio(kl, r, -_softmax.surprisal(u, rows_u), -_softmax.surprisal(v, rows_v))
+    d = _log_ratio(kl, r, -_rows.surprisal(u, rows_u), -_rows.surprisal(v, rows_v))
     near = jnp.abs(d) < 1
     step = jnp.where(near, d, 0)
     close = p * psi(expm1(step) / 2) + q * psi(expm1(-step) / 2)

@@ -6,8 +6,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from lossjax import _checks
-from lossjax import _softmax as _rows
+from lossjax import _checks, _rows, _softmax
 from lossjax._autodiff import closed_form, with_plain
 from lossjax.numerics import per_nat, times
 
@@ -50,7 +49,7 @@ def softmax(logits: ArrayLike, *, axis: int = -1) -> Array:
     """
     logits = _checks.floating("logits", logits)
     (one,) = _checks.one_class_axis(logits, "logits", axis)
-    return jnp.moveaxis(_rows.softmax(_last(logits, one)), -1, one).astype(logits.dtype)
+    return jnp.moveaxis(_softmax.softmax(_last(logits, one)), -1, one).astype(logits.dtype)
 
 
 @with_plain
@@ -85,7 +84,7 @@ def log_softmax(logits: ArrayLike, *, axis: int = -1) -> Array:
     """
     logits = _checks.floating("logits", logits)
     (one,) = _checks.one_class_axis(logits, "logits", axis)
-    return jnp.moveaxis(_rows.log_softmax(_last(logits, one)), -1, one)
+    return jnp.moveaxis(_softmax.log_softmax(_last(logits, one)), -1, one)
 
 
 @with_plain
@@ -120,7 +119,7 @@ def logsumexp(logits: ArrayLike, *, axis: int = -1) -> Array:
     """
     logits = _checks.floating("logits", logits)
     (one,) = _checks.one_class_axis(logits, "logits", axis)
-    return _rows.log_sum_exp(_last(logits, one))
+    return _softmax.log_sum_exp(_last(logits, one))
 
 
 @with_plain
@@ -169,7 +168,7 @@ def _entropy_backward(_: None, residuals: Any, cotangent: Array) -> tuple[Array]
     # dH/dz = p∘(gap - <p, gap>) = J(p) gap; an infinite gap has p = 0, and gradient 0.
     z, rows = residuals
     gap = rows.maximum - z
-    return (cotangent[..., None] * _rows.fisher_product(z, rows, jnp.where(jnp.isfinite(gap), gap, 0)),)
+    return (cotangent[..., None] * _softmax.fisher_product(z, rows, jnp.where(jnp.isfinite(gap), gap, 0)),)
 
 
 _entropy = closed_form(_entropy_forward, _entropy_backward)

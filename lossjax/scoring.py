@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from lossjax import _checks, _softmax
+from lossjax import _checks, _rows, _softmax
 from lossjax._autodiff import closed_form, with_plain
 from lossjax._logit_options import LogitLoss, Reduction
 from lossjax._reduction import reduce
@@ -73,14 +73,14 @@ class _BrierOptions(NamedTuple):
     dtype: Any
     labelled: bool
 
-    def distance(self, z: Array, rows: _softmax.Rows, targets: Array, p: Array, one_off: Array) -> Array:
+    def distance(self, z: Array, rows: _rows.Rows, targets: Array, p: Array, one_off: Array) -> Array:
         """``p - t``; where t_i >= 1/2 at the pivot (a maximum) as (p_i - 1) + (1 - t_i), both without cancellation.
 
         Elsewhere p - t itself: two classes of equal logits must not differ by how their p was rounded.
         """
         t = targets.astype(z.dtype)
         if self.labelled:
-            hot = lax.broadcasted_iota(targets.dtype, z.shape, z.ndim - 1) == targets[..., None]
+            hot = _rows.class_index(z, targets.dtype) == targets[..., None]
             t = hot.astype(z.dtype)
         return jnp.where(rows.is_pivot(z) & (t >= 0.5), one_off + (1 - t), p - t)
 
@@ -93,11 +93,10 @@ def _seen(valid: Array | None, array: Array) -> Array:
 
 def _brier_forward(options: _BrierOptions, logits: Array, targets: Array, valid: Array | None) -> tuple[Array, Any]:
     z, t = _seen(valid, logits.astype(options.dtype)), _seen(valid, targets)
-    rows = _softmax.row_statistics(z)
+    rows = _rows.row_statistics(z)
     if options.labelled:
-        known = ((t >= 0) & (t < z.shape[-1]))[..., None]
-        rows = rows._replace(rest=jnp.where(known, rows.rest, jnp.nan))
-    distance = options.distance(z, rows, t, _softmax.p_of(z, rows), _softmax.one_pivot_off(z, rows))
+        rows = rows.where((t >= 0) & (t < z.shape[-1]))
+    distance = options.distance(z, rows, t, _rows.p_of(z, rows), _rows.one_pivot_off(z, rows))
     loss = jnp.sum(distance * distance, axis=-1)
     return _seen(valid, loss), (logits, targets, valid, rows.stopped())
 

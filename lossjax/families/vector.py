@@ -3,10 +3,11 @@
 import dataclasses
 from typing import ClassVar
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
-from lossjax import _checks, _softmax
+from lossjax import _checks, _rows, _softmax
 from lossjax._autodiff import closed_form
 from lossjax.families.family import Family
 from lossjax.geometry._divergences import itakura_saito
@@ -32,9 +33,9 @@ class Categorical(Family):
         return _softmax.softmax(z)
 
     def _variance(self, z: Array) -> Array:
-        rows = _softmax.row_statistics(z)
+        rows = _rows.row_statistics(z)
         basis = jnp.broadcast_to(jnp.eye(z.shape[-1], dtype=z.dtype), (*z.shape, z.shape[-1]))
-        each = _softmax.Rows(*(part[..., None, :] for part in rows))
+        each = jax.tree.map(lambda part: part[..., None, :], rows)
         return _softmax.fisher_product(jnp.broadcast_to(z[..., None, :], basis.shape), each, basis)
 
     def _inside(self, z: Array) -> Array:
@@ -44,12 +45,12 @@ class Categorical(Family):
         return (y >= 0).all(axis=-1)
 
     def _loss(self, z: Array, y: Array) -> Array:
-        rows = _softmax.row_statistics(z)
-        loss = jnp.sum(times(y, _softmax.surprisal(z, rows)), axis=-1)
+        rows = _rows.row_statistics(z)
+        loss = jnp.sum(times(y, _rows.surprisal(z, rows)), axis=-1)
         return jnp.where(jnp.isnan(rows.rest[..., 0]), jnp.nan, loss)  # a target of 0 must not silence such a row
 
     def _residual(self, z: Array, y: Array) -> Array:
-        return _softmax.residual(z, _softmax.row_statistics(z).stopped(), y)
+        return _softmax.residual(z, _rows.row_statistics(z).stopped(), y)
 
     def _in_targets(self, z: Array, y: Array) -> Array:
         return -_softmax.log_softmax(z)

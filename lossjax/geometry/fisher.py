@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from lossjax import _checks, _softmax
+from lossjax import _checks, _rows, _softmax
 from lossjax._autodiff import closed_form
 from lossjax.geometry._elementary import vectors
 from lossjax.numerics import exact_difference
@@ -251,7 +251,7 @@ def _centered(x: Array) -> Array:
 def _reciprocal_forward(_: None, z: Array) -> tuple[Array, Any]:
     # 1/p_k = e^(m - z_k) Σ e^(z - m), with the rounding error of the gap folded back in: of e^(-log p) a rounding of
     # log p would cost log p units.
-    rows = _softmax.row_statistics(z)
+    rows = _rows.row_statistics(z)
     gap, error = exact_difference(rows.maximum, z)
     return jnp.exp(gap) * (1 + error) * rows.total(), (z, rows.stopped())
 

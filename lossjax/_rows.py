@@ -1,0 +1,223 @@
+"""What a softmax needs to know of a row: its statistics about one class, and the formulas made of them.
+
+Leave one class i, the pivot, out of the sum. With m = max z, E_j = exp(z_j - m), own = E_i and rest = Σ_{j≠i} E_j,
+
+    p_j = E_j/(own + rest)      p_i - 1 = -rest/(own + rest)      -log p_k = (m - z_k) + log1p((own - 1) + rest)
+
+hold whichever class the pivot is, and cancel nowhere if it is the label (then its p - 1 is what is wanted) or a
+maximum (then no other p exceeds 1/2, and own = 1). The pivot is an index, never the test "z equals its maximum": logits
+that a fusion computes twice may differ in their last bit, and a test that no entry passes would lose the row.
+
+The maximum is a constant to every derivative: all of the above holds with any number for m.
+
+**Classes over devices.** Under ``shard_map`` a device may hold a part of each row. ``over`` is then the mesh axis that
+the classes are split over. Everything above stands; a sum over the classes is a sum over that axis as well, a maximum
+a maximum, and the pivot, counted from the first class held here, is outside the range of all devices but one.
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from lossjax.numerics import two_difference
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """Per-row statistics, class axis kept as 1: the pivot and its logit, the maximum, the parts of Σ exp(z - m)."""
+
+    pivot: Array
+    logit: Array
+    maximum: Array
+    own: Array
+    rest: Array
+    over: str | None = dataclasses.field(default=None, metadata={"static": True})
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter((self.pivot, self.logit, self.maximum, self.own, self.rest))
+
+    def total(self) -> Array:
+        """Σ exp(z - m)."""
+        return self.own + self.rest
+
+    def log_total(self) -> Array:
+        """Its logarithm: to full relative accuracy if the pivot is a maximum, to u absolute otherwise."""
+        return jnp.log1p((self.own - 1) + self.rest)
+
+    def is_pivot(self, z: Array) -> Array:
+        return class_index(z, self.pivot.dtype) == self.pivot
+
+    def sum(self, x: Array) -> Array:
+        """Over the classes, class axis kept."""
+        return sum_over_classes(x, self.over)
+
+    def at_pivot(self, x: Array) -> Array:
+        """Of x, what stands at the pivot, class axis kept; exact, infinities included."""
+        return self.sum(jnp.where(self.is_pivot(x), x, 0))
+
+    def once(self, x: Array) -> Array:
+        """What every device knows, where the devices' shares will be summed: x on one of them."""
+        return x if self.over is None else jnp.where(lax.axis_index(self.over) == 0, x, jnp.zeros_like(x))
+
+    def shared(self, x: Array) -> Array:
+        """The same x, where ``shard_map`` cannot know that all devices have the same."""
+        return x if self.over is None else lax.psum(self.once(x), self.over)
+
+    def where(self, known: Array) -> "Rows":
+        """NaN for the rows whose label is no class."""
+        return dataclasses.replace(self, rest=jnp.where(known[..., None], self.rest, jnp.nan))
+
+    def stopped(self) -> "Rows":
+        return jax.tree.map(lambda part: lax.stop_gradient(part), self)
+
+
+def class_index(z: Array, dtype: Any) -> Array:
+    """The index of each entry's class among those held here. Compare with it: a sharded axis must not be gathered."""
+    sharding = jax.typeof(z).sharding  # where the mesh is explicit, an array of the same shape must be sharded alike
+    return lax.broadcasted_iota(dtype, z.shape, z.ndim - 1, out_sharding=sharding)
+
+
+def class_count(z: Array, over: str | None) -> int:
+    """On all devices."""
+    return z.shape[-1] if over is None else z.shape[-1] * lax.axis_size(over)
+
+
+def sum_over_classes(x: Array, over: str | None = None) -> Array:
+    """Class axis kept."""
+    total = jnp.sum(x, axis=-1, keepdims=True)
+    return total if over is None else lax.psum(total, over)
+
+
+def shifted_exponential(z: Array, maximum: Array) -> Array:
+    """``exp(z - maximum)``, exactly 1 at the maximum (infinite or not).
+
+    The rounding error e of the difference is folded back in, exp(d + e) = exp(d)(1 + e) to e² < u: without it an
+    entry with a gap of g is off by g·u.
+
+    Infinities have no rounding error, and a select in this loop keeps XLA's CPU backend from fusing it into a sum. So
+    the logits are clamped instead, to the finite and to a floor so far below the maximum that the exponential is 0.
+    (Not to the maximum: there a clamp has half a derivative.)
+    """
+    largest = float(jnp.finfo(z.dtype).max)
+    ceiling = jnp.clip(maximum, -largest, largest)
+    floor = jnp.maximum(ceiling - jnp.maximum(1e4, jnp.abs(ceiling) * 2.0**-12), -largest)
+    difference, error = two_difference(jnp.minimum(jnp.maximum(z, floor), largest), ceiling)
+    exponential = jnp.exp(difference)
+    return exponential + exponential * error
+
+
+def row_statistics(z: Array, pivot: Array | None = None, over: str | None = None) -> Rows:
+    """The statistics of each row, about the class indices ``pivot`` (shape of the rows), or about a maximum.
+
+    A row with NaN, with two +inf, or with nothing but -inf has NaN for its parts.
+    """
+    largest_here = jnp.max(lax.stop_gradient(z), axis=-1, keepdims=True)
+    maximum = largest_here if over is None else lax.pmax(largest_here, over)
+    if pivot is not None:
+        index = pivot[..., None]
+    else:
+        index = jnp.argmax(z, axis=-1, keepdims=True)
+        if over is not None:
+            index = jnp.where(_is_first_with(largest_here, maximum, over), index, -1)
+    logit, rest = (parts if over is None else lax.psum(parts, over) for parts in _sum_without(z, index, maximum))
+    own = shifted_exponential(logit, maximum)
+    # With a maximum of +inf every finite entry has E = 0, so that own + rest counts the infinities.
+    defined = jnp.isfinite(maximum) | (jnp.isposinf(maximum) & (own + rest == 1))
+    own, rest = (jnp.where(defined, part, jnp.nan) for part in (own, rest))
+    return Rows(index, logit, maximum, own, rest, over)
+
+
+def labelled_rows(z: Array, labels: Array, over: str | None = None) -> Rows:
+    """The statistics about the labels, NaN where a label is no class; ``over`` devices, labels count all classes."""
+    first = 0 if over is None else lax.axis_index(over).astype(labels.dtype) * z.shape[-1]
+    return row_statistics(z, labels - first, over).where((labels >= 0) & (labels < class_count(z, over)))
+
+
+def _is_first_with(here: Array, maximum: Array, over: str) -> Array:
+    """Whether this is the first device to hold the maximum.
+
+    An equality that decides: so the barrier, which makes the number that was sent the number that is compared.
+    """
+    devices = lax.axis_size(over)
+    candidate = jnp.where(lax.optimization_barrier(here) == maximum, lax.axis_index(over), devices)
+    return lax.axis_index(over) == lax.pmin(candidate, over)
+
+
+def _sum_without(z: Array, index: Array, maximum: Array) -> tuple[Array, Array]:
+    """``z_i`` and ``Σ_{j≠i} exp(z_j - m)``, class axis kept; (0, the whole sum) for an index that is no class.
+
+    A long row is summed in blocks: all of them without a mask, which XLA's CPU backend would neither vectorise nor
+    fuse, and the pivot's block once more with one, to replace its sum.
+    """
+    split = _split_over(z)
+    block = _block_size(z.shape[-1], split)
+    if block is None:
+        here = class_index(z, index.dtype) == index
+        return sum_over_classes(jnp.where(here, z, 0)), sum_over_classes(
+            jnp.where(here, 0, shifted_exponential(z, maximum))
+        )
+    blocks = z.reshape(*z.shape[:-1], z.shape[-1] // block, block)
+    sums = jnp.sum(shifted_exponential(blocks, maximum[..., None]), axis=-1)
+    number = index // block  # rounded down: what is no class is in no block
+    which = class_index(sums, index.dtype) == number
+    if split > 1:
+        own_block = jnp.sum(jnp.where(which[..., None], blocks, 0), axis=-2)
+    else:
+        own_block = jnp.take_along_axis(blocks, number[..., None], axis=-2, mode="clip")[..., 0, :]
+    outside = (number < 0) | (number >= sums.shape[-1])
+    at_pivot, without = _sum_without(own_block, jnp.where(outside, -1, index - number * block), maximum)
+    return at_pivot, sum_over_classes(jnp.where(which, without, sums))
+
+
+def _split_over(z: Array) -> int:
+    """The number of devices that an explicit mesh splits the classes over: there a gather along them is refused."""
+    sharding = jax.typeof(z).sharding
+    names = sharding.spec[-1] if len(sharding.spec) == z.ndim else None
+    if names is None:
+        return 1
+    return math.prod(sharding.mesh.shape[name] for name in (names if isinstance(names, tuple) else (names,)))
+
+
+@functools.cache
+def _block_size(classes: int, devices: int = 1) -> int | None:
+    """A divisor of the class count between 128 and 1024, the nearest to 512; None for short rows, or without one.
+
+    No block lies on two devices; nor on the eight that a partitioner may split the classes over unseen, if possible.
+    """
+    divisors = [d for d in range(128, 1025) if classes % (d * devices) == 0] if classes > 1024 else []
+    return min(divisors, key=lambda d: (classes // d % 8 != 0, abs(d - 512)), default=None)
+
+
+def gaps(z: Array, rows: Rows) -> Array:
+    """``m - z_k``; 0 at the maximum, infinite or not.
+
+    Without a select, for the reason above: under a maximum of +inf the gap to the largest number is lifted to infinity.
+    """
+    largest = float(jnp.finfo(z.dtype).max)
+    ceiling = jnp.clip(rows.maximum, -largest, largest)
+    gap = ceiling - jnp.minimum(z, largest)
+    gap = gap + lax.stop_gradient(jnp.maximum(-gap, 0))  # logits that are computed twice may exceed their maximum
+    lift = jnp.minimum(gap, 1) * jnp.where(jnp.isposinf(rows.maximum), largest, 0)
+    return gap + lift + lift
+
+
+def surprisal(z: Array, rows: Rows) -> Array:
+    """``-log p_k`` of the logits z (all, or the pivot's): the sum of two non-negative terms; a formula, not a rule."""
+    return gaps(z, rows) + rows.log_total()
+
+
+def p_of(z: Array, rows: Rows) -> Array:
+    """``p``, a formula (rules use :func:`probabilities`)."""
+    return shifted_exponential(z, rows.maximum) / rows.total()
+
+
+def one_pivot_off(z: Array, rows: Rows) -> Array:
+    """``p - e_i``, a formula (rules use :func:`residual_at_pivot`)."""
+    return jnp.where(rows.is_pivot(z), -rows.rest / rows.total(), p_of(z, rows))

@@ -1,0 +1,46 @@
+"""The chapter in pictures. Every function takes the axes to draw on and returns them, so that anybody can restyle.
+
+Needs the extra ``plot`` (matplotlib): ``pip install "lossjax[plot]"``. Colours are those of Okabe and Ito, told apart
+under every colour blindness, and each curve has a line style of its own, so that grey print works too.
+"""
+
+import importlib.util
+
+if importlib.util.find_spec("matplotlib") is None:
+    raise ImportError('lossjax.plot needs matplotlib; install it with: pip install "lossjax[plot]"')
+
+from lossjax.plot._accuracy import errors_against_margin as errors_against_margin
+from lossjax.plot._figures import FIGURES as FIGURES
+from lossjax.plot._figures import Fact as Fact
+from lossjax.plot._figures import Recipe as Recipe
+from lossjax.plot._figures import save as save
+from lossjax.plot._logits import logit_plane as logit_plane
+from lossjax.plot._logits import losses_against_logit as losses_against_logit
+from lossjax.plot._logits import slopes_against_logit as slopes_against_logit
+from lossjax.plot._projections import nearest_in_family as nearest_in_family
+from lossjax.plot._projections import nearest_with_moments as nearest_with_moments
+from lossjax.plot._regression import squared_error_contours as squared_error_contours
+from lossjax.plot._simplex import fisher_balls as fisher_balls
+from lossjax.plot._simplex import geodesics as geodesics
+from lossjax.plot._simplex import kl_contours as kl_contours
+from lossjax.plot._ternary import ternary as ternary
+from lossjax.plot._ternary import ternary_axes as ternary_axes
+
+__all__ = [
+    "FIGURES",
+    "Fact",
+    "Recipe",
+    "errors_against_margin",
+    "fisher_balls",
+    "geodesics",
+    "kl_contours",
+    "logit_plane",
+    "losses_against_logit",
+    "nearest_in_family",
+    "nearest_with_moments",
+    "save",
+    "slopes_against_logit",
+    "squared_error_contours",
+    "ternary",
+    "ternary_axes",
+]

@@ -1,0 +1,131 @@
+"""What the figures show, checked on the very points that they draw."""
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lossjax.plot._ternary import from_plane
+
+Drawn = Mapping[tuple[str, str], tuple[NDArray[np.float64], ...]]
+_FEW = 64 * 2.0**-53
+"""Curves are drawn from float64: a few dozen of its roundoffs."""
+
+
+class Fact(NamedTuple):
+    """One statement that a figure makes, with how far what is drawn is from it."""
+
+    name: str
+    ok: bool
+    measured: float
+    allowed: float
+    statement: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data."""
+        return self._asdict()
+
+
+def _at_most(name: str, statement: str, deviations: Any, allowed: float) -> Fact:
+    measured = float(np.max(np.abs(deviations)))
+    return Fact(name, measured <= allowed, measured, allowed, statement)
+
+
+def _at_least(name: str, statement: str, measured: np.floating, wanted: float) -> Fact:
+    return Fact(name, bool(measured >= wanted), float(measured), wanted, statement)
+
+
+def loss_surfaces_gradients(drawn: Drawn) -> Iterator[Fact]:
+    """The figures of G13."""
+    (w,), (b,) = drawn["a", "least squares"]
+    yield _at_most("a", "least squares of (-1, 1), (0, 2), (1, 2), (2, 4): w = 0.9, b = 1.8", [w - 0.9, b - 1.8], _FEW)
+    x, y, u, v = drawn["a", "-grad MSE"]
+    off = [u + 3 * (x - w) + (y - b), v + (x - w) + 2 * (y - b)]  # the Hessian 2XᵀX/N is (3, 1; 1, 2)
+    yield _at_most("a", "-∇MSE leads to the least squares: it is -H(θ - θ̂)", off, 64 * _FEW)
+
+    circle = from_plane(*drawn["b", "Fisher circle 1"])
+    yield _at_most("b", "a Fisher circle has one radius", _fisher_rao(circle, np.array([0.5, 0.3, 0.2])) - 0.2, 1e-12)
+    z, loss = drawn["c", "CE"]
+    yield _at_most("c", "CE = log(1 + e^-z), relatively", loss / np.log1p(np.exp(-z)) - 1, _FEW)
+    # 1 - σ where σ is near 1 is off by u/(1 - σ), and z reaches 12.
+    z, loss = drawn["c", "MSE"]
+    yield _at_most("c", "MSE = ½(1 - σ)², relatively", loss * 2 * (1 + np.exp(z)) ** 2 - 1, _FEW * math.exp(12))
+    z, slope = drawn["d", "CE"]
+    yield _at_most("d", "|CE'| = 1 - σ, relatively", slope * (1 + np.exp(z)) - 1, _FEW)
+    z, slope = drawn["d", "MSE"]
+    yield _at_most(
+        "d",
+        "the slope of MSE is largest, 4/27, at -log 2",
+        [slope.max() - 4 / 27, z[slope.argmax()] + math.log(2)],
+        _FEW,
+    )
+    z, ratio = drawn["d", "ratio"]
+    closed = 1 / (2 + np.exp(z) + np.exp(-z))
+    yield _at_most("d", "the ratio is σ(1 - σ), relatively", ratio / closed - 1, _FEW * math.exp(12))
+    for loss in ("CE", "MSE"):
+        _, _, u, v = drawn["e", f"-grad {loss}"]
+        yield _at_most("e", f"the steps of {loss} are perpendicular to (1, 1)", u + v, _FEW)
+    margin, worst = drawn["f", "lossjax"]
+    yield _at_most("f", "lossjax is within 8u relatively at every margin", worst, 8 * 2.0**-24)
+    for name in ("log Σ exp z − z_c", "−log_softmax"):
+        worst = drawn["f", name][1][margin > 17]
+        yield _at_least("f", f"{name} has lost all digits from 17 on", worst.min(), 0.99)
+
+
+def _fisher_rao(p: NDArray[np.float64], q: NDArray[np.float64]) -> NDArray[np.float64]:
+    """``2 arccos Σ√(pq)``, the other form than the library computes by."""
+    return 2 * np.arccos(np.clip(np.sum(np.sqrt(p * q), axis=-1), -1, 1))
+
+
+def _length(path: NDArray[np.float64]) -> np.float64:
+    return np.sum(_fisher_rao(path[1:], path[:-1]))
+
+
+def fisher_simplex(drawn: Drawn) -> Iterator[Fact]:
+    """One radius, and the shortest path."""
+    circles = [from_plane(*points) for (panel, name), points in drawn.items() if panel == "a" and "circle" in name]
+    # Antipodes of a circle are two radii apart; arccos has kept half of the digits of a float64.
+    across = [_fisher_rao(points[:60], points[60:120]) - 0.4 for points in circles]
+    yield _at_most("a", "every circle is 0.4 across", across, 1e-12)
+    arc, m, e = (from_plane(*drawn["b", name]) for name in ("Fisher-Rao geodesic", "m-geodesic", "e-geodesic"))
+    yield _at_most(
+        "b", "the geodesic is as long as its ends are apart", _length(arc) - _fisher_rao(arc[0], arc[-1]), 1e-9
+    )
+    for name, path in (("m", m), ("e", e)):
+        yield _at_least("b", f"the {name}-geodesic is longer, relatively by", _length(path) / _length(arc) - 1, 1e-3)
+
+
+def _kl(p: NDArray[np.float64], q: NDArray[np.float64]) -> float:
+    return float(np.sum(p * np.log(p / q)))
+
+
+def projections(drawn: Drawn) -> Iterator[Fact]:
+    """Moments, Pythagoras, and that the words mean different points."""
+    point = {name: from_plane(*xy)[0] for (_, name), xy in drawn.items() if len(xy[0]) == 1}
+    statistic = np.array([0.0, 1.0, 2.0])
+    p, fitted, other, base, tilted = (point[n] for n in ("p", "m-projection", "reverse", "base", "I-projection"))
+    start = from_plane(*drawn["a", "exponential family"])[200]  # λ = 0
+    yield _at_most("a", "the m-projection has the moment of p", statistic @ (fitted - p), 1e-12)
+    yield _at_most("a", "KL(p‖q) = KL(p‖q*) + KL(q*‖q)", _kl(p, start) - _kl(p, fitted) - _kl(fitted, start), 1e-12)
+    yield _at_least("a", "the least KL(q‖p) is at another point, apart in L1 by", np.abs(fitted - other).sum(), 0.01)
+    ends = from_plane(*drawn["b", "linear family"])
+    middle = ends.mean(axis=0)
+    yield _at_most("b", "the I-projection has the moment 1.3", statistic @ tilted - 1.3, 1e-12)
+    deviation = _kl(middle, base) - _kl(middle, tilted) - _kl(tilted, base)
+    yield _at_most("b", "KL(p‖q) = KL(p‖p*) + KL(p*‖q)", deviation, 1e-12)
+    apart = np.abs(tilted - point["orthogonal"]).sum()
+    yield _at_least("b", "the orthogonal projection is another point, apart in L1 by", apart, 0.01)
+
+
+def accuracy(drawn: Drawn) -> Iterator[Fact]:
+    """One keeps its promise everywhere, the others lose everything."""
+    for (panel, name), (margin, worst) in drawn.items():
+        of = {"a": "loss", "b": "gradient at the label"}[panel]
+        if name == "lossjax":
+            yield _at_most(panel, f"lossjax's {of} is within 8 ulp at every margin", worst, 8)
+        else:
+            yield _at_least(
+                panel, f"{name}'s {of} has lost all digits from 17 on, in ulp", worst[margin > 17].min(), 2.0**23
+            )

@@ -1,0 +1,77 @@
+"""Sharded logits under plain ``jax.jit``, on automatic and explicit meshes: right, and never gathered."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+import lossjax
+from tests.compiled import collectives, text_of
+
+ROWS = 6
+LABELS = np.array([0, 5, 9, 15, 8, 7])
+BLOCK = 1024
+"""A row gives away at most the block of logits that its label is in."""
+
+
+def soft(classes: int) -> np.ndarray:
+    return np.random.default_rng(5).dirichlet(np.ones(classes), ROWS).astype(np.float32)
+
+
+LOSSES: dict[str, Callable[[Any], Any]] = {
+    "labels": lambda z: lossjax.softmax_cross_entropy_with_integer_labels(z, LABELS, reduction="sum"),
+    "labels, options": lambda z: lossjax.softmax_cross_entropy_with_integer_labels(
+        z, LABELS, label_smoothing=0.1, smoothing="others", z_loss=1e-3, ignore_index=9, temperature=2, reduction="mean"
+    ),
+    "distributions": lambda z: lossjax.softmax_cross_entropy(z, soft(z.shape[-1]), reduction="sum"),
+    "focal": lambda z: lossjax.softmax_focal_loss(z, LABELS, reduction="sum"),
+    "poly": lambda z: lossjax.poly_cross_entropy(z, LABELS, reduction="sum"),
+    "Brier": lambda z: lossjax.softmax_brier_score(z, LABELS, reduction="sum"),
+    "log-sum-exp": lambda z: jnp.sum(lossjax.logsumexp(z)),
+    "log-softmax": lambda z: jnp.sum(lossjax.log_softmax(z) * soft(z.shape[-1])),
+    "entropy": lambda z: jnp.sum(lossjax.softmax_entropy(z)),
+}
+
+
+def mesh(kind: AxisType) -> jax.sharding.Mesh:
+    return jax.make_mesh((2,), ("devices",), axis_types=(kind,))
+
+
+def on_mesh(z: np.ndarray, kind: AxisType, spec: Any) -> jax.Array:
+    return jax.device_put(z, NamedSharding(mesh(kind), spec))
+
+
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=["automatic", "explicit"])
+@pytest.mark.parametrize("spec", [P(None, "devices"), P("devices", None)], ids=["classes", "rows"])
+@pytest.mark.parametrize("name", LOSSES)
+def test_as_on_one_device(name: str, spec: Any, kind: AxisType, random: np.random.Generator) -> None:
+    """Value and gradient, the gradient sharded as the logits are, nothing of the logits' size crossing."""
+    loss = LOSSES[name]
+    # Rows of blocks for the rule that all cross-entropies share; short ones elsewhere.
+    classes = 2560 if name in ("labels", "distributions", "log-sum-exp") else 34
+    z = np.float32(random.normal(size=(ROWS, classes)) * 3)
+    value, gradient = jax.jit(jax.value_and_grad(loss))(z)
+    with jax.set_mesh(mesh(kind)):
+        sharded = on_mesh(z, kind, spec)
+        got, got_gradient = jax.jit(jax.value_and_grad(loss))(sharded)
+        moved = collectives(text_of(jax.value_and_grad(loss), sharded))
+    u = 2.0**-24
+    np.testing.assert_allclose(got, value, rtol=32 * u)
+    np.testing.assert_allclose(got_gradient, gradient, rtol=32 * u, atol=32 * u * float(jnp.max(jnp.abs(gradient))))
+    assert got_gradient.sharding.is_equivalent_to(sharded.sharding, 2)
+    assert all(size <= ROWS * min(BLOCK, classes // 3) for _, size in moved), moved
+    if spec[0] is not None:
+        assert all(size <= 2 for _, size in moved), moved
+
+
+def test_a_gather_of_the_logits_would_be_seen(random: np.random.Generator) -> None:
+    """What the test above is worth: a sort along the classes needs all of them on one device."""
+    with jax.set_mesh(mesh(AxisType.Auto)):
+        sharded = on_mesh(np.float32(random.normal(size=(ROWS, 34))), AxisType.Auto, P(None, "devices"))
+        moved = collectives(text_of(lambda z: jnp.sum(jnp.sort(z, axis=-1) * jnp.arange(34.0)[None]), sharded))
+    assert max(size for _, size in moved) >= ROWS * 17
