@@ -1,10 +1,11 @@
-# The two commands: `make verify` and `make test`. The environment in .venv is made once, and again when
-# pyproject.toml changes. Recipes use relative paths only, so that a checkout may lie in a path with a space.
+# The two commands: `make verify` and `make test`; `make test-all` leaves no case out (tests/tiers.py). The environment
+# in .venv is made once, and again when pyproject.toml changes. Recipes use relative paths only, so that a checkout may
+# lie in a path with a space.
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: verify test lint types clean
+.PHONY: verify test test-all lint types clean
 
 verify: .venv/installed
 	$(BIN)/python -m lossjax verify
@@ -12,6 +13,9 @@ verify: .venv/installed
 
 test: lint types
 	$(BIN)/python -m pytest
+
+test-all: lint types
+	$(BIN)/python -m pytest -m ""
 
 lint: .venv/installed
 	$(BIN)/python -m ruff check .

@@ -200,3 +200,35 @@ def figure(
     names = ", ".join(str(output.with_suffix(suffix)) for suffix in (output.suffix, ".csv", ".txt"))
     console.print(f"wrote {names}; {sum(fact.ok for fact in facts)} of the {len(facts)} facts that it shows hold")
     raise typer.Exit(0 if all(fact.ok for fact in facts) else 1)
+
+
+@app.command()
+def bench(
+    suite: Annotated[str, typer.Option(help="rows, head, growth, large (accelerators) or quick.")] = "rows",
+    peer: Annotated[
+        list[str] | None, typer.Option(help="Only this one (lossjax, optax, jax.nn, tokamax, torch); repeatable.")
+    ] = None,
+    seconds: Annotated[float, typer.Option(min=0, help="About how long to time each problem.")] = 10.0,
+    json: Annotated[Path | None, typer.Option(help="Also write the results to this file.", dir_okay=False)] = None,
+    plot: Annotated[Path | None, typer.Option(help="Also draw them, as .png, .svg or .pdf.", dir_okay=False)] = None,
+    markdown: Annotated[
+        Path | None, typer.Option(help="Also bring the table of this Markdown file up to date.", exists=True)
+    ] = None,
+) -> None:
+    """Time lossjax beside its peers on this machine, paired and alternating in one process."""
+    from lossjax.bench.command import marked, run
+    from lossjax.bench.peers import available
+    from lossjax.bench.problems import SUITES
+
+    if suite not in SUITES:
+        raise typer.BadParameter(f"{suite!r} is not one of {', '.join(SUITES)}", param_hint="--suite")
+    unknown = sorted(set(peer or ()) - set(available()))
+    if unknown:
+        raise typer.BadParameter(f"{unknown[0]!r} is not one of {', '.join(available())}", param_hint="--peer")
+    for path, option in ((json, "--json"), (plot, "--plot")):
+        if path is not None and not path.parent.is_dir():
+            raise typer.BadParameter(f"the folder of {path} does not exist", param_hint=option)
+    if markdown is not None and not marked(markdown):
+        raise typer.BadParameter(f"{markdown} has no <!-- bench --> … <!-- /bench -->", param_hint="--markdown")
+    ok = run(suite, peer or (), seconds=seconds, json=json, plot=plot, markdown=markdown)
+    raise typer.Exit(0 if ok else 1)

@@ -1,6 +1,7 @@
 """Strict JAX for every test, two host devices, seeds from one fixture, a compilation cache that the workers share."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"
@@ -9,6 +10,9 @@ import jax
 import numpy as np
 import pytest
 
+from tests import tiers
+
+pytest_plugins = ["pytester"]
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 # The suite is mostly compiling: what one worker has compiled the other need not, nor the next run here.
@@ -17,7 +21,20 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _memory() -> Iterator[None]:
+    """A worker does not keep what earlier files compiled: it would reach many gigabytes."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture
 def random(request: pytest.FixtureRequest) -> np.random.Generator:
     """A generator seeded by the test's own name: no test depends on which ran before it."""
     return np.random.default_rng(list(request.node.nodeid.encode()))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Before ``-m`` chooses."""
+    tiers.mark_slow(items)

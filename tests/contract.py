@@ -12,6 +12,7 @@ from jax.sharding import AxisType, PartitionSpec
 from lossjax.verify import oracle, ulp
 from tests.cases import Case
 from tests.families import Family
+from tests.quick import quick
 
 
 def arguments(case: Case, family: Family, dtype: Any) -> tuple[jax.Array, ...]:
@@ -41,6 +42,13 @@ def gradients(
     return output, cotangent, list(pullback(cotangent))
 
 
+@functools.cache
+def compiled(function: Callable[..., jax.Array], argnums: tuple[int, ...]) -> Callable[..., Any]:
+    """:func:`gradients`, compiled once for all arguments of one shape."""
+    case = Case("", function, None, argnums)
+    return jax.jit(lambda args: gradients(function, case, args))
+
+
 def assert_rule_is_derivative(case: Case, family: Family) -> None:
     """The closed form against JAX's own derivative of the plain formula, in float64, non-uniform cotangents.
 
@@ -51,8 +59,8 @@ def assert_rule_is_derivative(case: Case, family: Family) -> None:
     """
     with jax.enable_x64(True):
         args = arguments(case, family, np.float64)
-        _, _, ruled = gradients(case.loss, case, args)
-        _, _, plain = gradients(case.plain, case, args)
+        _, _, ruled = quick(lambda a: gradients(case.loss, case, a))(args)
+        _, _, plain = quick(lambda a: gradients(case.plain, case, a))(args)
         spread = float(np.ptp(np.asarray(args[0])))
         units = (args[0].size + 8) * (8 + spread)
         for position, got, want in zip(case.argnums, ruled, plain, strict=True):
@@ -72,7 +80,7 @@ def assert_accurate(case: Case, family: Family, dtype: Any) -> float:
     assert case.truth is not None
     with jax.enable_x64(np.dtype(dtype) == np.float64), oracle.precision():
         args = arguments(case, family, dtype)
-        output, cotangent, pulled = gradients(case.loss, case, args)
+        output, cotangent, pulled = compiled(case.loss, case.argnums)(args)
         exact = [ulp.balls(a) if jnp.issubdtype(a.dtype, jnp.floating) else np.asarray(a) for a in args]
         truths = case.truth(ulp.balls(cotangent), *exact)
         units = case.units + (np.log2(family.classes) / 2 if family.classes > 1000 else 0)
@@ -95,7 +103,7 @@ def assert_narrow(case: Case, family: Family, dtype: Any) -> None:
     assert case.truth is not None
     with oracle.precision():
         args = arguments(case, family, dtype)
-        output, cotangent, pulled = gradients(case.loss, case, args)
+        output, cotangent, pulled = compiled(case.loss, case.argnums)(args)
         exact = [ulp.balls(a) if jnp.issubdtype(a.dtype, jnp.floating) else np.asarray(a) for a in args]
         truths = case.truth(ulp.balls(cotangent), *exact)
         smallest = float(jnp.finfo(dtype).smallest_subnormal if dtype == jnp.float16 else jnp.finfo(dtype).tiny)
@@ -155,6 +163,10 @@ def _scan(f: Callable[..., jax.Array], args: tuple[jax.Array, ...], argnums: tup
     return jax.grad(looped, argnums)(*args)
 
 
+def _jitted(transformed: Transformed) -> Transformed:
+    return lambda f, args, n: quick(lambda *a: transformed(f, a, n))(*args)
+
+
 TRANSFORMATIONS: dict[str, tuple[Transformed, Transformed]] = {
     # name: (the transformation, what it must equal)
     "jit": (lambda f, a, n: jax.jit(f)(*a), lambda f, a, n: f(*a)),
@@ -163,17 +175,17 @@ TRANSFORMATIONS: dict[str, tuple[Transformed, Transformed]] = {
     "remat": (lambda f, a, n: jax.grad(jax.checkpoint(_scalar(f)), n)(*a), lambda f, a, n: jax.grad(_scalar(f), n)(*a)),
     "scan": (_scan, lambda f, a, n: jax.grad(_scalar(f), n)(*a)),
     "jvp": (
-        lambda f, a, n: jax.jvp(_moving(f, a, n), _floats(a, n), _tangents(a, n))[1],
-        lambda f, a, n: sum(
+        _jitted(lambda f, a, n: jax.jvp(_moving(f, a, n), _floats(a, n), _tangents(a, n))[1]),
+        _jitted(lambda f, a, n: sum(
             jnp.tensordot(j, t, t.ndim)
             for j, t in zip(jax.jacrev(f, n)(*a), _tangents(a, n), strict=True)
-        ),
+        )),
     ),
     "linearize": (
         lambda f, a, n: jax.linearize(_moving(f, a, n), *_floats(a, n))[1](*_tangents(a, n)),
         lambda f, a, n: jax.jvp(_moving(f, a, n), _floats(a, n), _tangents(a, n))[1],
     ),
-    "jacfwd": (lambda f, a, n: jax.jacfwd(f, n)(*a), lambda f, a, n: jax.jacrev(f, n)(*a)),
+    "jacfwd": (_jitted(lambda f, a, n: jax.jacfwd(f, n)(*a)), _jitted(lambda f, a, n: jax.jacrev(f, n)(*a))),
 }  # fmt: skip
 
 
@@ -185,11 +197,11 @@ def _hessian_product(f: Callable[..., jax.Array], args: tuple[jax.Array, ...], a
 SECOND_ORDER: dict[str, Transformed] = {
     # Each against the same of the plain formula by JAX. The Hessian is run eagerly, where a rule that calls its own
     # decorated name breaks though it passes under jit.
-    "forward over reverse": lambda f, a, n: jax.jit(functools.partial(_hessian_product, f, argnums=n))(a),
+    "forward over reverse": lambda f, a, n: quick(functools.partial(_hessian_product, f, argnums=n))(a),
     "hessian": lambda f, a, n: jax.hessian(_scalar(f), n)(*a),
-    "reverse over reverse": lambda f, a, n: jax.jit(jax.jacrev(jax.jacrev(_scalar(f), n), n))(*a),
-    "forward over forward": lambda f, a, n: jax.jit(jax.jacfwd(jax.jacfwd(_scalar(f), n), n))(*a),
-    "reverse over forward": lambda f, a, n: jax.jit(jax.jacrev(jax.jacfwd(_scalar(f), n), n))(*a),
+    "reverse over reverse": lambda f, a, n: quick(jax.jacrev(jax.jacrev(_scalar(f), n), n))(*a),
+    "forward over forward": lambda f, a, n: quick(jax.jacfwd(jax.jacfwd(_scalar(f), n), n))(*a),
+    "reverse over forward": lambda f, a, n: quick(jax.jacrev(jax.jacfwd(_scalar(f), n), n))(*a),
 }
 
 
@@ -214,8 +226,9 @@ def assert_transforms(case: Case, family: Family, name: str) -> None:
         want = reference(case.loss, args, case.argnums)
         size = 0.0
         if name in ("jvp", "linearize"):  # the terms of J·t may cancel: they are what the error is measured against
-            jacobian = zip(jax.jacrev(case.loss, case.argnums)(*args), _tangents(args, case.argnums), strict=True)
-            size = float(sum(jnp.max(jnp.tensordot(jnp.abs(j), jnp.abs(t), t.ndim)) for j, t in jacobian))
+            jacobian = quick(jax.jacrev(case.loss, case.argnums))(*args)
+            terms = zip(map(np.abs, jacobian), map(np.abs, _tangents(args, case.argnums)), strict=True)
+            size = float(sum(np.max(np.tensordot(j, t, t.ndim)) for j, t in terms))
         got = transformed(case.loss, args, case.argnums)
         assert_same(f"{case.name}, {name}", got, want, 16 + args[0].size, size)
 
@@ -225,7 +238,7 @@ def assert_second_order(case: Case, family: Family, name: str) -> None:
     with jax.enable_x64(True):
         args = arguments(case, family, np.float64)
         along = name == "forward over reverse"
-        reference = SECOND_ORDER[name] if along else lambda f, a, n: jax.jit(jax.hessian(_scalar(f), n))(*a)
+        reference = SECOND_ORDER[name] if along else lambda f, a, n: quick(jax.hessian(_scalar(f), n))(*a)
         units = (args[0].size + 8) * (16 + 4 * float(np.ptp(np.asarray(args[0]))))
         got = SECOND_ORDER[name](case.loss, args, case.argnums)
         assert_same(f"{case.name}, {name}", got, reference(case.plain, args, case.argnums), units)
@@ -242,13 +255,20 @@ def assert_maps(case: Case, family: Family) -> None:
     """``vmap`` over rows, alone and of the gradient, equals the batch; and the batch does not feel its size."""
     with jax.enable_x64(True):
         args = arguments(case, family, np.float64)
-        batch = case.loss(*args)
-        assert_same(f"{case.name}, vmap", jax.vmap(case.loss)(*args), batch, 4)
-        one = jax.vmap(jax.grad(lambda *a: _by_class(case.loss(*(x[None] for x in a))), case.argnums))(*args)
-        whole = jax.grad(lambda *a: _by_class(case.loss(*a)), case.argnums)(*args)
-        assert_same(f"{case.name}, vmap of grad", one, whole, 16)
+        batch, whole = quick(lambda *a: (case.loss(*a), _slopes(case, a)))(*args)
+
+        def row(*a: jax.Array) -> tuple[jax.Array, Any]:
+            return case.loss(*a), _slopes(case, tuple(x[None] for x in a))
+
+        alone, one = quick(jax.vmap(row))(*args)
+        assert_same(f"{case.name}, vmap", alone, batch, 4)
+        assert_same(f"{case.name}, vmap of grad", jax.tree.map(lambda x: x[:, 0], one), whole, 16)
         half = max(1, args[0].shape[0] // 2)
-        assert_same(f"{case.name}, half the batch", case.loss(*(a[:half] for a in args)), batch[:half], 4)
+        assert_same(f"{case.name}, half the batch", quick(case.loss)(*(a[:half] for a in args)), batch[:half], 4)
+
+
+def _slopes(case: Case, args: tuple[jax.Array, ...]) -> Any:
+    return jax.grad(lambda *a: _by_class(case.loss(*a)), case.argnums)(*args)
 
 
 def assert_shards(case: Case, family: Family, axis_type: AxisType, *, forward: bool) -> None:

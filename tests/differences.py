@@ -22,15 +22,22 @@ def central(function: Callable[..., Any], args: tuple[Any, ...], argnum: int) ->
     return np.stack(columns, axis=-1).reshape(columns[0].shape + np.shape(args[argnum]))
 
 
-def assert_central_differences(function: Callable[..., Any], args: tuple[Any, ...], amplification: float = 1.0) -> None:
+def assert_central_differences(
+    function: Callable[..., Any],
+    args: tuple[Any, ...],
+    amplification: float = 1.0,
+    *,
+    compiled: Callable[..., Any] = jax.jit,
+    modes: tuple[Callable[..., Any], ...] = (jax.jacfwd, jax.jacrev),
+) -> None:
     """Both modes, in every argument.
 
     Differences are off by 1e-16 of the fifth derivative (at most 1e6, say), and by 1.5u/1e-4 = 2e-12 of values of
     size 1: 1e-9 covers both, times what the function amplifies rounding by.
     """
-    fast, every = jax.jit(function), tuple(range(len(args)))
-    modes = [jax.jit(mode(function, every))(*args) for mode in (jax.jacfwd, jax.jacrev)]
+    fast, every = compiled(function), tuple(range(len(args)))
+    found = [compiled(mode(function, every))(*args) for mode in modes]
     for argnum in every:
         want = central(fast, args, argnum)
-        for got in modes:
+        for got in found:
             np.testing.assert_allclose(got[argnum], want, atol=1e-9 * amplification * (1 + np.abs(want).max()))

@@ -23,7 +23,7 @@ ORDER = (
     "_log_divergence", "_student_t",
     "information", "logits", "logit_divergences", "regression", "likelihood", "similarity",
     "classification", "reshaped", "scoring", "curvature", "_linear_head", "linear", "vocab_parallel", "geometry", "families",
-    "_margins", "margin", "optax", "verify", "plot", "cli",
+    "_margins", "margin", "optax", "verify", "plot", "bench", "cli",
 )  # fmt: skip
 OUTSIDE = ("__init__", "__main__")
 

@@ -69,6 +69,7 @@ def _close(got: np.ndarray, want: Any, u: float) -> bool:
     return np.allclose(got, np.asarray(want, got.dtype), rtol=8 * u, atol=0, equal_nan=True)
 
 
+@pytest.mark.covering(2)
 @DTYPES
 @FORM
 @pytest.mark.parametrize("jitted", [False, True], ids=["eager", "jit"])

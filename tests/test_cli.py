@@ -3,10 +3,43 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+
+from lossjax.__main__ import main
+
+
+class Done(NamedTuple):
+    """What a command left behind."""
+
+    returncode: Any
+    stdout: str
+    stderr: str
+
+
+
+@pytest.fixture
+def inside(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Done]]:
+    """The same in this process, where importing JAX costs nothing; users' modules are forgotten afterwards."""
+
+    def called(*arguments: str, cwd: Path | None = None) -> Done:
+        if cwd is not None:
+            monkeypatch.chdir(cwd)
+        monkeypatch.setattr(sys, "argv", ["lossjax", *arguments])
+        with pytest.raises(SystemExit) as left:
+            main()
+        return Done(left.value.code, *capsys.readouterr())
+
+    path, modules = list(sys.path), set(sys.modules)
+    yield called
+    sys.path[:] = path
+    for name in set(sys.modules) - modules:
+        if name.startswith("mine"):
+            del sys.modules[name]
 
 
 def run(*arguments: str, cwd: Path | None = None, code: str | None = None) -> subprocess.CompletedProcess[str]:
@@ -60,8 +93,10 @@ def test_verify_exits_1_when_something_falls_short() -> None:
         (("nonsense",), "No such command"),
     ],
 )
-def test_usage_errors_exit_2_without_a_traceback(arguments: tuple[str, ...], words: str) -> None:
-    result = run(*arguments)
+def test_usage_errors_exit_2_without_a_traceback(
+    arguments: tuple[str, ...], words: str, inside: Callable[..., Done]
+) -> None:
+    result = inside(*arguments)
     assert result.returncode == 2
     assert words in " ".join(result.stderr.replace("│", " ").split())
     assert "Traceback" not in result.stderr
@@ -140,12 +175,14 @@ def test_check_takes_real_logits(tmp_path: Path) -> None:
         (("json:dumps",), "dumps"),
     ],
 )
-def test_check_usage_errors(arguments: tuple[str, ...], words: str, tmp_path: Path) -> None:
+def test_check_usage_errors(
+    arguments: tuple[str, ...], words: str, tmp_path: Path, inside: Callable[..., Done]
+) -> None:
     (tmp_path / "mine.py").write_text(WRONG.replace("SCALE", "1"))
     (tmp_path / "z.txt").write_text("1 2 3")
     np.save(tmp_path / "z.npy", np.ones((3, 4), np.float32))
     np.save(tmp_path / "y.npy", np.array([0, 3, 1], np.int32))
-    result = run("check", *arguments, cwd=tmp_path)
+    result = inside("check", *arguments, cwd=tmp_path)
     assert result.returncode == 2, result.stdout + result.stderr
     assert words in " ".join(result.stderr.replace("│", " ").split())
     assert "Traceback" not in result.stderr

@@ -30,6 +30,7 @@ def pairs(cases: Iterable[Case], names: Iterable[str]) -> list[Any]:
 PER_ROW = pytest.mark.parametrize("case", [c for c in CASES if c.per_row], ids=lambda c: c.name)
 
 
+@pytest.mark.covering
 @pytest.mark.parametrize(
     ("case", "family"),
     [(c, f) for c in CASES for f in (MODERATE, FAMILIES[0], FAMILIES[1], FAMILIES[3])]
@@ -40,22 +41,36 @@ def test_rule_is_the_derivative_of_the_plain_formula(case: Case, family: Family)
     contract.assert_rule_is_derivative(case, family)
 
 
+USUAL = FAMILIES[0].rows, FAMILIES[0].classes
+JUDGED = [(c, f) for c in CASES + OPTION_CASES if c.truth is not None for f in c.families]
+
+
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize(
-    ("case", "family"),
-    [(c, f) for c in CASES + OPTION_CASES if c.truth is not None for f in c.families],
-    ids=lambda x: x.name,
+    ("case", "family"), [(c, f) for c, f in JUDGED if (f.rows, f.classes) == USUAL], ids=lambda x: x.name
 )
 def test_accuracy(case: Case, family: Family, dtype: type) -> None:
     contract.assert_accurate(case, family, dtype)
 
 
+@pytest.mark.covering
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("case", "family"), [(c, f) for c, f in JUDGED if (f.rows, f.classes) != USUAL], ids=lambda x: x.name
+)
+def test_accuracy_in_other_shapes(case: Case, family: Family, dtype: type) -> None:
+    contract.assert_accurate(case, family, dtype)
+
+
+@pytest.mark.covering
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 @pytest.mark.parametrize("case", [c for c in CASES + OPTION_CASES if c.truth is not None], ids=lambda c: c.name)
 def test_sixteen_bits(case: Case, dtype: type) -> None:
     contract.assert_narrow(case, MODERATE, dtype)
 
 
+@pytest.mark.covering
 @pytest.mark.parametrize(
     ("case", "name"),
     pairs(CASES + OPTION_CASES, MODES) + pairs(STANDING, [n for n in contract.TRANSFORMATIONS if n not in MODES]),
@@ -64,6 +79,7 @@ def test_transformation(case: Case, name: str) -> None:
     contract.assert_transforms(case, MODERATE, name)
 
 
+@pytest.mark.covering
 @pytest.mark.parametrize(
     ("case", "name"),
     pairs(CASES + OPTION_CASES, ["forward over reverse"])

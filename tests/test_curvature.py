@@ -12,6 +12,7 @@ from lossjax import softmax_cross_entropy_hvp
 from lossjax._autodiff import plain_of
 from lossjax.geometry import softmax_fisher_vector_product
 from lossjax.verify import oracle, ulp
+from tests.quick import quick
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -25,6 +26,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
+@pytest.mark.covering
 @pytest.mark.parametrize("labelled", [True, False], ids=["labels", "distributions"])
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 def test_it_is_the_hessian_times_the_vector(options: dict[str, Any], labelled: bool) -> None:
@@ -33,9 +35,9 @@ def test_it_is_the_hessian_times_the_vector(options: dict[str, Any], labelled: b
         z, v = (jnp.asarray(random.normal(size=(4, 5)) * 2) for _ in range(2))
         targets = random.integers(0, 5, 4) if labelled else random.uniform(0, 1, (4, 5))
         loss = lossjax.softmax_cross_entropy_with_integer_labels if labelled else lossjax.softmax_cross_entropy
-        hessian = jax.hessian(lambda z: plain_of(loss)(z, targets, reduction="sum", **options))(z)
+        hessian = quick(jax.hessian(lambda z: plain_of(loss)(z, targets, reduction="sum", **options)))(z)
         want = jnp.tensordot(hessian, v, 2)
-        got = softmax_cross_entropy_hvp(z, targets, v, **options)
+        got = quick(lambda z, v: softmax_cross_entropy_hvp(z, targets, v, **options))(z, v)
         assert np.abs(got - want).max() <= 64 * 2.0**-53 * np.abs(want).max()
 
 
@@ -84,8 +86,8 @@ def test_it_is_differentiable() -> None:
         z, v = (jnp.asarray(random.normal(size=(2, 4))) for _ in range(2))
         labels = jnp.array([0, 3])
         plain = plain_of(lossjax.softmax_cross_entropy_with_integer_labels)
-        third = jax.jacrev(jax.hessian(lambda z: plain(z, labels, reduction="sum")))(z)
-        got = jax.jacfwd(lambda z: softmax_cross_entropy_hvp(z, labels, v))(z)
+        third = quick(jax.jacrev(jax.hessian(lambda z: plain(z, labels, reduction="sum"))))(z)
+        got = quick(jax.jacfwd(lambda z: softmax_cross_entropy_hvp(z, labels, v)))(z)
         want = jnp.einsum("abcdef,cd->abef", third, v)
         assert np.abs(got - want).max() <= 256 * 2.0**-53
 

@@ -13,6 +13,7 @@ import lossjax
 from lossjax import families
 from lossjax.families import canonical_nll, deviance, kl_divergence
 from lossjax.numerics import xi
+from tests.quick import quick
 
 U = 2.0**-53
 NAN, INF = np.nan, np.inf
@@ -150,13 +151,14 @@ def assert_moments(family: families.Family, nodes: Nodes, z: np.ndarray) -> None
 # --- the moments -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.covering
 def test_moments_are_derivatives_of_the_log_partition(name, dtype):
     """G1: 5e-15 in float64 is 45u."""
     family, z = FAMILIES[name], naturals(name, dtype, 13)
     mean, variance = family.mean(z), family.variance(z)
-    gradient = jax.vmap(jax.grad(family.log_partition))(z)
+    gradient = quick(jax.vmap(jax.grad(family.log_partition)))(z)
     for hessian in (jax.hessian(family.log_partition), jax.jacrev(family.mean), jax.jacfwd(family.mean)):
-        got = np.asarray(jax.vmap(hessian)(z))
+        got = np.asarray(quick(jax.vmap(hessian))(z))
         axes = tuple(range(1, got.ndim))
         close(got, variance, 45, np.broadcast_to(np.max(np.abs(variance), axis=axes, keepdims=True), got.shape))
     close(gradient, mean, 45)
@@ -192,6 +194,7 @@ def test_wrong_moments_are_caught():
 # --- the loss --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.covering
 def test_gradient_is_mean_minus_statistic(name, dtype):
     family = FAMILIES[name]
     z, y = naturals(name, dtype, 13), observations(name, dtype, 13)
@@ -207,10 +210,11 @@ def weights(z: Any) -> Any:
     return jnp.asarray(np.random.default_rng(3).uniform(-2, 2, len(z)).astype(z.dtype))
 
 
+@pytest.mark.covering
 def test_hessian_is_the_variance_whatever_the_target(name, dtype):
     family, z = FAMILIES[name], naturals(name, dtype, 7)
     y, other = observations(name, dtype, 7), observations(name, dtype, 7, seed=2)
-    of_rows = jax.vmap(jax.hessian(lambda z, y: canonical_nll(family, z, y)))
+    of_rows = quick(jax.vmap(jax.hessian(lambda z, y: canonical_nll(family, z, y))))
     hessian, variance = np.asarray(of_rows(z, y)), np.asarray(family.variance(z))
     axes = tuple(range(1, hessian.ndim))
     scale = np.broadcast_to(np.max(np.abs(variance), axis=axes, keepdims=True), hessian.shape)
@@ -225,10 +229,10 @@ def test_variance_is_the_fisher_information(name):
     """The mean of the score is 0 and the mean of its square the variance; the variance is positive definite."""
     with jax.enable_x64(True):
         family, nodes = FAMILIES[name], NODES[name]
-        score = jax.grad(lambda z, y: canonical_nll(family, z, y))
+        score = jax.jit(jax.vmap(jax.grad(lambda z, y: canonical_nll(family, z, y)), (None, 0)))
         for z in naturals(name, np.float64):
             p, _ = probabilities(family, nodes, z)
-            scores = np.asarray(jax.vmap(score, (None, 0))(z, nodes.observations)).reshape(len(p), -1)
+            scores = np.asarray(score(z, nodes.observations)).reshape(len(p), -1)
             close(p @ scores, np.zeros(scores.shape[1]), OF_SUMS / U, p @ np.abs(scores))
             information = scores.T @ (p[:, None] * scores)
             variance = np.asarray(family.variance(z)).reshape(information.shape)
@@ -282,7 +286,7 @@ def test_g12_convex_in_natural_parameters_alone():
         random = np.random.default_rng(6)
         mu, y, s = random.normal(size=(3, 11))
         hessian = np.asarray(
-            jax.vmap(jax.hessian(lambda a, y: lossjax.gaussian_nll(a[0], y, log_variance=a[1])))(
+            quick(jax.vmap(jax.hessian(lambda a, y: lossjax.gaussian_nll(a[0], y, log_variance=a[1]))))(
                 np.stack([mu, s], axis=-1), y
             )
         )
@@ -291,7 +295,7 @@ def test_g12_convex_in_natural_parameters_alone():
         assert np.all(np.linalg.eigvalsh(hessian)[:, 0] < 0)
         z = np.stack([mu * np.exp(-s), -0.5 * np.exp(-s)], axis=-1)
         pair = families.GaussianUnknownVariance()
-        convex = jax.vmap(jax.hessian(lambda z, y: canonical_nll(pair, z, y)))(z, y)
+        convex = quick(jax.vmap(jax.hessian(lambda z, y: canonical_nll(pair, z, y))))(z, y)
         assert np.all(np.linalg.eigvalsh(convex)[:, 0] > 0)
 
 

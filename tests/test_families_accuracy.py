@@ -1,6 +1,7 @@
 """Exponential families (G4): losses and divergences against the textbook formulas, executed exactly; all certified."""
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import jax
@@ -10,6 +11,7 @@ import pytest
 
 from lossjax.families import canonical_nll, deviance, kl_divergence
 from lossjax.verify import assert_verified, exact, ulp
+from tests.quick import quick
 from tests.test_families import FAMILIES, NEGATIVE, WITH_DEVIANCE, naturals, observations
 
 Formula = Callable[..., Any]
@@ -101,6 +103,12 @@ def gradients_of(function: Formula, *args: Any) -> Any:
     return jax.grad(lambda *a: jnp.sum(function(*a)), tuple(range(len(args))))(*args)
 
 
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def both(function: Formula, family: Any, a: Any, b: Any) -> list[Any]:
+    """The value and its gradients, compiled once for all data of one shape."""
+    return [function(family, a, b), *gradients_of(functools.partial(function, family), a, b)]
+
+
 # --- the loss --------------------------------------------------------------------------------------------------------
 
 
@@ -145,11 +153,12 @@ def magnitudes(name: str, z: Any, y: Any) -> list[Any]:
     return [value, sizes(lambda z: mean_of(name, z), z) + np.abs(y), None]
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("scale", [1e-3, 0.1, 1.0, 4.0])
 def test_the_loss_and_its_gradient_are_accurate(name, dtype, scale):
     """8u of the terms, or of the loss; a categorical gradient 13u, as its terms (Σt)p̂ and t cancel."""
     family, (z, y) = FAMILIES[name], drawn(name, scale, dtype)
-    computed = [canonical_nll(family, z, y), *gradients_of(lambda z, y: canonical_nll(family, z, y), z, y)]
+    computed = both(canonical_nll, family, z, y)
     formulas = [lambda z, y: textbook_nll(name, z, y)] + [
         lambda z, y, k=k: gradients_of(lambda z, y: textbook_nll(name, z, y), z, y)[k] for k in (0, 1)
     ]
@@ -174,10 +183,11 @@ def test_a_naive_loss_is_not_accurate():
 
 SEPARATIONS = [1.0, 0.1, 1e-3, 1e-6, 1e3, -1e3]
 """Relative (on R: absolute) distances; the last two say that the second member lies a factor 10³ above, or below."""
+PAIRS = 21
 
 
-def means(name: str, separation: float, dtype: Any, count: int = 41) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs of means, none of them equal."""
+def means(name: str, separation: float, dtype: Any, count: int = 61) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs of means, none of them equal, always as many: each shape is compiled for."""
     random = np.random.default_rng(int(abs(separation) * 1e6))
     shape = (count, 5) if name == "categorical" else (count,)
     base, step = np.exp(2 * random.normal(size=shape)), random.uniform(-2, 2, shape)
@@ -195,10 +205,11 @@ def means(name: str, separation: float, dtype: Any, count: int = 41) -> tuple[np
     apart = (m != y).reshape(count, -1).all(-1)
     if name == "bernoulli":
         apart &= (m < 1) & (y < 1)
-    assert apart.sum() > count // 3
-    return m[apart], y[apart]
+    assert apart.sum() >= PAIRS
+    return m[apart][:PAIRS], y[apart][:PAIRS]
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("separation", SEPARATIONS)
 @pytest.mark.parametrize("name", WITH_DEVIANCE)
 def test_deviances_are_accurate(name, dtype, separation):
@@ -206,14 +217,14 @@ def test_deviances_are_accurate(name, dtype, separation):
     family, (m, y) = FAMILIES[name], means(name, separation, dtype)
     formula = BOOKS[name].half_deviance
     assert formula is not None
-    value, gradients = deviance(family, m, y), gradients_of(lambda m, y: deviance(family, m, y), m, y)
+    value, *gradients = both(deviance, family, m, y)
     assert off(value, lambda m, y: 2 * formula(y, m), (m, y)) <= 16
     for k, got in enumerate(gradients):
         wanted = lambda m, y, k=k: gradients_of(lambda m, y: 2 * formula(y, m), m, y)[k]  # noqa: E731
         assert off(got, wanted, (m, y)) <= 16, k
 
 
-def parameters(name: str, separation: float, dtype: Any, count: int = 41) -> tuple[np.ndarray, np.ndarray]:
+def parameters(name: str, separation: float, dtype: Any, count: int = 61) -> tuple[np.ndarray, np.ndarray]:
     """Pairs of natural parameters."""
     random = np.random.default_rng(int(abs(separation) * 1e6) + 1)
     shape = (count, 5) if name == "categorical" else (count,)
@@ -235,8 +246,8 @@ def parameters(name: str, separation: float, dtype: Any, count: int = 41) -> tup
         q = p + (separation * step if near else far * np.abs(step))
     p, q = p.astype(dtype), q.astype(dtype)
     apart = (p != q).reshape(count, -1).all(-1)
-    assert apart.sum() > count // 3
-    return p[apart], q[apart]
+    assert apart.sum() >= PAIRS
+    return p[apart][:PAIRS], q[apart][:PAIRS]
 
 
 def kl_magnitudes(name: str, p: Any, q: Any) -> list[Any]:
@@ -259,11 +270,12 @@ def kl_magnitudes(name: str, p: Any, q: Any) -> list[Any]:
     return [value, in_p, in_q]
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("separation", SEPARATIONS)
 def test_kl_divergences_are_accurate(name, dtype, separation):
     """32u, near p = q and far apart; the gradients -∇²A(p)(q - p) and ∇A(q) - ∇A(p) likewise."""
     family, (p, q) = FAMILIES[name], parameters(name, separation, dtype)
-    computed = [kl_divergence(family, p, q), *gradients_of(lambda p, q: kl_divergence(family, p, q), p, q)]
+    computed = both(kl_divergence, family, p, q)
     wide = {"bernoulli": 67, "categorical": 67}.get(name, 32) if abs(separation) > 10 else 32
     formulas = [lambda p, q: textbook_kl(name, p, q)] + [
         lambda p, q, k=k: gradients_of(lambda p, q: textbook_kl(name, p, q), p, q)[k] for k in (0, 1)
@@ -272,6 +284,7 @@ def test_kl_divergences_are_accurate(name, dtype, separation):
         assert off(got, formula, (p, q), size) <= wide, k
 
 
+@pytest.mark.covering
 def test_never_negative_and_zero_at_equality(name, dtype):
     family, u = FAMILIES[name], float(np.finfo(dtype).eps) / 2
     pairs = [(kl_divergence, naturals(name, dtype, 501))]
@@ -279,15 +292,17 @@ def test_never_negative_and_zero_at_equality(name, dtype):
         pairs.append((deviance, observations(name, dtype, 501)))
     for divergence, x in pairs:
         zero = np.zeros(501, dtype)
-        np.testing.assert_array_equal(divergence(family, x, x), zero)
-        for gradient in gradients_of(lambda a, b: divergence(family, a, b), x, x):  # noqa: B023
+        value, *gradients = both(divergence, family, x, x)
+        np.testing.assert_array_equal(value, zero)
+        for gradient in gradients:
             np.testing.assert_array_equal(gradient, np.zeros_like(x))
         for step in (8 * u, 1e-3, 0.05):
             moved = (x * (1 + step * np.random.default_rng(2).uniform(-1, 1, x.shape))).astype(dtype)
-            assert np.all(np.asarray(divergence(family, x, moved)) >= 0)
+            value = np.asarray(both(divergence, family, x, moved)[0])
+            assert np.all(value >= 0)
             apart = (moved != x).reshape(501, -1).any(-1)
             if step >= 1e-3:
-                assert np.all(np.asarray(divergence(family, x, moved))[apart] > 0)
+                assert np.all(value[apart] > 0)
 
 
 def test_the_textbook_is_negative_near_equality():
@@ -308,32 +323,51 @@ def test_curvature_at_equality_is_the_fisher_information(name):
         variance = np.asarray(family.variance(z))
         scale = np.abs(variance).max(axis=tuple(range(1, variance.ndim)), keepdims=True)
         for argument, sign in ((0, 1), (1, 1)):
-            hessian = jax.vmap(jax.hessian(lambda p, q: kl_divergence(family, p, q), argument))(z, z)
+            hessian = quick(jax.vmap(jax.hessian(lambda p, q: kl_divergence(family, p, q), argument)))(z, z)
             np.testing.assert_array_less(np.abs(hessian - sign * variance), 64 * 2.0**-53 * scale + 0 * variance)
         if name in WITH_DEVIANCE and name != "categorical":
             m = np.asarray(family.mean(z))
             for argument in (0, 1):
-                bend = jax.vmap(jax.hessian(lambda m, y: deviance(family, m, y), argument))(m, m)
+                bend = quick(jax.vmap(jax.hessian(lambda m, y: deviance(family, m, y), argument)))(m, m)
                 np.testing.assert_allclose(bend, 2 / variance, rtol=64 * 2.0**-53)
 
 
 # --- certified -------------------------------------------------------------------------------------------------------
 
 
-def test_the_loss_is_certified(name):
+RULE, ALL_ELSE = ("rule", "cotangent"), ("value", "gradient", "modes", "edges")
+STANDING = ("poisson", "inverse gaussian", "gaussian pair")
+"""One without an edge to its domain, one with, and one of rows: modes and accuracy in the fast tier for these."""
+
+
+def certified(names: Iterable[str]) -> Any:
+    """What is asked of whom. Of categorical divergences, ``softmax_kl_divergence``, not all is asked again here."""
+    return pytest.mark.parametrize(
+        ("name", "checks"),
+        [(name, RULE) for name in names]
+        + [
+            pytest.param(name, ALL_ELSE, marks=() if name in STANDING else pytest.mark.slow)
+            for name in names
+            if name != "categorical"
+        ],
+        ids=lambda x: x if isinstance(x, str) else x[0],
+    )
+
+
+@certified(BOOKS)
+def test_the_loss_is_certified(name, checks):
     z, y = naturals(name, np.float32, 7), observations(name, np.float32, 7)
-    assert_verified(lambda z, y: canonical_nll(FAMILIES[name], z, y), z, y, argnums=(0, 1))
+    assert_verified(lambda z, y: canonical_nll(FAMILIES[name], z, y), z, y, argnums=(0, 1), checks=checks)
 
 
-def test_the_divergence_is_certified(name):
-    """Of categorical members it is ``softmax_kl_divergence``, certified elsewhere: not all is asked again."""
+@certified(BOOKS)
+def test_the_divergence_is_certified(name, checks):
     p, q = naturals(name, np.float32, 7), naturals(name, np.float32, 7, seed=4)
-    checks = ("rule", "cotangent") if name == "categorical" else None
     assert_verified(lambda p, q: kl_divergence(FAMILIES[name], p, q), p, q, argnums=(0, 1), checks=checks)
 
 
-@pytest.mark.parametrize("name", WITH_DEVIANCE)
-def test_the_deviance_is_certified(name):
+@certified(WITH_DEVIANCE)
+def test_the_deviance_is_certified(name, checks):
     m = np.asarray(FAMILIES[name].mean(naturals(name, np.float32, 7)))
     y = observations(name, np.float32, 7)
-    assert_verified(lambda m, y: deviance(FAMILIES[name], m, y), m, y, argnums=(0, 1))
+    assert_verified(lambda m, y: deviance(FAMILIES[name], m, y), m, y, argnums=(0, 1), checks=checks)

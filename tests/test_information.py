@@ -100,6 +100,7 @@ TABLE: dict[str, tuple[str, list[float], list[float], float]] = {
 }  # fmt: skip
 
 
+@pytest.mark.covering
 @DTYPES
 @pytest.mark.parametrize("name", TABLE)
 def test_table(name: str, dtype: Any) -> None:

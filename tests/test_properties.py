@@ -239,6 +239,7 @@ def check_one_hot(labels: Callable[..., list[np.ndarray]], hot: Callable[..., li
     hunt(holds, drawn("*"), drawn("l"))
 
 
+@pytest.mark.covering
 @with_options(LABELLED)
 def test_a_label_is_its_one_hot_distribution(name: str, options: dict[str, Any]) -> None:
     check_one_hot(of(name, **options), of(name if name in SOFT else "softmax_cross_entropy", **options))
@@ -255,6 +256,7 @@ def check_gradient_sums_to_zero(run: Callable[..., list[np.ndarray]], terms: flo
     hunt(holds, drawn("z"), drawn("l"))
 
 
+@pytest.mark.covering
 @with_options(LABELLED)
 def test_the_gradient_sums_to_zero(name: str, options: dict[str, Any]) -> None:
     kept = {k: v for k, v in options.items() if k not in ("z_loss", "logit_softcap")}
@@ -336,6 +338,7 @@ def test_a_mask_removes_rows(name: str) -> None:
     check_mask(getattr(lossjax, name), KINDS[name])
 
 
+@pytest.mark.covering
 @with_options(LABELLED)
 def test_permuted_classes_permute_the_gradient(name: str, options: dict[str, Any]) -> None:
     run = of(name, **options)  # the class weights are their own reverse

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import lossjax
 from lossjax._reduction import reduce
+from tests.quick import quick
 
 ROWS, CLASSES = 5, 3
 KEEP = np.array([True, False, True, True, False])
@@ -72,7 +73,7 @@ def test_what_a_masked_row_holds_is_not_felt(name: str, random: np.random.Genera
     """Bitwise: value, both gradients and the Hessian are those of a harmless row; the masked part is exactly 0."""
     z, y = _data(random, np.float32)
     loss, where = LOSSES[name], jnp.asarray(KEEP)
-    both = jax.jit(lambda z, y: (jax.value_and_grad(loss, (0, 1))(z, y, where), jax.hessian(loss)(z, y, where)))
+    both = quick(lambda z, y: (jax.value_and_grad(loss, (0, 1))(z, y, where), jax.hessian(loss)(z, y, where)))
     want = both(jnp.asarray(z), jnp.asarray(y))
     for bad in (np.nan, np.inf, -np.inf, 3e38):
         z, y = (np.where(KEEP[:, None], a, np.float32(bad)) for a in (z, y))
@@ -93,7 +94,7 @@ def test_masking_rows_is_removing_them(name: str, random: np.random.Generator) -
     with jax.enable_x64(True):
         z, y = _data(random, np.float64)
         # Not the shorter array: labels and weights go by the row's index here. A mask of one row leaves that row.
-        loss = LOSSES[name]
+        loss = quick(LOSSES[name])
         masked = loss(jnp.asarray(z), jnp.asarray(y), jnp.asarray(KEEP))
         singles = [
             loss(jnp.asarray(z), jnp.asarray(y), jnp.asarray(np.arange(ROWS) == i)) for i in np.flatnonzero(KEEP)
@@ -109,7 +110,7 @@ def test_masking_rows_is_removing_them(name: str, random: np.random.Generator) -
 @EVERY
 def test_a_mean_over_nothing_is_0_with_zero_gradient(name: str, random: np.random.Generator) -> None:
     z, y = (jnp.asarray(a) for a in _data(random, np.float32))
-    value, gradient = jax.value_and_grad(LOSSES[name], (0, 1))(z * jnp.nan, y, jnp.zeros(ROWS, bool))
+    value, gradient = quick(jax.value_and_grad(LOSSES[name], (0, 1)))(z * jnp.nan, y, jnp.zeros(ROWS, bool))
     assert value == 0
     assert not np.any(gradient[0])
     assert not np.any(gradient[1])
@@ -118,7 +119,7 @@ def test_a_mean_over_nothing_is_0_with_zero_gradient(name: str, random: np.rando
 @pytest.mark.parametrize("name", [n for n in LOSSES if n != "squared, weights"])
 def test_a_mean_over_no_rows_is_0(name: str) -> None:
     empty = jnp.zeros((0, CLASSES), jnp.float32)
-    value, gradient = jax.value_and_grad(LOSSES[name])(empty, empty, None)
+    value, gradient = quick(jax.value_and_grad(LOSSES[name]))(empty, empty, None)
     assert value == 0
     assert gradient.shape == (0, CLASSES)
 

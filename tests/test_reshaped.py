@@ -83,9 +83,9 @@ def test_alpha_weighs_classes_but_is_not_counted(batch: Any) -> None:
 def test_second_order_stays_finite_where_the_other_class_vanishes(gamma: float) -> None:
     """1 - p runs down to 1e-38: a derivative that squares it overflows."""
     z = jnp.asarray([40.0, 60.0, 80.0, 87.0, 100.0], jnp.float32)
-    binary = jax.hessian(lambda z: sigmoid_focal_loss(z, jnp.ones(5), gamma=gamma).sum())(z)
+    binary = jax.jit(jax.hessian(lambda z: sigmoid_focal_loss(z, jnp.ones(5), gamma=gamma).sum()))(z)
     pair = jnp.stack([z, jnp.zeros_like(z)], -1)
-    multi = jax.hessian(lambda z: softmax_focal_loss(z, jnp.zeros(5, int), gamma=gamma).sum())(pair)
+    multi = jax.jit(jax.hessian(lambda z: softmax_focal_loss(z, jnp.zeros(5, int), gamma=gamma).sum()))(pair)
     assert np.isfinite(binary).all()
     assert np.isfinite(multi).all()
 

@@ -18,6 +18,8 @@ import numpy as np
 import pytest
 
 import lossjax
+from tests import tiers
+from tests.quick import quick
 
 FOLDER = Path(__file__).parent / "parity"
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
@@ -105,11 +107,18 @@ def scales(case: Case, plan: Plan) -> dict[str, np.ndarray]:
     return result
 
 
+def _with_pullback(loss: Callable[..., jax.Array], cotangent: jax.Array, *arguments: jax.Array) -> Any:
+    value, pullback = jax.vjp(loss, *arguments)
+    return value, pullback(cotangent)
+
+
 def pulled(case: Case, plan: Plan) -> dict[str, np.ndarray]:
     """Value and gradients of lossjax."""
     with jax.enable_x64(True):
-        value, pullback = jax.vjp(plan.loss, *map(jnp.asarray, plan.arguments.values()))
-        gradients = pullback(jnp.asarray(case.cotangent))
+        arguments = map(jnp.asarray, plan.arguments.values())
+        value, gradients = quick(lambda g, *a: _with_pullback(plan.loss, g, *a))(
+            jnp.asarray(case.cotangent), *arguments
+        )
         return {"value": np.asarray(value), **dict(zip(plan.arguments, map(np.asarray, gradients), strict=True))}
 
 
@@ -393,7 +402,14 @@ def compare(name: str, make: Callable[[Case], Plan] | None = None) -> dict[str, 
     return deviations(case, plan, pulled(case, plan))
 
 
-@pytest.mark.parametrize("name", [name for name in CASES if name not in EMPTY and name != STIRLING])
+USUAL = [name for name in CASES if name not in EMPTY and name != STIRLING]
+FAST = tiers.covering([[(name.partition("-")[0], part) for part in name.split("-")] for name in USUAL])
+"""A name lists what is asked of the function: each of it is in the fast tier, all that can be combined in the slow."""
+
+
+@pytest.mark.parametrize(
+    "name", [name if i in FAST else pytest.param(name, marks=pytest.mark.slow) for i, name in enumerate(USUAL)]
+)
 def test_value_and_gradients_are_those_of_pytorch(name: str) -> None:
     found = compare(name)
     assert agrees(found), found

@@ -232,7 +232,8 @@ def _simplex_forward(_: None, y: Array) -> tuple[Array, Array]:
     # The support is chosen by running sums; its threshold is summed afresh, pairwise.
     threshold = (jnp.sum(jnp.where(count <= size, descending, 0), axis=-1, keepdims=True) - 1) / size
     projection = jnp.maximum(below - threshold, 0)
-    return projection, (projection > 0).astype(y.dtype)
+    # An undefined row has no support: NaN, so that no slope of it looks plausible.
+    return projection, jnp.where(jnp.isnan(projection), projection, (projection > 0).astype(y.dtype))
 
 
 def _simplex_backward(_: None, support: Array, cotangent: Array) -> tuple[Array]:

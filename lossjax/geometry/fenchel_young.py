@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from lossjax import _softmax
+from lossjax import _rows, _softmax
 from lossjax._autodiff import closed_form
 from lossjax.geometry._divergences import power_divergence
 from lossjax.geometry._elementary import vectors
@@ -204,14 +204,18 @@ _entmax = closed_form(_entmax_forward, _entmax_backward)
 def _simplex_forward(alpha: float, scores: Array, targets: Array) -> tuple[Array, Any]:
     z, y = scores, jnp.where(targets >= 0, targets, jnp.nan)
     if alpha == 1:
-        rows = _softmax.row_statistics(z)
-        p = _softmax.p_of(z, rows)
+        rows = _rows.row_statistics(z)
+        p = _rows.p_of(z, rows)
         faint = p < 1e3 * float(jnp.finfo(p.dtype).tiny)
         usual = relative_entropy(jnp.where(faint, 1, y), jnp.where(faint, 1, p))
-        terms = jnp.where(faint, xlogy(y, y) + times(y, _softmax.surprisal(z, rows)) - y + p, usual)
+        terms = jnp.where(faint, xlogy(y, y) + times(y, _rows.surprisal(z, rows)) - y + p, usual)
     else:
+        # Outside the support p stays 0 as z moves, where D alone has the slope -∞ in p, and 0·∞ is no derivative.
         p, short = _heights(alpha, z)
-        terms = power_divergence(alpha, y, p) + times(y, short / (alpha - 1))
+        outside = p == 0  # False for NaN: it stays
+        inside = power_divergence(alpha, jnp.where(outside, 1, y), jnp.where(outside, 1, p))
+        beside = jnp.where(outside, y, 0) ** alpha / (alpha * (alpha - 1)) + times(y, short / (alpha - 1))
+        terms = inside + beside
     return jnp.sum(terms, axis=-1), (scores, targets)
 
 
@@ -219,7 +223,7 @@ def _simplex_backward(alpha: float, residuals: Any, cotangent: Array) -> tuple[A
     z, targets = residuals
     y = jnp.where(targets >= 0, targets, jnp.nan)
     if alpha == 1:
-        rows = _softmax.row_statistics(z).stopped()
+        rows = _rows.row_statistics(z).stopped()
         in_scores = _softmax.residual(z, rows, y)
         in_targets = jnp.log(y) - _softmax.log_probabilities(z, rows)
     else:

@@ -1,8 +1,6 @@
 """Items 5.1 to 5.6, 6.12b and G2: signs, exact zeros, accuracy, duality, and the printed statements that fail."""
 
-import doctest
 import functools
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +21,7 @@ from lossjax.geometry import (
     Tsallis,
     bregman_divergence,
 )
+from tests.quick import quick
 
 A = np.array([[4.0, 1.0, -0.5], [1.0, 3.0, 0.25], [-0.5, 0.25, 2.0]])  # exact in float32
 GENERATORS = {
@@ -111,6 +110,7 @@ def exact(name, p, q):
     return (at_p / at_q).log() - sum((b.exp() / at_q * entry for b, entry in zip(q, d, strict=True)), arb(0))
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("scale", [1e-5, 1e-3, 0.1, 1.0, 4.0])
 def test_divergences_are_accurate(name, scale, dtype):
     p, q = points(name, scale, dtype)
@@ -123,6 +123,7 @@ def test_divergences_are_accurate(name, scale, dtype):
     assert np.all(np.abs(got - want) <= units * unit(dtype) * want), (p[worst], q[worst], got[worst], want[worst])
 
 
+@pytest.mark.covering
 def test_never_negative_and_zero_only_at_equality(name, dtype):
     generator = GENERATORS[name]
     for scale in (8 * unit(dtype), 1e-3, 1.0):
@@ -139,6 +140,7 @@ def test_the_definition_itself_is_negative_in_half_the_near_cases():
     assert float(jnp.mean(naive < 0)) > 0.2
 
 
+@pytest.mark.covering
 def test_any_function_has_a_divergence(name, dtype):
     p, q = points(name, 0.7, dtype, count=12)
     p, q = p.reshape(3, 4, 3), q.reshape(3, 4, 3)
@@ -166,13 +168,13 @@ def test_duality(name):
         np.testing.assert_allclose(bregman_divergence(generator.conjugate, at_q, at_p), divergence, atol=1e-12)
         gap = generator.value(p) + generator.conjugate(at_q) - jnp.sum(p * at_q, axis=-1)
         np.testing.assert_allclose(gap, divergence, atol=1e-12)
-        back, by_hand = jax.vmap(jax.grad(generator.conjugate))(at_p), generator.conjugate_gradient(at_p)
+        back, by_hand = quick(jax.vmap(jax.grad(generator.conjugate)))(at_p), generator.conjugate_gradient(at_p)
         if name == "log_sum_exp":  # logits are fixed up to a constant
             back, p = back - back[:, :1], p - p[:, :1]
             by_hand = by_hand - by_hand[:, :1]
         np.testing.assert_allclose(back, p, rtol=1e-11, atol=1e-11)
         np.testing.assert_allclose(by_hand, p, rtol=1e-11, atol=1e-11)
-        np.testing.assert_allclose(at_q, jax.vmap(jax.grad(generator.value))(q), rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(at_q, quick(jax.vmap(jax.grad(generator.value)))(q), rtol=1e-12, atol=1e-12)
 
 
 def test_three_point_identity(name):
@@ -203,8 +205,8 @@ def test_derivatives(name):
         check_grads(divergence, (p, q), order=2, modes=("fwd", "rev"), eps=1e-5, rtol=1e-6, atol=1e-6)
         if name != "log_sum_exp":
             near = p * (1 + 1e-9)
-            in_p, in_q = jax.grad(lambda p, q: jnp.sum(divergence(p, q)), argnums=(0, 1))(near, p)
-            hessian = jax.vmap(jax.hessian(FUNCTIONS[name]))(p)
+            in_p, in_q = quick(jax.grad(lambda p, q: jnp.sum(divergence(p, q)), argnums=(0, 1)))(near, p)
+            hessian = quick(jax.vmap(jax.hessian(FUNCTIONS[name])))(p)
             first_order = jnp.einsum("bij,bj->bi", hessian, near - p)
             np.testing.assert_allclose(in_p, first_order, rtol=1e-7)
             np.testing.assert_allclose(in_q, -first_order, rtol=1e-7)
@@ -321,9 +323,3 @@ def test_errors_say_what_came_and_what_to_do():
         bregman_divergence(SquaredEuclidean(), jnp.ones(3, jnp.int32), p)
     with pytest.raises(ValueError, match=r"matrix has shape \(2, 2\), wanted \(3, 3\)"):
         bregman_divergence(Mahalanobis(jnp.eye(2)), p, p)
-
-
-def test_the_examples_of_the_docstrings():
-    results = doctest.testmod(sys.modules["lossjax.geometry.bregman"])
-    assert results.attempted
-    assert not results.failed

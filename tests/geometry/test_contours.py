@@ -1,8 +1,5 @@
 """Contours of entropy: the wanted entropy in exact arithmetic, the implicit function's derivatives, what has none."""
 
-import doctest
-import sys
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,9 +9,13 @@ from flint import arb, ctx
 from lossjax.geometry.contours import _bisection, entropy_contour
 from lossjax.verify import assert_verified
 from tests.geometry.test_fisher_rao import dtype, unit
+from tests.quick import quick
 
 __all__ = ["dtype"]  # the fixture
 
+contour = jax.jit(entropy_contour)
+quickly = quick(entropy_contour)
+slopes = quick(jax.jacrev(entropy_contour, (0, 1)))
 SHARES = (1 - 1e-6, 1 - 1e-3, 0.9, 0.5, 0.1, 1e-3, 1e-8, 1e-20)
 """Where between log m and log n."""
 
@@ -37,10 +38,11 @@ def exact_entropy(p):
     return entropy, float(variance)
 
 
+@pytest.mark.covering
 @pytest.mark.parametrize("n", [2, 3, 7, 33, 257])
 def test_the_entropy_is_the_wanted_one(n, dtype):
     rng = np.random.default_rng(n)
-    tried, contour = 0, jax.jit(entropy_contour)
+    tried = 0
     with ctx.workprec(400):
         for share in SHARES:
             for d in directions(rng, n, dtype):
@@ -57,6 +59,7 @@ def test_the_entropy_is_the_wanted_one(n, dtype):
     assert tried >= 16
 
 
+@pytest.mark.covering
 @pytest.mark.parametrize("n", [2, 3, 7, 33])
 def test_near_uniform_the_deficit_is_known_as_well_as_log_n(n, dtype):
     """log n - H = D to 33u but for the rounding of log n; the 8u of each entry move it by 8u √(2D)."""
@@ -67,7 +70,7 @@ def test_near_uniform_the_deficit_is_known_as_well_as_log_n(n, dtype):
             d = rng.normal(size=n).astype(dtype)
             wanted = dtype.type(np.log(n) - deficit)
             want = arb(n).log() - arb(float(wanted))
-            got = arb(n).log() - exact_entropy(np.asarray(entropy_contour(wanted, d)))[0]
+            got = arb(n).log() - exact_entropy(np.asarray(contour(wanted, d)))[0]
             allowed = 4 * u * np.log(n) + 33 * u * deficit + 8 * u * np.sqrt(2 * deficit)
             assert float(abs(got - want)) <= allowed
 
@@ -85,44 +88,44 @@ def test_bisection_alone_is_not_enough():
 
 def test_the_ends(dtype):
     d = np.array([3, 1, 0], dtype)
-    np.testing.assert_array_equal(entropy_contour(np.log(3), d), np.full(3, 1 / 3, dtype))
-    np.testing.assert_array_equal(entropy_contour(np.log(3) * (1 + 2 * unit(dtype)), d), np.full(3, 1 / 3, dtype))
+    np.testing.assert_array_equal(quickly(np.log(3), d), np.full(3, 1 / 3, dtype))
+    np.testing.assert_array_equal(quickly(np.log(3) * (1 + 2 * unit(dtype)), d), np.full(3, 1 / 3, dtype))
     tied = np.array([2, 2, 0], dtype)
     for entropy, direction in ((1.2, d), (0.0, d), (-1.0, d), (np.nan, d), (0.69, tied), (0.5, np.ones(3, dtype))):
-        assert np.isnan(entropy_contour(entropy, direction)).all()
-    assert np.isnan(entropy_contour(0.5, np.array([np.inf, 0, 1], dtype))).all()
-    assert np.isnan(entropy_contour(0.5, np.array([-np.inf, 0, 1], dtype))).all()
-    np.testing.assert_array_equal(entropy_contour(np.log(3), np.ones(3, dtype)), np.full(3, 1 / 3, dtype))
-    np.testing.assert_array_equal(entropy_contour(0, np.ones(1, dtype)), np.ones(1, dtype))
-    nearly = np.asarray(entropy_contour(np.log(2) + 1e-3, tied))
+        assert np.isnan(quickly(entropy, direction)).all()
+    assert np.isnan(quickly(0.5, np.array([np.inf, 0, 1], dtype))).all()
+    assert np.isnan(quickly(0.5, np.array([-np.inf, 0, 1], dtype))).all()
+    np.testing.assert_array_equal(quickly(np.log(3), np.ones(3, dtype)), np.full(3, 1 / 3, dtype))
+    np.testing.assert_array_equal(quickly(0, np.ones(1, dtype)), np.ones(1, dtype))
+    nearly = np.asarray(quickly(np.log(2) + 1e-3, tied))
     assert nearly[0] == nearly[1] > nearly[2] > 0
-    gradient = jax.grad(lambda h: entropy_contour(h, d)[0])(dtype.type(np.log(3)))
-    assert gradient == -np.inf
-    assert np.isnan(jax.grad(lambda d: entropy_contour(0.0, d)[0])(d)).all()
-    np.testing.assert_allclose(jax.grad(lambda d: entropy_contour(np.log(3), d)[0])(d), np.zeros(3), atol=unit(dtype))
+    in_entropy, in_direction = slopes(dtype.type(np.log(3)), d)
+    assert in_entropy[0] == -np.inf
+    np.testing.assert_allclose(in_direction[0], np.zeros(3), atol=unit(dtype))
+    assert np.isnan(slopes(dtype.type(0), d)[1][0]).all()
 
 
 def test_origin_and_unit_of_the_direction_do_not_matter():
     d = np.array([3, 1, 0.5, 0], np.float32)
-    p = entropy_contour(0.8, d)
-    np.testing.assert_array_equal(entropy_contour(0.8, d * 2.0**60), p)
-    np.testing.assert_array_equal(entropy_contour(0.8, d * 2.0**-100), p)
-    np.testing.assert_array_equal(entropy_contour(0.8, d + 1024), p)
+    p = quickly(0.8, d)
+    np.testing.assert_array_equal(quickly(0.8, d * 2.0**60), p)
+    np.testing.assert_array_equal(quickly(0.8, d * 2.0**-100), p)
+    np.testing.assert_array_equal(quickly(0.8, d + 1024), p)
 
 
 def test_derivatives_are_those_of_the_implicit_function():
     """Of first order by the formula of the docstring, of second order by differences of the first."""
     with jax.enable_x64(True):
         h, d = np.array(0.7), np.array([1.3, -0.4, 0.2, 0.9])
-        in_h, in_d = jax.jit(jax.jacrev(entropy_contour, (0, 1)))(h, d)
-        p = np.asarray(entropy_contour(h, d))
+        in_h, in_d = slopes(h, d)
+        p = np.asarray(contour(h, d))
         t = (np.log(p[0]) - np.log(p[1])) / (d[0] - d[1])
         J = np.diag(p) - np.outer(p, p)
         V = d @ J @ d
         dt_dh, dt_dd = -1 / (t * V), -t * (J @ d) / V
         np.testing.assert_allclose(in_h, J @ d * dt_dh, rtol=1e-12)
         np.testing.assert_allclose(in_d, t * J + np.outer(J @ d, dt_dd), atol=1e-13)
-        forward = jax.jit(jax.jacfwd(entropy_contour, 1))(h, d)
+        forward = quick(jax.jacfwd(entropy_contour, 1))(h, d)
         np.testing.assert_allclose(forward, in_d, atol=1e-14)
         # Neither the sum nor the entropy moves with the direction; nor does anything with its scale or offset.
         surprisal = -np.log(p)
@@ -130,17 +133,18 @@ def test_derivatives_are_those_of_the_implicit_function():
         np.testing.assert_allclose(surprisal @ in_h, 1, rtol=1e-12)
         np.testing.assert_allclose(in_d @ np.stack([d, np.ones(4)], 1), np.zeros((4, 2)), atol=1e-13)
 
-        jacobian = jax.jit(jax.jacrev(entropy_contour, 1))
         step, eps = np.array([0.3, 0.1, -0.2, 0.4]), 1e-5
+        differences = (slopes(h, d + eps * step)[1] - slopes(h, d - eps * step)[1]) / (2 * eps)
         for mode in (jax.jacfwd, jax.jacrev):
-            second = jax.jit(mode(jax.jacrev(entropy_contour, 1), 1))(h, d) @ step
-            differences = (jacobian(h, d + eps * step) - jacobian(h, d - eps * step)) / (2 * eps)
+            second = quick(mode(jax.jacrev(entropy_contour, 1), 1))(h, d) @ step
             np.testing.assert_allclose(second, differences, atol=1e-8)
 
 
-@pytest.mark.parametrize("checks", [("rule", "cotangent"), ("modes",)], ids=["rule", "modes"])
+@pytest.mark.parametrize(
+    "checks", ["cotangent", pytest.param("rule", marks=pytest.mark.slow), pytest.param("modes", marks=pytest.mark.slow)]
+)
 def test_it_is_verified_exactly(checks):
-    """The loop, the rule and the modes, in ball arithmetic."""
+    """The loop, the rule and the modes, in ball arithmetic, where the loop takes its time."""
     args = jnp.array([0.5]), jnp.array([[0.0, 0.3, 1.0]])
     assert_verified(entropy_contour, *args, argnums=(0, 1), checks=checks)
 
@@ -148,19 +152,19 @@ def test_it_is_verified_exactly(checks):
 def test_batches_are_loops(dtype):
     rng = np.random.default_rng(0)
     d, h = rng.normal(size=(4, 2, 5)).astype(dtype), rng.uniform(0.3, 1.5, (4, 2)).astype(dtype)
-    whole = jax.jit(entropy_contour)(h, d)
-    rows = np.array([[entropy_contour(a, b) for a, b in zip(x, y, strict=True)] for x, y in zip(h, d, strict=True)])
+    whole = quickly(h, d)
+    rows = np.array([[quickly(a, b) for a, b in zip(x, y, strict=True)] for x, y in zip(h, d, strict=True)])
     np.testing.assert_allclose(whole, rows, rtol=16 * unit(dtype) * 8)
-    np.testing.assert_allclose(jax.vmap(entropy_contour)(h, d), whole, rtol=16 * unit(dtype) * 8)
-    np.testing.assert_array_equal(entropy_contour(0.7, d), entropy_contour(jnp.full((4, 2), 0.7, d.dtype), d))
+    np.testing.assert_allclose(quick(jax.vmap(entropy_contour))(h, d), whole, rtol=16 * unit(dtype) * 8)
+    np.testing.assert_array_equal(quickly(0.7, d), quickly(jnp.full((4, 2), 0.7, d.dtype), d))
     weights = rng.normal(size=d.shape).astype(dtype)
 
     def total(h, d):
         return jnp.sum(entropy_contour(h, d) * weights)
 
     tangents = rng.normal(size=h.shape).astype(dtype), rng.normal(size=d.shape).astype(dtype)
-    pushed = jax.jit(lambda h, d: jax.jvp(total, (h, d), tangents)[1])(h, d)
-    pulled = jax.jit(jax.grad(total, (0, 1)))(h, d)
+    pushed = quick(lambda h, d: jax.jvp(total, (h, d), tangents)[1])(h, d)
+    pulled = quick(jax.grad(total, (0, 1)))(h, d)
     terms = [np.asarray(g * t, np.float64) for g, t in zip(pulled, tangents, strict=True)]
     size = sum(np.abs(x).sum() for x in terms)
     assert abs(float(pushed) - sum(x.sum() for x in terms)) <= 64 * unit(dtype) * size
@@ -180,9 +184,3 @@ def test_errors_say_what_came_and_what_to_do():
         entropy_contour(1j, d)
     with pytest.raises(TypeError, match="direction must be floating-point, got int32"):
         entropy_contour(0.5, jnp.array([1, 2]))
-
-
-def test_the_examples_of_the_docstrings():
-    results = doctest.testmod(sys.modules["lossjax.geometry.contours"])
-    assert results.attempted
-    assert not results.failed

@@ -1,7 +1,5 @@
 """Projections onto convex sets with a closed form (items 4.1 to 4.5): exact truths, conditions, derivatives, errors."""
 
-import doctest
-import sys
 from fractions import Fraction
 
 import jax
@@ -13,6 +11,7 @@ from lossjax.geometry import project_to_ball, project_to_box, project_to_simplex
 from lossjax.geometry.convex import project_to_affine, project_to_half_space
 from lossjax.verify import assert_verified
 from tests.differences import assert_central_differences
+from tests.quick import quick
 
 
 @pytest.fixture(params=["float32", "float64"])
@@ -25,21 +24,21 @@ def unit(dtype):
     return float(np.finfo(dtype).eps) / 2
 
 
-@pytest.mark.parametrize("n", [2, 3, 7])
+@pytest.mark.parametrize("n", [2, 7])
 def test_variational_inequality_of_each_convex_projection(n, dtype):
     rng = np.random.default_rng(n)
     for project in (project_to_simplex, project_to_ball, lambda y: project_to_box(y, -0.3, 0.4)):
-        y = (2 * rng.normal(size=n)).astype(dtype)
-        nearest = np.asarray(project(y), np.float64)
-        points = np.asarray(project((3 * rng.normal(size=(50, n))).astype(dtype)), np.float64)
+        y = (rng.normal(size=(51, n)) * np.array([2, *[3] * 50])[:, None]).astype(dtype)
+        nearest, *points = np.asarray(quick(project)(y), np.float64)
+        y, points = y[0], np.array(points)
         slack = (points - nearest) @ (y - nearest)
         assert slack.max() <= 64 * unit(dtype) * np.linalg.norm(y)
         assert slack.min() < -0.01  # the printed equality does not hold
 
 
 @pytest.mark.parametrize("offset", [0.0, 1e4])
-@pytest.mark.parametrize("scale", [1e-3, 0.1, 1.0, 30.0])
-@pytest.mark.parametrize("n", [1, 2, 3, 33, 501])
+@pytest.mark.parametrize("scale", [1e-3, 0.1, 30.0])
+@pytest.mark.parametrize("n", [1, 3, 501])
 def test_simplex_projection_is_exact_to_rounding(n, scale, offset, dtype):
     y = (scale * np.random.default_rng(n).normal(size=n) + offset).astype(dtype)
     exact = [Fraction(float(entry)) for entry in y]
@@ -67,22 +66,29 @@ def test_running_sums_without_the_shift_are_not():
 def test_simplex_edges(dtype):
     inf, nan = np.inf, np.nan
     np.testing.assert_array_equal(project_to_simplex(np.array([0.5, -inf, 0.5], dtype)), np.array([0.5, 0, 0.5], dtype))
+    both = quick(lambda y: (project_to_simplex(y), jax.grad(lambda y: project_to_simplex(y)[0])(y)))
     for bad in ([nan, 0.0], [inf, 0.0], [-inf, -inf]):
-        assert np.isnan(project_to_simplex(np.array(bad, dtype))).all()
-        assert np.isnan(jax.grad(lambda y: project_to_simplex(y)[0])(np.array(bad, dtype))).any()
+        value, slope = both(np.array(bad, dtype))
+        assert np.isnan(value).all()
+        assert np.isnan(slope).any()
 
 
 def test_gradients_of_the_convex_projections(dtype):
     y = np.array([0.9, 0.5, -2.0], dtype)
     want = np.array([[0.5, -0.5, 0], [-0.5, 0.5, 0], [0, 0, 0]], dtype)
-    np.testing.assert_array_equal(jax.jacrev(project_to_simplex)(y), want)
-    np.testing.assert_array_equal(jax.jacfwd(project_to_simplex)(y), want)
+    np.testing.assert_array_equal(quick(jax.jacrev(project_to_simplex))(y), want)
+    np.testing.assert_array_equal(quick(jax.jacfwd(project_to_simplex))(y), want)
     edge = np.array([0.0, 1.0, 2.0], dtype)
     np.testing.assert_array_equal(jax.grad(lambda y: project_to_box(y, 0.0, 1.0).sum())(edge), np.array([1, 1, 0]))
     zero = np.zeros(3, dtype)
-    np.testing.assert_array_equal(jax.jacrev(project_to_ball)(zero), np.eye(3))
-    in_radius = jax.jacrev(project_to_ball, argnums=1)(np.array([3.0, 4.0], dtype), dtype.type(1))
+    np.testing.assert_array_equal(quick(jax.jacrev(project_to_ball))(zero), np.eye(3))
+    in_radius = quick(jax.jacrev(project_to_ball, argnums=1))(np.array([3.0, 4.0], dtype), dtype.type(1))
     np.testing.assert_allclose(in_radius, [0.6, 0.8], rtol=8 * unit(dtype))
+
+
+def test_the_rule_of_the_simplex_is_certified():
+    y = np.float32([[0.9, 0.5, -2.0, 0.1], [0.1, 0.2, 0.3, 3.0]])
+    assert_verified(project_to_simplex, y, checks=("rule", "cotangent", "modes"))
 
 
 # --- half-spaces -----------------------------------------------------------------------------------------------------
@@ -95,7 +101,7 @@ def exact_half_space(y, a, b):
 
 
 @pytest.mark.parametrize("scale", [1e-12, 1.0, 1e12])
-@pytest.mark.parametrize("n", [1, 3, 33])
+@pytest.mark.parametrize("n", [1, 33])
 def test_half_space_is_exact_to_rounding(n, scale, dtype):
     rng = np.random.default_rng(n)
     a = (scale * rng.normal(size=n)).astype(dtype)
@@ -115,13 +121,13 @@ def test_half_space_edges(dtype):
     y, zero = np.array([1.0, -2.0, 0.5], dtype), np.zeros(3, dtype)
     np.testing.assert_array_equal(project_to_half_space(y, zero, 0.0), y)
     np.testing.assert_array_equal(project_to_half_space(y, y, np.inf), y)
-    np.testing.assert_array_equal(jax.jacobian(project_to_half_space, argnums=1)(y, y, np.inf), np.zeros((3, 3)))
+    np.testing.assert_array_equal(quick(jax.jacobian(project_to_half_space, argnums=1))(y, y, np.inf), np.zeros((3, 3)))
     with pytest.raises(ValueError, match="normal is 0 and offset negative"):
         project_to_half_space(y, zero, -1.0)
-    assert np.isnan(jax.jit(project_to_half_space)(y, zero, -1.0)).all()
-    assert np.isnan(jax.grad(lambda y: jax.jit(project_to_half_space)(y, zero, -1.0).sum())(y)).all()
+    both = quick(lambda *args: jax.value_and_grad(lambda y: project_to_half_space(y, *args[1:]).sum())(args[0]))
+    assert all(np.isnan(part).all() for part in both(y, zero, dtype.type(-1)))
     assert np.isnan(project_to_half_space(np.array([np.nan, 0, 0], dtype), y, 0.0)).all()
-    in_a = jax.jacobian(project_to_half_space, argnums=1)(y, zero, dtype.type(1))
+    in_a = quick(jax.jacobian(project_to_half_space, argnums=1))(y, zero, dtype.type(1))
     np.testing.assert_array_equal(in_a, np.zeros((3, 3)))
 
 
@@ -129,12 +135,10 @@ def test_half_space_derivatives():
     rng = np.random.default_rng(0)
     y, a = rng.normal(size=(3, 5)).astype(np.float32), rng.normal(size=5).astype(np.float32)
     b = (y @ a + np.array([-1, 1, -0.1])).astype(np.float32)
-    assert_verified(
-        project_to_half_space, y, a, b, argnums=(0, 1, 2), checks=("value", "modes", "cotangent"), ulps=5 + 8
-    )
+    assert_verified(project_to_half_space, y, a, b, argnums=(0, 1, 2), checks=("modes", "cotangent"))
     with jax.enable_x64(True):
         args = tuple(np.asarray(x, np.float64) for x in (y, a, b))
-        assert_central_differences(project_to_half_space, args)
+        assert_central_differences(project_to_half_space, args, compiled=quick)
 
 
 # --- affine sets -----------------------------------------------------------------------------------------------------
@@ -177,18 +181,18 @@ def test_affine_projection_satisfies_its_conditions(name, scale, dtype):
 def test_equations_without_a_solution_are_told_from_rounding(dtype):
     u = unit(dtype)
     for shape in AFFINE.values():
-        for scale in (1e-12, 1.0, 1e12):
+        for scale in (1e-12, 1e12):
             A, _, b = equations(shape, dtype, scale)
             project_to_affine(np.zeros(shape[1], dtype), A, b)  # feasible but for rounding: raises nothing
     A, _, b = equations(AFFINE["deficient"], dtype)
     off = np.linalg.svd(A.astype(np.float64))[0][:, -1]  # orthogonal to the range
     y = np.zeros(A.shape[1], dtype)
+    both = quick(lambda *args: jax.value_and_grad(lambda y: project_to_affine(y, *args[1:]).sum())(args[0]))
     for part in (1.0, 512 * u):
         wrong = (b + part * np.linalg.norm(b) * off).astype(dtype)
         with pytest.raises(ValueError, match=r"no point has Ax = b.*least_squares"):
             project_to_affine(y, A, wrong)
-        assert np.isnan(jax.jit(project_to_affine)(y, A, wrong)).all()
-        assert np.isnan(jax.grad(lambda y, wrong=wrong: jax.jit(project_to_affine)(y, A, wrong).sum())(y)).all()
+        assert all(np.isnan(found).all() for found in both(y, A, wrong))
     zero = np.zeros((2, 3), dtype)
     np.testing.assert_array_equal(project_to_affine(y[:3], zero, zero[:, 0]), y[:3])
     with pytest.raises(ValueError, match="no point"):
@@ -198,9 +202,9 @@ def test_equations_without_a_solution_are_told_from_rounding(dtype):
 
 def test_affine_derivatives():
     with jax.enable_x64(True):
-        for name in ("wide", "square", "one"):  # of full rank: A may move anyhow
+        for name in ("wide", "one"):  # of full rank: A may move anyhow
             A, _, b = equations(AFFINE[name], np.float64)
-            assert_central_differences(project_to_affine, (np.linspace(-1, 2, A.shape[1]), A, b), 1e2)
+            assert_central_differences(project_to_affine, (np.linspace(-1, 2, A.shape[1]), A, b), 1e2, compiled=quick)
         A, point, b = equations(AFFINE["deficient"], np.float64)
         turn, y = np.random.default_rng(3).normal(size=(7, 7)), np.linspace(-1, 2, 7)
         left = np.random.default_rng(4).normal(size=(5, 5))
@@ -209,7 +213,7 @@ def test_affine_derivatives():
             moved = (jnp.eye(5) + t * left) @ A @ (jnp.eye(7) + t * turn)
             return project_to_affine(y + t, moved, moved @ (point + t * y))
 
-        assert_central_differences(path, (np.float64(0.0),), 1e2)
+        assert_central_differences(path, (np.float64(0.0),), 1e2, compiled=quick)
 
 
 @pytest.mark.parametrize("name", ["half-space", "affine"])
@@ -220,21 +224,22 @@ def test_batches_are_loops(name, dtype):
         "half-space": lambda y: project_to_half_space(y, a[0], b[0]),
         "affine": lambda y: project_to_affine(y, a, b),
     }[name]
-    rows = np.array([[function(row) for row in block] for block in y])
+    of_row = quick(function)
+    rows = np.array([[of_row(row) for row in block] for block in y])
     tolerance = 64 * unit(dtype)
-    for whole in (function(y), jax.jit(function)(y), jax.vmap(function)(y)):
+    for whole in (function(y), quick(function)(y), quick(jax.vmap(function))(y)):
         np.testing.assert_allclose(whole, rows, atol=tolerance)
     tangent = np.cos(np.arange(30)).reshape(y.shape).astype(dtype)
-    pushed = jax.jvp(function, (y,), (tangent,))[1]
-    np.testing.assert_allclose(jnp.vdot(pushed, tangent), jnp.vdot(jax.vjp(function, y)[1](tangent)[0], tangent),
-                               atol=tolerance * 30)  # fmt: skip
+    pushed = quick(lambda y, t: jax.jvp(function, (y,), (t,))[1])(y, tangent)
+    pulled = quick(lambda y, t: jax.vjp(function, y)[1](t)[0])(y, tangent)
+    np.testing.assert_allclose(np.vdot(pushed, tangent), np.vdot(pulled, tangent), atol=tolerance * 30)
 
 
 def test_16_bit_is_computed_in_float32():
     y = jnp.array([1.0, 2.0, -3.0], jnp.bfloat16)
     for function in (lambda y: project_to_half_space(y, y, 1.0), lambda y: project_to_affine(y, y[None], y[:1])):
-        assert function(y).dtype == jnp.float32
-        assert jax.grad(lambda y, f=function: f(y).sum())(y).dtype == jnp.bfloat16
+        assert jax.eval_shape(function, y).dtype == jnp.float32
+        assert jax.eval_shape(jax.grad(lambda y, f=function: f(y).sum()), y).dtype == jnp.bfloat16
 
 
 def test_errors_say_what_came_and_what_to_do():
@@ -256,9 +261,3 @@ def test_errors_say_what_came_and_what_to_do():
         project_to_affine(y, y, y)
     with pytest.raises(ValueError, match=r"b has shape \(3\), wanted \(1\) of A"):
         project_to_affine(y, y[None], y)
-
-
-def test_the_examples_of_the_docstrings():
-    results = doctest.testmod(sys.modules["lossjax.geometry.convex"])
-    assert results.attempted
-    assert not results.failed

@@ -22,6 +22,7 @@ from lossjax.geometry import (
 )
 from lossjax.geometry.fenchel_young import entmax, fenchel_young_loss
 from lossjax.verify import assert_verified, oracle, ulp
+from tests.quick import quick
 
 RANDOM = np.random.default_rng(0)
 SIMPLEX = {"shannon": NegativeEntropy(), "1.2": Tsallis(1.2), "1.5": Tsallis(1.5), "2": Tsallis(2.0)}
@@ -44,23 +45,23 @@ def rows(dtype: Any, scale: float = 2.0, shape: tuple[int, ...] = (5, 7)) -> tup
 
 
 def exact_entmax(alpha: float, scores: np.ndarray) -> list[arb]:
-    """By bisection in 300 bits."""
+    """By bisection, to 150 bits."""
     s = [(arb(alpha) - 1) * arb(float(z)) for z in scores]
     beta = 1 / (arb(alpha) - 1)
     low, high = max(s) - 1, max(s)
-    for _ in range(280):
+    for _ in range(150):
         middle = ((low + high) / 2).mid()
         total = sum(((x - middle) ** beta for x in s if x > middle), arb(0))
         low, high = (middle, high) if total > 1 else (low, middle)
     return [(x - low) ** beta if x > low else arb(0) for x in s]
 
 
-@pytest.mark.parametrize("alpha", [1.05, 1.2, 1.5, 1.75, 2.0])
-@pytest.mark.parametrize(("scale", "offset"), [(1e-3, 0), (1.0, 0), (5.0, -1e4), (40.0, 3)])
+@pytest.mark.parametrize("alpha", [1.05, 1.5, 2.0])
+@pytest.mark.parametrize(("scale", "offset"), [(1e-3, 0), (5.0, -1e4), (40.0, 3)])
 def test_entmax_is_accurate(alpha: float, scale: float, offset: float, dtype: Any) -> None:
     scores = rows(dtype, scale)[0] + dtype.type(offset)
     got = np.asarray(jax.jit(lambda z: entmax(z, alpha))(scores), np.float64)
-    with oracle.precision(300):
+    with oracle.precision(160):
         want = np.array([[float(p.mid()) for p in exact_entmax(alpha, row)] for row in scores])
     assert np.max(np.abs(got - want)) <= 16 / (alpha - 1) * unit(dtype)
     assert np.max(np.abs(got.sum(-1) - 1)) <= 8 * unit(dtype)
@@ -160,13 +161,13 @@ def test_an_object_with_value_and_conjugate(dtype: Any) -> None:
 
 
 @pytest.mark.parametrize("name", SIMPLEX)
-@pytest.mark.parametrize("scale", [1e-2, 1.0, 30.0])
+@pytest.mark.parametrize("scale", [1e-2, 30.0])
 def test_accuracy_against_exact_arithmetic(name: str, scale: float, dtype: Any) -> None:
     scores, targets = rows(dtype, scale)
     targets[0] = np.eye(7)[2]
     generator = SIMPLEX[name]
     got = np.asarray(fenchel_young_loss(generator, scores, targets), np.float64)
-    with oracle.precision(300):
+    with oracle.precision(160):
         for k, (z, y) in enumerate(zip(ulp.balls(scores), ulp.balls(targets), strict=True)):
             if not isinstance(generator, Tsallis):
                 lse = sum((x.exp() for x in z), arb(0)).log()
@@ -185,16 +186,44 @@ def test_accuracy_against_exact_arithmetic(name: str, scale: float, dtype: Any) 
             assert abs(got[k] - float(want.mid())) <= unit(dtype) * (33 * size + absolute), (k, got[k], want)
 
 
-@pytest.mark.parametrize("name", [*SIMPLEX, "bernoulli", "squared"])
+CERTIFIED = ("rule", "cotangent", "modes")
+
+
+@pytest.mark.parametrize("name", ["shannon", "1.5", "bernoulli", "squared"])
 def test_certified(name: str) -> None:
-    """Rule, accuracy, every transformation and the edges, by the verifier; 1/(α - 1) is in the docstring's bound."""
-    scores = np.float32(np.random.default_rng(1).normal(size=(3, 5)) * 2)
-    targets = np.float32(np.random.default_rng(2).dirichlet(np.ones(5), 3))
+    """One generator of each kind: rule, cotangents, every transformation, loops and second derivatives included.
+
+    (Binary entropies are a simplex of two a score: their modes are Shannon's.)
+    """
+    scores = np.float32(np.random.default_rng(1).normal(size=(2, 4)) * 2)
+    targets = np.float32(np.random.default_rng(2).dirichlet(np.ones(4), 2))
     generator = {**SIMPLEX, "bernoulli": BernoulliEntropy(), "squared": SquaredEuclidean()}[name]
-    ulps = max(8, 4 / (generator.alpha - 1)) if isinstance(generator, Tsallis) else 8
-    assert_verified(lambda z, y: fenchel_young_loss(generator, z, y), scores, targets, argnums=(0, 1), ulps=ulps)
-    if isinstance(generator, Tsallis):
-        assert_verified(lambda z: entmax(z, generator.alpha), scores)
+    if isinstance(generator, Tsallis):  # classes beside the support are where powers have no derivatives
+        assert np.any(entmax(scores, generator.alpha) == 0)
+        assert_verified(lambda z: entmax(z, generator.alpha), scores, checks=CERTIFIED)
+    checks = CERTIFIED[:2] if name == "bernoulli" else CERTIFIED
+    assert_verified(lambda z, y: fenchel_young_loss(generator, z, y), scores, targets, argnums=(0, 1), checks=checks)
+
+
+@pytest.mark.parametrize("alpha", [1.2, 1.5])
+def test_second_derivatives_in_a_loop_beside_the_support(alpha: float) -> None:
+    """In a loop that it has linearised JAX drops the rule of the loss; that of the divergence alone, whose slope in an
+    entry that stays 0 is -∞, must not be what is left.
+    """
+    z, y = np.float32([3.0, 0.5, -2.0]), np.float32([0.5, 0.25, 0.25])
+    assert entmax(z, alpha)[2] == 0
+
+    def loss(z: Any, y: Any) -> Any:
+        return fenchel_young_loss(Tsallis(alpha), z, y)
+
+    def looped(z: Any, y: Any) -> Any:
+        return jnp.sum(jax.lax.scan(lambda carry, row: (carry, loss(*row)), 0, (z[None], y[None]))[1] ** 2)
+
+    def along(f: Any) -> Any:
+        return quick(jax.grad(lambda z, y: jnp.vdot(jax.grad(f, 1)(z, y), y) + jax.grad(f)(z, y)[0], (0, 1)))(z, y)
+
+    for got, want in zip(along(looped), along(lambda z, y: loss(z, y) ** 2), strict=True):
+        np.testing.assert_allclose(got, want, rtol=256 * 2.0**-24 / (alpha - 1), atol=256 * 2.0**-24)
 
 
 def test_a_forgotten_multiplier_is_caught() -> None:
@@ -207,7 +236,7 @@ def test_a_forgotten_multiplier_is_caught() -> None:
 def test_edges_and_errors() -> None:
     z, y = jnp.array([1.0, 2.0, 0.0]), jnp.array([0.5, 0.5, 0.0])
     for generator in SIMPLEX.values():
-        value, gradient = jax.value_and_grad(lambda z, y, g=generator: fenchel_young_loss(g, z, y))(z, -y)
+        value, gradient = quick(jax.value_and_grad(lambda z, y, g=generator: fenchel_young_loss(g, z, y)))(z, -y)
         assert np.isnan(value)
         assert np.isnan(gradient).any()
         assert fenchel_young_loss(generator, z.astype(jnp.bfloat16), y.astype(jnp.bfloat16)).dtype == jnp.float32

@@ -16,6 +16,7 @@ from lossjax.geometry.fisher_rao import (
 )
 from lossjax.verify import assert_verified
 from tests.geometry.test_fisher_rao import distribution, dtype, exact_distance, unit
+from tests.quick import quick
 
 __all__ = ["dtype"]  # the fixture
 
@@ -174,10 +175,10 @@ def test_derivatives_at_no_distance(dtype):
     p = distribution(np.random.default_rng(0), 4, dtype)
     eye, zero = np.eye(4, dtype=dtype), np.zeros(4, dtype)
     tangents = (eye - 0.25)[:3]  # on the simplex
-    in_p, in_q = jax.jacobian(fisher_rao_log, argnums=(0, 1))(p, p)
+    in_p, in_q = quick(jax.jacobian(fisher_rao_log, argnums=(0, 1)))(p, p)
     np.testing.assert_allclose(tangents @ in_q.T, tangents, atol=16 * unit(dtype))
     np.testing.assert_allclose(tangents @ in_p.T, -tangents, atol=16 * unit(dtype))
-    in_p, in_v = jax.jacobian(fisher_rao_exp, argnums=(0, 1))(p, zero)
+    in_p, in_v = quick(jax.jacobian(fisher_rao_exp, argnums=(0, 1)))(p, zero)
     np.testing.assert_allclose(in_p, eye, atol=16 * unit(dtype))
     np.testing.assert_allclose(in_v, eye, atol=16 * unit(dtype))
 
@@ -188,9 +189,9 @@ def test_second_derivatives_at_no_distance_are_the_connection():
         p = distribution(np.random.default_rng(0), 4, np.float64)
         v = np.array([0.2, -0.1, -0.3, 0.2])
         along = lambda t: fisher_rao_exp(p, t * v)  # noqa: E731
-        twice = jax.jit(jax.jacfwd(jax.jacfwd(along)))(0.0)
+        twice = quick(jax.jacfwd(jax.jacfwd(along)))(0.0)
         np.testing.assert_allclose(twice, v**2 / (2 * p) - 0.5 * np.sum(v**2 / p) * p, atol=1e-15)
-        thrice = jax.jit(jax.jacfwd(jax.jacfwd(jax.jacfwd(along))))(0.0)
+        thrice = quick(jax.jacfwd(jax.jacfwd(jax.jacfwd(along))))(0.0)
         s = np.sqrt(np.sum(v**2 / p))
         np.testing.assert_allclose(thrice, -(s**2) * v, atol=1e-14)  # of (√γ)², √γ = cos(ts/2)√p + sin(ts/2)/s v/√p
         # exp(log) = 1 to second order in q, at q = p
@@ -210,6 +211,7 @@ def test_every_mode(which):
     assert jax.grad(lambda p: jnp.sum(function(p, other) ** 2))(narrow).dtype == jnp.bfloat16
 
 
+@pytest.mark.covering
 @pytest.mark.parametrize("order", [-1, 0, 1, 2, 3])
 def test_each_wave_is_minus_twice_the_derivative_of_the_one_before(order, dtype):
     y = np.array([0.0, 1e-8, 0.3, 0.99, 1.01, 4.0, 8.9, 9.1, 30.0], dtype)
@@ -223,7 +225,7 @@ def test_each_wave_is_minus_twice_the_derivative_of_the_one_before(order, dtype)
                 want += term
                 term *= -at / (2 * (i + 1) * (2 * (order + i + 1) + 1))
             assert float(abs(arb(float(got)) - want)) <= 4 * unit(dtype) / max(1, float(at)) ** (order / 2)
-    slope = jax.vmap(jax.grad(lambda y: _wave(order, y)))(jnp.asarray(y))
+    slope = quick(jax.vmap(jax.grad(lambda y: _wave(order, y))))(jnp.asarray(y))
     np.testing.assert_allclose(slope, -0.5 * _wave(order + 1, jnp.asarray(y)), rtol=2 * unit(dtype))
 
 

@@ -1,8 +1,7 @@
 """Dykstra's alternation (items 4.4, 4.5, G5): conditions of the nearest point, exact truths, derivatives, failures."""
 
-import doctest
+import functools
 import itertools
-import sys
 from fractions import Fraction
 
 import jax
@@ -13,7 +12,7 @@ import pytest
 from lossjax.geometry import project_to_ball, project_to_box, project_to_simplex
 from lossjax.geometry.convex import project_to_affine, project_to_half_space
 from lossjax.geometry.intersection import project_convex
-from tests.differences import assert_central_differences
+from tests.quick import quick
 
 
 @pytest.fixture(params=["float32", "float64"])
@@ -30,12 +29,16 @@ def half_spaces(normals, offsets):
     return [lambda v, a=a, b=b: project_to_half_space(v, a, b) for a, b in zip(normals, offsets, strict=True)]
 
 
-def projected(y, projections, dtype):
+def solver(projections):
+    return quick(lambda y: project_convex(y, projections, return_info=True))
+
+
+def projected(y, projections, dtype, solve=None):
     """The projection, and how far it may be off: the tolerance 16mu over 1 - r, r the mean factor of a cycle.
 
     The sizes of the w_i, which rounding is relative to, are at most a few times those of y and of the point.
     """
-    x, info = project_convex(y, projections, return_info=True)
+    x, info = (solve or solver(projections))(y)
     assert np.all(info.converged)
     tolerance = 16 * len(projections) * unit(dtype)
     rate = tolerance ** (1 / np.maximum(np.asarray(info.iterations, np.float64), 1))
@@ -57,23 +60,23 @@ SETS = {
 }
 
 
-@pytest.mark.parametrize("n", [2, 3, 17])
 @pytest.mark.parametrize("name", list(SETS))
-def test_nearest_point_of_the_intersection(name, n, dtype):
+def test_nearest_point_of_the_intersection(name, dtype):
     """The variational inequality for points of the set, idempotence, and 1-Lipschitz, all within the error allowed."""
+    n = 7
     sets = SETS[name](n)
-    y = (2 * np.random.default_rng(n).normal(size=(5, n))).astype(dtype)
-    x, off = projected(y, sets, dtype)
-    others, others_off = projected((3 * np.random.default_rng(0).normal(size=(20, n))).astype(dtype), sets, dtype)
-    slack = np.einsum("in,ijn->ij", y - x, others[None] - x[:, None])
-    size = np.linalg.norm(y - x, axis=-1)
+    solve = solver(sets)
+    y = (np.array([2, 3])[:, None, None] * np.random.default_rng(n).normal(size=(2, 12, n))).astype(dtype)
+    (x, others), (off, others_off) = projected(y, sets, dtype, solve)
+    slack = np.einsum("in,ijn->ij", y[0] - x, others[None] - x[:, None])
+    size = np.linalg.norm(y[0] - x, axis=-1)
     apart = np.linalg.norm(others[None] - x[:, None], axis=-1)
     allowed = off[:, None] * (apart + size[:, None]) + others_off.max() * size[:, None]
     assert np.all(slack <= allowed)
     assert slack.min() < -0.01  # the printed equality does not hold
-    again, again_off = projected(x.astype(dtype), sets, dtype)
+    (again, _), (again_off, _) = projected(np.stack([x, others]).astype(dtype), sets, dtype, solve)
     assert np.all(np.linalg.norm(again - x, axis=-1) <= off + again_off)
-    before, after = (np.linalg.norm(z[:, None].astype(float) - z[None], axis=-1) for z in (y, x))
+    before, after = (np.linalg.norm(z[:, None].astype(float) - z[None], axis=-1) for z in (y[0], x))
     assert np.all(after - before <= off[:, None] + off[None])
 
 
@@ -108,7 +111,7 @@ def exact_capped_simplex(y, cap):
     return at(left if high == low else left + (right - left) * (high - 1) / (high - low))
 
 
-@pytest.mark.parametrize("n", [2, 5, 33])
+@pytest.mark.parametrize("n", [33])
 def test_capped_simplex_against_exact_arithmetic(n, dtype):
     cap = dtype.type(1.5 / n)
     y = np.random.default_rng(n).normal(size=(4, n)).astype(dtype)
@@ -130,7 +133,7 @@ def nearest_of_polyhedron(y, normals, offsets):
     raise AssertionError("the polyhedron is empty")
 
 
-@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+@pytest.mark.parametrize("scale", [1e-6, 1e6])
 def test_polyhedron_against_all_active_sets(scale, dtype):
     rng = np.random.default_rng(7)
     normals, active = rng.normal(size=(4, 3)).astype(dtype), 0
@@ -150,13 +153,14 @@ def test_polyhedron_against_all_active_sets(scale, dtype):
 def test_ball_and_half_space_in_closed_form(dtype):
     y, radius, offset = np.array([2.0, -0.4, 0.5]), 1.0, 0.25
     a = np.array([0.6, 0.8, 0.0])
+    sets = [project_to_ball, lambda v: project_to_half_space(v, a.astype(dtype), offset)]
+    solve = solver(sets)
     for point in (y, -y, 0.1 * y, np.array([0.3, 0.3, 0.1])):
         along = point - (a @ point) * a
         edge = offset * a + np.sqrt(radius**2 - offset**2) * along / np.linalg.norm(along)
         in_ball, in_half = point * min(1, radius / np.linalg.norm(point)), point - max(a @ point - offset, 0) * a
         want = in_ball if a @ in_ball <= offset else in_half if np.linalg.norm(in_half) <= radius else edge
-        sets = [project_to_ball, lambda v: project_to_half_space(v, a.astype(dtype), offset)]
-        found, off = projected(point.astype(dtype), sets, dtype)
+        found, off = projected(point.astype(dtype), sets, dtype, solve)
         assert np.linalg.norm(found - want) <= off + 8 * unit(dtype) * np.linalg.norm(point)
 
 
@@ -176,7 +180,7 @@ def test_affine_sets_are_one_affine_set_and_pythagoras_is_an_equality(dtype):
     assert abs(gap) <= 2 * off * (np.linalg.norm(y - found) + np.linalg.norm(found - other))
     # The derivative is the projection matrix of the stacked equations, in both modes.
     for mode in (jax.jacfwd, jax.jacrev):
-        jacobian = np.asarray(mode(lambda y: project_convex(y, rows))(y), np.float64)
+        jacobian = np.asarray(quick(mode(lambda y: project_convex(y, rows)))(y), np.float64)
         assert np.abs(jacobian - (np.eye(6) - np.linalg.pinv(wide) @ wide)).max() <= 6 * off
 
 
@@ -187,7 +191,7 @@ def test_pythagoras_is_an_inequality_on_convex_sets(dtype):
         lambda v: project_to_box(v, jnp.array([-jnp.inf, 0], dtype), jnp.array([jnp.inf, 1], dtype)),
     ]
     y = np.array([2, 0.5], dtype)
-    x = np.asarray(project_convex(y, strips), np.float64)
+    x = np.asarray(solver(strips)(y)[0], np.float64)
     np.testing.assert_array_equal(x, [1, 0.5])
     corners = np.array([[0, 0], [0, 1], [1, 0], [1, 1], [0, 0.5]])
     inner = (corners - x) @ (y - x)
@@ -200,42 +204,12 @@ def test_pythagoras_is_an_inequality_on_convex_sets(dtype):
 # --- derivatives -----------------------------------------------------------------------------------------------------
 
 
-def of_ball_and_half_space(y, a, b, r):
-    return project_convex(y, [lambda v: project_to_ball(v, r), lambda v: project_to_half_space(v, a, b)])
-
-
-def on_both(dtype=np.float64):
-    """Arguments at which both constraints act."""
-    a = np.array([1.0, 2.0, -0.5, 0.3, 0.9])
-    return tuple(np.asarray(x, dtype) for x in (np.array([1.0, 0.7, -0.4, 2.0, 0.1]), a, 0.4, 0.9))
-
-
-def test_gradients_in_the_point_and_in_what_the_projections_captured():
-    with jax.enable_x64(True):
-        args = on_both()
-        x = of_ball_and_half_space(*args)
-        assert abs(np.linalg.norm(x) - 0.9) < 1e-12
-        assert abs(args[1] @ x - 0.4) < 1e-12
-        assert_central_differences(of_ball_and_half_space, args, 10)
-        y = np.array([1.1, 0.3, 0.9, -0.4, 0.35])
-        caps = np.array([0.4, 0.3, 0.35, 0.2, 0.5])
-
-        def capped(y, caps):
-            return project_convex(y, [lambda v: project_to_box(v, 0.0, caps), project_to_simplex])
-
-        def thrice(y, a, b):  # the increments are not unique, the derivative is
-            return project_convex(y, half_spaces([a, a, 2 * a], [b, b, 2 * b]))
-
-        assert_central_differences(capped, (y, caps), 10)
-        assert_central_differences(thrice, (y, args[1], np.float64(0.2)))
-
-
 def test_the_gradient_is_symmetric_and_between_0_and_1():
     """A projection is the gradient of a convex function and 1-Lipschitz; on a polyhedron it projects."""
     with jax.enable_x64(True):
         for name, sets in SETS.items():
             y = 2 * np.random.default_rng(7).normal(size=7)
-            J = np.asarray(jax.jacrev(project_convex)(y, sets(7)))
+            J = np.asarray(quick(jax.jacrev(functools.partial(project_convex, projections=sets(7))))(y))
             np.testing.assert_allclose(J, J.T, atol=1e-11)
             eigenvalues = np.linalg.eigvalsh(J)
             assert eigenvalues.min() >= -1e-11
@@ -244,55 +218,22 @@ def test_the_gradient_is_symmetric_and_between_0_and_1():
                 np.testing.assert_allclose(J @ J, J, atol=1e-11)
 
 
-def test_second_derivatives():
-    """Of a curved set and a flat one, in every pair of arguments, against differences of the gradient."""
-    with jax.enable_x64(True):
-        args = on_both()
-        direction = tuple(np.cos(3 + np.arange(np.size(a))).reshape(np.shape(a)) for a in args)
-
-        def gradient(*full):
-            return jax.grad(lambda *f: jnp.vdot(of_ball_and_half_space(*f), args[1]), (0, 1, 2, 3))(*full)
-
-        def along(t):
-            moved = (a + t * d for a, d in zip(args, direction, strict=True))
-            return jnp.concatenate([jnp.ravel(g) for g in gradient(*moved)])
-
-        assert_central_differences(along, (np.float64(0.0),), 100)
-
-
-@pytest.mark.parametrize("transformed", ["jit of grad", "grad of jit", "vmap of grad", "remat"])
-def test_transformations_of_captured_arrays(transformed, dtype):
-    args = on_both(dtype)
-
-    def total(*full):
-        return jnp.vdot(jnp.arange(1, 6, dtype=dtype), of_ball_and_half_space(*full))
-
-    positions = (0, 1, 2, 3)
-    want = jax.grad(total, positions)(*args)
-    if transformed == "vmap of grad":
-        batch = tuple(np.stack([a, a]) for a in args)
-        got = jax.tree.map(lambda g: g[1], jax.vmap(jax.grad(total, positions))(*batch))
-    else:
-        function = {
-            "jit of grad": jax.jit(jax.grad(total, positions)),
-            "grad of jit": jax.grad(jax.jit(total), positions),
-            "remat": jax.grad(jax.checkpoint(total), positions),
-        }[transformed]
-        got = function(*args)
-    for g, w in zip(got, want, strict=True):
-        np.testing.assert_allclose(g, w, atol=4096 * unit(dtype) * np.max(np.abs(w)))
-
-
+@pytest.mark.parametrize("dtype", ["float32"], indirect=True)
 def test_batches_are_loops(dtype):
     y = (2 * np.random.default_rng(0).normal(size=(2, 3, 4))).astype(dtype)
-    sets = SETS["three"](4)
-    function = jax.jit(lambda y: project_convex(y, sets))
-    _, off = projected(y, sets, dtype)
-    rows = np.array([[function(row) for row in block] for block in y])
+    sets = SETS["capped simplex"](4)
+    whole, off = projected(y, sets, dtype)
+
+    def function(y):
+        return project_convex(y, sets)
+
+    of_row = quick(function)
+    rows = np.array([[of_row(row) for row in block] for block in y])
     tangent = np.cos(np.arange(y.size)).reshape(y.shape).astype(dtype)
-    for whole in (project_convex(y, sets), function(y), jax.vmap(function)(y)):
-        assert np.all(np.linalg.norm(np.asarray(whole, float) - rows, axis=-1) <= 2 * off)
-    pushed, pulled = jax.jvp(function, (y,), (tangent,))[1], jax.vjp(function, y)[1](tangent)[0]
+    for found in (whole, quick(jax.vmap(function))(y)):
+        assert np.all(np.linalg.norm(np.asarray(found, float) - rows, axis=-1) <= 2 * off)
+    pushed = quick(lambda y, t: jax.jvp(function, (y,), (t,))[1])(y, tangent)
+    pulled = quick(lambda y, t: jax.vjp(function, y)[1](t)[0])(y, tangent)
     assert np.all(np.linalg.norm(np.asarray(pushed, float) - pulled, axis=-1) <= 4 * off)  # self-adjoint
 
 
@@ -306,6 +247,7 @@ def test_16_bit_is_computed_in_float32():
 # --- failures --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("dtype", ["float64"], indirect=True)
 def test_disjoint_sets_are_reported(dtype):
     """x stands still after the first cycle, and only the increments, which grow for ever, tell."""
     a = np.array([1.0, 0.0, 0.0], dtype)
@@ -319,29 +261,36 @@ def test_disjoint_sets_are_reported(dtype):
     assert not np.any(info.converged)
     np.testing.assert_array_equal(info.iterations, [50, 50])
     assert np.all(np.asarray(info.residual) > 0.01)  # a distance of 1 over increments of 50
-    traced = jax.jit(lambda y: project_convex(y, disjoint, max_iterations=50))
-    assert np.isnan(traced(y)).all()
-    assert np.isnan(jax.grad(lambda y: traced(y).sum())(y)).all()
-    met, info = project_convex(y, half_spaces([a, -a], [1.0, -1.0]), return_info=True)
+    value = quick(jax.value_and_grad(lambda y: project_convex(y, disjoint, max_iterations=50).sum()))(y)
+    assert all(np.isnan(part).all() for part in value)
+    met, info = solver(half_spaces([a, -a], [1.0, -1.0]))(y)
     assert info.converged
     np.testing.assert_allclose(met, [1, 3, -1], atol=32 * unit(dtype) * np.linalg.norm(y))
 
 
+@pytest.mark.parametrize("dtype", ["float32"], indirect=True)
 def test_too_few_cycles_are_reported_row_by_row(dtype):
     sets = SETS["capped simplex"](3)
     y = np.array([[1 / 3, 1 / 3, 1 / 3], [0.7, 0.3, 0.1]], dtype)
-    x, info = project_convex(y, sets, max_iterations=3, return_info=True)
+    few = quick(functools.partial(project_convex, projections=sets, max_iterations=3, return_info=True))
+    x, info = few(y)
     np.testing.assert_array_equal(info.converged, [True, False])
     np.testing.assert_array_equal(np.isnan(x).all(-1), [False, True])
-    loose, info = project_convex(y, sets, max_iterations=20, tolerance=1e-3, return_info=True)
+    loosely = functools.partial(project_convex, projections=sets, max_iterations=20, tolerance=1e-3, return_info=True)
+    loose, info = quick(loosely)(y)
     assert np.all(info.converged)
-    assert np.max(np.abs(np.asarray(loose) - np.asarray(project_convex(y, sets)))) > 1e-6  # the tolerance is obeyed
+    assert np.max(np.abs(np.asarray(loose) - np.asarray(solver(sets)(y)[0]))) > 1e-6  # the tolerance is obeyed
 
 
+@pytest.mark.parametrize("dtype", ["float64"], indirect=True)
 def test_nan_stays_nan(dtype):
     y = np.array([[np.nan, 0, 0], [np.inf, 0, 0], [0.2, 0.3, 0.4]], dtype)
-    x = project_convex(y, SETS["capped simplex"](3))
+    sets = SETS["capped simplex"](3)
+    x, slopes = quick(lambda y: (project_convex(y, sets), jax.grad(lambda y: project_convex(y, sets)[:, 0].sum())(y)))(
+        y
+    )
     np.testing.assert_array_equal(np.isnan(x).all(-1), [True, True, False])
+    np.testing.assert_array_equal(np.isnan(slopes).any(-1), [True, True, False])
 
 
 def test_errors_say_what_came_and_what_to_do():
@@ -356,9 +305,3 @@ def test_errors_say_what_came_and_what_to_do():
         project_convex(y, [project_to_ball], tolerance=-1.0)
     with pytest.raises(TypeError, match="y must be floating-point"):
         project_convex(jnp.arange(3), [project_to_ball])
-
-
-def test_the_examples_of_the_docstrings():
-    results = doctest.testmod(sys.modules["lossjax.geometry.intersection"])
-    assert results.attempted
-    assert not results.failed

@@ -1,20 +1,19 @@
 """Theorem 4.1.3 and its conditions (items 4.1 to 4.7, 7.2, G5, G14), rank deficiency, derivatives, errors."""
 
-import doctest
-import sys
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lossjax.geometry import (
-    least_squares,
-    orthogonal_projection,
-    project_to_box,
-    projection_matrix,
-    r_squared,
-)
+from lossjax import geometry
+from lossjax.geometry import project_to_box
+from tests.quick import quick
+
+# Jitted, each is compiled as one.
+least_squares = jax.jit(geometry.least_squares)
+orthogonal_projection = jax.jit(geometry.orthogonal_projection)
+projection_matrix = jax.jit(geometry.projection_matrix)
+r_squared = jax.jit(geometry.r_squared)
 
 SHAPES = [(40, 5, 5), (40, 5, 3), (4, 7, 4), (1, 1, 1), (9, 3, 0)]
 
@@ -38,6 +37,7 @@ def design(shape, dtype, scale=1.0):
     return (scale * X).astype(dtype), rng.normal(size=rows).astype(dtype)
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("scale", [1e-12, 1.0, 1e12])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_projection_matrix_is_an_orthogonal_projection(shape, scale, dtype):
@@ -54,6 +54,7 @@ def test_projection_matrix_is_an_orthogonal_projection(shape, scale, dtype):
     np.testing.assert_allclose(orthogonal_projection(X, y), P @ y, atol=64 * u * np.linalg.norm(y))
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("scale", [1e-12, 1.0, 1e12])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_residual_is_orthogonal_to_the_columns(shape, scale, dtype):
@@ -64,6 +65,7 @@ def test_the_residual_is_orthogonal_to_the_columns(shape, scale, dtype):
         assert np.linalg.norm(wide.T @ (y - np.asarray(fitted, np.float64))) <= bound
 
 
+@pytest.mark.covering
 @pytest.mark.parametrize("shape", SHAPES)
 def test_least_squares_has_least_norm(shape, dtype):
     X, y = design(shape, dtype)
@@ -130,9 +132,11 @@ def test_linear_derivatives_of_full_rank(shape):
     with jax.enable_x64(True):
         X, y = design(shape, np.float64)
         for mode in (jax.jacfwd, jax.jacrev):
-            for derivative in (lambda f, m=mode: m(f, (0, 1)), lambda f, m=mode: m(jax.jacrev(f, (0, 1)), (0, 1))):
-                got, want = (jax.jit(derivative(f))(X, y) for f in (ours, plain))
-                jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-10), got, want)
+            got, want = (
+                quick(lambda *a, f=f, m=mode: (m(f, (0, 1))(*a), m(jax.jacrev(f, (0, 1)), (0, 1))(*a)))(X, y)
+                for f in (ours, plain)
+            )
+            jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-10), got, want)
 
 
 def test_linear_derivatives_along_a_path_of_constant_rank():
@@ -145,14 +149,16 @@ def test_linear_derivatives_along_a_path_of_constant_rank():
             return (left[0] + t * left[1]) @ (right[0] + t * right[1])
 
         for function in (least_squares, orthogonal_projection):
-            along = jax.jit(lambda t, f=function: f(path(t), y))
+            along = lambda t, f=function: f(path(t), y)  # noqa: E731
+            forward, reverse = jax.jacfwd(along), jax.jacrev(along)
+            at = quick(lambda t: (along(t), forward(t), reverse(t)))  # noqa: B023
             step = 1e-5
-            central = (along(step) - along(-step)) / (2 * step)
-            np.testing.assert_allclose(jax.jvp(along, (0.0,), (1.0,))[1], central, rtol=1e-7, atol=1e-8)
-            np.testing.assert_allclose(jax.jacrev(along)(0.0), central, rtol=1e-7, atol=1e-8)
-            slope = jax.jacfwd(along)
-            central = (slope(step) - slope(-step)) / (2 * step)
-            np.testing.assert_allclose(jax.jacfwd(jax.jacrev(along))(0.0), central, rtol=1e-6, atol=1e-7)
+            before, here, after = at(-step), at(0.0), at(step)
+            central = (after[0] - before[0]) / (2 * step)
+            for slope in here[1:]:
+                np.testing.assert_allclose(slope, central, rtol=1e-7, atol=1e-8)
+            central = (after[1] - before[1]) / (2 * step)
+            np.testing.assert_allclose(quick(jax.jacfwd(reverse))(0.0), central, rtol=1e-6, atol=1e-7)
 
 
 def test_equal_singular_values_do_not_disturb_the_gradient(dtype):
@@ -169,10 +175,13 @@ def test_batches_are_loops(dtype):
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(2, 3, 5, 2)).astype(dtype), rng.normal(size=(2, 3, 5)).astype(dtype)
     for function in (least_squares, orthogonal_projection, lambda X, y: r_squared(X[..., 0], y)):
-        whole = jax.jit(function)(X, y)
-        rows = [[function(X[i, j], y[i, j]) for j in range(3)] for i in range(2)]
+        single = jax.jit(function)
+        whole = single(X, y)
+        rows = [[single(X[i, j], y[i, j]) for j in range(3)] for i in range(2)]
         np.testing.assert_allclose(whole, np.array(rows), rtol=64 * unit(dtype), atol=64 * unit(dtype))
-        np.testing.assert_allclose(jax.vmap(function)(X, y), whole, rtol=64 * unit(dtype), atol=64 * unit(dtype))
+        np.testing.assert_allclose(
+            jax.jit(jax.vmap(function))(X, y), whole, rtol=64 * unit(dtype), atol=64 * unit(dtype)
+        )
 
 
 @pytest.mark.parametrize("offset", [0.0, 1e4])
@@ -213,9 +222,3 @@ def test_errors_say_what_came_and_what_to_do():
         projection_matrix(jnp.ones((2, 3), jnp.int32))
     with pytest.raises(ValueError, match="targets has shape"):
         r_squared(y, jnp.ones(2))
-
-
-def test_the_examples_of_the_docstrings():
-    results = doctest.testmod(sys.modules["lossjax.geometry.projection"])
-    assert results.attempted
-    assert not results.failed

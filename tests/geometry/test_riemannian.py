@@ -1,8 +1,5 @@
 """Items 5.11 and 5.12, and G8: curvature of the table's spaces, and the Fisher-Rao distance of Gaussians."""
 
-import doctest
-import sys
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +11,7 @@ from lossjax.geometry.fisher import fisher_information
 from lossjax.geometry.riemannian import gaussian_fisher_rao_distance, sectional_curvature
 from lossjax.verify import assert_verified
 from tests.geometry.test_fisher_rao import distribution, dtype, unit
+from tests.quick import quick
 
 __all__ = ["dtype"]  # the fixture
 
@@ -31,7 +29,7 @@ def test_the_simplex_has_constant_curvature_a_quarter(n):
         rng = np.random.default_rng(n)
         points = np.stack([distribution(rng, n, np.float64)[:-1] for _ in range(10)])
         u, v = rng.normal(size=(2, 10, n - 1))
-        curvature = jax.jit(lambda *x: sectional_curvature(fisher_metric, *x))(points, u, v)
+        curvature = quick(lambda *x: sectional_curvature(fisher_metric, *x))(points, u, v)
         assert float(jnp.max(jnp.abs(curvature - 0.25))) <= 1e-7
         assert float(jnp.ptp(curvature)) <= 1e-7
 
@@ -39,11 +37,12 @@ def test_the_simplex_has_constant_curvature_a_quarter(n):
 def test_spaces_of_known_curvature():
     with jax.enable_x64(True):
         x, u, v = np.array([0.4, 1.3]), np.array([1.0, 0.3]), np.array([-0.2, 0.5])
-        normal = sectional_curvature(lambda m: jnp.diag(jnp.array([1.0, 2.0])) / m[1] ** 2, x, u, v)
+        curvature = quick(sectional_curvature, static_argnums=0)
+        normal = curvature(lambda m: jnp.diag(jnp.array([1.0, 2.0])) / m[1] ** 2, x, u, v)
         np.testing.assert_allclose(normal, -0.5, rtol=1e-13)
-        flat = sectional_curvature(lambda _: jnp.array([[2.0, 0.5], [0.5, 1.0]]), x, u, v)
+        flat = curvature(lambda _: jnp.array([[2.0, 0.5], [0.5, 1.0]]), x, u, v)
         assert float(flat) == 0.0
-        polar = sectional_curvature(lambda m: jnp.diag(jnp.stack([jnp.ones_like(m[0]), m[0] ** 2])), x, u, v)
+        polar = curvature(lambda m: jnp.diag(jnp.stack([jnp.ones_like(m[0]), m[0] ** 2])), x, u, v)
         np.testing.assert_allclose(polar, 0.0, atol=1e-13)
 
 
@@ -57,7 +56,8 @@ def test_the_gamma_family_is_genuinely_variable():
 
     with jax.enable_x64(True):
         u, v = np.eye(2)
-        got = [float(sectional_curvature(gamma, np.array([k, 1.7]), u, v)) for k in (0.5, 1.0, 2.0, 5.0)]
+        curvature = quick(lambda x: sectional_curvature(gamma, x, u, v))
+        got = [float(curvature(np.array([k, 1.7]))) for k in (0.5, 1.0, 2.0, 5.0)]
         np.testing.assert_allclose(got, [-0.4040, -0.4563, -0.4859, -0.4976], atol=5e-5)
 
 
@@ -69,11 +69,12 @@ def test_curvature_does_not_depend_on_the_basis_of_the_plane():
             return jnp.diag(1 + jnp.square(x)) + jnp.outer(jnp.sin(x), jnp.sin(x))
 
         x, u, v = rng.normal(size=(3, 4))
-        first = sectional_curvature(metric, x, u, v)
+        curvature = quick(lambda x, u, v: sectional_curvature(metric, x, u, v))
+        first = curvature(x, u, v)
         assert abs(float(first)) > 1e-3
-        np.testing.assert_allclose(sectional_curvature(metric, x, u + 2 * v, 3 * v - u), first, rtol=1e-11)
-        assert np.isnan(sectional_curvature(metric, x, u, 2 * u))
-        assert np.isfinite(jax.grad(lambda x: sectional_curvature(metric, x, u, v))(x)).all()
+        np.testing.assert_allclose(curvature(x, u + 2 * v, 3 * v - u), first, rtol=1e-11)
+        assert np.isnan(curvature(x, u, 2 * u))
+        assert np.isfinite(quick(jax.grad(lambda x: sectional_curvature(metric, x, u, v)))(x)).all()
 
 
 def test_curvature_refuses_what_is_no_metric():
@@ -110,20 +111,24 @@ def exact_gaussian(mean_p, scale_p, mean_q, scale_q):
     )
 
 
+@jax.jit
+def distance_and_gradient(*args):
+    gradient = jax.grad(lambda *a: jnp.sum(gaussian_fisher_rao_distance(*a)), (0, 1, 2, 3))
+    return gaussian_fisher_rao_distance(*args), gradient(*args)
+
+
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("apart", [1e-12, 1e-5, 0.1, 1.0, 10.0, 1e15])
 @pytest.mark.parametrize("spread", [1e-6, 0.1, 10.0])
 def test_distance_and_gradient_are_accurate(apart, spread, dtype):
     args = gaussians(np.random.default_rng(0), 20, apart, spread, dtype)
-    d = np.asarray(jax.jit(gaussian_fisher_rao_distance)(*args))
-    in_p, in_s, in_q, in_r = jax.jit(jax.grad(lambda *a: jnp.sum(gaussian_fisher_rao_distance(*a)), (0, 1, 2, 3)))(
-        *args
-    )
+    d, (in_p, in_s, in_q, in_r) = distance_and_gradient(*args)
     np.testing.assert_array_equal(in_p, -in_q)
     with ctx.workprec(300):
         for row, given in enumerate(zip(*args, strict=True)):
             if given[:2] == given[2:]:
                 continue
-            got = (d[row], *(np.asarray(g)[row] for g in (in_p, in_s, in_r)))
+            got = (np.asarray(d)[row], *(np.asarray(g)[row] for g in (in_p, in_s, in_r)))
             for value, want, size in zip(got, *exact_gaussian(*given), strict=True):
                 assert float(abs(arb(float(value)) - want)) <= 16 * unit(dtype) * float(size)
     # |∇d| = 1 in G⁻¹ = diag(σ², σ²/2), in p and in q: twice the roundings of two unit vectors, some 4u each
@@ -164,7 +169,7 @@ def test_no_square_overflows_or_vanishes(dtype):
     with ctx.workprec(300):
         want = [float(exact_gaussian(*row)[0][0]) for row in zip(mean, scale, other, scale, strict=True)]
     np.testing.assert_allclose(d, want, rtol=16 * unit(dtype))
-    gradients = jax.grad(lambda *a: jnp.sum(gaussian_fisher_rao_distance(*a)), (0, 1))(mean, scale, other, scale)
+    gradients = distance_and_gradient(mean, scale, other, scale)[1]
     assert np.isfinite(gradients[0]).all()
     lengths = (scale * gradients[0]) ** 2 + (scale * gradients[1]) ** 2 / 2
     np.testing.assert_allclose(lengths, 1, atol=16 * unit(dtype))
@@ -173,9 +178,7 @@ def test_no_square_overflows_or_vanishes(dtype):
 def test_where_the_two_are_one(dtype):
     mean, scale = np.array([0.0, -3.0], dtype), np.array([1.0, 0.2], dtype)
     assert not np.any(gaussian_fisher_rao_distance(mean, scale, mean, scale))
-    for gradient in jax.grad(lambda *a: jnp.sum(gaussian_fisher_rao_distance(*a)), (0, 1, 2, 3))(
-        mean, scale, mean, scale
-    ):
+    for gradient in distance_and_gradient(mean, scale, mean, scale)[1]:
         np.testing.assert_array_equal(gradient, np.zeros(2, dtype))
 
 
@@ -185,15 +188,15 @@ def test_in_every_mode():
     assert_verified(gaussian_fisher_rao_distance, *args, argnums=(0, 1, 2, 3), checks=checks)
     narrow = [x.astype(jnp.bfloat16) for x in args]
     assert gaussian_fisher_rao_distance(*narrow).dtype == jnp.float32
-    gradients = jax.grad(lambda *a: jnp.sum(gaussian_fisher_rao_distance(*a)), (0, 1, 2, 3))(*narrow)
+    gradients = distance_and_gradient(*narrow)[1]
     assert {g.dtype for g in gradients} == {jnp.dtype(jnp.bfloat16)}
 
 
 def test_a_scale_of_many_means_gets_all_their_gradient():
     with jax.enable_x64(True):
         mean_p, mean_q = np.random.default_rng(0).normal(size=(2, 3, 4))
-        one = jax.grad(lambda s: jnp.sum(gaussian_fisher_rao_distance(mean_p, s, mean_q, 0.7)))(1.3)
-        each = jax.grad(lambda s: jnp.sum(gaussian_fisher_rao_distance(mean_p, s, mean_q, 0.7)))(np.full((3, 4), 1.3))
+        slope = quick(jax.grad(lambda s: jnp.sum(gaussian_fisher_rao_distance(mean_p, s, mean_q, 0.7))))
+        one, each = slope(1.3), slope(np.full((3, 4), 1.3))
         np.testing.assert_allclose(one, each.sum(), rtol=1e-14)
         rows = jax.vmap(lambda m, n: gaussian_fisher_rao_distance(m, 1.3, n, 0.7))(mean_p, mean_q)
         np.testing.assert_allclose(rows, gaussian_fisher_rao_distance(mean_p, 1.3, mean_q, 0.7), rtol=1e-15)
@@ -217,9 +220,3 @@ def test_scales_that_are_none():
         gaussian_fisher_rao_distance(m, 1.0, m, jnp.ones(3))
     with pytest.raises(TypeError, match="mean_p must be floating-point, got int32"):
         gaussian_fisher_rao_distance(jnp.arange(2), 1.0, m, 1.0)
-
-
-def test_the_examples_of_the_docstrings():
-    results = doctest.testmod(sys.modules["lossjax.geometry.riemannian"])
-    assert results.attempted
-    assert not results.failed

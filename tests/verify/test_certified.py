@@ -52,6 +52,7 @@ def test_the_table_has_every_loss_and_dtype() -> None:
     assert set(RECORD) == {(name, dtype) for name in names() for dtype in DTYPES}
 
 
+@pytest.mark.covering
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", names())
 def test_certified_as_recorded(name: str, dtype: str) -> None:

@@ -53,6 +53,7 @@ def value_and_pullback(function: Callable[..., Any], argnums: tuple[int, ...]) -
     return program
 
 
+@pytest.mark.covering
 @pytest.mark.parametrize(("case", "family"), DRAWN, ids=lambda x: x.name)
 def test_losses_compute_their_formulas(case: Case, family: Any) -> None:
     """Exactly, where they are closed forms; else to the roundoffs that their constants and series are written for."""

@@ -33,6 +33,7 @@ NAMED = {
 }
 
 
+@pytest.mark.covering
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("one", EVERY, ids=lambda c: c.name)
 def test_claim_holds(one: Claim, dtype: str) -> None:

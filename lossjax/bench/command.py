@@ -1,0 +1,67 @@
+"""``lossjax bench``, less its options."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from lossjax.bench import report
+from lossjax.bench.peers import available
+from lossjax.bench.problems import SUITES
+from lossjax.bench.run import Measured, measure
+
+START, END = "<!-- bench -->", "<!-- /bench -->"
+
+
+def run(
+    suite: str, peers: Sequence[str], *, seconds: float, json: Path | None, plot: Path | None, markdown: Path | None
+) -> bool:
+    """Run a suite and show it; whether lossjax itself ran everywhere."""
+    problems = SUITES[suite]()
+    names = list(peers) or available()
+    measured: list[Measured] = []
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=len(problems))
+        for problem in problems:
+            title = problem.name
+            measured += measure(
+                problem,
+                names,
+                seconds=seconds,
+                progress=lambda doing, title=title: bar.update(task, description=f"{title}: {doing}"),
+            )
+            bar.advance(task)
+    console = Console()
+    console.print(report.table(measured))
+    for row in measured:
+        if row.error:
+            console.print(f"{row.peer} refused {row.problem}: {row.error}", markup=False, soft_wrap=True)
+    console.print(f"lossjax / optax, geometric mean: {report.geometric_mean(measured):.2f}")
+    if suite == "growth":
+        for peer in ("lossjax", "optax"):
+            _, rows, classes = report.fit(problems, measured, peer, "seconds")
+            _, more, wide = report.fit(problems, measured, peer, "temporary_bytes")
+            console.print(f"{peer}: time ~ B^{rows:.2f} V^{classes:.2f}, temporary memory ~ B^{more:.2f} V^{wide:.2f}")
+    if json is not None:
+        report.write_json(json, suite, measured)
+    if plot is not None:
+        report.plot(plot, problems, measured)
+    if markdown is not None:
+        put(markdown, report.markdown(measured))
+    return not any(m.error for m in measured if m.peer == "lossjax")
+
+
+def put(path: Path, table: str) -> None:
+    """Between the marks of a Markdown file."""
+    text = path.read_text(encoding="utf-8")
+    before, _, rest = text.partition(START)
+    _, _, after = rest.partition(END)
+    path.write_text(f"{before}{START}\n{table}\n{END}{after}", encoding="utf-8")
+
+
+def marked(path: Path) -> bool:
+    """Whether a Markdown file has a place for the table."""
+    text = path.read_text(encoding="utf-8")
+    return START in text and END in text.partition(START)[2]

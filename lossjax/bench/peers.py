@@ -1,0 +1,91 @@
+"""The contenders: each makes, of a problem, a function of its data that returns what the problem wants."""
+
+import importlib.util
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+import lossjax
+from lossjax.bench.problems import Head, Problem
+
+Step = Callable[..., Any]
+"""The data of the problem to (loss, gradients), or to the loss."""
+
+
+def _jax_step(problem: Problem, loss_of_logits: Callable[[Any, Any], Any]) -> Step:
+    def loss(*data: Any) -> Any:
+        *floats, labels = data
+        logits = jnp.matmul(*floats) if isinstance(problem, Head) else floats[0]
+        return jnp.mean(loss_of_logits(logits, labels))
+
+    return loss if problem.what == "forward" else jax.value_and_grad(loss, problem.argnums())
+
+
+def _lossjax(problem: Problem) -> Step:
+    if not isinstance(problem, Head):
+        return _jax_step(problem, lossjax.softmax_cross_entropy_with_integer_labels)
+
+    def loss(hidden: Any, weight: Any, labels: Any) -> Any:
+        return lossjax.linear_softmax_cross_entropy(hidden, weight, labels, reduction="mean")
+
+    return jax.value_and_grad(loss, problem.argnums())
+
+
+def _optax(problem: Problem) -> Step:
+    return _jax_step(problem, optax.softmax_cross_entropy_with_integer_labels)
+
+
+def _jax_nn(problem: Problem) -> Step:
+    def loss(logits: Any, labels: Any) -> Any:
+        return -jnp.take_along_axis(jax.nn.log_softmax(logits), labels[:, None], axis=-1)[:, 0]
+
+    return _jax_step(problem, loss)
+
+
+def _tokamax(problem: Problem) -> Step | None:
+    if not isinstance(problem, Head):
+        return None
+    import tokamax  # pyright: ignore[reportMissingImports]  # an extra
+
+    def loss(hidden: Any, weight: Any, labels: Any) -> Any:
+        return tokamax.linear_softmax_cross_entropy_loss(hidden, labels, weight, reduction="mean")
+
+    return jax.value_and_grad(loss, problem.argnums())
+
+
+PEERS: dict[str, Callable[[Problem], Step | None]] = {
+    "lossjax": _lossjax,
+    "optax": _optax,
+    "jax.nn": _jax_nn,
+    "tokamax": _tokamax,
+}
+
+
+def torch_step(problem: Problem, data: tuple[Any, ...]) -> Callable[[], Any] | None:
+    """PyTorch on the CPU, on the same numbers; None without it, or beside an accelerator it does not share."""
+    if importlib.util.find_spec("torch") is None or jax.default_backend() != "cpu":
+        return None
+    import torch  # pyright: ignore[reportMissingImports]  # in no extra
+
+    *floats, labels = (torch.from_dlpack(array) for array in data)
+    leaves = [a.detach().clone().requires_grad_(problem.what != "forward") for a in floats]
+    y = labels.long()
+
+    def step() -> Any:
+        logits = leaves[0] @ leaves[1] if isinstance(problem, Head) else leaves[0]
+        loss = torch.nn.functional.cross_entropy(logits, y)
+        return (loss, torch.autograd.grad(loss, leaves)) if problem.what != "forward" else loss
+
+    return step
+
+
+def available() -> list[str]:
+    """The names that can be imported here."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        names = [n for n in PEERS if n != "tokamax" or importlib.util.find_spec("tokamax") is not None]
+    return [*names, *(["torch"] if importlib.util.find_spec("torch") is not None else [])]

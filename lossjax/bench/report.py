@@ -1,0 +1,158 @@
+"""What was measured, shown: a table, a plot, JSON with the machine's description, a Markdown table, the fit."""
+
+import dataclasses
+import importlib.metadata
+import json
+import os
+import platform
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from rich.table import Table
+
+from lossjax.bench.problems import Problem
+from lossjax.bench.run import Measured
+
+COLUMNS = ("problem", "peer", "time", "× optax", "compile", "memory", "loss", "gradient")
+
+
+def table(measured: Sequence[Measured]) -> Table:
+    """For the terminal."""
+    shown = Table(title="Time; temporary memory of the compiled program; largest error in ulp")
+    for column in COLUMNS[1:]:
+        shown.add_column(column, justify="left" if column == "peer" else "right", no_wrap=True)
+    last = None
+    for row in measured:
+        if row.problem != last:
+            shown.add_section()
+            shown.add_row(f"[bold]{row.problem}[/bold]")
+            last = row.problem
+        shown.add_row(f"  {row.peer}", *(["refused"] if row.error else _cells(row)))
+    return shown
+
+
+def _cells(row: Measured) -> list[str]:
+    return [
+        seconds(row.seconds),
+        f"{row.ratio:.2f}",
+        "" if row.compile_seconds is None else seconds(row.compile_seconds),
+        "" if row.temporary_bytes is None else megabytes(row.temporary_bytes),
+        "" if row.loss_ulp is None else f"{row.loss_ulp:.3g}",
+        "" if row.gradient_ulp is None else f"{row.gradient_ulp:.3g}",
+    ]
+
+
+def seconds(value: float) -> str:
+    """In words."""
+    return f"{value * 1e3:.3g} ms" if value < 1 else f"{value:.3g} s"
+
+
+def megabytes(value: float) -> str:
+    """Bytes, in MiB."""
+    return f"{value / 2**20:.3g} MiB"
+
+
+def geometric_mean(measured: Sequence[Measured], peer: str = "lossjax") -> float:
+    """Of a peer's ratios; NaN without one."""
+    ratios = [m.ratio for m in measured if m.peer == peer and np.isfinite(m.ratio)]
+    return float(np.exp(np.mean(np.log(ratios)))) if ratios else float("nan")
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were measured on and with."""
+    versions = {}
+    for package in ("lossjax", "jax", "jaxlib", "optax", "tokamax", "torch", "numpy"):
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return {
+        "device": f"{jax.devices()[0].device_kind} × {jax.device_count()}",
+        "platform": jax.default_backend(),
+        "processor": platform.machine(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "versions": versions,
+        "date": datetime.now(UTC).date().isoformat(),
+    }
+
+
+def write_json(path: Path, suite: str, measured: Sequence[Measured]) -> None:
+    """Results with the machine's description."""
+    rows = [
+        {
+            **{k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in dataclasses.asdict(m).items()},
+            "name": f"{m.problem}: {m.peer}",
+            "ok": m.error is None,
+            "measured": m.ratio if np.isfinite(m.ratio) else None,
+            "allowed": None,
+            "statement": "time as a multiple of optax's on stored logits, median of paired rounds",
+        }
+        for m in measured
+    ]
+    found = {"suite": suite, "machine": machine(), "results": rows}
+    path.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> tuple[dict[str, Any], list[Measured]]:
+    """The machine and the results of such a file."""
+    found = json.loads(path.read_text(encoding="utf-8"))
+    names = {f.name for f in dataclasses.fields(Measured)}
+
+    def measured(row: dict[str, Any]) -> Measured:
+        kept = {k: v for k, v in row.items() if k in names}
+        return Measured(**{**kept, **{k: float("nan") for k in ("seconds", "ratio") if kept[k] is None}})
+
+    return found["machine"], [measured(row) for row in found["results"]]
+
+
+def markdown(measured: Sequence[Measured]) -> str:
+    """A table for the README, the peers' rows under each problem."""
+    lines = ["| " + " | ".join(COLUMNS) + " |", "|---|---|---:|---:|---:|---:|---:|---:|"]
+    for row in measured:
+        cells = ["refused", *[""] * 5] if row.error else _cells(row)
+        lines.append("| " + " | ".join([row.problem, row.peer, *cells]) + " |")
+    return "\n".join(lines)
+
+
+def fit(problems: Sequence[Problem], measured: Sequence[Measured], peer: str, what: str) -> tuple[float, float, float]:
+    """(c, a, b) of the least-squares c·Bᵃ·Vᵇ through a peer's times or bytes."""
+    value = {m.problem: getattr(m, what) for m in measured if m.peer == peer and m.error is None}
+    known = [p for p in problems if value.get(p.name)]
+    design = np.array([[1.0, np.log(p.rows), np.log(p.classes)] for p in known])
+    c, a, b = np.linalg.lstsq(design, np.log([value[p.name] for p in known]), rcond=None)[0]
+    return float(np.exp(c)), float(a), float(b)
+
+
+def plot(path: Path, problems: Sequence[Problem], measured: Sequence[Measured]) -> None:
+    """Bars of the ratio to optax and of temporary memory, one group a problem."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    mpl.rcParams["svg.hashsalt"] = "lossjax"
+    peers = list(dict.fromkeys(m.peer for m in measured))
+    names = [p.name for p in problems if any(m.problem == p.name for m in measured)]
+    figure = Figure(figsize=(10, 1.6 + 0.22 * len(names) * len(peers)), layout="constrained")
+    speed, memory = figure.subplots(1, 2, sharey=True)
+    colours = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9")
+    hatches = ("", "//", "..", "xx", "\\\\")
+    height = 0.8 / len(peers)
+    for i, peer in enumerate(peers):
+        rows = {m.problem: m for m in measured if m.peer == peer and m.error is None}
+        at = np.array([j + (i - (len(peers) - 1) / 2) * height for j, name in enumerate(names) if name in rows])
+        own = [rows[name] for name in names if name in rows]
+        style = {"height": height, "color": colours[i % 5], "hatch": hatches[i % 5], "edgecolor": "white"}
+        speed.barh(at, [m.ratio for m in own], label=peer, **style)
+        memory.barh(at, [(m.temporary_bytes or 0) / 2**20 for m in own], **style)
+    speed.axvline(1, color="black", linewidth=0.8)
+    speed.set_yticks(range(len(names)), names)
+    speed.invert_yaxis()
+    speed.set_xlabel("time, as a multiple of optax's")
+    memory.set_xlabel("temporary memory of the compiled program, MiB")
+    memory.set_xscale("symlog", linthresh=1)
+    speed.legend(loc="best", frameon=False)
+    figure.savefig(path, dpi=130)

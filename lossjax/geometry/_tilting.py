@@ -1,0 +1,205 @@
+r"""The distribution softmax(log q + Tᵀλ) whose moments Tp are b, and its derivatives in q, T and b.
+
+**Newton.** The λ wanted minimises the convex Φ(λ) = log⟨q, exp Tᵀλ⟩ - ⟨b, λ⟩: gradient Tp - b, Hessian TJ(p)Tᵀ with
+J(p) = diag(p) - ppᵀ. Along a step d, the third derivative of φ(t) = Φ(λ + td) is a third central moment of Tᵀd, at most
+R = max Tᵀd - min Tᵀd times the second: |φ'''| ≤ Rφ''. For the Newton step (and any shorter one, from a larger Hessian)
+φ'(0) = -δ, φ''(0) ≤ δ, and two integrations give
+
+    φ(t) ≤ φ(0) - δt + δ (e^{Rt} - 1 - Rt)/R²,          least at t = log(1 + R)/R,
+
+a descent whatever R is, and the whole Newton step as R -> 0. Where φ' is still negative after a longer part of the
+step, Φ, convex, has fallen all along it, and that part is taken: on the way to the edge of the moments, where λ is
+infinite, every whole step divides what is missing by e.
+
+**Derivative.** With u = Tᵀw, A = TJTᵀ, and r_i = p_i/q_i = e^{(Tᵀλ)_i}/⟨q, exp Tᵀλ⟩, differentiating Tp = b,
+
+    A dλ = db - dT p - TJ (dq/q + dTᵀλ),
+
+so that a cotangent c of λ, with w = A⁻¹c, is pulled back to
+
+    w in b,        -r∘(u - ⟨p, u⟩) in q, true at q_i = 0 also,        -w pᵀ - λ (Ju)ᵀ in T.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from lossjax._autodiff import closed_form
+from lossjax.geometry._pseudo_inverse import times
+from lossjax.numerics import times as silencing
+from lossjax.numerics import unit_roundoff
+
+
+def tilted_to(q: Array, T: Array, b: Array, max_iterations: int) -> tuple[Array, Array, Array, Array]:
+    """The point p*, the steps made, its residual, and whether they have converged, for one row."""
+    # Measured from one column of the support, constant rows are exactly 0 and offsets cost nothing; and no mixture of
+    # the rows is constant, so that Φ is strictly convex once they are independent.
+    size = lax.stop_gradient(jnp.max(jnp.where(q != 0, jnp.abs(T), 0), axis=1))
+    size = jnp.where(size == 0, 1, size)
+    origin = jnp.take(T, jnp.argmax(q), axis=1)
+    T, b = (T - origin[:, None]) / size[:, None], (b - origin) / size
+    whiten, singular = _whitening(*lax.stop_gradient((q, T)))
+    statistics, moments = times(whiten, T), times(whiten, b[:, None])[:, 0]
+    given = _Problem(*lax.stop_gradient((q, T, b)), whiten, singular, *lax.stop_gradient((statistics, moments)))
+    found = _newton(given, max_iterations)
+    solution = _dual(None, q, statistics, moments, found.solution)
+    p = _tilted(q, statistics, solution)[1]
+    known_p, known_T, known_b = lax.stop_gradient((p, T, b))
+    on_support = jnp.where(q != 0, known_T, 0)
+    residual = jnp.max(jnp.abs(times(on_support, known_p[:, None])[:, 0] - known_b))
+    converged = ~found.impossible & (found.residual <= found.allowed) & (residual <= (1 + singular[0]) * found.allowed)
+    return p, found.iterations, residual, converged
+
+
+def _whitening(q: Array, T: Array) -> tuple[Array, Array]:
+    """The matrix that makes rows of T orthonormal on the support (or 0), and the singular values of T there.
+
+    A constant: what is asked of p is the same in any basis of the row space, whose rank is taken to be kept.
+    """
+    left, singular, _ = jnp.linalg.svd(jnp.where(q != 0, T, 0), full_matrices=False)
+    negligible = singular <= max(T.shape) * unit_roundoff(T.dtype) * (1 + singular[0])  # False for NaN: it stays
+    scale = jnp.where(negligible, 1, singular)
+    return jnp.where(negligible[:, None], 0, left.T / scale[:, None]), singular
+
+
+class _Problem(NamedTuple):
+    """The data of one row: T and b in units of T's rows, and multiplied by ``whiten``."""
+
+    q: Array
+    T: Array
+    b: Array
+    whiten: Array
+    singular: Array
+    statistics: Array
+    moments: Array
+
+
+class _Newton(NamedTuple):
+    solution: Array
+    residual: Array
+    allowed: Array
+    impossible: Array
+    iterations: Array
+
+
+def _newton(given: _Problem, max_iterations: int) -> _Newton:
+    """λ for orthonormal statistics, whose entries are at most 1: the norm of Tp - b and what rounding leaves of it."""
+    q, T, b, whiten, singular, statistics, moments = given
+    u, support = unit_roundoff(q.dtype), q != 0
+    # What is given is known to u, of which little is left to know of a combination of rows that nearly vanishes.
+    known = jnp.where(singular > 0, jnp.minimum(1, singular), 1)
+    inexact = 4 * u * (8 + max(T.shape))
+    lengths = 0.5 ** jnp.arange(8, dtype=q.dtype)
+
+    def advanced(state: _Newton) -> _Newton:
+        newton = _step(q, statistics, moments, state.solution)
+        along = times(newton[None], statistics)[0]
+        # A plane between b and all columns, beyond rounding, is the proof that b is no mixture of them.
+        plane = times(newton[None], whiten)[0]
+        beyond = jnp.sum(plane * b) - _range(times(plane[None], T)[0], support)[1]
+        impossible = state.impossible | (beyond > inexact * jnp.sum(jnp.abs(plane) * (2 + jnp.abs(b))))
+
+        def slope(length: Array) -> Array:
+            p = _tilted(q, statistics, state.solution + length * newton)[1]
+            return jnp.sum(p * along) - jnp.sum(newton * moments)
+
+        falling = jax.vmap(slope)(lengths) < -4 * u * jnp.sum(jnp.abs(newton) / known)  # beyond rounding
+        low, high = _range(along, support)
+        reach = jnp.where(high == low, 1, high - low)
+        certain = jnp.where(high == low, 1, jnp.log1p(reach) / reach)
+        solution = state.solution + newton * jnp.maximum(certain, jnp.max(jnp.where(falling, lengths, 0)))
+
+        exponents = times(solution[None], statistics)[0]
+        p = _tilted(q, statistics, solution)[1]
+        missing = known * (moments - times(statistics, p[:, None])[:, 0])
+        # What p is off by: the sum over n, the exponential, and the rounding of its argument, a sum over λ.
+        _, largest = _range(exponents, p != 0)
+        sizes = times(jnp.abs(solution)[None], jnp.abs(statistics))[0]
+        centred = jnp.where(p == 0, 0, exponents - largest)
+        size = jnp.minimum(jnp.sum(p * (jnp.abs(centred) + sizes)), -64 * math.log(u))
+        allowed = inexact + 4 * u * size
+        return _Newton(solution, jnp.linalg.norm(missing), allowed, impossible, state.iterations + 1)
+
+    def goes_on(state: _Newton) -> Array:  # not on NaN
+        return (state.residual > state.allowed) & ~state.impossible & (state.iterations < max_iterations - 1)
+
+    zero = jnp.zeros((), q.dtype)
+    start = _Newton(jnp.zeros_like(moments), zero + jnp.inf, zero, jnp.zeros((), bool), jnp.int32(0))
+    # Within rounding of the moments, λ may still be off by that over the least eigenvalue: one step more.
+    return advanced(lax.while_loop(goes_on, advanced, start))
+
+
+def _range(x: Array, where: Array) -> tuple[Array, Array]:
+    return jnp.min(jnp.where(where, x, jnp.inf)), jnp.max(jnp.where(where, x, -jnp.inf))
+
+
+def _tilted(q: Array, statistics: Array, solution: Array) -> tuple[Array, Array]:
+    """R = p/q and p."""
+    ratio = _ratio(None, q, times(solution[None], statistics)[0])
+    return ratio, silencing(q, ratio)
+
+
+def _solve(statistics: Array, p: Array, right_side: Array, *, floor: float = 0) -> Array:
+    """A⁻¹ of it. A is lifted above its rounding error: larger than the true one, it keeps the descent.
+
+    Or above that of the right side, ``floor`` = 1: where p is nearly certain, A alone would make much of its noise.
+    """
+    centred = statistics - times(statistics, p[:, None])
+    covariance = times(centred * p[None], centred.T)
+    u, tiny = unit_roundoff(p.dtype), float(jnp.finfo(p.dtype).tiny)
+    lift = max(statistics.shape) * u * (jnp.trace(covariance) + floor) + tiny**0.5
+    return jnp.linalg.solve(covariance + lift * jnp.eye(len(covariance), dtype=p.dtype), right_side)
+
+
+def _step(q: Array, statistics: Array, moments: Array, solution: Array, *, length: float = 1) -> Array:
+    """Newton's step for Tp = b; or, of length 0, its derivative alone."""
+    p = _tilted(q, statistics, solution)[1]
+    missing = moments - times(statistics, p[:, None])[:, 0]
+    if length:
+        return _solve(statistics, p, missing, floor=1)
+    return _solve(statistics, p, missing - lax.stop_gradient(missing))
+
+
+def _dual_forward(_: None, q: Array, statistics: Array, moments: Array, solution: Array) -> tuple[Array, Any]:
+    # In the body of a loop that it has linearised, JAX drops the rule and differentiates this. Newton's steps double
+    # the digits, in every variable that the arguments depend on as well: after two, third derivatives are right.
+    once = lax.stop_gradient(solution)
+    once = once + _step(q, statistics, moments, once, length=0)
+    return once + _step(q, statistics, moments, once, length=0), (q, statistics, moments, solution)
+
+
+def _dual_backward(_: None, residuals: Any, cotangent: Array) -> tuple[Array, Array, Array, Array]:
+    q, statistics, moments, solution = residuals
+    multipliers = _dual(None, q, statistics, moments, solution)
+    ratio, p = _tilted(q, statistics, multipliers)
+    w = _solve(statistics, p, cotangent)
+    along = times(w[None], statistics)[0]
+    centred = along - jnp.sum(p * along)
+    in_statistics = -jnp.outer(w, p) - jnp.outer(multipliers, p * centred)
+    return -ratio * centred, in_statistics, w, jnp.zeros_like(solution)
+
+
+_dual = closed_form(_dual_forward, _dual_backward)
+
+
+# r_i = e^{z_i}/⟨q, e^z⟩ is a function of q at q_i = 0 also, where log q has no derivative:
+#     ∂r_i/∂q_j = -r_i r_j,        ∂r_i/∂z_j = r_i (δ_ij - q_j r_j).
+
+
+def _ratio_forward(_: None, q: Array, z: Array) -> tuple[Array, tuple[Array, Array]]:
+    largest = jnp.max(jnp.where(q == 0, -jnp.inf, jnp.log(q) + z))
+    exponential = jnp.exp(z - jnp.where(jnp.isneginf(largest), jnp.nan, largest))
+    return exponential / jnp.sum(silencing(q, exponential)), (q, z)
+
+
+def _ratio_backward(_: None, residuals: tuple[Array, Array], cotangent: Array) -> tuple[Array, Array]:
+    q, z = residuals
+    ratio = _ratio(None, q, z)
+    mean = jnp.sum(cotangent * ratio)
+    return -mean * ratio, cotangent * ratio - mean * silencing(q, ratio)
+
+
+_ratio = closed_form(_ratio_forward, _ratio_backward)

@@ -1,0 +1,128 @@
+"""Derivatives of the information projections: of every kind, at zeros, under redundancy; batches and 16 bits."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lossjax.geometry import i_projection, m_projection
+from lossjax.geometry._tilting import _ratio
+from lossjax.verify import assert_verified
+from tests.differences import assert_central_differences
+from tests.moment_problems import problem, unit
+from tests.quick import quick
+
+
+@pytest.fixture(params=["float32", "float64"])
+def dtype(request):
+    with jax.enable_x64(request.param == "float64"):
+        yield np.dtype(request.param)
+
+
+def test_derivatives_in_everything():
+    with jax.enable_x64(True):
+        q, T, x = problem(5, 2, 1.0, np.float64)
+        T = T / np.abs(T).max(axis=1, keepdims=True)
+        assert_central_differences(i_projection, (q, T, T @ x), 100, compiled=quick)
+        turns = tuple(np.cos(np.arange(a.size)).reshape(a.shape) for a in (x, T, q))
+
+        def path(t):
+            return m_projection(*(a + t * turn for a, turn in zip((x, T, q), turns, strict=True)))
+
+        assert_central_differences(path, (np.float64(0.0),), 1000, compiled=quick, modes=(jax.jacrev,))
+
+
+def test_derivatives_at_zero_are_one_sided_and_true():
+    """∂p/∂q_i at q_i = 0: what the class would get, were it given any weight."""
+    with jax.enable_x64(True):
+        q, T = np.array([0.0, 0.4, 0.3, 0.2, 0.1]), np.array([[0.0, 1.0, 2.0, 3.0, 5.0]])
+        b = np.array([2.2])
+        for mode in (jax.jacfwd, jax.jacrev):
+            got = np.asarray(quick(mode(i_projection))(q, T, b))
+            h = 1e-5
+            step = h * np.eye(5)[0]
+            values = [np.asarray(quick(i_projection)(q + k * step, T, b)) for k in range(4)]
+            want = (-11 * values[0] + 18 * values[1] - 9 * values[2] + 2 * values[3]) / (6 * h)
+            assert want[0] > 0.1
+            np.testing.assert_allclose(got[:, 0], want, atol=1e-9)
+        assert float(values[0][0]) == 0.0
+
+
+def test_redundant_rows_leave_the_derivative_alone():
+    """T moves with its redundancy: along the path, the rank stays."""
+    with jax.enable_x64(True):
+        q, T, x = problem(5, 2, 1.0, np.float64)
+        T = T / np.abs(T).max(axis=1, keepdims=True)
+        turn = np.random.default_rng(1).normal(size=T.shape)
+
+        def path(t, redundant):
+            moved, b = T + t * turn, T @ x + 0.1 * t
+            if redundant:
+                moved = jnp.concatenate([moved, moved[:1] - 3 * moved[1:], jnp.full((1, 5), 2 + t)])
+                b = jnp.concatenate([b, b[:1] - 3 * b[1:], jnp.full(1, 2 + t)])
+            return i_projection(q, moved, b)
+
+        for mode in (jax.jacfwd, jax.jacrev):
+            got, want = (quick(mode(lambda t, r=r: path(t, r)))(0.0) for r in (True, False))
+            np.testing.assert_allclose(got, want, atol=1e-11)
+
+
+@pytest.mark.parametrize("order", [2, pytest.param(3, marks=pytest.mark.slow)])
+def test_second_and_third_derivatives(order):
+    with jax.enable_x64(True):
+        q, T, x = problem(4, 1, 1.0, np.float64)
+        args = (q, T / np.abs(T).max(), T @ x / np.abs(T).max())
+        direction = tuple(np.cos(1 + np.arange(np.size(a))).reshape(np.shape(a)) for a in args)
+
+        def slope(t):
+            moved = (a + t * d for a, d in zip(args, direction, strict=True))
+            gradient = jax.grad(lambda *full: jnp.vdot(i_projection(*full), x), (0, 1, 2))(*moved)
+            return jnp.concatenate([jnp.ravel(g) for g in gradient])
+
+        function = slope if order == 2 else jax.jacfwd(slope)
+        modes = (jax.jacfwd, jax.jacrev) if order == 2 else (jax.jacfwd,)
+        assert_central_differences(function, (np.float64(0.0),), 10.0 ** (order + 1), compiled=quick, modes=modes)
+
+
+def test_the_rule_of_the_ratio_is_certified():
+    """p/q is judged exactly; of the whole, exact arithmetic has no singular value decomposition."""
+    q, z = np.array([0.5, 0.2, 0.3], np.float32), np.array([1.0, -0.4, 0.3], np.float32)
+    assert_verified(lambda q, z: _ratio(None, q, z), q, z, argnums=(0, 1), checks=("rule", "modes", "cotangent"))
+
+
+@pytest.mark.slow
+def test_every_mode_of_the_whole():
+    """Held against its own formula, two steps of Newton's, in floating point: second derivatives and loops included."""
+    q, T, b = np.array([0.5, 0.2, 0.3], np.float32), np.array([[0, 1, 2]], np.float32), np.array([0.7], np.float32)
+    assert_verified(i_projection, q, T, b, argnums=(0, 1, 2), checks="modes")
+
+
+# --- batches and dtypes ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["float32"], indirect=True)
+def test_batches_are_loops(dtype):
+    rng = np.random.default_rng(0)
+    q, x = rng.dirichlet(np.ones(4), (2, 3)).astype(dtype), rng.dirichlet(np.ones(4), (2, 3)).astype(dtype)
+    T = np.array([[0, 1, 2, 3], [1, 0, 0, 2]], dtype)
+    b = (x @ T.T).astype(dtype)
+    tolerance = 4096 * unit(dtype)  # every row is solved to rounding; the least variance of T in these is 1/50
+    for function, args in ((lambda q, b: i_projection(q, T, b), (q, b)), (lambda x, q: m_projection(x, T, q), (x, q))):
+        of_row = quick(function)
+        rows = np.array([[of_row(u, v) for u, v in zip(*block, strict=True)] for block in zip(*args, strict=True)])
+        for whole in (quick(function), jax.vmap(of_row)):
+            np.testing.assert_allclose(whole(*args), rows, atol=tolerance)
+    info = quick(lambda q, b: i_projection(q, T, b, return_info=True)[1])(q, b)
+    assert info.iterations.shape == info.residual.shape == info.converged.shape == (2, 3)
+
+
+def test_16_bit_is_computed_in_float32():
+    q, T, b = (
+        jnp.array([0.5, 0.25, 0.25], jnp.bfloat16),
+        jnp.array([[0, 1, 2]], jnp.bfloat16),
+        jnp.ones(1, jnp.bfloat16),
+    )
+    assert jax.eval_shape(i_projection, q, T, b).dtype == jnp.float32
+    assert jax.eval_shape(m_projection, q, T, q).dtype == jnp.float32
+    gradients = jax.eval_shape(jax.grad(lambda *args: i_projection(*args)[0], (0, 1, 2)), q, T, b)
+    assert [g.dtype for g in gradients] == [jnp.bfloat16] * 3

@@ -1,0 +1,61 @@
+"""The index of what is proven: each theorem and each G has a proof and a test that exists."""
+
+import ast
+import functools
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+TEXT = (ROOT / "docs/theorems.md").read_text(encoding="utf-8")
+WANTED = [f"Theorem 4.1.{k}" for k in range(1, 7)] + [f"G{k}" for k in range(1, 19)]
+
+
+def sections(text: str) -> dict[str, str]:
+    """What stands under each heading of an item, by its name."""
+    return dict(re.findall(r"(?ms)^### ((?:Theorem 4\.1\.\d)|G\d+)\. (.*?)(?=^#{2,3} |\Z)", text))
+
+
+def named(text: str) -> list[str]:
+    """Every ``path.py::function``."""
+    return re.findall(r"`([\w/.]+\.py::\w+)`", text)
+
+
+@functools.cache
+def functions(path: Path) -> frozenset[str]:
+    tree = ast.parse(path.read_text(encoding="utf-8")) if path.is_file() else ast.Module([], [])
+    return frozenset(node.name for node in tree.body if isinstance(node, ast.FunctionDef))
+
+
+def missing(names: list[str]) -> list[str]:
+    """Those that are no function of that file."""
+    return [name for name in names if (pair := name.split("::")) and pair[1] not in functions(ROOT / pair[0])]
+
+
+def test_every_item_is_there_once_and_in_order() -> None:
+    assert list(sections(TEXT)) == WANTED
+    assert len(re.findall(r"(?m)^### ", TEXT)) == len(WANTED)
+
+
+@pytest.mark.parametrize("item", WANTED)
+def test_an_item_has_a_statement_a_proof_a_figure_and_tests(item: str) -> None:
+    text = sections(TEXT)[item]
+    assert re.search(r"(?m)^    \S", text), "no formula"
+    for part in ("**Proof.**", "**Figure.**", "**Checked by**"):
+        assert text.count(part) == 1, part
+    names = named(text.split("**Checked by**")[1])
+    assert any("/test_" in name for name in names)
+    assert missing(names) == []
+    assert all(name.split("::")[1].startswith("test_") for name in names if name.startswith("tests/"))
+
+
+def test_every_test_is_named_where_tests_are_named() -> None:
+    """None is hidden by its spelling: whatever has two colons was read."""
+    assert TEXT.count("::") == len(named(TEXT))
+
+
+def test_what_does_not_exist_is_seen() -> None:
+    wrong = ["tests/test_scoring.py::test_nothing", "tests/test_nothing.py::test_brier_edges"]
+    assert missing([*wrong, "tests/test_scoring.py::test_brier_edges"]) == wrong
+    assert list(sections("### G1. One\nx\n### G2. Two\n## Rest\n### G3. Three\n")) == ["G1", "G2", "G3"]
