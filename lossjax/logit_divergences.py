@@ -130,9 +130,11 @@ class _Relative(NamedTuple):
         relative = w + error
         mean = jnp.sum(times(p, relative), axis=-1, keepdims=True)
         r = jnp.where(possible, relative - mean, 0)
-        # r - gap = own_v - mean: by whichever has the smaller terms (the first is ∞ - ∞ where r leaves the range).
+        # r - gap = own_v - mean: by whichever has the smaller terms (the first is ∞ - ∞ where r leaves the range). The
+        # pivot is a maximum; the last term, which is 0, says so to a derivative.
         by_gap = possible & jnp.isfinite(r) & (jnp.abs(r) <= 2 * jnp.abs(own_v))
-        exponent = jnp.where(by_gap, r - _rows.gaps(u, rows_u), own_v - mean) - rows_u.log_total()
+        by_pivot = own_v - mean + (rows_u.logit - rows_u.maximum)
+        exponent = jnp.where(by_gap, r - _rows.gaps(u, rows_u), by_pivot) - rows_u.log_total()
         return cls(r, exponent, possible)
 
 

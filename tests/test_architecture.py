@@ -22,7 +22,8 @@ ORDER = (
     "_sigmoid_cross_entropy", "_sigmoid_focal", "_logit_options", "_elementwise", "_broadcasting",
     "_log_divergence", "_student_t",
     "information", "logits", "logit_divergences", "regression", "likelihood", "similarity",
-    "classification", "reshaped", "scoring", "curvature", "_linear_head", "linear", "vocab_parallel", "geometry", "families",
+    "classification", "reshaped", "scoring", "curvature", "_linear_head", "linear", "vocab_parallel",
+    "geometry", "families",
     "_margins", "margin", "optax", "verify", "plot", "bench", "cli",
 )  # fmt: skip
 OUTSIDE = ("__init__", "__main__")
