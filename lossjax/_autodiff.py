@@ -205,9 +205,10 @@ def _varying_alike(args: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(_varying_over(union, a) if a is not None and jnp.issubdtype(a.dtype, jnp.inexact) else a for a in args)
 
 
-def varying_as(reference: Any, array: Any) -> Any:
-    """The array, varying over the mesh axes that the reference varies over: the start of a loop's sum."""
-    return _varying_over(_varying_axes(reference), array)
+def varying_alike(reference: Any, arrays: Any) -> Any:
+    """The arrays, varying over the mesh axes that the reference varies over, as a loop or a branch wants them."""
+    axes = _varying_axes(reference)
+    return jax.tree.map(lambda array: _varying_over(axes, array), arrays)
 
 
 def _varying_over(axes: frozenset[str], array: Any) -> Any:

@@ -16,8 +16,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from lossjax._autodiff import closed_form, known_as, varying_as
+from lossjax._autodiff import closed_form, known_as, varying_alike
 from lossjax._cross_entropy import Options, cross_entropy
+from lossjax._rows import shared_number
 
 
 class Rows(NamedTuple):
@@ -54,13 +55,16 @@ def in_blocks(hidden: Array, labels: Array, valid: Array | None, size: int) -> R
     return Rows(cut(hidden), cut(labels), None if valid is None else cut(valid))
 
 
-def block_losses(
-    options: Options, shared: Shared, hidden: Array, labels: Array, valid: Array | None
+def _matmul(options: Options, a: Array, b: Array) -> Array:
+    """Products of 16-bit numbers are summed in the dtype of the loss."""
+    return jnp.matmul(a, b, preferred_element_type=options.dtype).astype(options.dtype)
+
+
+def _losses(
+    options: Options, shared: Shared, product: Array, labels: Array, valid: Array | None
 ) -> tuple[Array, Array]:
-    """(loss, log-sum-exp) of one block's rows. Products of 16-bit numbers are summed in the dtype of the loss."""
-    logits = jnp.matmul(hidden, shared.weight, preferred_element_type=options.dtype).astype(options.dtype)
-    if shared.bias is not None:
-        logits = logits + shared.bias.astype(options.dtype)[None]
+    """(loss, log-sum-exp) of one block's rows, from x W."""
+    logits = product if shared.bias is None else product + shared.bias.astype(options.dtype)[None]
     return cross_entropy(
         options, logits, labels, shared.class_weights, None, shared.z_loss, shared.softcap, shared.temperature, valid
     )
@@ -71,7 +75,7 @@ def row_losses(options: Options, shared: Shared, rows: Rows) -> tuple[Array, Arr
 
     @jax.checkpoint
     def of_block(block: Rows) -> tuple[Array, Array]:
-        return block_losses(options, shared, *block)
+        return _losses(options, shared, _matmul(options, block.hidden, shared.weight), block.labels, block.valid)
 
     return lax.map(of_block, rows)
 
@@ -83,19 +87,39 @@ def summed_loss(options: Options, shared: Shared, rows: Rows) -> Array:
 
 def _summed_forward(options: Options, *args: Any) -> tuple[Array, Any]:
     shared, rows = Shared(*args[:-3]), Rows(*args[-3:])
+    dtype = shared.weight.dtype
 
-    def of_block(shared: Shared, hidden: Array, labels: Array, valid: Array | None) -> Array:
-        return jnp.sum(block_losses(options, shared, hidden, labels, valid)[0])
+    def of_block(product: Array, shared: Shared, labels: Array, valid: Array | None) -> Array:
+        return jnp.sum(_losses(options, shared, product, labels, valid)[0])
 
-    def step(gradient: Shared, block: Rows) -> tuple[Shared, tuple[Array, Array]]:
-        loss, (in_shared, in_hidden) = jax.value_and_grad(of_block, argnums=(0, 1))(shared, *block)
+    def in_logits(product: Array, labels: Array, valid: Array | None) -> tuple[Array, tuple[Array, Shared]]:
+        rest = shared._replace(weight=jnp.zeros((), dtype))
+        return varying_alike(product, jax.value_and_grad(of_block, argnums=(0, 1))(product, rest, labels, valid))
+
+    def nothing(product: Array, labels: Array, valid: Array | None) -> tuple[Array, tuple[Array, Shared]]:
+        shapes = jax.eval_shape(in_logits, product, labels, valid)
+        return varying_alike(product, jax.tree.map(lambda like: jnp.zeros(like.shape, like.dtype), shapes))
+
+    def step(gradient: Shared, indexed: tuple[Array, Rows]) -> tuple[Shared, tuple[Array, Array]]:
+        index, block = indexed
+        product = _matmul(options, block.hidden, shared.weight)
+        # Always true. Out of the body of a loop XLA moves what is the same each time, an index and a zero for every
+        # logit among it; not out of a conditional.
+        loss, (in_product, in_shared) = lax.cond(index >= 0, in_logits, nothing, product, block.labels, block.valid)
+        in_product = in_product.astype(dtype)
+        in_shared = in_shared._replace(weight=_contract(options, block.hidden, in_product, 0))
         # In the dtype of the loss: a sum over many blocks in 16 bits would stand still.
         gradient = jax.tree.map(lambda sum_so_far, more: sum_so_far + more.astype(options.dtype), gradient, in_shared)
-        return gradient, (loss, in_hidden)
+        return gradient, (loss, _contract(options, in_product, shared.weight, 1).astype(dtype))
 
-    zeros = jax.tree.map(lambda a: varying_as(a, jnp.zeros(a.shape, options.dtype)), shared)
-    gradient, (losses, in_hidden) = lax.scan(step, zeros, rows)
-    return jnp.sum(losses), (lax.stop_gradient((*gradient, in_hidden)), args)
+    zeros = varying_alike(shared.weight, jax.tree.map(lambda a: jnp.zeros(a.shape, options.dtype), shared))
+    gradient, (losses, in_hidden) = lax.scan(step, zeros, (jnp.arange(rows.labels.shape[0]), rows))
+    return shared_number(jnp.sum(losses), options.over), (lax.stop_gradient((*gradient, in_hidden)), args)
+
+
+def _contract(options: Options, a: Array, b: Array, axis: int) -> Array:
+    dimensions = (((axis,), (axis,)), ((), ()))
+    return lax.dot_general(a, b, dimensions, preferred_element_type=options.dtype).astype(options.dtype)
 
 
 def _gradients(options: Options, *args: Any) -> Any:

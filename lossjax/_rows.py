@@ -64,11 +64,11 @@ class Rows:
 
     def once(self, x: Array) -> Array:
         """What every device knows, where the devices' shares will be summed: x on one of them."""
-        return x if self.over is None else jnp.where(lax.axis_index(self.over) == 0, x, jnp.zeros_like(x))
+        return x if self.over is None else _on_one_device(x, self.over)
 
     def shared(self, x: Array) -> Array:
         """The same x, where ``shard_map`` cannot know that all devices have the same."""
-        return x if self.over is None else lax.psum(self.once(x), self.over)
+        return shared_number(x, self.over)
 
     def where(self, known: Array) -> "Rows":
         """NaN for the rows whose label is no class."""
@@ -76,6 +76,15 @@ class Rows:
 
     def stopped(self) -> "Rows":
         return jax.tree.map(lambda part: lax.stop_gradient(part), self)
+
+
+def _on_one_device(x: Array, over: str) -> Array:
+    return jnp.where(lax.axis_index(over) == 0, x, jnp.zeros_like(x))
+
+
+def shared_number(x: Array, over: str | None) -> Array:
+    """See :meth:`Rows.shared`."""
+    return x if over is None else lax.psum(_on_one_device(x, over), over)
 
 
 def class_index(z: Array, dtype: Any) -> Array:

@@ -277,6 +277,8 @@ UNTESTED = {
     # Not in every JAX, or only inside what newer ones call.
     "lt_to", "le_to",
     "log2", "one_minus_square",
+    # Only where a loop is executed in the middle of tracing: the certificate in test_linear.py meets it.
+    "empty2",
     # Identities that only exist on meshes.
     "sharding_constraint", "layout_constraint", "reshard", "mesh_cast", "pvary", "pcast",
 }  # fmt: skip

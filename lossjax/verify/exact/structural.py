@@ -141,6 +141,13 @@ def _iota(context: Context, params: Any, *dynamic: Any) -> Any:
     return context.balls(whole) if floating else whole.astype(params["dtype"])
 
 
+@rule("empty2")
+def _empty(context: Context, params: Any, *dynamic: Any) -> Any:
+    """What a loop's stacked results start from. Each is overwritten; a read before that would show as NaN."""
+    floating = jnp.issubdtype(params["dtype"], jnp.floating)
+    return np.array(NAN, dtype=object) if floating else np.zeros((), params["dtype"])
+
+
 @rule("gather")
 def _gather(context: Context, params: Any, x: Any, indices: Any) -> Any:
     """JAX gathers the positions; the one after the last stands for the fill value."""
