@@ -1,0 +1,123 @@
+"""``lossjax bench``: that it measures what it says. (Whether the times are right no test can tell.)"""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import lossjax
+from lossjax.bench import SUITES, Head, Measured, Rows, measure, report
+from lossjax.bench import peers as contenders
+from lossjax.cli import app
+
+SMALL = Rows(5, 7)
+
+
+def measured(problem: str, peer: str, ratio: float = 1.0, **others: Any) -> Measured:
+    blank: dict[str, Any] = dict.fromkeys(("compile_seconds", "temporary_bytes", "loss_ulp", "gradient_ulp"))
+    return Measured(problem=problem, peer=peer, seconds=ratio, ratio=ratio, rounds=5, **{**blank, **others})
+
+
+@pytest.mark.parametrize("problem", [SMALL, Rows(3, 9, "bfloat16", "forward"), Head(6, 3, 8)], ids=lambda p: p.name)
+def test_all_peers_compute_the_same(problem: Any) -> None:
+    data = problem.data()
+    results = {
+        name: jax.jit(step)(*data) for name, make in contenders.PEERS.items()
+        if name != "tokamax" and (step := make(problem)) is not None
+    }  # fmt: skip
+    assert {"lossjax", "optax", "jax.nn"} <= set(results)
+    u = 2.0**-7 if problem.dtype == "bfloat16" else 2.0**-20
+    for result in results.values():
+        for got, want in zip(jax.tree.leaves(result), jax.tree.leaves(results["lossjax"]), strict=True):
+            np.testing.assert_allclose(
+                np.asarray(got, np.float64),
+                np.asarray(want, np.float64),
+                rtol=0,
+                atol=u * float(jnp.max(jnp.abs(want))),
+            )
+
+
+def test_a_measurement() -> None:
+    rows = {m.peer: m for m in measure(SMALL, ["lossjax", "optax"], seconds=0)}
+    ours, theirs = rows["lossjax"], rows["optax"]
+    assert theirs.ratio == 1
+    assert ours.seconds > 0
+    assert ours.rounds == theirs.rounds == 5
+    assert ours.compile_seconds is not None
+    assert ours.temporary_bytes is not None
+    # Confident rows: optax's loss is 0 where the truth is e^-40; ours is within its promise of 8u, 4 ulp at most.
+    assert ours.loss_ulp is not None
+    assert theirs.loss_ulp is not None
+    assert ours.loss_ulp <= 8
+    assert theirs.loss_ulp > 1e6
+
+
+def test_the_truth_is_the_loss() -> None:
+    with jax.enable_x64(True):
+        logits, labels = SMALL.data()
+        losses, gradient = SMALL.truth(logits, labels)
+        z = logits.astype(jnp.float64)
+        want = lossjax.softmax_cross_entropy_with_integer_labels(z, labels)
+        of_sum = jax.grad(lambda z: jnp.sum(lossjax.softmax_cross_entropy_with_integer_labels(z, labels)))(z)
+    np.testing.assert_allclose(losses.astype(float), want, rtol=1e-14)
+    np.testing.assert_allclose(gradient.astype(float), of_sum, rtol=1e-13)
+
+
+def test_a_peer_that_refuses_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses(problem: Any) -> Any:
+        raise NotImplementedError("not here")
+
+    monkeypatch.setitem(contenders.PEERS, "jax.nn", refuses)
+    row = next(m for m in measure(SMALL, ["optax", "jax.nn"], seconds=0) if m.peer == "jax.nn")
+    assert row.error == "NotImplementedError: not here"
+    assert math.isnan(row.ratio)
+    assert "refused" in report.markdown([row])
+
+
+def test_the_fit_finds_the_powers() -> None:
+    problems = SUITES["growth"]()
+    rows = [measured(p.name, "lossjax", 3e-9 * p.rows * p.classes**0.5) for p in problems]
+    scale, of_rows, of_classes = report.fit(problems, rows, "lossjax", "seconds")
+    np.testing.assert_allclose([scale, of_rows, of_classes], [3e-9, 1, 0.5], rtol=1e-9)
+
+
+def test_json_comes_back(tmp_path: Path) -> None:
+    rows = [measured("a", "lossjax", 0.5), measured("a", "optax"), measured("b", "lossjax", math.nan, error="refused")]
+    report.write_json(tmp_path / "r.json", "quick", rows)
+    machine, again = report.read_json(tmp_path / "r.json")
+    assert machine["versions"]["jax"] == jax.__version__
+    assert again[:2] == rows[:2]
+    assert math.isnan(again[2].ratio)
+    assert report.geometric_mean(rows) == 0.5
+
+
+def test_the_command(tmp_path: Path) -> None:
+    """One suite, its JSON, its plot, its table in a Markdown file; the usage errors, one sentence each."""
+    (tmp_path / "README.md").write_text("before\n<!-- bench -->\nold\n<!-- /bench -->\nafter\n")
+    arguments = ["--seconds", "0", "--peer", "lossjax", "--peer", "optax", "--json", tmp_path / "r.json"]
+    arguments += ["--plot", tmp_path / "r.png", "--markdown", tmp_path / "README.md"]
+    done = CliRunner().invoke(app, ["bench", "--suite", "quick", *map(str, arguments)])
+    assert done.exit_code == 0, done.output
+    assert "geometric mean" in done.output
+    found = json.loads((tmp_path / "r.json").read_text())
+    assert {row["peer"] for row in found["results"]} == {"lossjax", "optax"}
+    assert (tmp_path / "r.png").stat().st_size > 10_000
+    text = (tmp_path / "README.md").read_text()
+    assert text.startswith("before\n<!-- bench -->\n| problem |")
+    assert text.endswith("<!-- /bench -->\nafter\n")
+    assert "old" not in text
+    for wrong, says in [
+        (["--suite", "fast"], "'fast' is not one of rows, head, growth"),
+        (["--peer", "keras"], "'keras' is not one of lossjax, optax"),
+        (["--json", str(tmp_path / "none" / "r.json")], "does not exist"),
+        (["--markdown", str(tmp_path / "r.json")], "has no <!-- bench -->"),
+    ]:
+        refused = CliRunner().invoke(app, ["bench", *wrong], env={"COLUMNS": "300"})
+        assert refused.exit_code == 2
+        assert says in " ".join(refused.output.split())
