@@ -1,11 +1,11 @@
-# The two commands: `make verify` and `make test`; `make test-all` leaves no case out (tests/tiers.py). The environment
-# in .venv is made once, and again when pyproject.toml changes. Recipes use relative paths only, so that a checkout may
-# lie in a path with a space.
+# The two commands: `make verify` and `make test`; `make test-all` leaves no case out (tests/tiers.py) and runs both ends
+# of what is supported (tools/matrix.py). The environment in .venv is made once, and again when pyproject.toml changes.
+# Recipes use relative paths only, so that a checkout may lie in a path with a space.
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: verify test test-all lint types clean
+.PHONY: verify test test-all matrix lint types docs wheel clean
 
 verify: .venv/installed
 	$(BIN)/python -m lossjax verify
@@ -16,6 +16,10 @@ test: lint types
 
 test-all: lint types
 	$(BIN)/python -m pytest -m ""
+	$(BIN)/python tools/matrix.py
+
+matrix: .venv/installed
+	$(BIN)/python tools/matrix.py
 
 lint: .venv/installed
 	$(BIN)/python -m ruff check .
@@ -24,6 +28,18 @@ lint: .venv/installed
 types: .venv/installed
 	$(BIN)/python -m basedpyright
 
+# To read it, with its search: .venv/bin/python -m http.server --directory build/site
+docs: .venv/installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+# Into dist, and then proven in an environment that has nothing else.
+wheel: .venv/installed
+	rm -rf dist build/clean
+	$(BIN)/python -m build --outdir dist
+	$(PYTHON) -m venv build/clean
+	build/clean/bin/python -m pip install --quiet --disable-pip-version-check "$$(echo dist/*.whl)[verify]"
+	cd build && clean/bin/lossjax verify
+
 .venv/installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lossjax needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; try: make PYTHON=python3.12")'
 	$(PYTHON) -m venv .venv
@@ -31,4 +47,4 @@ types: .venv/installed
 	touch $@
 
 clean:
-	rm -rf .venv build *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-matrix build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -211,6 +211,11 @@ def varying_alike(reference: Any, arrays: Any) -> Any:
     return jax.tree.map(lambda array: _varying_over(axes, array), arrays)
 
 
+def varies_over(array: Any, axis_name: str) -> bool:
+    """Whether ``shard_map`` takes the array to differ between the devices along a mesh axis."""
+    return axis_name in _varying_axes(array)
+
+
 def _varying_over(axes: frozenset[str], array: Any) -> Any:
     missing = axes - _varying_axes(array)
     return jax.lax.pcast(array, tuple(sorted(missing)), to="varying") if missing else array

@@ -5,9 +5,10 @@ import numbers
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax import Array, lax
 from jax.core import Tracer
 from jax.experimental import checkify
 from jax.typing import ArrayLike
@@ -255,11 +256,16 @@ def labels_in_range(labels: Array, classes: int, counted: Array | None) -> None:
     wrong = (labels < 0) | (labels >= classes)
     if counted is not None:
         wrong = wrong & counted
-    row = jnp.argmax(wrong.ravel())
+    # Reductions only: sharded labels are neither gathered nor reshaped.
+    position = jnp.zeros_like(labels)
+    for axis, size in enumerate(labels.shape):
+        along = lax.broadcasted_iota(labels.dtype, labels.shape, axis, out_sharding=jax.typeof(labels).sharding)
+        position = position * size + along
+    row = jnp.min(jnp.where(wrong, position, labels.size))
     checkify.debug_check(
         ~jnp.any(wrong),
         "label {label} in row {row} is outside the {classes} classes; mend it, or name it with ignore_index",
-        label=labels.ravel()[row],
+        label=jnp.sum(jnp.where(position == row, labels, 0)),
         row=row,
         classes=jnp.asarray(classes),
     )

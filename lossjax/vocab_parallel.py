@@ -6,6 +6,7 @@ import jax
 from jax import Array, lax
 from jax.typing import ArrayLike
 
+from lossjax._autodiff import varies_over
 from lossjax._logit_options import LogitLoss, Reduction
 from lossjax._surprisal import CROSS_ENTROPY
 from lossjax.linear import linear_head
@@ -44,13 +45,14 @@ def vocab_parallel_softmax_cross_entropy(  # pyright: ignore[reportInconsistentO
 
     .. math:: L = \log \sum_d \sum_{j \in d} e^{z_j} - z_c
 
-    Four or five numbers a row cross the devices, whatever C is: the maximum, the label's logit, the rest of the sum.
+    Three numbers a row cross the devices, whatever C is: the maximum, the label's logit, the rest of the sum (options
+    add up to four).
 
     Domain: as :func:`~lossjax.softmax_cross_entropy_with_integer_labels`, of the whole rows.
 
     Gradient: of the one loss that all devices share: :math:`\hat p - e_c` of the classes held here. Arguments that are
-    the same on all devices have the whole gradient, summed over devices by ``jax.shard_map`` as long as it checks
-    varying axes (``check_vma``, its default).
+    the same on all devices have the whole gradient, summed over devices by ``jax.shard_map``; it must check varying
+    axes for that (``check_vma``, its default).
 
     Args:
       logits: ``[..., C/D]`` floats, the classes of this device; the class axis is the last.
@@ -74,7 +76,7 @@ def vocab_parallel_softmax_cross_entropy(  # pyright: ignore[reportInconsistentO
 
     Raises:
       TypeError: logits that are not floats.
-      ValueError: an axis that is no mesh axis here, shapes that do not fit, an option out of its range.
+      ValueError: an axis that is no mesh axis here, or ``check_vma=False``; shapes that do not fit, an option out of its range.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -143,7 +145,7 @@ def vocab_parallel_linear_softmax_cross_entropy(  # pyright: ignore[reportIncons
     Domain: as :func:`~lossjax.linear_softmax_cross_entropy`, of the whole head.
 
     Gradient: of the one loss that all devices share: in W and b for the classes held here, in x the sum over devices
-    (by ``jax.shard_map``, as long as it checks varying axes).
+    (by ``jax.shard_map``, which must check varying axes for that).
 
     Args:
       hidden: x, ``[..., H]`` floats, the same on all devices.
@@ -170,7 +172,7 @@ def vocab_parallel_linear_softmax_cross_entropy(  # pyright: ignore[reportIncons
 
     Raises:
       TypeError: arguments that are not floats (labels: integers), hidden and weight of different dtypes.
-      ValueError: an axis that is no mesh axis here, shapes that do not fit, a chunk size that is not positive.
+      ValueError: an axis that is no mesh axis here, or ``check_vma=False``; shapes that do not fit, a chunk size that is not positive.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -202,4 +204,9 @@ def _mesh_axis(name: str) -> str:
             f"axis_name {name!r} is no mesh axis here (there are {list(here)}); call this inside jax.shard_map over a "
             "mesh that has it; for sharded logits under plain jax.jit use the loss without vocab_parallel_"
         ) from None
+    if not varies_over(lax.axis_index(name), name):
+        raise ValueError(
+            f"jax.shard_map does not check what varies over {name!r}, and would return wrong gradients; call it with "
+            "check_vma=True, its default"
+        )
     return name

@@ -21,7 +21,6 @@ class Done(NamedTuple):
     stderr: str
 
 
-
 @pytest.fixture
 def inside(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Done]]:
     """The same in this process, where importing JAX costs nothing; users' modules are forgotten afterwards."""

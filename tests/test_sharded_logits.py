@@ -69,6 +69,18 @@ def test_as_on_one_device(name: str, spec: Any, kind: AxisType, random: np.rando
         assert all(size <= 2 for _, size in moved), moved
 
 
+def test_labels_that_an_explicit_mesh_splits(random: np.random.Generator) -> None:
+    z = np.float32(random.normal(size=(2, ROWS, 34)))
+    labels = np.stack([LABELS, LABELS[::-1]])
+    want = lossjax.softmax_cross_entropy_with_integer_labels(z, labels)
+    with jax.set_mesh(mesh(AxisType.Explicit)):
+        spec = P(None, "devices")
+        got = jax.jit(lossjax.softmax_cross_entropy_with_integer_labels)(
+            on_mesh(z, AxisType.Explicit, spec), on_mesh(labels, AxisType.Explicit, spec)
+        )
+    np.testing.assert_allclose(got, want, rtol=16 * 2.0**-24)
+
+
 def test_a_gather_of_the_logits_would_be_seen(random: np.random.Generator) -> None:
     """What the test above is worth: a sort along the classes needs all of them on one device."""
     with jax.set_mesh(mesh(AxisType.Auto)):

@@ -49,7 +49,11 @@ def _jax_nn(problem: Problem) -> Step:
 def _tokamax(problem: Problem) -> Step | None:
     if not isinstance(problem, Head):
         return None
-    import tokamax  # pyright: ignore[reportMissingImports]  # an extra
+    import tokamax  # pyright: ignore[reportMissingImports]  # in no extra
+    from absl import flags
+
+    if not flags.FLAGS.is_parsed():  # else tokamax reads them from our command line
+        flags.FLAGS(["lossjax"])
 
     def loss(hidden: Any, weight: Any, labels: Any) -> Any:
         return tokamax.linear_softmax_cross_entropy_loss(hidden, labels, weight, reduction="mean")

@@ -22,7 +22,8 @@ class Sample(NamedTuple):
 
 def names() -> tuple[str, ...]:
     """The public losses: those with a plain formula to be checked against."""
-    return tuple(name for name in lossjax.__all__ if hasattr(getattr(lossjax, name), "plain"))
+    loaded = vars(lossjax)  # not what is imported when asked for, and may want an extra
+    return tuple(name for name in lossjax.__all__ if hasattr(loaded.get(name), "plain"))
 
 
 def sample(name: str, dtype: Any) -> Sample:

@@ -1,0 +1,156 @@
+"""TeX and the docstrings' roles in Markdown: mathematics becomes MathML when the site is built, and needs no script.
+
+A Markdown extension, so that pages, docstrings and notebooks read alike. It knows ``.. math::`` and ``$$`` blocks,
+:math:`x` and ``$x$``; :func:`x` and its kin, which become links where the API has the name; examples with ``>>>``; and
+the docstrings' own sections of one line (``Domain: …``).
+"""
+
+import ast
+import re
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+from latex2mathml.converter import convert
+from markdown import Markdown
+from markdown.extensions import Extension
+from markdown.inlinepatterns import InlineProcessor
+from markdown.preprocessors import Preprocessor
+from markdown.util import AtomicString
+from mkdocs.config.defaults import MkDocsConfig
+
+PACKAGE = Path(__file__).parents[2] / "lossjax"
+ROOMS = ("", "geometry", "families", "verify", "plot")
+"""Where a name without a module is looked for."""
+
+
+def public_names() -> dict[str, str]:
+    """Each public name, short and in full -> where the API has it."""
+    found = {}
+    for room in reversed(ROOMS):
+        module = f"lossjax.{room}".rstrip(".")
+        for node in ast.parse((PACKAGE / room / "__init__.py").read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+                for name in ast.literal_eval(node.value):
+                    found[name] = found[f"{module}.{name}"] = f"{module}.{name}"
+    return found
+
+
+def mathml(tex: str, display: str = "inline") -> str:
+    """TeX as MathML, which browsers draw by themselves."""
+    tex = re.sub(r"\\arg(?![a-z])", r"\\operatorname{arg}", " ".join(tex.split()))
+    tree = ElementTree.fromstring(convert(tex, xmlns="", display=display))
+    for row in list(tree.iter()):
+        if row.tag in ("math", "mrow", "mstyle"):
+            space_names(row)
+    text = ElementTree.tostring(tree, encoding="unicode", short_empty_elements=False)
+    if "\\" in text:
+        raise ValueError(f"no MathML for {tex}")
+    return text
+
+
+def space_names(row: ElementTree.Element) -> None:
+    """The space that the converter leaves out around the names of functions, and after a colon."""
+    spaced: list[ElementTree.Element] = []
+    for child, after in zip(list(row), [*list(row)[1:], None], strict=True):
+        text = child.text or ""
+        name = child.tag in ("mi", "mo") and len(text) > 1 and text.isalpha() and text.islower()
+        if name:
+            child.tag = "mi"
+            if spaced and spaced[-1].tag not in ("mo", "mspace"):
+                spaced.append(ElementTree.Element("mspace", width="0.17em"))
+        spaced.append(child)
+        if (name and after is not None and after.tag != "mo") or text == ":":
+            spaced.append(ElementTree.Element("mspace", width="0.17em"))
+    row[:] = spaced
+
+
+class Blocks(Preprocessor):
+    """``.. math::``, ``$$``, ``>>>`` and the sections of one line, outside code."""
+
+    def run(self, lines: list[str]) -> list[str]:
+        """The lines, with formulas stashed and examples fenced."""
+        text, fence, i = [], "", 0
+        while i < len(lines):
+            line = lines[i]
+            mark = re.match(r" *(```+|~~~+)", line)
+            if mark and (not fence or mark[1] == fence):
+                fence = "" if fence else mark[1]
+            if fence or mark:
+                session = line.strip() == "```python" and "".join(lines[i + 1 : i + 2]).startswith(">>>")
+                text.append("```pycon" if session else line)
+                i += 1
+            elif line.lstrip().startswith(".. math::"):
+                i, tex = self.directive(lines, i)
+                text += ["", self.stash(tex), ""]
+            elif line.startswith("$$"):
+                end = i if line.rstrip() != "$$" and line.rstrip().endswith("$$") else self.closing(lines, i)
+                text += ["", self.stash(" ".join(lines[i : end + 1]).strip("$ ")), ""]
+                i = end + 1
+            elif line.startswith(">>>"):
+                end = next((j for j in range(i, len(lines)) if not lines[j].strip()), len(lines))
+                text += ["```pycon", *lines[i:end], "```"]
+                i = end
+            else:
+                text.append(re.sub(r"^(Domain|Gradient|Accuracy|Source): ", r"**\1:** ", line))
+                i += 1
+        return text
+
+    @staticmethod
+    def closing(lines: list[str], start: int) -> int:
+        """Where a ``$$`` block ends that is not on one line."""
+        return next(j for j in range(start + 1, len(lines)) if lines[j].rstrip().endswith("$$"))
+
+    @staticmethod
+    def directive(lines: list[str], start: int) -> tuple[int, str]:
+        """Where a ``.. math::`` ends, and its TeX."""
+        indent = len(lines[start]) - len(lines[start].lstrip())
+        end = start + 1
+        while end < len(lines) and (not lines[end].strip() or len(lines[end]) - len(lines[end].lstrip()) > indent):
+            end += 1
+        return end, " ".join([lines[start].split("::", 1)[1], *lines[start + 1 : end]])
+
+    def stash(self, tex: str) -> str:
+        """A formula on a line of its own, to be scrolled where it is wider than the page."""
+        return self.md.htmlStash.store(f'<div class="formula">{mathml(tex, "block")}</div>')
+
+
+class Formula(InlineProcessor):
+    """A formula within a line."""
+
+    def handleMatch(self, m: re.Match[str], data: str) -> tuple[Any, int, int]:  # type: ignore[override]  # noqa: D102
+        return self.md.htmlStash.store(mathml(m[1])), m.start(0), m.end(0)
+
+
+class Reference(InlineProcessor):
+    """A role: a link where the name is public, else code."""
+
+    names = public_names()
+
+    def handleMatch(self, m: re.Match[str], data: str) -> tuple[Any, int, int]:  # type: ignore[override]  # noqa: D102
+        code = ElementTree.Element("code")
+        shown = m[1].rpartition(".")[2] if m[1].startswith("~") else m[1]
+        code.text = AtomicString(shown)
+        target = self.names.get(m[1].lstrip("~"))
+        if target is None:
+            return code, m.start(0), m.end(0)
+        link = ElementTree.Element("autoref", identifier=target)
+        link.append(code)
+        return link, m.start(0), m.end(0)
+
+
+class Mathematics(Extension):
+    """All of them."""
+
+    def extendMarkdown(self, md: Markdown) -> None:
+        """Blocks before fences are looked for (25); roles before code (190), dollars after it, before escapes (180)."""
+        md.preprocessors.register(Blocks(md), "lossjax-blocks", 28)
+        md.inlinePatterns.register(Formula(r":math:`([^`]+)`", md), "lossjax-math", 205)
+        md.inlinePatterns.register(Reference(r":(?:func|class|data|mod|meth):`([^`]+)`", md), "lossjax-role", 204)
+        md.inlinePatterns.register(Formula(r"(?<![\\$])\$(?![\s$])([^$]+?)(?<![\s\\])\$", md), "lossjax-dollar", 185)
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Pages and docstrings share the configured extensions."""
+    config.markdown_extensions.append(Mathematics())  # type: ignore[arg-type]
+    return config

@@ -1,0 +1,115 @@
+"""Pages made of what lies outside docs/: the notebooks, and every file of the repository that a page links to."""
+
+import base64
+import json
+import posixpath
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files, InclusionLevel
+from mkdocs.structure.pages import Page
+
+ROOT = Path(__file__).parents[2]
+LINK = re.compile(r"(?<=\]\()(?!\w+:)([^)#\s]+)")
+
+
+def cells(notebook: dict[str, Any], name: str) -> Iterator[str | tuple[str, bytes]]:
+    """A notebook as Markdown, piece by piece, and its images by name."""
+    images = 0
+    for cell in notebook["cells"]:
+        source = "".join(cell["source"])
+        yield source if cell["cell_type"] == "markdown" else f"```python\n{source}\n```"
+        for output in cell.get("outputs", []):
+            data = output.get("data", {})
+            if "image/png" in data:
+                images += 1
+                picture = f"{name}_{images}.png"
+                yield picture, base64.b64decode("".join(data["image/png"]))
+                yield f"![{''.join(data['text/plain'])}]({picture})"
+            else:
+                shown = output["text"] if output["output_type"] == "stream" else data["text/plain"]
+                yield "```text\n" + "".join(shown).rstrip() + "\n```"
+
+
+def linked(text: str, folder: str) -> set[str]:
+    """The files outside docs/ that a page of a folder of the repository links to."""
+    paths = (posixpath.normpath(posixpath.join(folder, link)) for link in LINK.findall(text))
+    return {path for path in paths if not path.startswith(("docs/", "..")) and (ROOT / path).is_file()}
+
+
+def page_of(path: str) -> str:
+    """Where the site has a file of the repository, seen from docs/."""
+    if path.endswith(".md"):
+        return path.lower()
+    return f"{path.removesuffix('.ipynb')}.md" if path.endswith(".ipynb") else f"source/{path}.md"
+
+
+def relinked(text: str, folder: str, page: str) -> str:
+    """Links to files of the repository, as links to their pages."""
+
+    def replace(m: re.Match[str]) -> str:
+        path = posixpath.normpath(posixpath.join(folder, m[1]))
+        if path.startswith(".."):
+            return m[1]
+        if path.startswith("docs/"):
+            target = path.removeprefix("docs/")
+        elif (ROOT / path).is_file():
+            target = page_of(path)
+        else:
+            return m[1]
+        return posixpath.relpath(target, posixpath.dirname(page) or ".")
+
+    return LINK.sub(replace, text)
+
+
+def generated(config: MkDocsConfig, path: str) -> tuple[list[File], str]:
+    """The page and the images of a file of the repository, and the text in which more links may be."""
+    content, name = (ROOT / path).read_text(encoding="utf-8"), page_of(path)
+    if name.startswith("source/"):
+        language = "python" if path.endswith(".py") else "text"
+        shown = f"# `{path}`\n\n```````{language}\n{content}\n```````\n"
+        return [File.generated(config, name, content=shown, inclusion=InclusionLevel.NOT_IN_NAV)], ""
+    images: list[File] = []
+    if path.endswith(".ipynb"):
+        pieces = list(cells(json.loads(content), posixpath.basename(name).removesuffix(".md")))
+        content = "\n\n".join(piece for piece in pieces if isinstance(piece, str))
+        folder = posixpath.dirname(name)
+        pictures = [piece for piece in pieces if isinstance(piece, tuple)]
+        images = [File.generated(config, f"{folder}/{file}", content=image) for file, image in pictures]
+    text = relinked(content, posixpath.dirname(path), name)
+    return [File.generated(config, name, content=text), *images], content
+
+
+def pages_of(nav: Any) -> set[str]:
+    """The pages that the navigation names."""
+    if isinstance(nav, str):
+        return {nav}
+    parts = nav.values() if isinstance(nav, dict) else nav or ()
+    return set().union(*map(pages_of, parts))
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add them: what the navigation has, what pages link to, and what that links to."""
+    outside = [*ROOT.glob("*.md"), *(ROOT / "notebooks").glob("*.ipynb")]
+    named = {str(path.relative_to(ROOT)) for path in outside}
+    wanted = {path for path in named if page_of(path) in pages_of(config.nav)}
+    for file in files.documentation_pages():
+        wanted |= linked(file.content_string, posixpath.dirname(f"docs/{file.src_uri}"))
+    done: set[str] = set()
+    while wanted - done:
+        path = min(wanted - done)
+        done.add(path)
+        pages, text = generated(config, path)
+        for page in pages:
+            files.append(page)
+        wanted |= linked(text, posixpath.dirname(path))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
+    """The links of the pages in docs/; those that were made have theirs already."""
+    uri = page.file.src_uri
+    return relinked(markdown, posixpath.dirname(f"docs/{uri}"), uri) if page.file.generated_by is None else markdown
