@@ -76,7 +76,8 @@ def vocab_parallel_softmax_cross_entropy(  # pyright: ignore[reportInconsistentO
 
     Raises:
       TypeError: logits that are not floats.
-      ValueError: an axis that is no mesh axis here, or ``check_vma=False``; shapes that do not fit, an option out of its range.
+      ValueError: an axis that is no mesh axis here, or ``check_vma=False``; shapes that do not fit, an
+        option out of its range.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -172,7 +173,8 @@ def vocab_parallel_linear_softmax_cross_entropy(  # pyright: ignore[reportIncons
 
     Raises:
       TypeError: arguments that are not floats (labels: integers), hidden and weight of different dtypes.
-      ValueError: an axis that is no mesh axis here, or ``check_vma=False``; shapes that do not fit, a chunk size that is not positive.
+      ValueError: an axis that is no mesh axis here, or ``check_vma=False``; shapes that do not fit, a
+        chunk size that is not positive.
 
     Example:
       >>> import jax, jax.numpy as jnp
