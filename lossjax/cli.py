@@ -214,9 +214,12 @@ def bench(
     markdown: Annotated[
         Path | None, typer.Option(help="Also bring the table of this Markdown file up to date.", exists=True)
     ] = None,
+    results: Annotated[
+        list[Path] | None, typer.Option(help="Measure nothing: show what --json wrote; repeatable.", exists=True)
+    ] = None,
 ) -> None:
     """Time lossjax beside its peers on this machine, paired and alternating in one process."""
-    from lossjax.bench.command import marked, run
+    from lossjax.bench.command import again, marked, run
     from lossjax.bench.peers import available
     from lossjax.bench.problems import SUITES
 
@@ -230,5 +233,8 @@ def bench(
             raise typer.BadParameter(f"the folder of {path} does not exist", param_hint=option)
     if markdown is not None and not marked(markdown):
         raise typer.BadParameter(f"{markdown} has no <!-- bench --> … <!-- /bench -->", param_hint="--markdown")
+    if results:
+        again(results, markdown=markdown)
+        raise typer.Exit
     ok = run(suite, peer or (), seconds=seconds, json=json, plot=plot, markdown=markdown)
     raise typer.Exit(0 if ok else 1)

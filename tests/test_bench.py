@@ -69,7 +69,12 @@ def test_the_truth_is_the_loss() -> None:
     np.testing.assert_allclose(gradient.astype(float), of_sum, rtol=1e-13)
 
 
-def test_a_peer_that_refuses_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+def written(folder: Path, rows: list[Measured]) -> Path:
+    report.write_json(folder / "results.json", "quick", rows)
+    return folder / "results.json"
+
+
+def test_a_peer_that_refuses_is_shown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def refuses(problem: Any) -> Any:
         raise NotImplementedError("not here")
 
@@ -77,7 +82,7 @@ def test_a_peer_that_refuses_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     row = next(m for m in measure(SMALL, ["optax", "jax.nn"], seconds=0) if m.peer == "jax.nn")
     assert row.error == "NotImplementedError: not here"
     assert math.isnan(row.ratio)
-    assert "refused" in report.markdown([row])
+    assert "not here" in CliRunner().invoke(app, ["bench", "--results", str(written(tmp_path, [row]))]).output
 
 
 def test_the_fit_finds_the_powers() -> None:
@@ -112,6 +117,10 @@ def test_the_command(tmp_path: Path) -> None:
     assert text.startswith("before\n<!-- bench -->\n| problem |")
     assert text.endswith("<!-- /bench -->\nafter\n")
     assert "old" not in text
+    (tmp_path / "README.md").write_text("<!-- bench --><!-- /bench -->")
+    arguments = ["--results", str(tmp_path / "r.json"), "--markdown", str(tmp_path / "README.md")]
+    assert CliRunner().invoke(app, ["bench", *arguments]).exit_code == 0
+    assert (tmp_path / "README.md").read_text() == text.removeprefix("before\n").removesuffix("\nafter\n")
     for wrong, says in [
         (["--suite", "fast"], "'fast' is not one of rows, head, growth"),
         (["--peer", "keras"], "'keras' is not one of lossjax, optax"),
@@ -121,3 +130,12 @@ def test_the_command(tmp_path: Path) -> None:
         refused = CliRunner().invoke(app, ["bench", *wrong], env={"COLUMNS": "300"})
         assert refused.exit_code == 2
         assert says in " ".join(refused.output.split())
+
+
+def test_the_readme_shows_the_recorded_results() -> None:
+    """Its table is what ``lossjax bench --results …`` makes of the files in benchmarks/results."""
+    root = Path(__file__).parents[1]
+    rows = [
+        row for name in ("rows", "head") for row in report.read_json(root / f"benchmarks/results/cpu_{name}.json")[1]
+    ]
+    assert report.markdown(rows) in (root / "README.md").read_text(encoding="utf-8")

@@ -33,12 +33,8 @@ def run(
                 progress=lambda doing, title=title: bar.update(task, description=f"{title}: {doing}"),
             )
             bar.advance(task)
+    show(measured)
     console = Console()
-    console.print(report.table(measured))
-    for row in measured:
-        if row.error:
-            console.print(f"{row.peer} refused {row.problem}: {row.error}", markup=False, soft_wrap=True)
-    console.print(f"lossjax / optax, geometric mean: {report.geometric_mean(measured):.2f}")
     if suite == "growth":
         for peer in ("lossjax", "optax"):
             _, rows, classes = report.fit(problems, measured, peer, "seconds")
@@ -51,6 +47,24 @@ def run(
     if markdown is not None:
         put(markdown, report.markdown(measured))
     return not any(m.error for m in measured if m.peer == "lossjax")
+
+
+def show(measured: Sequence[Measured]) -> None:
+    """The table, what was refused, and the mean."""
+    console = Console()
+    console.print(report.table(measured))
+    for row in measured:
+        if row.error:
+            console.print(f"{row.peer} refused {row.problem}: {row.error}", markup=False, soft_wrap=True)
+    console.print(f"lossjax / optax, geometric mean: {report.geometric_mean(measured):.2f}")
+
+
+def again(results: Sequence[Path], *, markdown: Path | None) -> None:
+    """Show what was measured before."""
+    measured = [row for path in results for row in report.read_json(path)[1]]
+    show(measured)
+    if markdown is not None:
+        put(markdown, report.markdown(measured))
 
 
 def put(path: Path, table: str) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from rich.table import Table
 
 from lossjax.bench.problems import Problem
-from lossjax.bench.run import Measured
+from lossjax.bench.run import BASE, Measured
 
 COLUMNS = ("problem", "peer", "time", "× optax", "compile", "memory", "loss", "gradient")
 
@@ -49,6 +49,11 @@ def _cells(row: Measured) -> list[str]:
 def seconds(value: float) -> str:
     """In words."""
     return f"{value * 1e3:.3g} ms" if value < 1 else f"{value:.3g} s"
+
+
+def ulps(value: float) -> str:
+    """To two digits."""
+    return f"{value:.2g}"
 
 
 def megabytes(value: float) -> str:
@@ -111,12 +116,24 @@ def read_json(path: Path) -> tuple[dict[str, Any], list[Measured]]:
 
 
 def markdown(measured: Sequence[Measured]) -> str:
-    """A table for the README, the peers' rows under each problem."""
-    lines = ["| " + " | ".join(COLUMNS) + " |", "|---|---|---:|---:|---:|---:|---:|---:|"]
-    for row in measured:
-        cells = ["refused", *[""] * 5] if row.error else _cells(row)
-        lines.append("| " + " | ".join([row.problem, row.peer, *cells]) + " |")
+    """A table for the README, a line a problem: lossjax beside its ratios' base."""
+    head = "| problem | lossjax | time ÷ optax's | memory | optax's | loss, ulp | optax's | gradient, ulp | optax's |"
+    lines = [head, "|---|" + "---:|" * 8]
+    for problem in dict.fromkeys(m.problem for m in measured):
+        ours, theirs = (_of(measured, problem, peer) for peer in ("lossjax", BASE))
+        if ours is None or ours.error:
+            lines.append(f"| {problem} | refused |" + " |" * 7)
+            continue
+        cells = [seconds(ours.seconds), f"{ours.ratio:.2f}"]
+        for what, shown in (("temporary_bytes", megabytes), ("loss_ulp", ulps), ("gradient_ulp", ulps)):
+            values = (None if m is None else getattr(m, what) for m in (ours, theirs))
+            cells += ["" if value is None else shown(value) for value in values]
+        lines.append("| " + " | ".join([problem, *cells]) + " |")
     return "\n".join(lines)
+
+
+def _of(measured: Sequence[Measured], problem: str, peer: str) -> Measured | None:
+    return next((m for m in measured if (m.problem, m.peer) == (problem, peer)), None)
 
 
 def fit(problems: Sequence[Problem], measured: Sequence[Measured], peer: str, what: str) -> tuple[float, float, float]:
