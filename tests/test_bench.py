@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 import lossjax
-from lossjax.bench import SUITES, Head, Measured, Rows, measure, report
+from lossjax.bench import SUITES, Head, Measured, Rows, drawing, measure, report
 from lossjax.bench import peers as contenders
 from lossjax.cli import app
 
@@ -90,6 +90,29 @@ def test_the_fit_finds_the_powers() -> None:
     rows = [measured(p.name, "lossjax", 3e-9 * p.rows * p.classes**0.5) for p in problems]
     scale, of_rows, of_classes = report.fit(problems, rows, "lossjax", "seconds")
     np.testing.assert_allclose([scale, of_rows, of_classes], [3e-9, 1, 0.5], rtol=1e-9)
+
+
+def test_growth_is_drawn(tmp_path: Path) -> None:
+    problems = SUITES["growth"]()
+    rows = [
+        measured(p.name, peer, p.classes * 1e-4, temporary_bytes=2**20)
+        for p in problems
+        for peer in ("lossjax", "optax")
+    ]
+    drawing.growth(tmp_path / "growth.png", problems, rows)
+    assert (tmp_path / "growth.png").stat().st_size > 10_000
+
+
+def test_the_page_on_scaling_shows_the_recorded_results() -> None:
+    root = Path(__file__).parents[1]
+    rows = report.read_json(root / "benchmarks/results/cpu_growth.json")[1]
+    page = (root / "docs/scaling.md").read_text(encoding="utf-8")
+    for problem in SUITES["growth"]():
+        ours, theirs = (next(m for m in rows if (m.problem, m.peer) == (problem.name, p)) for p in ("lossjax", "optax"))
+        assert ours.temporary_bytes is not None
+        assert theirs.temporary_bytes is not None
+        sizes = f"{ours.temporary_bytes / 2**20:.0f} | {theirs.temporary_bytes / 2**20:.0f}"
+        assert f"| {problem.rows} | {problem.classes} | {ours.ratio:.2f} | {sizes} |" in page
 
 
 def test_json_comes_back(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from lossjax.bench import report
+from lossjax.bench import drawing, report
 from lossjax.bench.peers import available
 from lossjax.bench.problems import SUITES
 from lossjax.bench.run import Measured, measure
@@ -43,7 +43,7 @@ def run(
     if json is not None:
         report.write_json(json, suite, measured)
     if plot is not None:
-        report.plot(plot, problems, measured)
+        (drawing.growth if suite == "growth" else drawing.bars)(plot, problems, measured)
     if markdown is not None:
         put(markdown, report.markdown(measured))
     return not any(m.error for m in measured if m.peer == "lossjax")

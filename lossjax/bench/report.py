@@ -143,33 +143,3 @@ def fit(problems: Sequence[Problem], measured: Sequence[Measured], peer: str, wh
     design = np.array([[1.0, np.log(p.rows), np.log(p.classes)] for p in known])
     c, a, b = np.linalg.lstsq(design, np.log([value[p.name] for p in known]), rcond=None)[0]
     return float(np.exp(c)), float(a), float(b)
-
-
-def plot(path: Path, problems: Sequence[Problem], measured: Sequence[Measured]) -> None:
-    """Bars of the ratio to optax and of temporary memory, one group a problem."""
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-
-    mpl.rcParams["svg.hashsalt"] = "lossjax"
-    peers = list(dict.fromkeys(m.peer for m in measured))
-    names = [p.name for p in problems if any(m.problem == p.name for m in measured)]
-    figure = Figure(figsize=(10, 1.6 + 0.22 * len(names) * len(peers)), layout="constrained")
-    speed, memory = figure.subplots(1, 2, sharey=True)
-    colours = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9")
-    hatches = ("", "//", "..", "xx", "\\\\")
-    height = 0.8 / len(peers)
-    for i, peer in enumerate(peers):
-        rows = {m.problem: m for m in measured if m.peer == peer and m.error is None}
-        at = np.array([j + (i - (len(peers) - 1) / 2) * height for j, name in enumerate(names) if name in rows])
-        own = [rows[name] for name in names if name in rows]
-        style = {"height": height, "color": colours[i % 5], "hatch": hatches[i % 5], "edgecolor": "white"}
-        speed.barh(at, [m.ratio for m in own], label=peer, **style)
-        memory.barh(at, [(m.temporary_bytes or 0) / 2**20 for m in own], **style)
-    speed.axvline(1, color="black", linewidth=0.8)
-    speed.set_yticks(range(len(names)), names)
-    speed.invert_yaxis()
-    speed.set_xlabel("time, as a multiple of optax's")
-    memory.set_xlabel("temporary memory of the compiled program, MiB")
-    memory.set_xscale("symlog", linthresh=1)
-    speed.legend(loc="best", frameon=False)
-    figure.savefig(path, dpi=130)
