@@ -146,12 +146,13 @@ def _forward(
     temperature: Array | None,
     valid: Array | None,
 ) -> tuple[tuple[Array, Array], Any]:
-    z = Scale(softcap, temperature).apply(_visible(valid, logits.astype(options.dtype)))
-    seen = _visible(valid, targets)
+    x, seen = _visible(valid, logits), _visible(valid, targets)
+    z = Scale(softcap, temperature).apply(x.astype(options.dtype))
+    stored = x if softcap is None and temperature is None else z
     if options.labelled:
-        rows = _rows.labelled_rows(z, seen, options.over)
+        rows = _rows.labelled_rows(stored, seen, options.over, options.dtype)
     else:
-        rows = _rows.row_statistics(z, over=options.over)
+        rows = _rows.row_statistics(stored, over=options.over, dtype=options.dtype)
     of_class = _along_classes(weights, z)
     hot = rows.is_pivot(z)
     of_row = None if of_class is None or not options.labelled else rows.at_pivot(jnp.broadcast_to(of_class, z.shape))

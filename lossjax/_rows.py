@@ -25,8 +25,6 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from lossjax.numerics import two_difference
-
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +103,7 @@ def sum_over_classes(x: Array, over: str | None = None) -> Array:
 
 
 def shifted_exponential(z: Array, maximum: Array) -> Array:
-    """``exp(z - maximum)``, exactly 1 at the maximum (infinite or not).
+    """``exp(z - maximum)`` in the maximum's dtype, exactly 1 at the maximum (infinite or not).
 
     The rounding error e of the difference is folded back in, exp(d + e) = exp(d)(1 + e) to e² < u: without it an
     entry with a gap of g is off by g·u.
@@ -114,28 +112,57 @@ def shifted_exponential(z: Array, maximum: Array) -> Array:
     the logits are clamped instead, to the finite and to a floor so far below the maximum that the exponential is 0.
     (Not to the maximum: there a clamp has half a derivative.)
     """
-    largest = float(jnp.finfo(z.dtype).max)
+    largest = float(jnp.finfo(maximum.dtype).max)
     ceiling = jnp.clip(maximum, -largest, largest)
     floor = jnp.maximum(ceiling - jnp.maximum(1e4, jnp.abs(ceiling) * 2.0**-12), -largest)
-    difference, error = two_difference(jnp.minimum(jnp.maximum(z, floor), largest), ceiling)
+    difference, error = difference_from(ceiling, jnp.minimum(jnp.maximum(z.astype(maximum.dtype), floor), largest))
     exponential = jnp.exp(difference)
     return exponential + exponential * error
 
 
-def row_statistics(z: Array, pivot: Array | None = None, over: str | None = None) -> Rows:
+def difference_from(maximum: Array, z: Array) -> tuple[Array, Array]:
+    """``z - m`` for finite z <= m: rounded, d, and what the rounding left of it, e = (z - m) - d.
+
+    Four operations an entry, where Knuth's two-sum has six, because what is known of the row is used once a row.
+    With m = a + f,
+
+        t = d + a = z - f - e        e = (z - t) - f.
+
+    m <= 0: a = 0 and t = d. Since |z| >= |m|, z - d is exact (Dekker), and so is e.
+    m > 0: a is m rounded down to a multiple of G, so that 0 <= f < G; and G is such that |d| < G/u for every entry
+      whose exponential is not 0. If t is exact, then z - t = f + e is a sum of two small numbers, and what is missing
+      of e is 2 G u at most. And t is exact: it is a multiple of the last bit of d, and of a size that has it.
+      For z < 0, |t| <= |d|.  For z > m/2, d is exact, and t = z - f <= z has no bit below those of z.
+      In between |t| <= z <= |d|.
+    """
+    info = jnp.finfo(z.dtype)
+    reach = 2.0 ** math.ceil(math.log2(-2 * math.log(float(info.tiny))))  # twice the gap at which exp underflows
+    grid = reach * float(info.eps) / 2
+    above = jnp.maximum(maximum, 0)
+    # From reach on the bits of m are multiples of G already.
+    coarse = jnp.where(above < reach, jnp.floor(above / grid) * grid, above)
+    difference = z - maximum
+    return difference, (z - (difference + coarse)) - (maximum - coarse)
+
+
+def row_statistics(z: Array, pivot: Array | None = None, over: str | None = None, dtype: Any = None) -> Rows:
     """The statistics of each row, about the class indices ``pivot`` (shape of the rows), or about a maximum.
+
+    They are in ``dtype``, z's own by default. Logits of 16 bits are made wider where they are used, each time again:
+    where several uses share one wider array, XLA stores it.
 
     A row with NaN, with two +inf, or with nothing but -inf has NaN for its parts.
     """
     largest_here = jnp.max(lax.stop_gradient(z), axis=-1, keepdims=True)
-    maximum = largest_here if over is None else lax.pmax(largest_here, over)
+    maximum = (largest_here if over is None else lax.pmax(largest_here, over)).astype(dtype or z.dtype)
     if pivot is not None:
         index = pivot[..., None]
     else:
         index = jnp.argmax(z, axis=-1, keepdims=True)
         if over is not None:
-            index = jnp.where(_is_first_with(largest_here, maximum, over), index, -1)
-    logit, rest = (parts if over is None else lax.psum(parts, over) for parts in _sum_without(z, index, maximum))
+            index = jnp.where(_is_first_with(largest_here.astype(maximum.dtype), maximum, over), index, -1)
+    parts = _logit_at(z, index, over).astype(maximum.dtype), _sum_without(z, index, maximum)
+    logit, rest = parts if over is None else lax.psum(parts, over)
     own = shifted_exponential(logit, maximum)
     # With a maximum of +inf every finite entry has E = 0, so that own + rest counts the infinities.
     defined = jnp.isfinite(maximum) | (jnp.isposinf(maximum) & (own + rest == 1))
@@ -143,10 +170,10 @@ def row_statistics(z: Array, pivot: Array | None = None, over: str | None = None
     return Rows(index, logit, maximum, own, rest, over)
 
 
-def labelled_rows(z: Array, labels: Array, over: str | None = None) -> Rows:
+def labelled_rows(z: Array, labels: Array, over: str | None = None, dtype: Any = None) -> Rows:
     """The statistics about the labels, NaN where a label is no class; ``over`` devices, labels count all classes."""
     first = 0 if over is None else lax.axis_index(over).astype(labels.dtype) * z.shape[-1]
-    return row_statistics(z, labels - first, over).where((labels >= 0) & (labels < class_count(z, over)))
+    return row_statistics(z, labels - first, over, dtype).where((labels >= 0) & (labels < class_count(z, over)))
 
 
 def _is_first_with(here: Array, maximum: Array, over: str) -> Array:
@@ -159,30 +186,41 @@ def _is_first_with(here: Array, maximum: Array, over: str) -> Array:
     return lax.axis_index(over) == lax.pmin(candidate, over)
 
 
-def _sum_without(z: Array, index: Array, maximum: Array) -> tuple[Array, Array]:
-    """``z_i`` and ``Σ_{j≠i} exp(z_j - m)``, class axis kept; (0, the whole sum) for an index that is no class.
+def others(z: Array, index: Array, maximum: Array) -> Array:
+    """:func:`shifted_exponential`, with 0 for the class of this index."""
+    return jnp.where(class_index(z, index.dtype) == index, 0, shifted_exponential(z, maximum))
 
-    A long row is summed in blocks: all of them without a mask, which XLA's CPU backend would neither vectorise nor
-    fuse, and the pivot's block once more with one, to replace its sum.
+
+def _logit_at(z: Array, index: Array, over: str | None) -> Array:
+    """``z_i``, class axis kept; where the classes are on several devices, 0 for an index that is no class here."""
+    if over is not None or _split_over(z) > 1:
+        return sum_over_classes(jnp.where(class_index(z, index.dtype) == index, z, 0))
+    return jnp.take_along_axis(z, index, axis=-1, mode="clip")
+
+
+def _sum_without(z: Array, index: Array, maximum: Array) -> Array:
+    """``Σ_{j≠i} exp(z_j - m)``, class axis kept; the whole sum for an index that is no class.
+
+    The backward pass of a short row needs the same :func:`others` again, and XLA makes them once. A long row is summed
+    in blocks: all of them without a mask, which XLA's CPU backend would neither vectorise nor fuse, and the pivot's
+    block once more with one, to replace its sum.
     """
-    split = _split_over(z)
-    block = _block_size(z.shape[-1], split)
+    block = _blocks_of(z)
     if block is None:
-        here = class_index(z, index.dtype) == index
-        return sum_over_classes(jnp.where(here, z, 0)), sum_over_classes(
-            jnp.where(here, 0, shifted_exponential(z, maximum))
-        )
+        return sum_over_classes(others(z, index, maximum))
     blocks = z.reshape(*z.shape[:-1], z.shape[-1] // block, block)
-    sums = jnp.sum(shifted_exponential(blocks, maximum[..., None]), axis=-1)
+    # Without the barrier XLA's CPU backend stores one wider copy of 16-bit logits, for this sum and the gather below.
+    apart = blocks if blocks.dtype == maximum.dtype else lax.optimization_barrier(blocks)
+    sums = jnp.sum(shifted_exponential(apart, maximum[..., None]), axis=-1)
     number = index // block  # rounded down: what is no class is in no block
     which = class_index(sums, index.dtype) == number
-    if split > 1:
+    if _split_over(z) > 1:
         own_block = jnp.sum(jnp.where(which[..., None], blocks, 0), axis=-2)
     else:
         own_block = jnp.take_along_axis(blocks, number[..., None], axis=-2, mode="clip")[..., 0, :]
     outside = (number < 0) | (number >= sums.shape[-1])
-    at_pivot, without = _sum_without(own_block, jnp.where(outside, -1, index - number * block), maximum)
-    return at_pivot, sum_over_classes(jnp.where(which, without, sums))
+    without = _sum_without(own_block, jnp.where(outside, -1, index - number * block), maximum)
+    return sum_over_classes(jnp.where(which, without, sums))
 
 
 def _split_over(z: Array) -> int:
@@ -192,6 +230,10 @@ def _split_over(z: Array) -> int:
     if names is None:
         return 1
     return math.prod(sharding.mesh.shape[name] for name in (names if isinstance(names, tuple) else (names,)))
+
+
+def _blocks_of(z: Array) -> int | None:
+    return _block_size(z.shape[-1], _split_over(z))
 
 
 @functools.cache
@@ -224,6 +266,8 @@ def surprisal(z: Array, rows: Rows) -> Array:
 
 def p_of(z: Array, rows: Rows) -> Array:
     """``p``, a formula (rules use :func:`probabilities`)."""
+    if _blocks_of(z) is None:
+        return jnp.where(rows.is_pivot(z), rows.own, others(z, rows.pivot, rows.maximum)) / rows.total()
     return shifted_exponential(z, rows.maximum) / rows.total()
 
 
