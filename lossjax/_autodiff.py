@@ -37,13 +37,14 @@ Backward = Callable[[Any, Any, Any], tuple[Any, ...]]
 """``(options, residuals, cotangent) -> one cotangent an argument``; None for integers and for absent arguments."""
 
 
-def closed_form(forward: Forward, backward: Backward) -> Callable[..., Any]:
+def closed_form(forward: Forward, backward: Backward, *, value: Forward | None = None) -> Callable[..., Any]:
     """The function ``f(options, *args)`` with the value of ``forward`` and the gradient of ``backward``.
 
     Args:
       forward: ``(options, *args) -> (output, residuals)``. It must not call the function that is being defined.
       backward: ``(options, residuals, cotangent) -> cotangents``, linear in the cotangent (never a
         comparison with it: forward mode transposes it), one entry an argument.
+      value: the forward pass where no derivative is asked for, if another way to the same output is cheaper then.
 
     Returns:
       A function of ``(options, *args)``; ``options`` is hashable and static, each of ``args`` an array or None.
@@ -54,18 +55,19 @@ def closed_form(forward: Forward, backward: Backward) -> Callable[..., Any]:
     """
     name = getattr(forward, "__name__", "loss").strip("_").removesuffix("_forward")
     compiled_forward = jax.jit(forward, static_argnums=0)
-    compiled_value = jax.jit(lambda options, *args: forward(options, *args)[0], static_argnums=0)
+    undifferentiated = value or forward
+    compiled_value = jax.jit(lambda options, *args: undifferentiated(options, *args)[0], static_argnums=0)
     compiled_backward = jax.jit(backward, static_argnums=0)
 
     @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-    def value(options: Hashable, *args: Any) -> Any:
+    def output_of(options: Hashable, *args: Any) -> Any:
         return compiled_value(options, *args)  # residuals may be costly: gradients formed on the way
 
-    def value_forward(options: Hashable, *args: Any) -> Any:
+    def output_forward(options: Hashable, *args: Any) -> Any:
         output, residuals = compiled_forward(options, *args)
         return output, (residuals, _Dtypes(tuple(None if a is None else jnp.result_type(a) for a in args)))
 
-    def value_backward(options: Hashable, residuals: Any, cotangent: Any) -> tuple[Any, ...]:
+    def output_backward(options: Hashable, residuals: Any, cotangent: Any) -> tuple[Any, ...]:
         kept, dtypes = residuals
         cotangents = compiled_backward(options, kept, cotangent)
         return tuple(
@@ -73,11 +75,11 @@ def closed_form(forward: Forward, backward: Backward) -> Callable[..., Any]:
             for position, (dtype, given) in enumerate(zip(dtypes.of_args, cotangents, strict=True))
         )
 
-    value.defvjp(value_forward, value_backward)
+    output_of.defvjp(output_forward, output_backward)
 
     @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
     def differentiable(options: Hashable, *args: Any) -> Any:
-        return value(options, *args)
+        return output_of(options, *args)
 
     @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
     def known(options: Hashable, output: Any, *args: Any) -> Any:
@@ -91,7 +93,7 @@ def closed_form(forward: Forward, backward: Backward) -> Callable[..., Any]:
             full = list(args)
             for position, argument in zip(moving, moved, strict=True):
                 full[position] = argument
-            return value(options, *full)
+            return output_of(options, *full)
 
         output, pullback = jax.vjp(of_moving, *[args[i] for i in moving])
 

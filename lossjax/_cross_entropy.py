@@ -12,6 +12,7 @@ c, t = hit·e_c + spread·1 never exists as an array: the first part needs F at 
 (Σs) p - s, which is s_c (p - e_c), is ``residual_at_pivot``; without smoothing there is no second part.
 """
 
+import functools
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -145,14 +146,18 @@ def _forward(
     softcap: Array | None,
     temperature: Array | None,
     valid: Array | None,
+    *,
+    differentiated: bool = True,
 ) -> tuple[tuple[Array, Array], Any]:
     x, seen = _visible(valid, logits), _visible(valid, targets)
     z = Scale(softcap, temperature).apply(x.astype(options.dtype))
-    stored = x if softcap is None and temperature is None else z
+    given = x if softcap is None and temperature is None else z
+    # 16-bit gradients have no room for exponentials of 32.
+    plan = _rows.Plan(options.over, stored=differentiated and logits.dtype == options.dtype)
     if options.labelled:
-        rows = _rows.labelled_rows(stored, seen, options.over, options.dtype)
+        rows = _rows.labelled_rows(given, seen, plan, options.dtype)
     else:
-        rows = _rows.row_statistics(stored, over=options.over, dtype=options.dtype)
+        rows = _rows.row_statistics(given, plan=plan, dtype=options.dtype)
     of_class = _along_classes(weights, z)
     hot = rows.is_pivot(z)
     of_row = None if of_class is None or not options.labelled else rows.at_pivot(jnp.broadcast_to(of_class, z.shape))
@@ -222,5 +227,5 @@ def _backward(options: Options, residuals: Any, cotangents: tuple[Array, Array])
     return in_x, in_target, in_weights, in_parameter, in_z_loss, in_softcap, in_temperature, None
 
 
-cross_entropy = closed_form(_forward, _backward)
+cross_entropy = closed_form(_forward, _backward, value=functools.partial(_forward, differentiated=False))
 """(options, logits, targets, weights, parameter, z_loss, softcap, temperature, valid) -> (loss, lse), of each row."""

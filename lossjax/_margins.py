@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from lossjax._autodiff import closed_form
+from lossjax._bounds import at_least, between, largest
 from lossjax.geometry import project_to_simplex
 from lossjax.numerics import exact_difference, times
 
@@ -14,7 +15,7 @@ from lossjax.numerics import exact_difference, times
 
 def _short_forward(options: tuple[Any, float], score: Array, target: Array) -> tuple[Array, Any]:
     dtype, margin = options
-    return jnp.maximum(margin - score.astype(dtype) * target.astype(dtype), 0), (score, target)
+    return at_least(margin - score.astype(dtype) * target.astype(dtype), 0), (score, target)
 
 
 def _short_backward(options: tuple[Any, float], residuals: Any, cotangent: Array) -> tuple[Array, Array]:
@@ -30,13 +31,13 @@ def _short_backward(options: tuple[Any, float], residuals: Any, cotangent: Array
 
 def _sparsemax_forward(dtype: Any, score: Array, sign: Array) -> tuple[Array, Any]:
     m = score.astype(dtype) * sign.astype(dtype)
-    between = jnp.square(1 - jnp.clip(m, -1, 1)) / 4
-    return jnp.where(m <= -1, -m, between), (score, sign)
+    middle = jnp.square(1 - between(m, -1, 1)) / 4
+    return jnp.where(m <= -1, -m, middle), (score, sign)
 
 
 def _sparsemax_backward(dtype: Any, residuals: Any, cotangent: Array) -> tuple[Array, Array]:
     score, sign = (a.astype(dtype) for a in residuals)
-    pull = (1 - jnp.clip(score * sign, -1, 1)) / 2
+    pull = (1 - between(score * sign, -1, 1)) / 2
     return -cotangent * times(pull, sign), -cotangent * times(pull, score)
 
 
@@ -68,9 +69,9 @@ def _lead_forward(options: tuple[Any, float], logits: Array, labels: Array, vali
     z, labels = _seen(dtype, logits, labels, valid)
     hot = _is_label(z, labels)
     rivals = jnp.where(hot, -jnp.inf, z)
-    ahead, error = exact_difference(jnp.max(rivals, axis=-1), jnp.sum(jnp.where(hot, z, 0), axis=-1))
+    ahead, error = exact_difference(largest(rivals)[..., 0], jnp.sum(jnp.where(hot, z, 0), axis=-1))
     # (margin + ahead) + error: where the first sum nearly cancels it is exact, and the error is all that counts.
-    short = jnp.maximum((margin + ahead) + error, 0)
+    short = at_least((margin + ahead) + error, 0)
     return short, (logits, labels, jnp.argmax(rivals, axis=-1).astype(labels.dtype), short, valid)
 
 
@@ -104,7 +105,7 @@ def _multiclass_sparsemax_forward(dtype: Any, logits: Array, labels: Array, vali
     first = jnp.argmax(z, axis=-1, keepdims=True)
     own = jnp.sum(jnp.where(hot, z, 0), axis=-1)
     top, share = (jnp.take_along_axis(a, first, axis=-1)[..., 0] for a in (z, project_to_simplex(z)))
-    behind = jnp.maximum((top - own) - share, 0)  # τ - z_c, the largest class being in S
+    behind = at_least((top - own) - share, 0)  # τ - z_c, the largest class being in S
     loss = jnp.sum(residual * residual, axis=-1) / 2 + behind
     return loss if valid is None else jnp.where(valid, loss, 0), (logits, labels, valid)
 

@@ -19,11 +19,25 @@ import dataclasses
 import functools
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+
+
+class Plan(NamedTuple):
+    """How the sums over the classes are formed.
+
+    ``over`` is the mesh axis that the classes are split over. ``stored``: the exponentials are wanted twice, here and
+    in :func:`p_of`, so XLA is to make one array of them (in a backward pass it becomes the gradient's own).
+    """
+
+    over: str | None = None
+    stored: bool = False
+
+
+ONE_DEVICE = Plan()
 
 
 @jax.tree_util.register_dataclass
@@ -36,10 +50,14 @@ class Rows:
     maximum: Array
     own: Array
     rest: Array
-    over: str | None = dataclasses.field(default=None, metadata={"static": True})
+    plan: Plan = dataclasses.field(default=ONE_DEVICE, metadata={"static": True})
 
     def __iter__(self) -> Iterator[Any]:
         return iter((self.pivot, self.logit, self.maximum, self.own, self.rest))
+
+    @property
+    def over(self) -> str | None:
+        return self.plan.over
 
     def total(self) -> Array:
         """Σ exp(z - m)."""
@@ -102,26 +120,33 @@ def sum_over_classes(x: Array, over: str | None = None) -> Array:
     return total if over is None else lax.psum(total, over)
 
 
-def shifted_exponential(z: Array, maximum: Array) -> Array:
+def shifted_exponential(z: Array, maximum: Array, *, summed: bool = True) -> Array:
     """``exp(z - maximum)`` in the maximum's dtype, exactly 1 at the maximum (infinite or not).
 
     The rounding error e of the difference is folded back in, exp(d + e) = exp(d)(1 + e) to e² < u: without it an
     entry with a gap of g is off by g·u.
 
-    Infinities have no rounding error, and a select in this loop keeps XLA's CPU backend from fusing it into a sum. So
-    the logits are clamped instead, to the finite and to a floor so far below the maximum that the exponential is 0.
-    (Not to the maximum: there a clamp has half a derivative.)
+    Infinities have no rounding error. So the logits are cut off, for the error at a floor so far below the maximum that
+    the exponential is 0, and at a top so far above it that the exponential is infinite, or at the largest number,
+    whichever comes first. (Not at the maximum: there a minimum has half a derivative.)
+
+    A select in this loop keeps XLA's CPU backend from fusing it into a sum, so what is ``summed`` at once, and not
+    stored, is cut off by minimum and maximum. Inside a sum that backend may answer a NaN with their other operand. Here
+    it meets the top first, and shows as infinity if not as NaN; the exponential does not pass through the floor.
     """
     largest = float(jnp.finfo(maximum.dtype).max)
     ceiling = jnp.clip(maximum, -largest, largest)
-    floor = jnp.maximum(ceiling - jnp.maximum(1e4, jnp.abs(ceiling) * 2.0**-12), -largest)
-    difference, error = difference_from(ceiling, jnp.minimum(jnp.maximum(z.astype(maximum.dtype), floor), largest))
-    exponential = jnp.exp(difference)
-    return exponential + exponential * error
+    away = jnp.maximum(1e4, jnp.abs(ceiling) * 2.0**-12)
+    floor, top = jnp.maximum(ceiling - away, -largest), jnp.minimum(ceiling + away, largest)
+    wide = z.astype(maximum.dtype)
+    capped = jnp.minimum(wide, top) if summed else jnp.where(wide > top, top, wide)
+    lifted = jnp.maximum(capped, floor) if summed else jnp.where(capped < floor, floor, capped)
+    exponential = jnp.exp(capped - ceiling)
+    return exponential + exponential * difference_error(lifted, ceiling)
 
 
-def difference_from(maximum: Array, z: Array) -> tuple[Array, Array]:
-    """``z - m`` for finite z <= m: rounded, d, and what the rounding left of it, e = (z - m) - d.
+def difference_error(z: Array, maximum: Array) -> Array:
+    """What the rounding leaves of z - m: e = (z - m) - d with d the rounded difference, for finite z <= m.
 
     Four operations an entry, where Knuth's two-sum has six, because what is known of the row is used once a row.
     With m = a + f,
@@ -141,11 +166,10 @@ def difference_from(maximum: Array, z: Array) -> tuple[Array, Array]:
     above = jnp.maximum(maximum, 0)
     # From reach on the bits of m are multiples of G already.
     coarse = jnp.where(above < reach, jnp.floor(above / grid) * grid, above)
-    difference = z - maximum
-    return difference, (z - (difference + coarse)) - (maximum - coarse)
+    return (z - ((z - maximum) + coarse)) - (maximum - coarse)
 
 
-def row_statistics(z: Array, pivot: Array | None = None, over: str | None = None, dtype: Any = None) -> Rows:
+def row_statistics(z: Array, pivot: Array | None = None, plan: Plan = ONE_DEVICE, dtype: Any = None) -> Rows:
     """The statistics of each row, about the class indices ``pivot`` (shape of the rows), or about a maximum.
 
     They are in ``dtype``, z's own by default. Logits of 16 bits are made wider where they are used, each time again:
@@ -153,6 +177,7 @@ def row_statistics(z: Array, pivot: Array | None = None, over: str | None = None
 
     A row with NaN, with two +inf, or with nothing but -inf has NaN for its parts.
     """
+    over = plan.over
     largest_here = jnp.max(lax.stop_gradient(z), axis=-1, keepdims=True)
     maximum = (largest_here if over is None else lax.pmax(largest_here, over)).astype(dtype or z.dtype)
     if pivot is not None:
@@ -161,19 +186,22 @@ def row_statistics(z: Array, pivot: Array | None = None, over: str | None = None
         index = jnp.argmax(z, axis=-1, keepdims=True)
         if over is not None:
             index = jnp.where(_is_first_with(largest_here.astype(maximum.dtype), maximum, over), index, -1)
-    parts = _logit_at(z, index, over).astype(maximum.dtype), _sum_without(z, index, maximum)
+    parts = _logit_at(z, index, over).astype(maximum.dtype), _sum_without(z, index, maximum, plan.stored)
     logit, rest = parts if over is None else lax.psum(parts, over)
     own = shifted_exponential(logit, maximum)
-    # With a maximum of +inf every finite entry has E = 0, so that own + rest counts the infinities.
+    # With a maximum of +inf every finite entry has E = 0, so that own + rest counts the infinities. XLA's maximum of a
+    # long row may not be NaN for a NaN in it.
     defined = jnp.isfinite(maximum) | (jnp.isposinf(maximum) & (own + rest == 1))
+    defined = defined & jnp.isfinite(rest) & ~jnp.isnan(logit)
     own, rest = (jnp.where(defined, part, jnp.nan) for part in (own, rest))
-    return Rows(index, logit, maximum, own, rest, over)
+    return Rows(index, logit, maximum, own, rest, plan)
 
 
-def labelled_rows(z: Array, labels: Array, over: str | None = None, dtype: Any = None) -> Rows:
-    """The statistics about the labels, NaN where a label is no class; ``over`` devices, labels count all classes."""
+def labelled_rows(z: Array, labels: Array, plan: Plan = ONE_DEVICE, dtype: Any = None) -> Rows:
+    """The statistics about the labels, NaN where a label is no class; over devices, labels count all classes."""
+    over = plan.over
     first = 0 if over is None else lax.axis_index(over).astype(labels.dtype) * z.shape[-1]
-    return row_statistics(z, labels - first, over, dtype).where((labels >= 0) & (labels < class_count(z, over)))
+    return row_statistics(z, labels - first, plan, dtype).where((labels >= 0) & (labels < class_count(z, over)))
 
 
 def _is_first_with(here: Array, maximum: Array, over: str) -> Array:
@@ -188,7 +216,7 @@ def _is_first_with(here: Array, maximum: Array, over: str) -> Array:
 
 def others(z: Array, index: Array, maximum: Array) -> Array:
     """:func:`shifted_exponential`, with 0 for the class of this index."""
-    return jnp.where(class_index(z, index.dtype) == index, 0, shifted_exponential(z, maximum))
+    return jnp.where(class_index(z, index.dtype) == index, 0, shifted_exponential(z, maximum, summed=False))
 
 
 def _logit_at(z: Array, index: Array, over: str | None) -> Array:
@@ -198,16 +226,18 @@ def _logit_at(z: Array, index: Array, over: str | None) -> Array:
     return jnp.take_along_axis(z, index, axis=-1, mode="clip")
 
 
-def _sum_without(z: Array, index: Array, maximum: Array) -> Array:
+def _sum_without(z: Array, index: Array, maximum: Array, stored: bool = False) -> Array:
     """``Σ_{j≠i} exp(z_j - m)``, class axis kept; the whole sum for an index that is no class.
 
-    The backward pass of a short row needs the same :func:`others` again, and XLA makes them once. A long row is summed
-    in blocks: all of them without a mask, which XLA's CPU backend would neither vectorise nor fuse, and the pivot's
-    block once more with one, to replace its sum.
+    A long row is summed in blocks. If its exponentials are not stored, all blocks are summed without a mask, which
+    XLA's CPU backend would neither vectorise nor fuse, and the pivot's block once more with one, to replace its sum.
     """
     block = _blocks_of(z)
     if block is None:
         return sum_over_classes(others(z, index, maximum))
+    if stored:
+        apart = others(z, index, maximum)
+        return sum_over_classes(jnp.sum(apart.reshape(*z.shape[:-1], z.shape[-1] // block, block), axis=-1))
     blocks = z.reshape(*z.shape[:-1], z.shape[-1] // block, block)
     # Without the barrier XLA's CPU backend stores one wider copy of 16-bit logits, for this sum and the gather below.
     apart = blocks if blocks.dtype == maximum.dtype else lax.optimization_barrier(blocks)
@@ -266,7 +296,7 @@ def surprisal(z: Array, rows: Rows) -> Array:
 
 def p_of(z: Array, rows: Rows) -> Array:
     """``p``, a formula (rules use :func:`probabilities`)."""
-    if _blocks_of(z) is None:
+    if rows.plan.stored or _blocks_of(z) is None:
         return jnp.where(rows.is_pivot(z), rows.own, others(z, rows.pivot, rows.maximum)) / rows.total()
     return shifted_exponential(z, rows.maximum) / rows.total()
 

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from lossjax._autodiff import closed_form
-from lossjax._rows import Rows, one_pivot_off, p_of, row_statistics, surprisal
+from lossjax._rows import Plan, Rows, one_pivot_off, p_of, row_statistics, surprisal
 
 # --- from the logits -------------------------------------------------------------------------------------------------
 
@@ -39,7 +39,7 @@ def log_sum_exp(z: Array) -> Array:
 
 
 def _softmax_forward(_: None, z: Array) -> tuple[Array, Any]:
-    rows = row_statistics(z)
+    rows = row_statistics(z, plan=Plan(stored=True))
     return p_of(z, rows), (z, rows.stopped())
 
 
@@ -77,22 +77,22 @@ _log_sum_exp = closed_form(_log_sum_exp_forward, _log_sum_exp_backward)
 
 def probabilities(z: Array, rows: Rows) -> Array:
     """``p``; gradient J(p) g."""
-    return _probabilities(rows.over, z, *rows.stopped())
+    return _probabilities(rows.plan, z, *rows.stopped())
 
 
 def log_probabilities(z: Array, rows: Rows) -> Array:
     """``log p``; gradient -residual(z, g)."""
-    return _log_probabilities(rows.over, z, *rows.stopped())
+    return _log_probabilities(rows.plan, z, *rows.stopped())
 
 
 def log_partition(z: Array, rows: Rows) -> Array:
     """The log-sum-exp, with the class axis kept; gradient p."""
-    return _log_partition(rows.over, z, *rows.stopped())
+    return _log_partition(rows.plan, z, *rows.stopped())
 
 
 def residual_at_pivot(z: Array, rows: Rows) -> Array:
     """``p - e_i`` with e_i the one-hot of the pivot: theorem 4.1.5's gradient, where the pivot is the label."""
-    return _residual_at_pivot(rows.over, z, *rows.stopped())
+    return _residual_at_pivot(rows.plan, z, *rows.stopped())
 
 
 def residual(z: Array, rows: Rows, targets: Array) -> Array:
@@ -101,7 +101,7 @@ def residual(z: Array, rows: Rows, targets: Array) -> Array:
     At the pivot it is  ((Σ_{j≠i} t_j) own - t_i rest)/total: what cancels in (Σt) p_i - t_i has been cancelled on
     paper, and a one-hot target is as accurate as a label.
     """
-    return _residual(rows.over, z, *rows.stopped(), targets)
+    return _residual(rows.plan, z, *rows.stopped(), targets)
 
 
 def fisher_product(z: Array, rows: Rows, v: Array) -> Array:
@@ -121,45 +121,45 @@ def _with_no_own_derivative(rows: Rows, *cotangents: Array) -> tuple[Array | Non
     return in_z, None, *(jnp.zeros_like(part) for part in parts), *others
 
 
-def _probabilities_forward(over: str | None, z: Array, *statistics: Any) -> tuple[Array, Any]:
-    rows = Rows(*statistics, over=over)
+def _probabilities_forward(plan: Plan, z: Array, *statistics: Any) -> tuple[Array, Any]:
+    rows = Rows(*statistics, plan=plan)
     return p_of(z, rows), (z, rows)
 
 
-def _probabilities_backward(_: str | None, residuals: Any, cotangent: Array) -> tuple[Array | None, ...]:
+def _probabilities_backward(_: Plan, residuals: Any, cotangent: Array) -> tuple[Array | None, ...]:
     z, rows = residuals
     return _with_no_own_derivative(rows, fisher_product(z, rows, cotangent))
 
 
-def _log_probabilities_forward(over: str | None, z: Array, *statistics: Any) -> tuple[Array, Any]:
-    rows = Rows(*statistics, over=over)
+def _log_probabilities_forward(plan: Plan, z: Array, *statistics: Any) -> tuple[Array, Any]:
+    rows = Rows(*statistics, plan=plan)
     return -surprisal(z, rows), (z, rows)
 
 
-def _log_probabilities_backward(_: str | None, residuals: Any, cotangent: Array) -> tuple[Array | None, ...]:
+def _log_probabilities_backward(_: Plan, residuals: Any, cotangent: Array) -> tuple[Array | None, ...]:
     z, rows = residuals
     return _with_no_own_derivative(rows, -residual(z, rows, cotangent))
 
 
-def _log_partition_forward(over: str | None, z: Array, *statistics: Any) -> tuple[Array, Any]:
-    rows = Rows(*statistics, over=over)
+def _log_partition_forward(plan: Plan, z: Array, *statistics: Any) -> tuple[Array, Any]:
+    rows = Rows(*statistics, plan=plan)
     return rows.maximum + rows.log_total(), (z, rows)
 
 
-def _log_partition_backward(_: str | None, residuals: Any, cotangent: Array) -> tuple[Array | None, ...]:
+def _log_partition_backward(_: Plan, residuals: Any, cotangent: Array) -> tuple[Array | None, ...]:
     z, rows = residuals
     each = cotangent if rows.over is None else lax.psum(cotangent, rows.over)  # every device has a copy of the output
     return _with_no_own_derivative(rows, each * probabilities(z, rows))
 
 
-def _residual_at_pivot_forward(over: str | None, z: Array, *statistics: Any) -> tuple[Array, Any]:
-    rows = Rows(*statistics, over=over)
+def _residual_at_pivot_forward(plan: Plan, z: Array, *statistics: Any) -> tuple[Array, Any]:
+    rows = Rows(*statistics, plan=plan)
     return one_pivot_off(z, rows), (z, rows)
 
 
-def _residual_forward(over: str | None, z: Array, *statistics_and_targets: Any) -> tuple[Array, Any]:
+def _residual_forward(plan: Plan, z: Array, *statistics_and_targets: Any) -> tuple[Array, Any]:
     *statistics, targets = statistics_and_targets
-    rows = Rows(*statistics, over=over)
+    rows = Rows(*statistics, plan=plan)
     at_pivot = rows.is_pivot(z)
     mass = rows.sum(targets)
     elsewhere = rows.sum(jnp.where(at_pivot, 0, targets))
@@ -167,7 +167,7 @@ def _residual_forward(over: str | None, z: Array, *statistics_and_targets: Any) 
     return jnp.where(at_pivot, own, mass * p_of(z, rows) - targets), (z, rows, targets)
 
 
-def _residual_backward(_: str | None, residuals: Any, cotangent: Array) -> tuple[Array | None, ...]:
+def _residual_backward(_: Plan, residuals: Any, cotangent: Array) -> tuple[Array | None, ...]:
     z, rows, targets = residuals
     mass = rows.sum(targets)
     expected = rows.sum(probabilities(z, rows) * cotangent)

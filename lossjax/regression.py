@@ -9,6 +9,7 @@ from jax.typing import ArrayLike
 
 from lossjax import _checks
 from lossjax._autodiff import closed_form, with_plain
+from lossjax._bounds import at_least, at_most, between
 from lossjax._elementwise import Reduction, difference, elementwise, pair
 from lossjax._reduction import reduce
 from lossjax.numerics import times
@@ -158,7 +159,7 @@ def huber_loss(
 
 def _huber_forward(dtype: Any, prediction: Array, target: Array, delta: Array) -> tuple[Array, Any]:
     size = jnp.abs(difference(dtype, prediction, target))
-    inner = jnp.minimum(size, delta)
+    inner = at_most(size, delta)
     half = jnp.abs(difference(dtype, prediction / 2, target / 2))  # the difference itself may overflow
     return inner * (inner / 2) + 2 * times(half - inner / 2, delta), (prediction, target, delta)
 
@@ -166,9 +167,8 @@ def _huber_forward(dtype: Any, prediction: Array, target: Array, delta: Array) -
 def _huber_backward(dtype: Any, residuals: Any, cotangent: Array) -> tuple[Array, Array, Array]:
     prediction, target, delta = residuals
     r = difference(dtype, prediction, target)
-    # NaN - NaN's clip is NaN; a comparison would let NaN through as a bound.
-    in_prediction = cotangent * jnp.clip(r, -delta, delta)
-    return in_prediction, -in_prediction, cotangent * jnp.maximum(jnp.abs(r) - delta, 0)
+    in_prediction = cotangent * between(r, -delta, delta)
+    return in_prediction, -in_prediction, cotangent * at_least(jnp.abs(r) - delta, 0)
 
 
 @with_plain

@@ -18,7 +18,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # Top to bottom is the way of the data; a room imports only from rooms above it.
 ORDER = (
-    "_autodiff", "_checks", "_reduction", "numerics", "_rows", "_softmax", "_surprisal", "_cross_entropy",
+    "_autodiff", "_bounds", "_checks", "_reduction", "numerics", "_rows", "_softmax", "_surprisal", "_cross_entropy",
     "_sigmoid_cross_entropy", "_sigmoid_focal", "_logit_options", "_elementwise", "_broadcasting",
     "_log_divergence", "_student_t",
     "information", "logits", "logit_divergences", "regression", "likelihood", "similarity",

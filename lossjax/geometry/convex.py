@@ -6,6 +6,7 @@ from jax.typing import ArrayLike
 
 from lossjax import _checks
 from lossjax._autodiff import closed_form
+from lossjax._bounds import at_least, largest
 from lossjax.geometry._elementary import norm, per_row, vectors
 from lossjax.geometry._pseudo_inverse import factors, times
 from lossjax.numerics import unit_roundoff
@@ -224,14 +225,14 @@ def _bound(name: str, value: ArrayLike, y: Array) -> Array:
 def _simplex_forward(_: None, y: Array) -> tuple[Array, Array]:
     # Measured from the maximum the entries are exact or small. The threshold is at least -1 there, so that nothing
     # below -1 is in the support; cut off, it does not spoil the sums.
-    largest = jnp.max(y, axis=-1, keepdims=True)
-    below = jnp.maximum(y - jnp.where(jnp.isfinite(largest), largest, jnp.nan), -1)
+    top = largest(y)
+    below = at_least(y - jnp.where(jnp.isfinite(top), top, jnp.nan), -1)
     descending = jnp.sort(below, axis=-1, descending=True)
     count = jnp.broadcast_to(jnp.arange(1, y.shape[-1] + 1, dtype=y.dtype), y.shape)
     size = jnp.sum(count * descending > jnp.cumsum(descending, axis=-1) - 1, axis=-1, keepdims=True).astype(y.dtype)
     # The support is chosen by running sums; its threshold is summed afresh, pairwise.
     threshold = (jnp.sum(jnp.where(count <= size, descending, 0), axis=-1, keepdims=True) - 1) / size
-    projection = jnp.maximum(below - threshold, 0)
+    projection = at_least(below - threshold, 0)
     # An undefined row has no support: NaN, so that no slope of it looks plausible.
     return projection, jnp.where(jnp.isnan(projection), projection, (projection > 0).astype(y.dtype))
 

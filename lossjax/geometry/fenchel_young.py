@@ -15,6 +15,7 @@ from jax.typing import ArrayLike
 
 from lossjax import _rows, _softmax
 from lossjax._autodiff import closed_form
+from lossjax._bounds import at_least, largest
 from lossjax.geometry._divergences import power_divergence
 from lossjax.geometry._elementary import vectors
 from lossjax.geometry.bregman import Generator, bregman_divergence
@@ -139,11 +140,11 @@ def _exponent(alpha: float) -> float:
 
 def _heights(alpha: float, z: Array) -> tuple[Array, Array]:
     """p, and by how much (α - 1)z - τ falls short of 0 outside the support."""
-    largest = jnp.max(z, axis=-1, keepdims=True)
-    s = (alpha - 1) * (z - jnp.where(jnp.isfinite(largest), largest, jnp.nan))
+    top = largest(z)
+    s = (alpha - 1) * (z - jnp.where(jnp.isfinite(top), top, jnp.nan))
     above = s - _climbed(alpha, s, _climbed(alpha, s, _threshold(alpha, lax.stop_gradient(s))))
     p = jnp.where(above > 0, jnp.where(above > 0, above, 1) ** (1 / (alpha - 1)), jnp.where(above <= 0, 0, above))
-    return p / jnp.sum(p, axis=-1, keepdims=True), jnp.maximum(-above, 0)
+    return p / jnp.sum(p, axis=-1, keepdims=True), at_least(-above, 0)
 
 
 def _threshold(alpha: float, s: Array) -> Array:

@@ -1,0 +1,94 @@
+"""A NaN in a large argument is one in the value, the sum, and the gradient.
+
+XLA's CPU backend loses it in a minimum or a maximum, alone or inside a sum, from some thousand numbers on: small
+arguments cannot fail here.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import lossjax
+from lossjax import _bounds, geometry
+from lossjax.verify import samples
+
+SHAPES = ((6, 4096), (6, 4099), (4096, 7))
+ROW = 1
+
+
+def sample(monkeypatch: pytest.MonkeyPatch, name: str, shape: tuple[int, int]) -> samples.Sample:
+    monkeypatch.setattr(samples, "ROWS", shape[0])
+    monkeypatch.setattr(samples, "CLASSES", shape[1])
+    return samples.sample(name, np.float32)
+
+
+def lost(loss: Callable[..., Any], arguments: tuple[np.ndarray, ...], position: int) -> list[str]:
+    """In what a NaN at this place of the argument does not show; in what it shows where it does not belong."""
+    spoiled = [jnp.asarray(a) for a in arguments]
+    spoiled[position] = spoiled[position].at[ROW, arguments[position].shape[1] // 2 + 3].set(jnp.nan)
+    values = np.isnan(jax.jit(loss)(*spoiled))
+    rows = values.reshape(values.shape[0], -1).any(1) if values.ndim else values
+    found = [] if values.any() and np.sum(rows) == 1 else ["value"]
+    for reduce in (jnp.sum, jnp.mean):
+        if not np.isnan(jax.jit(lambda *a, reduce=reduce: reduce(loss(*a)))(*spoiled)):
+            found.append(reduce.__name__)
+    return found
+
+
+@pytest.mark.covering
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("name", samples.names())
+def test_no_loss_loses_it(name: str, shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = sample(monkeypatch, name, shape)
+    for position in drawn.argnums:
+        if np.issubdtype(drawn.arguments[position].dtype, np.floating):
+            assert lost(drawn.loss, drawn.arguments, position) == [], f"argument {position}"
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16", "float16"])
+def test_nor_does_the_gradient_of_a_softmax(dtype: str, shape: tuple[int, int]) -> None:
+    with jax.enable_x64(dtype == "float64"):
+        logits = np.random.default_rng(0).normal(size=shape)
+        labels = jnp.full(shape[0], 2)
+        loss = lossjax.softmax_cross_entropy_with_integer_labels
+
+        def total(z: Any) -> Any:
+            return jnp.sum(loss(z, labels))
+
+        for place in (0, 2, shape[1] // 2 + 3, shape[1] - 1):
+            spoiled = logits.copy()
+            spoiled[ROW, place] = np.nan
+            z = jnp.asarray(spoiled, dtype)
+            assert np.flatnonzero(np.isnan(jax.jit(loss)(z, labels))).tolist() == [ROW]
+            gradient = np.isnan(jax.jit(jax.grad(total))(z).astype(jnp.float32))
+            assert gradient[ROW].all()
+            assert gradient.sum() == shape[1]
+
+
+@pytest.mark.parametrize("project", [geometry.project_to_simplex], ids=lambda f: f.__name__)
+def test_nor_a_projection(project: Callable[..., Any]) -> None:
+    y = jnp.zeros(SHAPES[0]).at[ROW, 77].set(jnp.nan)
+    rows = np.isnan(jax.jit(lambda y: jnp.sum(project(y), axis=-1))(y))
+    assert np.flatnonzero(rows).tolist() == [ROW]
+
+
+def test_a_loss_that_loses_it_is_found() -> None:
+    """The check itself: a hinge whose NaN is 0, and one whose NaN is everywhere."""
+    arguments = (np.ones((6, 8), np.float32),)
+    assert lost(lambda s: jnp.nan_to_num(jnp.maximum(1 - s, 0)), arguments, 0) == ["value", "sum", "mean"]
+    assert lost(lambda s: s + 0 * jnp.sum(s), arguments, 0) == ["value"]
+    assert lost(lambda s: jnp.where(s <= 1, 0, s), arguments, 0) == []
+
+
+def test_the_bounds() -> None:
+    x = jnp.array([-2.0, 0.0, 1.0, 3.0, jnp.inf, -jnp.inf, jnp.nan])
+    np.testing.assert_array_equal(_bounds.at_least(x, 1.0), np.maximum(x, 1))
+    np.testing.assert_array_equal(_bounds.at_most(x, 1.0), np.minimum(x, 1))
+    np.testing.assert_array_equal(_bounds.between(x, -1.0, 1.0), np.clip(x, -1, 1))
+    long = jnp.tile(jnp.arange(4096.0), (3, 1)).at[1, 5].set(jnp.nan)
+    np.testing.assert_array_equal(jax.jit(_bounds.largest)(long), [[4095], [np.nan], [4095]])

@@ -1,0 +1,97 @@
+"""The row statistics: exact differences, and what the compiler makes of them."""
+
+from fractions import Fraction
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import lossjax
+from lossjax._rows import difference_error, row_statistics, shifted_exponential
+
+UNIT = {np.float32: 2.0**-24, np.float64: 2.0**-53}
+FAINTEST = {np.float32: 87, np.float64: 708}
+
+
+def maxima(random: np.random.Generator, dtype: Any) -> list[Any]:
+    """Of both signs and many sizes; next to powers of two, where a bit is lost; beyond where every gap is exact."""
+    drawn = [s * 10.0 ** random.uniform(-9, 4) for s in (1, -1) for _ in range(40)]
+    powers = [s * 2.0**k for s in (1, -1) for k in range(-20, 13)]
+    nearby = [power * (1 + side * 2 * UNIT[dtype]) for power in powers for side in (-1, 0, 1)]
+    return [dtype(m) for m in (*drawn, *nearby, 0.0)]
+
+
+def below(m: Any, random: np.random.Generator, dtype: Any) -> np.ndarray:
+    """Logits from the maximum to where the exponential is 0; tiny ones, and neighbours of m/2, 0 and -m among them."""
+    gaps = np.concatenate([10.0 ** random.uniform(-9, 2, 60), random.uniform(0, FAINTEST[dtype], 60)])
+    small = 10.0 ** random.uniform(-25, 1, 40) * random.choice([-1, 1], 40)
+    near = np.array([m / 2, -m, 0.0, m]) * (1 + UNIT[dtype] * np.array([[-4], [0], [4]]))
+    z = np.concatenate([float(m) - gaps, small, near.ravel()]).astype(dtype)
+    return z[(z <= m) & (z >= float(m) - FAINTEST[dtype])]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_error_of_a_difference_is_exact(dtype: Any, random: np.random.Generator) -> None:
+    """To 2^-15 of a roundoff (2Gu, as derived), where the difference alone is off by up to half a gap of roundoffs."""
+    with jax.enable_x64(dtype == np.float64):
+        function = jax.jit(lambda z, m: (z - m, difference_error(z, m)))
+        plain = worst = Fraction(0)
+        for m in maxima(random, dtype):
+            z = below(m, random, dtype)
+            padded = np.full(256, m, dtype)
+            padded[: len(z)] = z
+            difference, error = (np.asarray(a, np.float64) for a in function(padded, m))
+            for logit, d, e in zip(padded, difference, error, strict=True):
+                exact = Fraction(float(logit)) - Fraction(float(m)) - Fraction(d)
+                plain = max(plain, abs(exact))
+                worst = max(worst, abs(exact - Fraction(e)))
+        assert plain > 16 * UNIT[dtype]
+        assert worst <= 2.0**-15 * UNIT[dtype]
+
+
+@pytest.mark.parametrize("summed", [True, False])
+def test_exponentials_at_the_edges(summed: bool) -> None:
+    """Exactly 1 at the maximum, whatever it is; 0 at -inf; never a number for NaN."""
+    infinity, largest = jnp.inf, float(jnp.finfo(jnp.float32).max)
+    for m in (0.0, -3.7, 12.3, 1e4, -1e30, largest, -largest, infinity):
+        z = jnp.array([m, -infinity, jnp.nan], jnp.float32)
+        own, never, undefined = shifted_exponential(z, jnp.float32(m), summed=summed)
+        assert own == 1
+        assert never == 0
+        assert not jnp.isfinite(undefined)
+
+
+def test_the_value_and_its_derivative_go_two_ways_to_one_number(random: np.random.Generator) -> None:
+    """Blocks without stored exponentials, or one array of them: within the 4u that either is from the truth."""
+    z = jnp.asarray(random.normal(size=(5, 6144)) * 4, jnp.float32)
+    labels = jnp.asarray([0, 511, 512, 6143, 77])
+    loss = lossjax.softmax_cross_entropy_with_integer_labels
+    alone = jax.jit(loss)(z, labels)
+    with_gradient = jax.jit(jax.vmap(jax.value_and_grad(loss)))(z, labels)[0]
+    np.testing.assert_allclose(with_gradient, alone, rtol=8 * 2.0**-24)
+
+
+@pytest.mark.parametrize("what", ["value", "gradient"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_long_rows_need_no_array_of_their_size(dtype: str, what: str) -> None:
+    """Beside the gradient itself: two numbers for each of two blocks of 512. Of 16 bits no wider copy is made."""
+    rows, classes = 256, 16384
+
+    def loss(z: Any, labels: Any) -> Any:
+        return lossjax.softmax_cross_entropy_with_integer_labels(z, labels, reduction="mean")
+
+    function = loss if what == "value" else jax.value_and_grad(loss)
+    shapes = jax.ShapeDtypeStruct((rows, classes), dtype), jax.ShapeDtypeStruct((rows,), "int32")
+    analysis = jax.jit(function).lower(*shapes).compile().memory_analysis()
+    assert analysis is not None
+    assert analysis.temp_size_in_bytes <= 2 * 2 * rows * 512 * 4
+
+
+def test_statistics_of_narrow_logits_are_wide() -> None:
+    z = jnp.asarray([[1.0, 2.5, -3.0]], jnp.bfloat16)
+    narrow, wide = row_statistics(z, dtype=jnp.dtype("float32")), row_statistics(z.astype(jnp.float32))
+    for a, b in zip(narrow, wide, strict=True):
+        assert a.dtype == b.dtype
+        np.testing.assert_array_equal(a, b)
