@@ -138,6 +138,7 @@ def vocab_parallel_linear_softmax_cross_entropy(  # pyright: ignore[reportIncons
     reduction: Reduction = "none",
     return_logsumexp: bool = False,
     chunk_size: int | Literal["auto"] = "auto",
+    skip_below: float | Literal["auto"] | None = None,
 ) -> Array | tuple[Array, Array]:
     r"""Cross-entropy of a linear head where each device holds the weights of its own classes; logits are not stored.
 
@@ -165,6 +166,7 @@ def vocab_parallel_linear_softmax_cross_entropy(  # pyright: ignore[reportIncons
       reduction: "none", "sum" or "mean", over the rows held here.
       return_logsumexp: also return the log-sum-exp of each row.
       chunk_size: rows a block, as :func:`~lossjax.linear_softmax_cross_entropy`.
+      skip_below: as there; each device leaves out classes of its own.
 
     Returns:
       The loss in nats, ``[...]`` or a scalar, the same on all devices; with ``return_logsumexp`` a pair.
@@ -193,7 +195,7 @@ def vocab_parallel_linear_softmax_cross_entropy(  # pyright: ignore[reportIncons
         hidden, weight, labels, bias=bias, where=where, ignore_index=ignore_index, class_weights=class_weights,
         label_smoothing=label_smoothing, smoothing=smoothing, z_loss=z_loss, logit_softcap=logit_softcap,
         temperature=temperature, reduction=reduction, return_logsumexp=return_logsumexp, chunk_size=chunk_size,
-        over=_mesh_axis(axis_name),
+        skip_below=skip_below, over=_mesh_axis(axis_name),
     )  # fmt: skip
 
 
