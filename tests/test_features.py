@@ -299,6 +299,24 @@ def _() -> None:
     close(*(jax.grad(f)(weight, Z, LABELS) for f in (lambda w, z, y: fused(z, w, y), lambda w, z, y: stored(z, w, y))))
 
 
+@feature("classes of no weight skipped, the error bounded")
+def _() -> None:
+    """Half of the classes are left out of the products, and all that is left out is below the bound."""
+    x = jnp.ones((4, 2))
+    weight = jnp.concatenate([jnp.ones((2, 1024)), -6 * jnp.ones((2, 1024))], axis=1)
+
+    def gradient(skip_below: float | None) -> Any:
+        def total(w: Any) -> Any:
+            return lossjax.linear_softmax_cross_entropy(x, w, LABELS[:4], reduction="sum", skip_below=skip_below)
+
+        return jax.grad(total)(weight)
+
+    exact, skipped = gradient(None), gradient(1e-6)
+    assert jnp.all(exact[:, 1024:] > 0)
+    assert jnp.all(skipped[:, 1024:] == 0)
+    assert jnp.max(jnp.abs(skipped - exact)) <= 1e-6 * 4
+
+
 @feature("classes over devices")
 def _() -> None:
     mesh = jax.make_mesh((2,), ("classes",), axis_types=(jax.sharding.AxisType.Auto,))
