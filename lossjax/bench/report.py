@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.metadata
+import itertools
 import json
 import os
 import platform
@@ -12,27 +13,26 @@ from typing import Any
 
 import jax
 import numpy as np
+from rich.console import Group
 from rich.table import Table
 
 from lossjax.bench.problems import Problem
 from lossjax.bench.run import BASE, Measured
 
-COLUMNS = ("problem", "peer", "time", "× optax", "compile", "memory", "loss", "gradient")
+COLUMNS = ("peer", "time", "× optax", "compile", "memory", "loss ulp", "grad. ulp")
 
 
-def table(measured: Sequence[Measured]) -> Table:
-    """For the terminal."""
-    shown = Table(title="Time; temporary memory of the compiled program; largest error in ulp")
-    for column in COLUMNS[1:]:
-        shown.add_column(column, justify="left" if column == "peer" else "right", no_wrap=True)
-    last = None
-    for row in measured:
-        if row.problem != last:
-            shown.add_section()
-            shown.add_row(f"[bold]{row.problem}[/bold]")
-            last = row.problem
-        shown.add_row(f"  {row.peer}", *(["refused"] if row.error else _cells(row)))
-    return shown
+def table(measured: Sequence[Measured]) -> Group:
+    """For the terminal, 80 columns wide: of each problem one; memory is the compiled program's, errors are in ulp."""
+    tables = []
+    for problem, rows in itertools.groupby(measured, lambda row: row.problem):
+        shown = Table(title=problem, title_justify="left", title_style="bold")
+        for column in COLUMNS:
+            shown.add_column(column, justify="left" if column == "peer" else "right", no_wrap=True)
+        for row in rows:
+            shown.add_row(row.peer, *(["refused"] if row.error else _cells(row)))
+        tables.append(shown)
+    return Group(*tables)
 
 
 def _cells(row: Measured) -> list[str]:
@@ -58,7 +58,8 @@ def ulps(value: float) -> str:
 
 def megabytes(value: float) -> str:
     """Bytes, in MiB."""
-    return f"{value / 2**20:.3g} MiB"
+    size = value / 2**20
+    return f"{size:.3g} MiB" if size < 999.5 else f"{size:.0f} MiB"
 
 
 def geometric_mean(measured: Sequence[Measured], peer: str = "lossjax") -> float:
