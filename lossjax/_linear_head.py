@@ -33,7 +33,7 @@ class Head(NamedTuple):
     """Static: the options of the loss, and the ε below which a group's entries are left out, or None."""
 
     loss: Options
-    skip_below: float | None = None
+    skip_below: float | None
 
 
 class Rows(NamedTuple):

@@ -27,7 +27,11 @@ def sample(monkeypatch: pytest.MonkeyPatch, name: str, shape: tuple[int, int]) -
 
 
 def lost(loss: Callable[..., Any], arguments: tuple[np.ndarray, ...], position: int) -> list[str]:
-    """In what a NaN at this place of the argument does not show; in what it shows where it does not belong."""
+    """In what a NaN at this place of the argument does not show, or shows where it does not belong.
+
+    The gradient is that in a prediction: in a target that the loss is linear in, the slope is free of it. Its sum
+    is what a bias would receive.
+    """
     spoiled = [jnp.asarray(a) for a in arguments]
     spoiled[position] = spoiled[position].at[ROW, arguments[position].shape[1] // 2 + 3].set(jnp.nan)
     values = np.isnan(jax.jit(loss)(*spoiled))
@@ -36,6 +40,13 @@ def lost(loss: Callable[..., Any], arguments: tuple[np.ndarray, ...], position: 
     for reduce in (jnp.sum, jnp.mean):
         if not np.isnan(jax.jit(lambda *a, reduce=reduce: reduce(loss(*a)))(*spoiled)):
             found.append(reduce.__name__)
+    if position == 0:
+        slopes = jax.grad(lambda *a: jnp.sum(loss(*a)))
+        bad = np.isnan(jax.jit(slopes)(*spoiled)).any(1)
+        if not bad[ROW] or bad.sum() != 1:
+            found.append("gradient")
+        if not np.isnan(jax.jit(lambda *a: jnp.sum(slopes(*a)))(*spoiled)):
+            found.append("sum of the gradient")
     return found
 
 
@@ -80,9 +91,11 @@ def test_nor_a_projection(project: Callable[..., Any]) -> None:
 def test_a_loss_that_loses_it_is_found() -> None:
     """The check itself: a hinge whose NaN is 0, and one whose NaN is everywhere."""
     arguments = (np.ones((6, 8), np.float32),)
-    assert lost(lambda s: jnp.nan_to_num(jnp.maximum(1 - s, 0)), arguments, 0) == ["value", "sum", "mean"]
-    assert lost(lambda s: s + 0 * jnp.sum(s), arguments, 0) == ["value"]
-    assert lost(lambda s: jnp.where(s <= 1, 0, s), arguments, 0) == []
+    every = ["value", "sum", "mean", "gradient", "sum of the gradient"]
+    assert lost(lambda s: jnp.nan_to_num(jnp.maximum(1 - s, 0)), arguments, 0) == every
+    assert lost(lambda s: s * jnp.sum(s), arguments, 0) == ["value", "gradient"]
+    assert lost(lambda s: jnp.where(s <= 1, 0, s), arguments, 0) == every[3:]
+    assert lost(lambda s: s * s, arguments, 0) == []
 
 
 def test_the_bounds() -> None:
