@@ -25,8 +25,8 @@ from lossjax._autodiff import closed_form, known_as, varying_alike
 from lossjax._cross_entropy import Options, cross_entropy
 from lossjax._rows import shared_number
 
-GROUP = 1024
-"""Classes that are left out together: enough to be worth a product of their own."""
+GROUP = 2048
+"""Classes that are multiplied, or left out, together: enough to be worth a product of their own."""
 
 
 class Head(NamedTuple):
@@ -107,22 +107,24 @@ def _summed_forward(head: Head, *args: Any) -> tuple[Array, Any]:
     def of_block(product: Array, shared: Shared, labels: Array, valid: Array | None) -> Array:
         return jnp.sum(_losses(options, shared, product, labels, valid)[0])
 
-    def in_logits(product: Array, labels: Array, valid: Array | None) -> tuple[Array, tuple[Array, Shared]]:
+    def in_logits(block: Rows) -> tuple[Array, tuple[Array, Shared]]:
+        product = _matmul(options, block.hidden, shared.weight)
         rest = shared._replace(weight=jnp.zeros((), dtype))
-        return varying_alike(product, jax.value_and_grad(of_block, argnums=(0, 1))(product, rest, labels, valid))
+        found = jax.value_and_grad(of_block, argnums=(0, 1))(product, rest, block.labels, block.valid)
+        return varying_alike(product, found)
 
-    def nothing(product: Array, labels: Array, valid: Array | None) -> tuple[Array, tuple[Array, Shared]]:
-        shapes = jax.eval_shape(in_logits, product, labels, valid)
-        return varying_alike(product, jax.tree.map(lambda like: jnp.zeros(like.shape, like.dtype), shapes))
+    def nothing(block: Rows) -> tuple[Array, tuple[Array, Shared]]:
+        shapes = jax.eval_shape(in_logits, block)
+        return varying_alike(block.hidden, jax.tree.map(lambda like: jnp.zeros(like.shape, like.dtype), shapes))
 
     def step(gradient: Shared, indexed: tuple[Array, Rows]) -> tuple[Shared, tuple[Array, Array]]:
         index, block = indexed
-        product = _matmul(options, block.hidden, shared.weight)
-        # Always true. Out of the body of a loop XLA moves what is the same each time, an index and a zero for every
-        # logit among it; not out of a conditional.
-        loss, (in_product, in_shared) = lax.cond(index >= 0, in_logits, nothing, product, block.labels, block.valid)
+        # Always true. What is the same in each pass of a loop, an index and a zero for every logit among it, JAX moves
+        # out of it; not out of a conditional. The product is within, so that XLA may write over it.
+        loss, (in_product, in_shared) = lax.cond(index >= 0, in_logits, nothing, block)
         sound = jnp.isfinite(loss)  # XLA's maximum of many numbers is not NaN for a NaN among them
-        in_weight, in_hidden = _add_products(head, gradient.weight, block.hidden, in_product, shared.weight, sound)
+        factors = lax.stop_gradient((block.hidden, in_product, shared.weight))
+        in_weight, in_hidden = _add_products(head, gradient.weight, *factors, sound)
         # In the dtype of the loss: a sum over many blocks in 16 bits would stand still.
         gradient = jax.tree.map(lambda sum_so_far, more: sum_so_far + more.astype(options.dtype), gradient, in_shared)
         return gradient._replace(weight=in_weight), (loss, in_hidden.astype(dtype))
@@ -135,33 +137,40 @@ def _summed_forward(head: Head, *args: Any) -> tuple[Array, Any]:
 def _add_products(
     head: Head, in_weight: Array, hidden: Array, in_logits: Array, weight: Array, may_skip: Array
 ) -> tuple[Array, Array]:
-    """``in_weight + xᵀG`` and ``G Wᵀ``, in the dtype of the loss."""
-    options, threshold, narrow = head.loss, head.skip_below, in_logits.astype(weight.dtype)
-    if threshold is None:
-        return in_weight + _contract(options, hidden, narrow, 0), _contract(options, narrow, weight, 1)
+    """``in_weight + xᵀG`` and ``G Wᵀ``, in the dtype of the loss, by groups of classes."""
+    options, threshold = head.loss, head.skip_below
 
-    def add_group(sums: tuple[Array, Array], first: Any, size: int) -> tuple[Array, Array]:
-        of_weight, of_hidden = sums
-        of_group = [lax.dynamic_slice_in_dim(a, first, size, 1) for a in (narrow, weight, of_weight)]
+    def add(first: Any, size: int, sums: tuple[Array, Array]) -> tuple[Array, Array]:
+        of_logits, of_weight, so_far = (
+            lax.dynamic_slice_in_dim(array, first, size, 1) for array in (in_logits, weight, sums[0])
+        )
+        narrow = of_logits.astype(weight.dtype)
+        more = so_far + _contract(options, hidden, narrow, 0)
+        in_weight = lax.dynamic_update_slice_in_dim(sums[0], more, first, 1)
+        return in_weight, sums[1] + _contract(options, narrow, of_weight, 1)
 
-        def products() -> tuple[Array, Array]:
-            return _contract(options, hidden, of_group[0], 0), _contract(options, of_group[0], of_group[1], 1)
-
-        def nothing() -> tuple[Array, Array]:
-            shapes = jax.eval_shape(products)
-            return varying_alike(narrow, jax.tree.map(lambda like: jnp.zeros(like.shape, like.dtype), shapes))
-
+    def add_if_large(first: Any, size: int, sums: tuple[Array, Array]) -> tuple[Array, Array]:
+        if threshold is None:
+            return add(first, size, sums)
         entries = lax.dynamic_slice_in_dim(in_logits, first, size, 1)
         small = may_skip & (jnp.max(jnp.abs(entries)) < threshold)
-        more_of_weight, more_of_hidden = lax.cond(small, nothing, products)
-        of_weight = lax.dynamic_update_slice_in_dim(of_weight, of_group[2] + more_of_weight, first, 1)
-        return of_weight, of_hidden + more_of_hidden
+        # A loop of one pass or none: for a conditional XLA copies the sums. The products are of the loop's own index;
+        # others would be moved out of it, and formed always.
+        return lax.fori_loop(first, jnp.where(small, first, first + 1), lambda i, sums: add(i, size, sums), sums)
 
-    size = min(GROUP, weight.shape[1])
-    groups, left = divmod(weight.shape[1], size)
-    sums = in_weight, varying_alike(narrow, jnp.zeros(hidden.shape, options.dtype))
-    sums = lax.fori_loop(0, groups, lambda i, sums: add_group(sums, i * size, size), sums)
-    return add_group(sums, groups * size, left) if left else sums
+    classes = weight.shape[1]
+    size = _group_size(classes, skipping=threshold is not None)
+    # Of a loop whose length it knows, JAX would move out what depends on the index alone: each group's weights, stored.
+    groups = lax.optimization_barrier(jnp.int32(classes // size))
+    sums = in_weight, varying_alike(in_logits, jnp.zeros(hidden.shape, options.dtype))
+    sums = lax.fori_loop(0, groups, lambda i, sums: add_if_large(i * size, size, sums), sums)
+    left = classes % size
+    return add_if_large(classes - left, left, sums) if left else sums
+
+
+def _group_size(classes: int, *, skipping: bool) -> int:
+    """On a GPU or TPU the sum is part of the product; on a CPU the product is an array beside it, kept small."""
+    return min(GROUP, classes) if skipping or jax.default_backend() == "cpu" else classes
 
 
 def _contract(options: Options, a: Array, b: Array, axis: int) -> Array:

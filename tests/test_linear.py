@@ -151,6 +151,7 @@ def test_logits_are_never_stored() -> None:
 
     few, many = memory(2048, ours), memory(4096, ours)
     assert 6 * few <= memory(2048, stored)
+    assert few <= 1.2 * 4 * (2 * 64 * classes + width * classes)  # two arrays of a block's logits, the sum for W
     assert many <= 1.05 * few
 
 
@@ -191,4 +192,4 @@ def test_the_automatic_size() -> None:
     for rows, classes in ((1, 10), (7, 50257), (2048, 50304), (10**6, 10), (100, 10**9)):
         size = auto_chunk_size(rows, classes)
         assert 1 <= size <= rows
-        assert size * classes * 4 <= 2**25 or size <= 8 or jax.default_backend() != "cpu"
+        assert size * classes * 4 <= 50 * 2**20 or size <= 8 or jax.default_backend() != "cpu"
