@@ -10,25 +10,22 @@ their gradients are checked against exact arithmetic, at the residuals of the la
 Needs `pip install "lossjax[examples]"`; takes about ten seconds on a laptop.
 """
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from _accuracy import (
     gaussian_nll_errors,
-    progress_with_loss,
     report_errors,
     report_theorems,
     squared_error_errors,
     table,
 )
+from _training import minimise, progress_with_loss
 from jax import Array
 from jax.typing import ArrayLike
 from rich.console import Console
-from rich.progress import Progress
 from sklearn.datasets import load_diabetes
 
 import lossjax
@@ -50,29 +47,6 @@ def mse(weights: Array) -> Array:
 
 def nll(weights: Array, log_variance: ArrayLike) -> Array:
     return lossjax.gaussian_nll(X @ weights, y, log_variance=log_variance, reduction="mean")
-
-
-def minimise(
-    progress: Progress, name: str, loss: Callable[..., Array], *parameters: Array, steps: int = 200
-) -> tuple[Array, ...]:
-    """Minimise ``loss(*parameters)`` by L-BFGS, each step one compiled program."""
-    optimizer, objective = optax.lbfgs(), lambda parameters: loss(*parameters)
-
-    @jax.jit
-    def step(parameters: tuple[Array, ...], state: Any) -> tuple[Any, Any, Any]:
-        # The line search inside optax mixes dtypes; the rest of this program runs under strict promotion too.
-        with jax.numpy_dtype_promotion("standard"):
-            value, slope = optax.value_and_grad_from_state(objective)(parameters, state=state)
-            updates, state = optimizer.update(slope, state, parameters, value=value, grad=slope, value_fn=objective)
-            return optax.apply_updates(parameters, updates), state, value
-
-    # optax starts some of its state weakly typed; typed firmly, every step fits the one compiled program.
-    state = jax.tree.map(lambda leaf: jnp.asarray(leaf, leaf.dtype), optimizer.init(parameters))
-    task = progress.add_task(name, total=steps, loss=np.nan)
-    for _ in range(steps):
-        parameters, state, value = step(parameters, state)
-        progress.update(task, advance=1, loss=float(value))
-    return parameters
 
 
 def theorems(by_mse: Array, by_nll: Array, jointly: Array, log_variance: Array) -> Iterator[tuple[str, Array, float]]:

@@ -30,11 +30,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from _accuracy import table
-from matplotlib.figure import Figure
+from _collapse import chart, progress_table
 from rich.console import Console
 from rich.progress import track
-from rich.text import Text
 
 import lossjax
 
@@ -42,7 +40,6 @@ LOSSES = {
     "optax": optax.losses.softmax_cross_entropy_with_integer_labels,
     "lossjax": lossjax.softmax_cross_entropy_with_integer_labels,
 }
-STYLES = ("#D55E00", "--"), ("#0072B2", "-")  # distinct to colour-blind readers too, and in print
 HIDDEN, BLOCKS = 200, 60  # the test set is looked at after each of the blocks
 # Adam divides by the root of a mean of squares, and squares of float32 below 1e-19 underflow. So the loss is scaled by
 # a power of two, which costs no digit and which Adam does not notice, and eps is as small as such a root can be.
@@ -101,39 +98,6 @@ def train(name: str, modulus: int, steps: int) -> dict[str, np.ndarray]:
     return {key: np.hstack([measured[key] for measured in blocks]) for key in blocks[0]}
 
 
-def chart(runs: dict[str, dict[str, np.ndarray]], pairs: int, title: str) -> Figure:
-    """Both runs against the step: loss, gradient norm, label gradients that are 0, test accuracy."""
-    figure = Figure(figsize=(12, 8), layout="constrained")
-    figure.suptitle(title, fontsize=15, weight="bold")
-    losses, norms, zeros, accuracies = panels = figure.subplots(2, 2, sharex=True).ravel()
-    titles = "Training loss", "Norm of its gradient", "Label gradients that are exactly 0", "Test accuracy"
-    for panel, heading in zip(panels, titles, strict=True):
-        panel.set_title(heading, loc="left", fontsize=14)
-        panel.grid(alpha=0.3)
-        panel.tick_params(labelsize=11)
-    for panel in (zeros, accuracies):
-        panel.set_xlabel("step", fontsize=12)
-        panel.set_ylim(-3, 103)
-        panel.yaxis.set_major_formatter("{x:.0f} %")
-
-    floor = min(np.min(run["loss"], where=run["loss"] > 0, initial=1) for run in runs.values()) / 1e3
-    for (name, run), (color, line) in zip(runs.items(), STYLES, strict=True):
-        style = {"label": f"{name}'s loss", "color": color, "linestyle": line, "linewidth": 2.5}
-        step = np.arange(len(run["loss"]))
-        after = np.arange(1, BLOCKS + 1) * len(step) // BLOCKS
-        losses.semilogy(step, np.maximum(run["loss"], floor), **style)
-        norms.semilogy(step, run["norm"], **style)
-        zeros.plot(after, 100 * run["zero"] / pairs, **style)
-        accuracies.plot(after, 100 * run["accuracy"], **style)
-    note = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "fontsize": 11}
-    losses.axhline(2.0**-24, color="black", linestyle=":", linewidth=1)
-    losses.annotate("2⁻²⁴, lost beside 1 in float32", (0.99, 2.0**-24), (0, 4), ha="right", **note)
-    if np.any(runs["optax"]["loss"] == 0):
-        losses.annotate("exactly 0", (0.99, floor), (0, 5), ha="right", **note)
-    accuracies.legend(fontsize=13, loc="best")
-    return figure
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description="Softmax collapse, on addition modulo P.")
     parser.add_argument("--modulus", type=int, default=113, metavar="P")
@@ -145,16 +109,7 @@ def main() -> None:
     runs = {name: train(name, options.modulus, options.steps) for name in LOSSES}
 
     console, pairs = Console(highlight=False), options.modulus**2 // 2
-    headings = "step", "loss of", "training\nloss", "gradient\nnorm", "median\nmargin", "gradients 0\nat the label"
-    rows = table(f"a + b mod {options.modulus}, trained on {pairs} pairs", *headings, "test\naccuracy")
-    for block in range(BLOCKS // 6, BLOCKS + 1, BLOCKS // 6):
-        step = options.steps // BLOCKS * block
-        for name, run in runs.items():
-            value, norm = (f"{run[key][step - 1]:.1e}" if run[key][step - 1] else "0" for key in ("loss", "norm"))
-            zero = Text(f"{run['zero'][block - 1]}", style="red" if run["zero"][block - 1] else "")
-            margin, accuracy = f"{run['margin'][block - 1]:.1f}", f"{run['accuracy'][block - 1]:.4f}"
-            rows.add_row(f"{step}", name, value, norm, margin, zero, accuracy)
-    console.print(rows)
+    console.print(progress_table(runs, f"a + b mod {options.modulus}, trained on {pairs} pairs"))
     theirs, ours = (runs[name]["accuracy"] for name in LOSSES)
     console.print(
         f"test accuracy with optax's loss {theirs[-1]:.4f} (at best {theirs.max():.4f}), with lossjax's {ours[-1]:.4f}"

@@ -20,8 +20,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from _accuracy import progress_with_loss, report_theorems
-from _bytes import hidden, initial_parameters, train_and_test, training_step
+from _accuracy import report_theorems
+from _bytes import hidden, initial_parameters, train_and_test
+from _training import progress_with_loss, training_step
 from jax import Array
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P

@@ -10,10 +10,7 @@ Needs `pip install "lossjax[examples]"`; takes about ten seconds on a laptop.
 
 import argparse
 import os
-import socket
-import subprocess
 import sys
-import time
 
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"
 os.environ.setdefault("JAX_PLATFORMS", "cpu")  # before jax is imported
@@ -22,7 +19,9 @@ import jax
 import numpy as np
 import optax
 from _accuracy import table
-from _bytes import hidden, initial_parameters, train_and_test, training_step
+from _bytes import hidden, initial_parameters, train_and_test
+from _processes import free_port, together
+from _training import training_step
 from jax import Array
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
@@ -63,25 +62,6 @@ def train(steps: int) -> list[float]:
     return losses
 
 
-def together(commands: list[list[str]], limit: float) -> list[str]:
-    """What each command prints. When one fails, or time is up, all are killed: the others would wait for it forever."""
-    pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "encoding": "utf-8"}
-    processes, end = [subprocess.Popen(command, **pipe) for command in commands], time.monotonic() + limit
-    try:
-        while any(process.poll() is None for process in processes):
-            if any(process.poll() for process in processes) or time.monotonic() > end:
-                break
-            time.sleep(0.05)
-        codes = [process.poll() for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    printed = [process.communicate() for process in processes]
-    if any(codes):
-        sys.exit("\n".join(f"process {i}: {errors}" for i, (_, errors) in enumerate(printed) if codes[i]))
-    return [output for output, _ in printed] if None not in codes else sys.exit(f"not done after {limit:g} seconds")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description="A byte-level language model over two processes.")
     parser.add_argument("--steps", type=int, default=200, metavar="N")
@@ -94,11 +74,8 @@ def main() -> None:
         print(*train(options.steps))
         return
 
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     command = [sys.executable, *(f"-W{warning}" for warning in sys.warnoptions), __file__, "--steps"]
-    command += [str(options.steps), "--port", str(port), "--process"]
+    command += [str(options.steps), "--port", str(free_port()), "--process"]
     console = Console(highlight=False)
     with console.status("two processes are training"):
         printed = together([[*command, "0"], [*command, "1"]], options.limit)

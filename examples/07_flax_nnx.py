@@ -15,7 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from _accuracy import progress_with_loss, table
+from _accuracy import table
+from _training import progress_with_loss
 from flax import nnx
 from jax import Array
 from jax.typing import ArrayLike

@@ -17,7 +17,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from _accuracy import progress_with_loss, table
+from _accuracy import table
+from _training import progress_with_loss
 from jax import Array
 from rich.console import Console
 from sklearn.datasets import load_breast_cancer

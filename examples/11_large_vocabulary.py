@@ -14,15 +14,15 @@ import argparse
 import re
 import sys
 from collections import Counter
-from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from _accuracy import progress_with_loss, table
+from _accuracy import table
 from _bytes import sources
+from _training import progress_with_loss, training_step
 from jax import Array
 from rich.console import Console
 
@@ -84,15 +84,7 @@ def main() -> None:
         sys.exit("in blocks the head takes as much memory as with stored logits: too few rows or classes")
 
     optimizer = optax.adam(2e-2)
-
-    @partial(jax.jit, donate_argnums=0)
-    def step(state: Any, x: Any, labels: Any) -> tuple[Any, Array]:
-        head, optimizer_state = state
-        value, gradient = jax.value_and_grad(in_blocks)(head, x, labels)
-        with jax.numpy_dtype_promotion("standard"):  # Adam's bias correction in optax mixes dtypes
-            updates, optimizer_state = optimizer.update(gradient, optimizer_state)
-        return (optax.apply_updates(head, updates), optimizer_state), value
-
+    step = training_step(in_blocks, optimizer)
     evaluate, state = jax.jit(in_blocks), (head, optimizer.init(head))
     before = float(evaluate(head, *body(test)))
     with progress_with_loss(console) as progress:

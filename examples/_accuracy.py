@@ -10,7 +10,6 @@ import numpy as np
 import optax
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -48,6 +47,19 @@ def value_and_gradients(loss: Any, *arguments: Any) -> tuple[Any, ...]:
     return value, *pullback(jnp.ones_like(value))
 
 
+def cross_entropy_errors(logits: jax.Array, labels: Any) -> Iterator[Measured]:
+    """The cross-entropy of integer labels and its gradient in the logits, by lossjax and by optax."""
+    losses = (module.softmax_cross_entropy_with_integer_labels for module in (lossjax, optax))
+    ours, theirs = (value_and_gradients(lambda logits, loss=loss: loss(logits, labels), logits) for loss in losses)
+    label = np.asarray(labels)[:, None] == np.arange(logits.shape[-1])
+    # From the textbook formula, in 256-bit ball arithmetic.
+    with oracle.precision():
+        value, gradient = oracle.softmax_cross_entropy(ulp.balls(logits), oracle.one_hot(labels, logits.shape[-1]))
+    yield Measured("loss", value, ours[0], theirs[0], "optax")
+    yield Measured("gradient at the label", gradient[label], ours[1][label], theirs[1][label], "optax")
+    yield Measured("other gradients", gradient[~label], ours[1][~label], theirs[1][~label], "optax")
+
+
 def _textbook(mean: jax.Array, targets: jax.Array, log_variance: jax.Array) -> jax.Array:
     """The Gaussian NLL as books print it, for JAX to differentiate."""
     variance = jnp.exp(log_variance)
@@ -76,12 +88,6 @@ def squared_error_errors(mean: jax.Array, targets: jax.Array) -> Iterator[Measur
         value, in_mean = error * error, 2 * error
     yield Measured("squared error", value, ours[0], theirs[0], "optax", allowed=3)
     yield Measured("gradient of squared error", in_mean, ours[1], theirs[1], "optax", allowed=1)
-
-
-def progress_with_loss(console: Console) -> Progress:
-    """A progress bar whose tasks have the field ``loss``."""
-    loss = TextColumn("loss {task.fields[loss]:.4f}")
-    return Progress(TextColumn("{task.description:20}"), BarColumn(), loss, TimeElapsedColumn(), console=console)
 
 
 def table(title: str, *headings: str) -> Table:

@@ -2,14 +2,12 @@
 
 import sys
 import sysconfig
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax import Array
 
 BYTES, CONTEXT, EMBEDDING, HIDDEN = 256, 8, 16, 128
@@ -51,17 +49,3 @@ def hidden(parameters: Any, contexts: Array) -> Array:
     """What the head sees of each context."""
     embedded = jnp.take(parameters["embedding"], contexts.astype(int), axis=0, mode="clip")
     return jax.nn.gelu(embedded.reshape(len(contexts), -1) @ parameters["mix"] + parameters["bias"][None])
-
-
-def training_step(loss: Callable[..., Array], optimizer: optax.GradientTransformation) -> Callable[..., Any]:
-    """``(state, *rows) -> (state, loss)``, compiled; the state is written over."""
-
-    def step(state: Any, *rows: Any) -> tuple[Any, Array]:
-        parameters, optimizer_state = state
-        value, gradient = jax.value_and_grad(loss)(parameters, *rows)
-        # Adam's bias correction in optax mixes dtypes; the rest of this program runs under strict promotion too.
-        with jax.numpy_dtype_promotion("standard"):
-            updates, optimizer_state = optimizer.update(gradient, optimizer_state, parameters)
-        return (optax.apply_updates(parameters, updates), optimizer_state), value
-
-    return jax.jit(step, donate_argnums=0)

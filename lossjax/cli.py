@@ -164,7 +164,7 @@ def figure(
         Path,
         typer.Argument(
             metavar="NAME.png",
-            help="NAME is loss_surfaces_gradients, fisher_simplex, projections or accuracy; or .svg, .pdf.",
+            help="NAME is loss_surfaces_gradients, fisher_simplex, projections, accuracy or memory; or .svg, .pdf.",
             dir_okay=False,
         ),
     ],
@@ -233,8 +233,12 @@ def bench(
             raise typer.BadParameter(f"the folder of {path} does not exist", param_hint=option)
     if markdown is not None and not marked(markdown):
         raise typer.BadParameter(f"{markdown} has no <!-- bench --> … <!-- /bench -->", param_hint="--markdown")
+    if results and json is not None:
+        raise typer.BadParameter(
+            "measures nothing that --json could write; leave one of them out", param_hint="--results"
+        )
     if results:
-        again(results, markdown=markdown)
+        again(results, plot=plot, markdown=markdown)
         raise typer.Exit
     ok = run(suite, peer or (), seconds=seconds, json=json, plot=plot, markdown=markdown)
     raise typer.Exit(0 if ok else 1)

@@ -122,7 +122,13 @@ def test_json_comes_back(tmp_path: Path) -> None:
     assert machine["versions"]["jax"] == jax.__version__
     assert again[:2] == rows[:2]
     assert math.isnan(again[2].ratio)
-    assert report.geometric_mean(rows) == 0.5
+    assert report.geometric_mean([row.ratio for row in rows if row.peer == "lossjax"]) == 0.5
+
+
+def test_the_summary_compares_what_both_were_measured_on() -> None:
+    rows = [measured("a", "lossjax", 0.5, compile_seconds=3.0), measured("a", "optax", compile_seconds=2.0)]
+    rows += [measured("b", "lossjax", 2.0, compile_seconds=9.0), measured("b", "optax", math.nan, error="refused")]
+    assert report.summary(rows) == "lossjax / optax, geometric means: time 1.00, time to compile 1.50"
 
 
 def test_the_command(tmp_path: Path) -> None:
@@ -141,10 +147,14 @@ def test_the_command(tmp_path: Path) -> None:
     assert text.endswith("<!-- /bench -->\nafter\n")
     assert "old" not in text
     (tmp_path / "README.md").write_text("<!-- bench --><!-- /bench -->")
+    (tmp_path / "r.png").unlink()
     arguments = ["--results", str(tmp_path / "r.json"), "--markdown", str(tmp_path / "README.md")]
+    arguments += ["--plot", str(tmp_path / "r.png")]
     assert CliRunner().invoke(app, ["bench", *arguments]).exit_code == 0
     assert (tmp_path / "README.md").read_text() == text.removeprefix("before\n").removesuffix("\nafter\n")
+    assert (tmp_path / "r.png").stat().st_size > 10_000
     for wrong, says in [
+        (["--results", str(tmp_path / "r.json"), "--json", str(tmp_path / "s.json")], "leave one of them out"),
         (["--suite", "fast"], "'fast' is not one of rows, head, growth"),
         (["--peer", "keras"], "'keras' is not one of lossjax, optax"),
         (["--json", str(tmp_path / "none" / "r.json")], "does not exist"),

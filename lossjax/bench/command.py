@@ -33,36 +33,34 @@ def run(
                 progress=lambda doing, title=title: bar.update(task, description=f"{title}: {doing}"),
             )
             bar.advance(task)
-    show(measured)
-    console = Console()
-    if suite == "growth":
-        for peer in ("lossjax", "optax"):
-            _, rows, classes = report.fit(problems, measured, peer, "seconds")
-            _, more, wide = report.fit(problems, measured, peer, "temporary_bytes")
-            console.print(f"{peer}: time ~ B^{rows:.2f} V^{classes:.2f}, temporary memory ~ B^{more:.2f} V^{wide:.2f}")
     if json is not None:
         report.write_json(json, suite, measured)
-    if plot is not None:
-        (drawing.growth if suite == "growth" else drawing.bars)(plot, problems, measured)
-    if markdown is not None:
-        put(markdown, report.markdown(measured))
+    present(measured, plot=plot, markdown=markdown)
     return not any(m.error for m in measured if m.peer == "lossjax")
 
 
-def show(measured: Sequence[Measured]) -> None:
-    """The table, what was refused, and the mean."""
+def again(results: Sequence[Path], *, plot: Path | None, markdown: Path | None) -> None:
+    """Show what was measured before."""
+    present([row for path in results for row in report.read_json(path)[1]], plot=plot, markdown=markdown)
+
+
+def present(measured: Sequence[Measured], *, plot: Path | None, markdown: Path | None) -> None:
+    """The tables, what was refused, the means; of the suite ``growth`` the fit; and the files that are wanted."""
     console = Console()
     console.print(report.table(measured))
     for row in measured:
         if row.error:
             console.print(f"{row.peer} refused {row.problem}: {row.error}", markup=False, soft_wrap=True)
-    console.print(f"lossjax / optax, geometric mean: {report.geometric_mean(measured):.2f}")
-
-
-def again(results: Sequence[Path], *, markdown: Path | None) -> None:
-    """Show what was measured before."""
-    measured = [row for path in results for row in report.read_json(path)[1]]
-    show(measured)
+    console.print(report.summary(measured))
+    problems = SUITES["growth"]()
+    growing = {m.problem for m in measured} == {problem.name for problem in problems}
+    if growing:
+        for peer in dict.fromkeys(m.peer for m in measured if m.temporary_bytes):
+            _, rows, classes = report.fit(problems, measured, peer, "seconds")
+            _, more, wide = report.fit(problems, measured, peer, "temporary_bytes")
+            console.print(f"{peer}: time ~ B^{rows:.2f} V^{classes:.2f}, temporary memory ~ B^{more:.2f} V^{wide:.2f}")
+    if plot is not None:
+        drawing.growth(plot, problems, measured) if growing else drawing.bars(plot, measured)
     if markdown is not None:
         put(markdown, report.markdown(measured))
 

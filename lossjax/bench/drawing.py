@@ -13,14 +13,14 @@ HATCHES = ("", "//", "..", "xx", "\\\\")
 LINES = ("o-", "s--", "^:", "d-.", "v-")
 
 
-def bars(path: Path, problems: Sequence[Problem], measured: Sequence[Measured]) -> None:
+def bars(path: Path, measured: Sequence[Measured]) -> None:
     """Bars of the ratio to optax and of temporary memory, one group a problem."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
     mpl.rcParams["svg.hashsalt"] = "lossjax"
     peers = list(dict.fromkeys(m.peer for m in measured))
-    names = [p.name for p in problems if any(m.problem == p.name for m in measured)]
+    names = list(dict.fromkeys(m.problem for m in measured))
     figure = Figure(figsize=(10, 1.6 + 0.22 * len(names) * len(peers)), layout="constrained")
     speed, memory = figure.subplots(1, 2, sharey=True)
     height = 0.8 / len(peers)
@@ -37,7 +37,7 @@ def bars(path: Path, problems: Sequence[Problem], measured: Sequence[Measured]) 
     speed.set_xlabel("time, as a multiple of optax's")
     memory.set_xlabel("temporary memory of the compiled program, MiB")
     memory.set_xscale("symlog", linthresh=1)
-    speed.legend(loc="best", frameon=False)
+    figure.legend(loc="outside upper center", ncols=len(peers), frameon=False)
     figure.savefig(path, dpi=130)
 
 
@@ -68,6 +68,9 @@ def growth(path: Path, problems: Sequence[Problem], measured: Sequence[Measured]
     for panel, shown, side in ((panels[1, 0], by_rows, "rows"), (panels[1, 1], by_classes, "classes")):
         ticks = [getattr(p, side) for p in shown]
         panel.set_xticks(ticks, [str(t) for t in ticks])
-        panel.minorticks_off()
+        panel.xaxis.minorticks_off()
+    for panel in panels[1]:
+        panel.set_yscale("log", base=2)
+        panel.yaxis.set_major_formatter("{x:g}")
     panels[0, 0].legend(frameon=False)
     figure.savefig(path, dpi=130)

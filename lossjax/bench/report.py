@@ -62,10 +62,19 @@ def megabytes(value: float) -> str:
     return f"{size:.3g} MiB" if size < 999.5 else f"{size:.0f} MiB"
 
 
-def geometric_mean(measured: Sequence[Measured], peer: str = "lossjax") -> float:
-    """Of a peer's ratios; NaN without one."""
-    ratios = [m.ratio for m in measured if m.peer == peer and np.isfinite(m.ratio)]
-    return float(np.exp(np.mean(np.log(ratios)))) if ratios else float("nan")
+def geometric_mean(ratios: Sequence[float]) -> float:
+    """Of those that are finite; NaN without one."""
+    known = [ratio for ratio in ratios if np.isfinite(ratio)]
+    return float(np.exp(np.mean(np.log(known)))) if known else float("nan")
+
+
+def summary(measured: Sequence[Measured], peer: str = "lossjax") -> str:
+    """A peer's geometric means over the problems."""
+    own = [m for m in measured if m.peer == peer]
+    pairs = [(m.compile_seconds, _of(measured, m.problem, BASE)) for m in own]
+    compiling = [took / base.compile_seconds for took, base in pairs if took and base and base.compile_seconds]
+    means = geometric_mean([m.ratio for m in own]), geometric_mean(compiling)
+    return "{} / {}, geometric means: time {:.2f}, time to compile {:.2f}".format(peer, BASE, *means)
 
 
 def machine() -> dict[str, Any]:

@@ -17,6 +17,8 @@ from lossjax.plot._figures import save as save
 from lossjax.plot._logits import logit_plane as logit_plane
 from lossjax.plot._logits import losses_against_logit as losses_against_logit
 from lossjax.plot._logits import slopes_against_logit as slopes_against_logit
+from lossjax.plot._memory import memory_against_rows as memory_against_rows
+from lossjax.plot._memory import memory_against_vocabulary as memory_against_vocabulary
 from lossjax.plot._projections import nearest_in_family as nearest_in_family
 from lossjax.plot._projections import nearest_with_moments as nearest_with_moments
 from lossjax.plot._regression import squared_error_contours as squared_error_contours
@@ -36,6 +38,8 @@ __all__ = [
     "kl_contours",
     "logit_plane",
     "losses_against_logit",
+    "memory_against_rows",
+    "memory_against_vocabulary",
     "nearest_in_family",
     "nearest_with_moments",
     "save",

@@ -129,3 +129,12 @@ def accuracy(drawn: Drawn) -> Iterator[Fact]:
             yield _at_least(
                 panel, f"{name}'s {of} has lost all digits from 17 on, in ulp", worst[margin > 17].min(), 2.0**23
             )
+
+
+def memory(drawn: Drawn) -> Iterator[Fact]:
+    """Blocks of rows instead of all of them."""
+    (_, ours), (_, stored) = drawn["a", "lossjax's head"], drawn["a", "optax on stored logits"]
+    yield _at_least("a", "stored logits take, of lossjax's memory at the largest vocabulary", stored[-1] / ours[-1], 6)
+    (_, ours), (rows, stored) = drawn["b", "lossjax's head"], drawn["b", "optax on stored logits"]
+    yield _at_most("b", "lossjax's memory is the same for all rows, relatively", ours / ours[0] - 1, 0.05)
+    yield _at_most("b", "that of stored logits grows as the rows do", stored / stored[0] * rows[0] / rows - 1, 0.05)

@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.quiver import Quiver
 from numpy.typing import NDArray
 
-from lossjax.plot import _accuracy, _facts, _logits, _projections, _regression, _simplex
+from lossjax.plot import _accuracy, _facts, _logits, _memory, _projections, _regression, _simplex
 from lossjax.plot._facts import Fact
 
 Panels = Mapping[str, Axes]
@@ -126,6 +126,13 @@ def _accuracies(panels: Panels) -> None:
     panels["b"].set_title("b  Its gradient at the label")
 
 
+def _memories(panels: Panels) -> None:
+    _memory.memory_against_vocabulary(ax=panels["a"])
+    panels["a"].set_title("a  Against the vocabulary")
+    _memory.memory_against_rows(ax=panels["b"])
+    panels["b"].set_title("b  Against the rows of a step")
+
+
 FIGURES: dict[str, Recipe] = {
     "loss_surfaces_gradients": Recipe(
         [["a", "b", "c"], ["d", "e", "f"]], (13.5, 9.0), _six, _facts.loss_surfaces_gradients,
@@ -171,6 +178,15 @@ everywhere. The others (optax, and torch if it was there) get worse from a margi
 and their gradient are exactly 0: wrong by all of their digits, 2^23 to 2^24 ulp.
 """,
     ),
+    "memory": Recipe(
+        [["a", "b"]], (12.5, 4.8), _memories, _facts.memory,
+        """\
+Two panels, both axes logarithmic: the temporary memory that the loss of a linear head and its gradients take, by
+lossjax and by optax on stored logits, as their compiled programs say. (a) Against the number of classes, at 2048
+rows: optax's grows with it, to 1 GiB at 65536 classes; lossjax's stays below 100 MiB. (b) Against the rows of a step,
+at 50304 classes: optax's doubles with them, lossjax's is the same.
+""",
+    ),
 }  # fmt: skip
 
 
@@ -203,7 +219,7 @@ def save(name: str, path: Path | str) -> list[Fact]:
 
     Example:
       >>> sorted(FIGURES)
-      ['accuracy', 'fisher_simplex', 'loss_surfaces_gradients', 'projections']
+      ['accuracy', 'fisher_simplex', 'loss_surfaces_gradients', 'memory', 'projections']
 
     Source: G13.
     """

@@ -1,5 +1,6 @@
 """Every example runs as a user would run it, and prints what it promises; planted faults make it fail."""
 
+import ast
 import importlib
 import importlib.util
 import io
@@ -64,6 +65,20 @@ def test_runs_and_prints_what_it_promises(example: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("example", sorted(SMALL.keys() - {"03_softmax_collapse.py"}))
 def test_the_whole_run_too(example: str, tmp_path: Path) -> None:
     promised(example, tmp_path)
+
+
+@pytest.mark.parametrize("example", sorted(EXPECTED))
+def test_is_short(example: str) -> None:
+    """30 to 80 lines of code; docstrings, comments and blank lines are not counted."""
+    text = (FOLDER / example).read_text(encoding="utf-8")
+    tree = ast.parse(text)
+    documented = [n for n in ast.walk(tree) if isinstance(n, ast.Module | ast.FunctionDef | ast.ClassDef)]
+    prose = {
+        line for node in documented if ast.get_docstring(node)
+        for line in range(node.body[0].lineno, (node.body[0].end_lineno or 0) + 1)
+    }  # fmt: skip
+    lines = [line.strip() for number, line in enumerate(text.splitlines(), 1) if number not in prose]
+    assert 30 <= sum(bool(line) and not line.startswith("#") for line in lines) <= 80
 
 
 def test_every_expectation_has_its_example() -> None:

@@ -10,15 +10,12 @@ from typing import Any
 import pytest
 
 FOLDER = Path(__file__).resolve().parents[2] / "examples"
-pytest.importorskip("flint", reason="the examples check against exact arithmetic: pip install 'lossjax[examples]'")
 
 
 @pytest.fixture
 def example(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.syspath_prepend(FOLDER)
-    monkeypatch.setenv("XLA_FLAGS", os.environ.get("XLA_FLAGS", ""))  # the example sets flags of its own
-    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
-    return importlib.import_module("06_two_processes")
+    return importlib.import_module("_processes")
 
 
 def python(code: str) -> list[str]:

@@ -1,0 +1,97 @@
+"""The temporary memory of a linear head's loss and gradients, as its compiled programs say; none of them is run."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+from matplotlib.axes import Axes
+
+from lossjax.linear import linear_softmax_cross_entropy
+from lossjax.plot._style import FIRST, SECOND, axes_or_new
+
+
+def _in_blocks(hidden: Array, weight: Array, labels: Array) -> Array:
+    return linear_softmax_cross_entropy(hidden, weight, labels, reduction="mean")
+
+
+def _stored(hidden: Array, weight: Array, labels: Array) -> Array:
+    return jnp.mean(optax.losses.softmax_cross_entropy_with_integer_labels(hidden @ weight, labels))
+
+
+HEADS = {"lossjax's head": (_in_blocks, FIRST), "optax on stored logits": (_stored, SECOND)}
+
+
+def memory_against_vocabulary(
+    classes: Sequence[int] = (4096, 16384, 65536), *, rows: int = 2048, width: int = 64, ax: Axes | None = None
+) -> Axes:
+    """Temporary memory of the loss and gradients of a linear head, against its number of classes C.
+
+    It is what a compiled program asks for beside its arguments and results, by its own analysis; nothing is run.
+
+    Args:
+      classes: the vocabularies.
+      rows: N, of hidden ``[N, H]``, float32.
+      width: H, of weight ``[H, C]``, float32.
+      ax: where to draw; default new axes.
+
+    Returns:
+      The axes, both logarithmic, in MiB: this head, and optax's loss of logits that are stored.
+
+    Example:
+      >>> from matplotlib.figure import Figure
+      >>> ax = memory_against_vocabulary((512, 8192), rows=256, ax=Figure().add_subplot())
+      >>> [line.get_gid() for line in ax.lines]
+      ["lossjax's head", 'optax on stored logits']
+
+    Source: none; measured.
+    """
+    return _curves([(rows, c) for c in classes], width, classes, "classes C", f"{rows} rows", ax)
+
+
+def memory_against_rows(
+    rows: Sequence[int] = (512, 1024, 2048, 4096), *, classes: int = 50304, width: int = 64, ax: Axes | None = None
+) -> Axes:
+    """The same, against the number of rows N.
+
+    Args:
+      rows: those of hidden ``[N, H]``, float32.
+      classes: C, of weight ``[H, C]``, float32.
+      width: H.
+      ax: where to draw; default new axes.
+
+    Returns:
+      The axes, both logarithmic, in MiB.
+
+    Example:
+      >>> from matplotlib.figure import Figure
+      >>> ax = memory_against_rows((256, 512), classes=512, ax=Figure().add_subplot())
+      >>> ax.get_xlabel()
+      'rows N, at 512 classes and width 64'
+
+    Source: none; measured.
+    """
+    return _curves([(n, classes) for n in rows], width, rows, "rows N", f"{classes} classes", ax)
+
+
+def _curves(
+    shapes: Sequence[tuple[int, int]], width: int, along: Sequence[int], xlabel: str, fixed: str, ax: Axes | None
+) -> Axes:
+    ax = axes_or_new(ax)
+    for name, (loss, style) in HEADS.items():
+        sizes = []
+        for rows, classes in shapes:
+            hidden, weight = (jax.ShapeDtypeStruct(s, jnp.float32) for s in ((rows, width), (width, classes)))
+            labels = jax.ShapeDtypeStruct((rows,), jnp.int32)
+            compiled = jax.jit(jax.value_and_grad(loss, (0, 1))).lower(hidden, weight, labels).compile()
+            analysis = compiled.memory_analysis()
+            sizes.append(float("nan") if analysis is None else analysis.temp_size_in_bytes / 2**20)
+        ax.loglog(along, sizes, label=name, gid=name, marker="o", **style)
+    ax.set(xlabel=f"{xlabel}, at {fixed} and width {width}", ylabel="temporary memory, MiB")
+    ax.set_xticks(along, [str(x) for x in along])
+    ax.xaxis.minorticks_off()
+    ax.set_yscale("log", base=2)
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.legend(loc="upper left")
+    return ax
