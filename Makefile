@@ -5,7 +5,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: verify test test-all matrix lint types docs wheel clean
+.PHONY: verify test test-all matrix lint types docs readme wheel clean
 
 verify: .venv/installed
 	$(BIN)/python -m lossjax verify
@@ -31,6 +31,10 @@ types: .venv/installed
 # To read it, with its search: .venv/bin/python -m http.server --directory build/site
 docs: .venv/installed
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+# Its measured tables, from the first example, benchmarks/results, and `lossjax verify`: some minutes.
+readme: .venv/installed
+	$(BIN)/python tools/readme.py
 
 # Into dist, and then proven in an environment that has nothing else.
 wheel: .venv/installed

@@ -1,4 +1,4 @@
-"""The command line: ``lossjax verify``, ``lossjax check``, ``lossjax figure``."""
+"""The command line: ``lossjax verify``, ``lossjax check``, ``lossjax figure``, ``lossjax bench``."""
 
 import os
 import time
@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 import lossjax
+from lossjax import _marked
 
 app = typer.Typer(
     help="Loss functions for JAX whose values and gradients are proven.",
@@ -23,6 +24,14 @@ def _version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"lossjax {lossjax.__version__}")
         raise typer.Exit
+
+
+def _has_place(markdown: Path, name: str) -> None:
+    """Before what is to be written takes its minutes."""
+    try:
+        _marked.around(markdown, name)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--markdown") from error
 
 
 @app.callback()
@@ -63,6 +72,8 @@ def verify(
         raise typer.BadParameter(f"the folder of {json} does not exist", param_hint="--json")
     if markdown is not None and (sections or only):
         raise typer.BadParameter("the table has all losses: leave out --section and --loss", param_hint="--markdown")
+    if markdown is not None:
+        _has_place(markdown, "certified")
     with_claims, with_losses = bool(sections or not only), bool(only or not sections)
     count = with_claims * len(DTYPES) * sum(not sections or c.section in sections for c in claims())
     count += with_losses * len(LOSS_DTYPES) * sum(not only or name in only for name in names())
@@ -110,11 +121,9 @@ def verify(
         if json is not None:
             report.write_json([*proven, *certified], json)
         if markdown is not None:
-            loss_report.write_markdown(certified, markdown)
+            _marked.replace(markdown, "certified", loss_report.markdown(certified))
     except OSError as error:
         raise typer.BadParameter(f"cannot write {error.filename}: {error.strerror}") from error
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--markdown") from error
     raise typer.Exit(0 if all(r.ok for r in (*proven, *certified)) else 1)
 
 
@@ -219,7 +228,7 @@ def bench(
     ] = None,
 ) -> None:
     """Time lossjax beside its peers on this machine, paired and alternating in one process."""
-    from lossjax.bench.command import again, marked, run
+    from lossjax.bench.command import again, run
     from lossjax.bench.peers import available
     from lossjax.bench.problems import SUITES
 
@@ -231,8 +240,8 @@ def bench(
     for path, option in ((json, "--json"), (plot, "--plot")):
         if path is not None and not path.parent.is_dir():
             raise typer.BadParameter(f"the folder of {path} does not exist", param_hint=option)
-    if markdown is not None and not marked(markdown):
-        raise typer.BadParameter(f"{markdown} has no <!-- bench --> … <!-- /bench -->", param_hint="--markdown")
+    if markdown is not None:
+        _has_place(markdown, "bench")
     if results and json is not None:
         raise typer.BadParameter(
             "measures nothing that --json could write; leave one of them out", param_hint="--results"

@@ -24,7 +24,7 @@ ORDER = (
     "information", "logits", "logit_divergences", "regression", "likelihood", "similarity",
     "classification", "reshaped", "scoring", "curvature", "_linear_head", "linear", "vocab_parallel",
     "geometry", "families",
-    "_margins", "margin", "optax", "verify", "plot", "bench", "cli",
+    "_margins", "margin", "optax", "verify", "plot", "_marked", "bench", "cli",
 )  # fmt: skip
 OUTSIDE = ("__init__", "__main__")
 

@@ -133,7 +133,7 @@ def test_the_summary_compares_what_both_were_measured_on() -> None:
 
 def test_the_command(tmp_path: Path) -> None:
     """One suite, its JSON, its plot, its table in a Markdown file; the usage errors, one sentence each."""
-    (tmp_path / "README.md").write_text("before\n<!-- bench -->\nold\n<!-- /bench -->\nafter\n")
+    (tmp_path / "README.md").write_text("before\n<!-- bench -->\nold\n<!-- end of bench -->\nafter\n")
     arguments = ["--seconds", "0", "--peer", "lossjax", "--peer", "optax", "--json", tmp_path / "r.json"]
     arguments += ["--plot", tmp_path / "r.png", "--markdown", tmp_path / "README.md"]
     done = CliRunner().invoke(app, ["bench", "--suite", "quick", *map(str, arguments)])
@@ -144,9 +144,9 @@ def test_the_command(tmp_path: Path) -> None:
     assert (tmp_path / "r.png").stat().st_size > 10_000
     text = (tmp_path / "README.md").read_text()
     assert text.startswith("before\n<!-- bench -->\n| problem |")
-    assert text.endswith("<!-- /bench -->\nafter\n")
+    assert text.endswith("<!-- end of bench -->\nafter\n")
     assert "old" not in text
-    (tmp_path / "README.md").write_text("<!-- bench --><!-- /bench -->")
+    (tmp_path / "README.md").write_text("<!-- bench --><!-- end of bench -->")
     (tmp_path / "r.png").unlink()
     arguments = ["--results", str(tmp_path / "r.json"), "--markdown", str(tmp_path / "README.md")]
     arguments += ["--plot", str(tmp_path / "r.png")]
@@ -158,7 +158,7 @@ def test_the_command(tmp_path: Path) -> None:
         (["--suite", "fast"], "'fast' is not one of rows, head, growth"),
         (["--peer", "keras"], "'keras' is not one of lossjax, optax"),
         (["--json", str(tmp_path / "none" / "r.json")], "does not exist"),
-        (["--markdown", str(tmp_path / "r.json")], "has no <!-- bench -->"),
+        (["--markdown", str(tmp_path / "r.json")], "mark it by <!-- bench --> and <!-- end of bench -->"),
     ]:
         refused = CliRunner().invoke(app, ["bench", *wrong], env={"COLUMNS": "300"})
         assert refused.exit_code == 2

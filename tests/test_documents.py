@@ -1,7 +1,9 @@
 """What the documents show is run: every Python example in every Markdown file, found by glob."""
 
 import doctest
+import importlib.util
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,3 +19,31 @@ def test_examples_run(path: Path) -> None:
 
 def test_the_readme_has_examples() -> None:
     assert doctest.DocTestParser().get_examples((ROOT / "README.md").read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def tool() -> Any:
+    spec = importlib.util.spec_from_file_location("readme", ROOT / "tools" / "readme.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_readmes_errors_on_digits_are_made_of_what_the_example_prints(tool: Any) -> None:
+    """Its own figures are those of one machine; the example's test judges them anew."""
+    printed = """
+ largest error, in ulp   lossjax   promised    others
+──────────────────────────────────────────────────────────────
+ loss                        2.5       ≤ 8u   1.6e+07   optax
+ other gradients             2.5       ≤ 8u      31.4   optax
+1 ulp: spacing of floats at the exact result; 8u: 4 to 8 ulp
+"""
+    lines = tool.digits(printed).splitlines()
+    assert lines[0] == "| largest error, in ulp | lossjax | optax |"
+    assert lines[2:] == ["| loss | 2.5 | 16 000 000 |", "| other gradients | 2.5 | 31.4 |"]
+    table = (ROOT / "README.md").read_text(encoding="utf-8").partition("<!-- digits -->")[2]
+    assert table.startswith(f"\n{lines[0]}\n{lines[1]}\n| loss |")
+    with pytest.raises(SystemExit, match="prints no errors"):
+        tool.digits("accuracy 0.98")

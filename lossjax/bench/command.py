@@ -6,12 +6,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from lossjax import _marked
 from lossjax.bench import drawing, report
 from lossjax.bench.peers import available
 from lossjax.bench.problems import SUITES
 from lossjax.bench.run import Measured, measure
-
-START, END = "<!-- bench -->", "<!-- /bench -->"
 
 
 def run(
@@ -62,18 +61,4 @@ def present(measured: Sequence[Measured], *, plot: Path | None, markdown: Path |
     if plot is not None:
         drawing.growth(plot, problems, measured) if growing else drawing.bars(plot, measured)
     if markdown is not None:
-        put(markdown, report.markdown(measured))
-
-
-def put(path: Path, table: str) -> None:
-    """Between the marks of a Markdown file."""
-    text = path.read_text(encoding="utf-8")
-    before, _, rest = text.partition(START)
-    _, _, after = rest.partition(END)
-    path.write_text(f"{before}{START}\n{table}\n{END}{after}", encoding="utf-8")
-
-
-def marked(path: Path) -> bool:
-    """Whether a Markdown file has a place for the table."""
-    text = path.read_text(encoding="utf-8")
-    return START in text and END in text.partition(START)[2]
+        _marked.replace(markdown, "bench", report.markdown(measured))

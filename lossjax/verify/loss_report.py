@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterable, Sequence
 from itertools import groupby
-from pathlib import Path
 
 from rich import box
 from rich.table import Table
@@ -11,8 +10,6 @@ from rich.text import Text
 
 from lossjax.verify.losses import DTYPES, Certified
 from lossjax.verify.report import number
-
-START, END = "<!-- certified -->", "<!-- end of certified -->"
 
 
 def table(results: Sequence[Certified]) -> Table:
@@ -71,12 +68,3 @@ def markdown(results: Sequence[Certified]) -> str:
         cells = [", ".join(str(math.ceil(found[d].units(k))) for k in ("value", "gradient")) for d in DTYPES]
         lines.append(f"| `{name}` | {' | '.join(cells)} |")
     return "\n".join(lines)
-
-
-def write_markdown(results: Sequence[Certified], path: Path) -> None:
-    """Replace what stands between the marks in a Markdown file. ValueError where they are missing."""
-    before, mark, rest = path.read_text(encoding="utf-8").partition(START)
-    _, end, after = rest.partition(END)
-    if not (mark and end):
-        raise ValueError(f"{path} has no table to replace: mark it by {START} and {END}")
-    path.write_text(f"{before}{START}\n{markdown(results)}\n{END}{after}", encoding="utf-8")

@@ -11,9 +11,10 @@ import jax.numpy as jnp
 import pytest
 
 import lossjax
+from lossjax import _marked
 from lossjax.verify import Certificate, Certified, losses
 from lossjax.verify.check import CHECKS, Row
-from lossjax.verify.loss_report import END, START, failures, markdown, write_markdown
+from lossjax.verify.loss_report import failures, markdown
 from lossjax.verify.losses import DTYPES, certify
 from lossjax.verify.samples import names
 
@@ -24,7 +25,7 @@ ROUNDING = 1
 
 def recorded(text: str) -> dict[tuple[str, str], tuple[int, int]]:
     """(loss, dtype) -> the errors of value and gradient that the table states."""
-    table = text.partition(START)[2].partition(END)[0]
+    table = text.partition("<!-- certified -->")[2].partition("<!-- end of certified -->")[0]
     found = {}
     for line in table.splitlines():
         if match := re.fullmatch(r"\| `(\w+)` \| (.*) \|", line):
@@ -127,17 +128,18 @@ def test_a_planted_fault_is_not_certified(
 
 def test_the_table_is_replaced_between_its_marks(tmp_path: Path) -> None:
     path = tmp_path / "page.md"
-    path.write_text(f"before\n{START}\nold\n{END}\nafter\n", encoding="utf-8")
+    start, end = "<!-- certified -->", "<!-- end of certified -->"
+    path.write_text(f"before\n{start}\nold\n{end}\nafter\n", encoding="utf-8")
     results = [dataclasses.replace(made(1.2, 3), dtype=dtype) for dtype in DTYPES]
-    write_markdown(results, path)
+    _marked.replace(path, "certified", markdown(results))
     text = path.read_text(encoding="utf-8")
-    assert text.startswith(f"before\n{START}\n| loss |")
-    assert text.endswith(f"{END}\nafter\n")
+    assert text.startswith(f"before\n{start}\n| loss |")
+    assert text.endswith(f"{end}\nafter\n")
     assert recorded(text) == {("a_loss", dtype): (2, 3) for dtype in DTYPES}
     assert markdown(results) in text
     path.write_text("no marks", encoding="utf-8")
     with pytest.raises(ValueError, match="no table to replace"):
-        write_markdown(results, path)
+        _marked.replace(path, "certified", markdown(results))
 
 
 def test_bad_names_are_named() -> None:
