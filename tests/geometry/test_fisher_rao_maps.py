@@ -226,7 +226,9 @@ def test_each_wave_is_minus_twice_the_derivative_of_the_one_before(order, dtype)
                 term *= -at / (2 * (i + 1) * (2 * (order + i + 1) + 1))
             assert float(abs(arb(float(got)) - want)) <= 4 * unit(dtype) / max(1, float(at)) ** (order / 2)
     slope = quick(jax.vmap(jax.grad(lambda y: _wave(order, y))))(jnp.asarray(y))
-    np.testing.assert_allclose(slope, -0.5 * _wave(order + 1, jnp.asarray(y)), rtol=2 * unit(dtype))
+    # Half of the next one, compiled in two ways, each as exact as above.
+    allowed = 4 * unit(dtype) / np.maximum(1, y.astype(float)) ** ((order + 1) / 2)
+    assert np.all(np.abs(slope + 0.5 * _wave(order + 1, jnp.asarray(y))) <= allowed)
 
 
 def test_the_arc_is_accurate(dtype):
