@@ -160,11 +160,14 @@ def _add_products(
 
     classes = weight.shape[1]
     size = _group_size(classes, skipping=threshold is not None)
-    # Of a loop whose length it knows, JAX would move out what depends on the index alone: each group's weights, stored.
-    groups = lax.optimization_barrier(jnp.int32(classes // size))
+    groups, left = divmod(classes, size)
     sums = in_weight, varying_alike(in_logits, jnp.zeros(hidden.shape, options.dtype))
-    sums = lax.fori_loop(0, groups, lambda i, sums: add_if_large(i * size, size, sums), sums)
-    left = classes % size
+    if groups == 1:
+        sums = add_if_large(0, size, sums)
+    else:
+        # Of a loop whose length it knows, JAX would move out what depends on the index alone: the weights, by groups.
+        count = lax.optimization_barrier(jnp.int32(groups))
+        sums = lax.fori_loop(0, count, lambda i, sums: add_if_large(i * size, size, sums), sums)
     return add_if_large(classes - left, left, sums) if left else sums
 
 
