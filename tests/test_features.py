@@ -303,7 +303,7 @@ def _() -> None:
 def _() -> None:
     """Half of the classes are left out of the products, and all that is left out is below the bound."""
     x = jnp.ones((4, 2))
-    weight = jnp.concatenate([jnp.ones((2, 1024)), -6 * jnp.ones((2, 1024))], axis=1)
+    weight = jnp.concatenate([jnp.ones((2, 2048)), -6 * jnp.ones((2, 2048))], axis=1)
 
     def gradient(skip_below: float | None) -> Any:
         def total(w: Any) -> Any:
@@ -312,8 +312,8 @@ def _() -> None:
         return jax.grad(total)(weight)
 
     exact, skipped = gradient(None), gradient(1e-6)
-    assert jnp.all(exact[:, 1024:] > 0)
-    assert jnp.all(skipped[:, 1024:] == 0)
+    assert jnp.all(exact[:, 2048:] > 0)
+    assert jnp.all(skipped[:, 2048:] == 0)
     assert jnp.max(jnp.abs(skipped - exact)) <= 1e-6 * 4
 
 
