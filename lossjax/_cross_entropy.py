@@ -152,8 +152,9 @@ def _forward(
     x, seen = _visible(valid, logits), _visible(valid, targets)
     z = Scale(softcap, temperature).apply(x.astype(options.dtype))
     given = x if softcap is None and temperature is None else z
-    # 16-bit gradients have no room for exponentials of 32.
-    plan = _rows.Plan(options.over, stored=differentiated and logits.dtype == options.dtype)
+    # Long rows of 16-bit gradients have no room for exponentials of 32.
+    roomy = logits.dtype == options.dtype or logits.shape[-1] <= 1024
+    plan = _rows.Plan(options.over, stored=differentiated and roomy)
     if options.labelled:
         rows = _rows.labelled_rows(given, seen, plan, options.dtype)
     else:

@@ -16,7 +16,6 @@ a maximum, and the pivot, counted from the first class held here, is outside the
 """
 
 import dataclasses
-import functools
 import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -103,10 +102,10 @@ def shared_number(x: Array, over: str | None) -> Array:
     return x if over is None else lax.psum(_on_one_device(x, over), over)
 
 
-def class_index(z: Array, dtype: Any) -> Array:
+def class_index(z: Array, dtype: Any, axis: int = -1) -> Array:
     """The index of each entry's class among those held here. Compare with it: a sharded axis must not be gathered."""
     sharding = jax.typeof(z).sharding  # where the mesh is explicit, an array of the same shape must be sharded alike
-    return lax.broadcasted_iota(dtype, z.shape, z.ndim - 1, out_sharding=sharding)
+    return lax.broadcasted_iota(dtype, z.shape, axis % z.ndim, out_sharding=sharding)
 
 
 def class_count(z: Array, over: str | None) -> int:
@@ -120,7 +119,7 @@ def sum_over_classes(x: Array, over: str | None = None) -> Array:
     return total if over is None else lax.psum(total, over)
 
 
-def shifted_exponential(z: Array, maximum: Array, *, summed: bool = True) -> Array:
+def shifted_exponential(z: Array, maximum: Array) -> Array:
     """``exp(z - maximum)`` in the maximum's dtype, exactly 1 at the maximum (infinite or not).
 
     The rounding error e of the difference is folded back in, exp(d + e) = exp(d)(1 + e) to e² < u: without it an
@@ -128,19 +127,16 @@ def shifted_exponential(z: Array, maximum: Array, *, summed: bool = True) -> Arr
 
     Infinities have no rounding error. So the logits are cut off, for the error at a floor so far below the maximum that
     the exponential is 0, and at a top so far above it that the exponential is infinite, or at the largest number,
-    whichever comes first. (Not at the maximum: there a minimum has half a derivative.)
-
-    A select in this loop keeps XLA's CPU backend from fusing it into a sum, so what is ``summed`` at once, and not
-    stored, is cut off by minimum and maximum. Inside a sum that backend may answer a NaN with their other operand. Here
-    it meets the top first, and shows as infinity if not as NaN; the exponential does not pass through the floor.
+    whichever comes first. (Not at the maximum: there a minimum has half a derivative. And by selects, which keep a NaN:
+    inside a fusion XLA's CPU backend may answer it with the other operand of a minimum.)
     """
     largest = float(jnp.finfo(maximum.dtype).max)
     ceiling = jnp.clip(maximum, -largest, largest)
     away = jnp.maximum(1e4, jnp.abs(ceiling) * 2.0**-12)
     floor, top = jnp.maximum(ceiling - away, -largest), jnp.minimum(ceiling + away, largest)
     wide = z.astype(maximum.dtype)
-    capped = jnp.minimum(wide, top) if summed else jnp.where(wide > top, top, wide)
-    lifted = jnp.maximum(capped, floor) if summed else jnp.where(capped < floor, floor, capped)
+    capped = jnp.where(wide > top, top, wide)
+    lifted = jnp.where(capped < floor, floor, capped)
     exponential = jnp.exp(capped - ceiling)
     return exponential + exponential * difference_error(lifted, ceiling)
 
@@ -216,7 +212,7 @@ def _is_first_with(here: Array, maximum: Array, over: str) -> Array:
 
 def others(z: Array, index: Array, maximum: Array) -> Array:
     """:func:`shifted_exponential`, with 0 for the class of this index."""
-    return jnp.where(class_index(z, index.dtype) == index, 0, shifted_exponential(z, maximum, summed=False))
+    return jnp.where(class_index(z, index.dtype) == index, 0, shifted_exponential(z, maximum))
 
 
 def _logit_at(z: Array, index: Array, over: str | None) -> Array:
@@ -229,28 +225,45 @@ def _logit_at(z: Array, index: Array, over: str | None) -> Array:
 def _sum_without(z: Array, index: Array, maximum: Array, stored: bool = False) -> Array:
     """``Σ_{j≠i} exp(z_j - m)``, class axis kept; the whole sum for an index that is no class.
 
-    A long row is summed in blocks. If its exponentials are not stored, all blocks are summed without a mask, which
-    XLA's CPU backend would neither vectorise nor fuse, and the pivot's block once more with one, to replace its sum.
+    XLA's CPU backend leaves a sum to a library that goes over a row once for each operation of an entry, and knows no
+    select: the ten of an exact exponential cost more than the exponential, and the mask an array of them all. Its own
+    loops have every operation of an entry at once. So pieces of a row are added in one such loop, the addition within
+    the mask's select, where the library does not find it; and the library sums what is left, an eighth to a twelfth.
     """
-    block = _blocks_of(z)
-    if block is None:
+    blocks, width = _pieces(z.shape[-1], _split_over(z), z.dtype != maximum.dtype)
+    length = z.shape[-1] // blocks
+    if stored or width == length:
         return sum_over_classes(others(z, index, maximum))
-    if stored:
-        apart = others(z, index, maximum)
-        return sum_over_classes(jnp.sum(apart.reshape(*z.shape[:-1], z.shape[-1] // block, block), axis=-1))
-    blocks = z.reshape(*z.shape[:-1], z.shape[-1] // block, block)
-    # Without the barrier XLA's CPU backend stores one wider copy of 16-bit logits, for this sum and the gather below.
-    apart = blocks if blocks.dtype == maximum.dtype else lax.optimization_barrier(blocks)
-    sums = jnp.sum(shifted_exponential(apart, maximum[..., None]), axis=-1)
-    number = index // block  # rounded down: what is no class is in no block
-    which = class_index(sums, index.dtype) == number
-    if _split_over(z) > 1:
-        own_block = jnp.sum(jnp.where(which[..., None], blocks, 0), axis=-2)
-    else:
-        own_block = jnp.take_along_axis(blocks, number[..., None], axis=-2, mode="clip")[..., 0, :]
-    outside = (number < 0) | (number >= sums.shape[-1])
-    without = _sum_without(own_block, jnp.where(outside, -1, index - number * block), maximum)
-    return sum_over_classes(jnp.where(which, without, sums))
+    whole = z.reshape(*z.shape[:-1], blocks, length)
+    number, within = (part[..., None] for part in jnp.divmod(index, length))  # what is no class is in no block
+    total = jnp.zeros_like(whole[..., :width], maximum.dtype)
+    for first in range(0, length, width):
+        start = min(first, length - width)  # the last piece overlaps the one before
+        piece = whole[..., start : start + width]
+        place = class_index(piece, index.dtype) + start
+        apart = (class_index(piece, index.dtype, -2) == number) & (place == within)
+        if start < first:
+            apart = apart | (place < first)
+        total = jnp.where(apart, total, total + shifted_exponential(piece, maximum[..., None]))
+    return sum_over_classes(jnp.sum(total, axis=-1))
+
+
+def _pieces(classes: int, devices: int, narrow: bool) -> tuple[int, int]:
+    """Into how many blocks to cut a row, and the width of the pieces that are added of each; its length, if none are.
+
+    The blocks are so many that none lies on two devices, whether an explicit mesh says how many there are or a
+    partitioner splits the classes unseen, into 2ⁿ parts of 96 or more. Twelve pieces at most: of twice as many XLA
+    stores a wider copy of 16-bit logits, and compiles for twice as long.
+    """
+    if jax.default_backend() != "cpu":  # elsewhere the sum and all that is in it are one loop
+        return 1, classes
+    if classes <= 20 and devices == 1:
+        return 1, classes if narrow else 1  # single entries of 16 bits are not read fast
+    blocks = devices
+    while classes % (2 * blocks) == 0 and classes // (2 * blocks) >= 96:
+        blocks *= 2
+    length = classes // blocks
+    return blocks, min(length, 8 * -(-length // 96))
 
 
 def _split_over(z: Array) -> int:
@@ -260,20 +273,6 @@ def _split_over(z: Array) -> int:
     if names is None:
         return 1
     return math.prod(sharding.mesh.shape[name] for name in (names if isinstance(names, tuple) else (names,)))
-
-
-def _blocks_of(z: Array) -> int | None:
-    return _block_size(z.shape[-1], _split_over(z))
-
-
-@functools.cache
-def _block_size(classes: int, devices: int = 1) -> int | None:
-    """A divisor of the class count between 128 and 1024, the nearest to 512; None for short rows, or without one.
-
-    No block lies on two devices; nor on the eight that a partitioner may split the classes over unseen, if possible.
-    """
-    divisors = [d for d in range(128, 1025) if classes % (d * devices) == 0] if classes > 1024 else []
-    return min(divisors, key=lambda d: (classes // d % 8 != 0, abs(d - 512)), default=None)
 
 
 def gaps(z: Array, rows: Rows) -> Array:
@@ -296,11 +295,10 @@ def surprisal(z: Array, rows: Rows) -> Array:
 
 def p_of(z: Array, rows: Rows) -> Array:
     """``p``, a formula (rules use :func:`probabilities`)."""
-    if rows.plan.stored or _blocks_of(z) is None:
-        return jnp.where(rows.is_pivot(z), rows.own, others(z, rows.pivot, rows.maximum)) / rows.total()
-    return shifted_exponential(z, rows.maximum) / rows.total()
+    return jnp.where(rows.is_pivot(z), rows.own, others(z, rows.pivot, rows.maximum)) / rows.total()
 
 
 def one_pivot_off(z: Array, rows: Rows) -> Array:
     """``p - e_i``, a formula (rules use :func:`residual_at_pivot`)."""
-    return jnp.where(rows.is_pivot(z), -rows.rest / rows.total(), p_of(z, rows))
+    total = rows.total()
+    return jnp.where(rows.is_pivot(z), -rows.rest / total, others(z, rows.pivot, rows.maximum) / total)

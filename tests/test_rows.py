@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import lossjax
-from lossjax._rows import difference_error, row_statistics, shifted_exponential
+from lossjax._rows import _pieces, difference_error, row_statistics, shifted_exponential
 
 UNIT = {np.float32: 2.0**-24, np.float64: 2.0**-53}
 FAINTEST = {np.float32: 87, np.float64: 708}
@@ -51,20 +51,19 @@ def test_the_error_of_a_difference_is_exact(dtype: Any, random: np.random.Genera
         assert worst <= 2.0**-15 * UNIT[dtype]
 
 
-@pytest.mark.parametrize("summed", [True, False])
-def test_exponentials_at_the_edges(summed: bool) -> None:
-    """Exactly 1 at the maximum, whatever it is; 0 at -inf; never a number for NaN."""
+def test_exponentials_at_the_edges() -> None:
+    """Exactly 1 at the maximum, whatever it is; 0 at -inf; NaN for NaN."""
     infinity, largest = jnp.inf, float(jnp.finfo(jnp.float32).max)
     for m in (0.0, -3.7, 12.3, 1e4, -1e30, largest, -largest, infinity):
         z = jnp.array([m, -infinity, jnp.nan], jnp.float32)
-        own, never, undefined = shifted_exponential(z, jnp.float32(m), summed=summed)
+        own, never, undefined = shifted_exponential(z, jnp.float32(m))
         assert own == 1
         assert never == 0
-        assert not jnp.isfinite(undefined)
+        assert jnp.isnan(undefined)
 
 
 def test_the_value_and_its_derivative_go_two_ways_to_one_number(random: np.random.Generator) -> None:
-    """Blocks without stored exponentials, or one array of them: within the 4u that either is from the truth."""
+    """Pieces without stored exponentials, or one array of them: within the 4u that either is from the truth."""
     z = jnp.asarray(random.normal(size=(5, 6144)) * 4, jnp.float32)
     labels = jnp.asarray([0, 511, 512, 6143, 77])
     loss = lossjax.softmax_cross_entropy_with_integer_labels
@@ -76,8 +75,9 @@ def test_the_value_and_its_derivative_go_two_ways_to_one_number(random: np.rando
 @pytest.mark.parametrize("what", ["value", "gradient"])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_long_rows_need_no_array_of_their_size(dtype: str, what: str) -> None:
-    """Beside the gradient itself: two numbers for each of two blocks of 512. Of 16 bits no wider copy is made."""
+    """Of a value alone, an eighth of it; beside a gradient some numbers a row. Of 16 bits no wider copy is made."""
     rows, classes = 256, 16384
+    room = {"value": rows * classes // 8, "gradient": 0}[what] + 32 * rows
 
     def loss(z: Any, labels: Any) -> Any:
         return lossjax.softmax_cross_entropy_with_integer_labels(z, labels, reduction="mean")
@@ -86,7 +86,27 @@ def test_long_rows_need_no_array_of_their_size(dtype: str, what: str) -> None:
     shapes = jax.ShapeDtypeStruct((rows, classes), dtype), jax.ShapeDtypeStruct((rows,), "int32")
     analysis = jax.jit(function).lower(*shapes).compile().memory_analysis()
     assert analysis is not None
-    assert analysis.temp_size_in_bytes <= 2 * 2 * rows * 512 * 4
+    assert analysis.temp_size_in_bytes <= 4 * room
+
+
+@pytest.mark.parametrize("classes", [1, 2, 20, 21, 95, 97, 191, 192, 1000, 1187, 50257])
+def test_a_sum_by_pieces_has_every_class_once(classes: int, random: np.random.Generator) -> None:
+    """At the ends of blocks and of overlapping pieces too; without the pivot, or whole if that is no class."""
+    z = np.float32(random.normal(size=classes))
+    exact = np.exp(np.float64(z))
+    for pivot in {0, 8, classes // 2, classes - 9, classes - 1, -1, classes} - set(range(-9, -1)):
+        left_out = exact[pivot] if 0 <= pivot < classes else 0.0
+        found = row_statistics(jnp.asarray(z)[None], jnp.asarray([pivot]))
+        scaled = float(found.rest[0, 0]) * np.exp(np.float64(z.max()))
+        assert abs(scaled - (exact.sum() - left_out)) <= 8 * 2.0**-24 * exact.sum(), pivot
+
+
+def test_on_an_automatic_mesh_no_block_lies_on_two_devices() -> None:
+    for classes in (192, 1000, 32000, 32768, 50304, 128256, 151936):
+        for devices in (2, 4, 8, 16, 32, 64, 128, 256):
+            if classes % devices == 0 and classes // devices >= 96:
+                assert _pieces(classes, 1, narrow=False)[0] % devices == 0
+    assert _pieces(50304, 3, narrow=False)[0] % 3 == 0
 
 
 def test_statistics_of_narrow_logits_are_wide() -> None:
