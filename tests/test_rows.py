@@ -89,9 +89,13 @@ def test_long_rows_need_no_array_of_their_size(dtype: str, what: str) -> None:
     assert analysis.temp_size_in_bytes <= 4 * room
 
 
+@pytest.mark.parametrize("backend", ["cpu", "tpu"])
 @pytest.mark.parametrize("classes", [1, 2, 20, 21, 95, 97, 191, 192, 1000, 1187, 50257])
-def test_a_sum_by_pieces_has_every_class_once(classes: int, random: np.random.Generator) -> None:
-    """At the ends of blocks and of overlapping pieces too; without the pivot, or whole if that is no class."""
+def test_a_sum_has_every_class_once(
+    classes: int, backend: str, random: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By pieces on a CPU, at their ends and overlaps too; without the pivot, or whole if that is no class."""
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
     z = np.float32(random.normal(size=classes))
     exact = np.exp(np.float64(z))
     for pivot in {0, 8, classes // 2, classes - 9, classes - 1, -1, classes} - set(range(-9, -1)):

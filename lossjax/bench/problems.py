@@ -98,7 +98,7 @@ def _rowwise(shapes: Sequence[tuple[int, int]]) -> list[Problem]:
 
 
 SUITES: dict[str, Callable[[], Sequence[Problem]]] = {
-    "rows": lambda: _rowwise([(65536, 10), (4096, 1000), (1024, 32768), (512, 131072)]),
+    "rows": lambda: _rowwise([(65536, 10), (4096, 1000), (1024, 32768), (1024, 50257), (512, 131072)]),
     "head": lambda: [Head(2048, 512, 50304), Head(2048, 512, 50304, "bfloat16")],
     "growth": lambda: (
         [Head(b, 256, 32768) for b in (256, 512, 1024, 2048)] + [Head(512, 256, v) for v in (8192, 16384, 65536)]
