@@ -257,13 +257,15 @@ def _pieces(classes: int, devices: int, narrow: bool) -> tuple[int, int]:
     """
     if jax.default_backend() != "cpu":  # elsewhere the sum and all that is in it are one loop
         return 1, classes
-    if classes <= 20 and devices == 1:
-        return 1, classes if narrow else 1  # single entries of 16 bits are not read fast
+    if devices == 1 and classes <= 20 and not narrow:
+        return 1, 1
+    if narrow and classes < 192:  # of so few numbers of 16 bits LLVM makes a slow loop, with an exception
+        return 1, 3 if devices == 1 and 6 <= classes <= 12 else classes
     blocks = devices
     while classes % (2 * blocks) == 0 and classes // (2 * blocks) >= 96:
         blocks *= 2
     length = classes // blocks
-    return blocks, min(length, 8 * -(-length // 96))
+    return blocks, min(length, 16 * -(-length // 192))
 
 
 def _split_over(z: Array) -> int:
