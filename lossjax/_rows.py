@@ -16,6 +16,7 @@ a maximum, and the pivot, counted from the first class held here, is outside the
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -125,17 +126,15 @@ def shifted_exponential(z: Array, maximum: Array) -> Array:
     The rounding error e of the difference is folded back in, exp(d + e) = exp(d)(1 + e) to e² < u: without it an
     entry with a gap of g is off by g·u.
 
-    Infinities have no rounding error. So the logits are cut off, for the error at a floor so far below the maximum that
-    the exponential is 0, and at a top so far above it that the exponential is infinite, or at the largest number,
-    whichever comes first. (Not at the maximum: there a minimum has half a derivative. And by selects, which keep a NaN:
-    inside a fusion XLA's CPU backend may answer it with the other operand of a minimum.)
+    Infinities have no rounding error. So the logits are cut off: at the largest number, and for the error at the lowest
+    whose distance to the maximum is a number. (By selects, which keep a NaN: inside a fusion XLA's CPU backend may
+    answer it with the other operand of a minimum.)
     """
     largest = float(jnp.finfo(maximum.dtype).max)
     ceiling = jnp.clip(maximum, -largest, largest)
-    away = jnp.maximum(1e4, jnp.abs(ceiling) * 2.0**-12)
-    floor, top = jnp.maximum(ceiling - away, -largest), jnp.minimum(ceiling + away, largest)
+    floor = jnp.maximum(ceiling, 0) - largest
     wide = z.astype(maximum.dtype)
-    capped = jnp.where(wide > top, top, wide)
+    capped = jnp.where(wide > largest, largest, wide)
     lifted = jnp.where(capped < floor, floor, capped)
     exponential = jnp.exp(capped - ceiling)
     return exponential + exponential * difference_error(lifted, ceiling)
@@ -235,17 +234,24 @@ def _sum_without(z: Array, index: Array, maximum: Array, stored: bool = False) -
     if stored or width == length:
         return sum_over_classes(others(z, index, maximum))
     whole = z.reshape(*z.shape[:-1], blocks, length)
-    number, within = (part[..., None] for part in jnp.divmod(index, length))  # what is no class is in no block
+    size = lax.full_like(index, length)
+    # What is no class is in no block, or at a negative place.
+    number, within = lax.div(index, size)[..., None], lax.rem(index, size)[..., None]
     total = jnp.zeros_like(whole[..., :width], maximum.dtype)
     for first in range(0, length, width):
         start = min(first, length - width)  # the last piece overlaps the one before
         piece = whole[..., start : start + width]
-        place = class_index(piece, index.dtype) + start
-        apart = (class_index(piece, index.dtype, -2) == number) & (place == within)
-        if start < first:
-            apart = apart | (place < first)
-        total = jnp.where(apart, total, total + shifted_exponential(piece, maximum[..., None]))
+        total = _with_piece(total, piece, number, within - start, maximum[..., None], known=first - start)
     return sum_over_classes(jnp.sum(total, axis=-1))
+
+
+@functools.partial(jax.jit, static_argnames="known")
+def _with_piece(total: Array, piece: Array, number: Array, within: Array, maximum: Array, *, known: int) -> Array:
+    """One more of each block's pieces, less its first entries if they are known. Compiled, so as to be traced once."""
+    place = class_index(piece, within.dtype)
+    apart = (class_index(piece, number.dtype, -2) == number) & (place == within)
+    apart = apart | (place < known) if known else apart
+    return jnp.where(apart, total, total + shifted_exponential(piece, maximum))
 
 
 def _pieces(classes: int, devices: int, narrow: bool) -> tuple[int, int]:
