@@ -265,7 +265,7 @@ def _pieces(classes: int, devices: int, narrow: bool) -> tuple[int, int]:
         return 1, classes
     if devices == 1 and classes <= 20 and not narrow:
         return 1, 1
-    if narrow and classes < 192:  # of so few numbers of 16 bits LLVM makes a slow loop, with an exception
+    if narrow and classes < 192:  # LLVM makes slow loops of short pieces of 16 bits, but for three numbers
         return 1, 3 if devices == 1 and 6 <= classes <= 12 else classes
     blocks = devices
     while classes % (2 * blocks) == 0 and classes // (2 * blocks) >= 96:
@@ -286,7 +286,8 @@ def _split_over(z: Array) -> int:
 def gaps(z: Array, rows: Rows) -> Array:
     """``m - z_k``; 0 at the maximum, infinite or not.
 
-    Without a select, for the reason above: under a maximum of +inf the gap to the largest number is lifted to infinity.
+    Without a select, which would keep XLA from summing these unstored: under a maximum of +inf the gap to the largest
+    number is lifted to infinity.
     """
     largest = float(jnp.finfo(z.dtype).max)
     ceiling = jnp.clip(rows.maximum, -largest, largest)

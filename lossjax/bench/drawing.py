@@ -33,7 +33,7 @@ def bars(path: Path, measured: Sequence[Measured]) -> None:
         memory.barh(at, [(m.temporary_bytes or 0) / 2**20 for m in own], **style)
     speed.axvline(1, color="black", linewidth=0.8)
     speed.set_yticks(range(len(names)), names)
-    speed.invert_yaxis()
+    speed.set_ylim(len(names) - 0.5, -0.5)
     speed.set_xlabel("time, as a multiple of optax's")
     memory.set_xlabel("temporary memory of the compiled program, MiB")
     memory.set_xscale("symlog", linthresh=1)
