@@ -73,7 +73,15 @@ def test_the_losses_that_have_names_are_these_to_the_last_bit(dtype, scale):
     targets[9:11] = 0
     rows[10, :2] = INF  # no distribution, and a target of 0 does not silence it
     categorical = families.Categorical()
-    assert_same_bits(lambda z, t: canonical_nll(categorical, z, t), lossjax.softmax_cross_entropy, rows, targets)
+    # One rule in two programs, which a compiler may round apart: by no more than either may be off.
+    u, p = np.finfo(dtype).eps / 2, np.nan_to_num(lossjax.softmax(rows))
+    allowed = [33 * u, 13 * u * (targets.sum(axis=1, keepdims=True) * p + targets), 33 * u]
+    losses = lambda z, t: canonical_nll(categorical, z, t), lossjax.softmax_cross_entropy  # noqa: E731
+    found = [jax.jit(lambda *x, loss=loss: value_and_gradients(loss, *x))(rows, targets) for loss in losses]
+    for got, want, error, relative in zip(*found, allowed, (True, False, True), strict=True):
+        scale = np.abs(np.nan_to_num(want, posinf=0)) if relative else np.max(np.abs(weights(want[:, 0])))
+        assert np.all(np.nan_to_num(np.abs(got - want)) <= 2 * error * scale)
+        np.testing.assert_array_equal(*(np.where(np.isfinite(x), 0, x) for x in (got, want)))
 
 
 def test_the_last_bit_is_looked_at():

