@@ -76,7 +76,7 @@ def test_the_losses_that_have_names_are_these_to_the_last_bit(dtype, scale):
     # One rule in two programs, which a compiler may round apart: by no more than either may be off.
     u, p = np.finfo(dtype).eps / 2, np.nan_to_num(lossjax.softmax(rows))
     allowed = [33 * u, 13 * u * (targets.sum(axis=1, keepdims=True) * p + targets), 33 * u]
-    losses = lambda z, t: canonical_nll(categorical, z, t), lossjax.softmax_cross_entropy  # noqa: E731
+    losses = lambda z, t: canonical_nll(categorical, z, t), lossjax.softmax_cross_entropy
     found = [jax.jit(lambda *x, loss=loss: value_and_gradients(loss, *x))(rows, targets) for loss in losses]
     for got, want, error, relative in zip(*found, allowed, (True, False, True), strict=True):
         scale = np.abs(np.nan_to_num(want, posinf=0)) if relative else np.max(np.abs(weights(want[:, 0])))
@@ -143,8 +143,8 @@ def test_outside_value_and_every_derivative_are_nan(name):
         z, y = z[:3], y[:3]
     bad = np.asarray(outside(name), np.float32)
     good_z, good_y = (np.broadcast_to(a, (len(bad), *a.shape)) for a in (z, y))
-    loss = lambda z, y: canonical_nll(family, z, y)  # noqa: E731
-    kl = lambda p, q: kl_divergence(family, p, q)  # noqa: E731
+    loss = lambda z, y: canonical_nll(family, z, y)
+    kl = lambda p, q: kl_divergence(family, p, q)
     assert not np.any(family.domain(bad))
     assert family.domain(z)
     moments = quick(lambda z: [everything(f, z) for f in (family.log_partition, family.mean, family.variance)])
