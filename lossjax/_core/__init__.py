@@ -1,0 +1,1 @@
+"""How a loss is made: derivatives, checks, masks, reductions; it knows no loss."""

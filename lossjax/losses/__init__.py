@@ -1,0 +1,1 @@
+"""What is promised: the public functions, each with signature, docstring and a few lines."""
