@@ -1,4 +1,4 @@
-# The two commands: `make verify` and `make test`; `make test-all` leaves no case out (tests/tiers.py) and runs both ends
+# The two commands: `make verify` and `make test`; `make test-all` leaves no case out (tests/support/tiers.py) and runs both ends
 # of what is supported (tools/matrix.py). The environment in .venv is made once, and again when pyproject.toml changes.
 # Recipes use relative paths only, so that a checkout may lie in a path with a space.
 

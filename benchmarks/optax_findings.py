@@ -17,7 +17,7 @@ import optax
 from optax import losses
 
 import lossjax.optax
-from lossjax.verify.check import CHECKS, Row, check
+from lossjax.verify._check import CHECKS, Row, check
 
 random = np.random.default_rng(0)
 ROWS, CLASSES = 3, 4

@@ -5,55 +5,55 @@ from typing import TYPE_CHECKING, Any
 from lossjax import families as families
 from lossjax import geometry as geometry
 from lossjax import numerics as numerics
-from lossjax.classification import sigmoid_cross_entropy as sigmoid_cross_entropy
-from lossjax.classification import softmax_cross_entropy as softmax_cross_entropy
-from lossjax.classification import (
-    softmax_cross_entropy_with_integer_labels as softmax_cross_entropy_with_integer_labels,
-)
-from lossjax.curvature import softmax_cross_entropy_hvp as softmax_cross_entropy_hvp
 from lossjax.families import canonical_nll as canonical_nll
 from lossjax.geometry import centered_log_ratio as centered_log_ratio
 from lossjax.geometry.fenchel_young import fenchel_young_loss as fenchel_young_loss
-from lossjax.information import cross_entropy as cross_entropy
-from lossjax.information import entropy as entropy
-from lossjax.information import jeffreys_divergence as jeffreys_divergence
-from lossjax.information import js_divergence as js_divergence
-from lossjax.information import kl_divergence as kl_divergence
-from lossjax.information import self_information as self_information
-from lossjax.likelihood import gaussian_nll as gaussian_nll
-from lossjax.likelihood import laplace_nll as laplace_nll
-from lossjax.likelihood import poisson_nll as poisson_nll
-from lossjax.likelihood import student_t_nll as student_t_nll
-from lossjax.linear import linear_softmax_cross_entropy as linear_softmax_cross_entropy
-from lossjax.logit_divergences import softmax_js_divergence as softmax_js_divergence
-from lossjax.logit_divergences import softmax_kl_divergence as softmax_kl_divergence
-from lossjax.logits import log_softmax as log_softmax
-from lossjax.logits import logsumexp as logsumexp
-from lossjax.logits import softmax as softmax
-from lossjax.logits import softmax_entropy as softmax_entropy
-from lossjax.margin import hinge_loss as hinge_loss
-from lossjax.margin import multiclass_hinge_loss as multiclass_hinge_loss
-from lossjax.margin import multiclass_perceptron_loss as multiclass_perceptron_loss
-from lossjax.margin import multiclass_sparsemax_loss as multiclass_sparsemax_loss
-from lossjax.margin import perceptron_loss as perceptron_loss
-from lossjax.margin import sparsemax_loss as sparsemax_loss
-from lossjax.regression import huber_loss as huber_loss
-from lossjax.regression import log_cosh as log_cosh
-from lossjax.regression import mean_squared_error as mean_squared_error
-from lossjax.regression import quantile_loss as quantile_loss
-from lossjax.regression import squared_error as squared_error
-from lossjax.reshaped import generalized_cross_entropy as generalized_cross_entropy
-from lossjax.reshaped import poly_cross_entropy as poly_cross_entropy
-from lossjax.reshaped import sigmoid_focal_loss as sigmoid_focal_loss
-from lossjax.reshaped import softmax_focal_loss as softmax_focal_loss
-from lossjax.scoring import accuracy as accuracy
-from lossjax.scoring import softmax_brier_score as softmax_brier_score
-from lossjax.similarity import cosine_distance as cosine_distance
-from lossjax.similarity import cosine_similarity as cosine_similarity
-from lossjax.vocab_parallel import (
+from lossjax.losses.classification import sigmoid_cross_entropy as sigmoid_cross_entropy
+from lossjax.losses.classification import softmax_cross_entropy as softmax_cross_entropy
+from lossjax.losses.classification import (
+    softmax_cross_entropy_with_integer_labels as softmax_cross_entropy_with_integer_labels,
+)
+from lossjax.losses.curvature import softmax_cross_entropy_hvp as softmax_cross_entropy_hvp
+from lossjax.losses.focal import generalized_cross_entropy as generalized_cross_entropy
+from lossjax.losses.focal import poly_cross_entropy as poly_cross_entropy
+from lossjax.losses.focal import sigmoid_focal_loss as sigmoid_focal_loss
+from lossjax.losses.focal import softmax_focal_loss as softmax_focal_loss
+from lossjax.losses.information import cross_entropy as cross_entropy
+from lossjax.losses.information import entropy as entropy
+from lossjax.losses.information import jeffreys_divergence as jeffreys_divergence
+from lossjax.losses.information import js_divergence as js_divergence
+from lossjax.losses.information import kl_divergence as kl_divergence
+from lossjax.losses.information import self_information as self_information
+from lossjax.losses.likelihood import gaussian_nll as gaussian_nll
+from lossjax.losses.likelihood import laplace_nll as laplace_nll
+from lossjax.losses.likelihood import poisson_nll as poisson_nll
+from lossjax.losses.likelihood import student_t_nll as student_t_nll
+from lossjax.losses.linear_head import linear_softmax_cross_entropy as linear_softmax_cross_entropy
+from lossjax.losses.logit_divergences import softmax_js_divergence as softmax_js_divergence
+from lossjax.losses.logit_divergences import softmax_kl_divergence as softmax_kl_divergence
+from lossjax.losses.logits import log_softmax as log_softmax
+from lossjax.losses.logits import logsumexp as logsumexp
+from lossjax.losses.logits import softmax as softmax
+from lossjax.losses.logits import softmax_entropy as softmax_entropy
+from lossjax.losses.margins import hinge_loss as hinge_loss
+from lossjax.losses.margins import multiclass_hinge_loss as multiclass_hinge_loss
+from lossjax.losses.margins import multiclass_perceptron_loss as multiclass_perceptron_loss
+from lossjax.losses.margins import multiclass_sparsemax_loss as multiclass_sparsemax_loss
+from lossjax.losses.margins import perceptron_loss as perceptron_loss
+from lossjax.losses.margins import sparsemax_loss as sparsemax_loss
+from lossjax.losses.regression import huber_loss as huber_loss
+from lossjax.losses.regression import log_cosh as log_cosh
+from lossjax.losses.regression import mean_squared_error as mean_squared_error
+from lossjax.losses.regression import quantile_loss as quantile_loss
+from lossjax.losses.regression import squared_error as squared_error
+from lossjax.losses.scoring import accuracy as accuracy
+from lossjax.losses.scoring import softmax_brier_score as softmax_brier_score
+from lossjax.losses.similarity import cosine_distance as cosine_distance
+from lossjax.losses.similarity import cosine_similarity as cosine_similarity
+from lossjax.losses.vocab_parallel import (
     vocab_parallel_linear_softmax_cross_entropy as vocab_parallel_linear_softmax_cross_entropy,
 )
-from lossjax.vocab_parallel import vocab_parallel_softmax_cross_entropy as vocab_parallel_softmax_cross_entropy
+from lossjax.losses.vocab_parallel import vocab_parallel_softmax_cross_entropy as vocab_parallel_softmax_cross_entropy
 
 if TYPE_CHECKING:
     from lossjax import optax as optax

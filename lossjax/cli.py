@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 import lossjax
-from lossjax import _marked
+from lossjax.bench import markdown_tables
 
 app = typer.Typer(
     help="Loss functions for JAX whose values and gradients are proven.",
@@ -29,7 +29,7 @@ def _version(wanted: bool) -> None:
 def _has_place(markdown: Path, name: str) -> None:
     """Before what is to be written takes its minutes."""
     try:
-        _marked.around(markdown, name)
+        markdown_tables.around(markdown, name)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--markdown") from error
 
@@ -60,11 +60,11 @@ def verify(
 ) -> None:
     """Check every claim of the chapter and certify every loss, on this machine."""
     from lossjax.verify import loss_report, report
+    from lossjax.verify._losses import DTYPES as LOSS_DTYPES
+    from lossjax.verify._losses import Certified, losses
+    from lossjax.verify._theorems import claims, theorems
     from lossjax.verify.claim import DTYPES, Result
-    from lossjax.verify.losses import DTYPES as LOSS_DTYPES
-    from lossjax.verify.losses import Certified, losses
     from lossjax.verify.samples import names
-    from lossjax.verify.theorems import claims, theorems
 
     console = Console()
     sections, only = section or [], loss or []
@@ -121,7 +121,7 @@ def verify(
         if json is not None:
             report.write_json([*proven, *certified], json)
         if markdown is not None:
-            _marked.replace(markdown, "certified", loss_report.markdown(certified))
+            markdown_tables.replace(markdown, "certified", loss_report.markdown(certified))
     except OSError as error:
         raise typer.BadParameter(f"cannot write {error.filename}: {error.strerror}") from error
     raise typer.Exit(0 if all(r.ok for r in (*proven, *certified)) else 1)
@@ -143,7 +143,7 @@ def check(
 ) -> None:
     """Certify anybody's loss: is its gradient right, how accurate is it, does it work as JAX code?"""
     from lossjax.verify import subject
-    from lossjax.verify.check import check as certify
+    from lossjax.verify._check import check as certify
 
     console = Console()
     if json is not None and not json.parent.is_dir():

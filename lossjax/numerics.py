@@ -10,7 +10,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 
-from lossjax._autodiff import closed_form
+from lossjax._core.autodiff import closed_form
 
 _SQRT_HALF = math.sqrt(0.5)
 

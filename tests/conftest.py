@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from tests import tiers
+from tests.support import tiers
 
 pytest_plugins = ["pytester"]
 jax.config.update("jax_numpy_dtype_promotion", "strict")

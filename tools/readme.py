@@ -2,7 +2,7 @@
 
 The errors on handwritten digits are what the first example prints; times and memory are the recorded results in
 `benchmarks/results`, which `lossjax bench --json` writes; the certified errors are those of `lossjax verify`, and take
-minutes. (The table of features is prose: `tests/test_features.py` keeps it true.)
+minutes. (The table of features is prose: `tests/contract/test_features.py` keeps it true.)
 """
 
 import re
@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from lossjax import _marked
+from lossjax.bench import markdown_tables
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
@@ -36,7 +36,7 @@ def main() -> None:
     """Table by table."""
     command = [sys.executable, str(ROOT / "examples" / "01_train_digits.py")]
     example = subprocess.run(command, stdout=subprocess.PIPE, encoding="utf-8", check=True)
-    _marked.replace(README, "digits", digits(example.stdout))
+    markdown_tables.replace(README, "digits", digits(example.stdout))
     results = [
         f"--results={path}" for name in ("rows", "head") for path in ROOT.glob(f"benchmarks/results/*_{name}.json")
     ]

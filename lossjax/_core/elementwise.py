@@ -7,16 +7,16 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from lossjax import _checks
-from lossjax._reduction import reduce
+from lossjax._core import checks
+from lossjax._core.reduction import reduce
 
 Reduction = Literal["none", "sum", "mean"]
 
 
 def pair(name: str, predictions: ArrayLike, targets: ArrayLike) -> tuple[Array, Array]:
     """Predictions and targets, checked to be floats of one shape."""
-    prediction, target = _checks.floating(name, predictions), _checks.floating("targets", targets)
-    _checks.same_shape("targets", target.shape, f"of {name}", prediction.shape, "reshape one; nothing broadcasts here")
+    prediction, target = checks.floating(name, predictions), checks.floating("targets", targets)
+    checks.same_shape("targets", target.shape, f"of {name}", prediction.shape, "reshape one; nothing broadcasts here")
     return prediction, target
 
 
@@ -35,10 +35,10 @@ def elementwise(
     """
     shape = prediction.shape
     for name, parameter in parameters.items():
-        _checks.broadcastable(name, parameter.shape, shape)
-    dtype = _checks.compute_dtype(prediction, target, *parameters.values())
-    how = _checks.reduction(reduction)
-    valid = _checks.mask("where", where, shape)
+        checks.broadcastable(name, parameter.shape, shape)
+    dtype = checks.compute_dtype(prediction, target, *parameters.values())
+    how = checks.reduction(reduction)
+    valid = checks.mask("where", where, shape)
     spread = [jnp.broadcast_to(parameter.astype(dtype), shape) for parameter in parameters.values()]
     if valid is not None:
         prediction, target = (jnp.where(valid, a, 0) for a in (prediction, target))

@@ -11,7 +11,7 @@ def reduce(losses: Array, how: str, *, where: Array | None = None, weights: Arra
 
     Args:
       losses: one loss a row, any shape.
-      how: "none", "sum" or "mean" (checked by ``_checks.reduction``).
+      how: "none", "sum" or "mean" (checked by ``checks.reduction``).
       where: boolean, of the shape of ``losses``; None counts every row.
       weights: row weights that ``losses`` already contains; "mean" divides by their sum over the counted rows.
 

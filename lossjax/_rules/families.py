@@ -9,10 +9,10 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 
-from lossjax._autodiff import closed_form
-from lossjax.geometry._divergences import exponential
-from lossjax.information import divergence_terms
-from lossjax.logit_divergences import kl_of_logits
+from lossjax._core.autodiff import closed_form
+from lossjax._rules.logits import kl_of_logits
+from lossjax._rules.positive import exponential
+from lossjax._rules.probabilities import divergence_terms
 from lossjax.numerics import expm1, log_growth, log_quotient, psi, sigmoid, times, xi
 
 

@@ -1,4 +1,4 @@
-"""The rule of the Student-t likelihood; ``likelihood.py`` holds what people call."""
+"""Closed forms of the noise distributions' negative log-likelihoods."""
 
 import math
 from typing import Any
@@ -6,9 +6,68 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 
-from lossjax._autodiff import closed_form
-from lossjax._elementwise import difference
+from lossjax._core.autodiff import closed_form
+from lossjax._core.elementwise import difference
 from lossjax.numerics import psi, times
+
+
+def _gaussian_nll_forward(dtype: Any, mean: Array, target: Array, log_variance: Array) -> tuple[Array, Any]:
+    standardized = scaled(difference(dtype, mean, target), log_variance / 2)
+    square = standardized * standardized
+    value = 0.5 * (math.log(2 * math.pi) + log_variance + square)
+    # e^-s outgrows s where s tends to -inf
+    return jnp.where(jnp.isposinf(square), square, value), (mean, target, log_variance)
+
+
+def _gaussian_nll_backward(dtype: Any, residuals: Any, cotangent: Array) -> tuple[Array, Array, Array]:
+    mean, target, log_variance = residuals
+    root_precision = jnp.exp(-log_variance / 2)
+    standardized = scaled(difference(dtype, mean, target), log_variance / 2)
+    in_mean = cotangent * times(standardized, root_precision)
+    return in_mean, -in_mean, cotangent * 0.5 * (1 - standardized) * (1 + standardized)
+
+
+def scaled(r: Array, s: Array) -> Array:
+    """``r e^-s``, in two steps where e^-s leaves the range; 0 and infinity stay what they are."""
+    factor, root = jnp.exp(-s), jnp.exp(-s / 2)
+    outside = jnp.isinf(factor) | (factor == 0)
+    product = jnp.where(outside, r * root * root, r * jnp.where(outside, 1, factor))
+    return jnp.where(((r == 0) | jnp.isinf(r)) & ~jnp.isnan(s), r, product)
+
+
+def _laplace_forward(dtype: Any, location: Array, target: Array, log_scale: Array) -> tuple[Array, Any]:
+    standardized = jnp.abs(scaled(difference(dtype, location, target), log_scale))
+    value = math.log(2) + log_scale + standardized
+    return jnp.where(jnp.isposinf(standardized), standardized, value), (location, target, log_scale)
+
+
+def _laplace_backward(dtype: Any, residuals: Any, cotangent: Array) -> tuple[Array, Array, Array]:
+    location, target, log_scale = residuals
+    r, precision = difference(dtype, location, target), jnp.exp(-log_scale)
+    in_location = cotangent * times(jnp.sign(r), precision)
+    return in_location, -in_location, cotangent * (1 - jnp.abs(scaled(r, log_scale)))
+
+
+def _poisson_nll_forward(dtype: Any, log_rate: Array, target: Array) -> tuple[Array, Any]:
+    z, t = log_rate.astype(dtype), target.astype(dtype)
+    # times: no events at a rate of 0 (z = -inf) are certain
+    value = jnp.where(jnp.isposinf(z), z, jnp.exp(z) - times(t, z))
+    return jnp.where(t >= 0, value, jnp.nan), (log_rate, target)
+
+
+def _poisson_nll_backward(dtype: Any, residuals: Any, cotangent: Array) -> tuple[Array, Array]:
+    z, t = (a.astype(dtype) for a in residuals)
+    counted = jnp.where(t >= 0, t, jnp.nan)
+    return cotangent * (jnp.exp(z) - counted), -cotangent * jnp.where(jnp.isnan(counted), counted, z)
+
+
+gaussian_nll = closed_form(_gaussian_nll_forward, _gaussian_nll_backward)
+
+
+laplace = closed_form(_laplace_forward, _laplace_backward)
+
+
+poisson_nll = closed_form(_poisson_nll_forward, _poisson_nll_backward)
 
 
 def normalizer(nu: Array) -> Array:

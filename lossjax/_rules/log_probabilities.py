@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jax import Array, lax
 
-from lossjax._autodiff import closed_form
+from lossjax._core.autodiff import closed_form
 from lossjax.numerics import times, unit_roundoff, xi
 
 

@@ -1,13 +1,13 @@
-"""The rules of the margin losses; ``margin.py`` holds what people call."""
+"""The rules of the margin losses; ``losses/margins.py`` holds the public functions."""
 
 from typing import Any
 
 import jax.numpy as jnp
 from jax import Array, lax
 
-from lossjax._autodiff import closed_form
-from lossjax._bounds import at_least, between, largest
-from lossjax.geometry import project_to_simplex
+from lossjax._core.autodiff import closed_form
+from lossjax._core.xla import at_least, between, largest
+from lossjax._rules.simplex import project_to_simplex
 from lossjax.numerics import exact_difference, times
 
 # --- binary:  max(0, margin - s y) -----------------------------------------------------------------------------------
@@ -93,7 +93,7 @@ def _lead_backward(options: tuple[Any, float], residuals: Any, cotangent: Array)
 
 def _residual(z: Array, hot: Array) -> Array:
     """π(z) - e_c, its entry at the label the negative sum of the others."""
-    p = project_to_simplex(z)
+    p = project_to_simplex(None, z)
     others = jnp.sum(jnp.where(hot, 0, p), axis=-1, keepdims=True)
     return jnp.where(hot, -others + 0 * p, p)  # 0·p: NaN stays NaN
 
@@ -104,7 +104,7 @@ def _multiclass_sparsemax_forward(dtype: Any, logits: Array, labels: Array, vali
     residual = _residual(z, hot)
     first = jnp.argmax(z, axis=-1, keepdims=True)
     own = jnp.sum(jnp.where(hot, z, 0), axis=-1)
-    top, share = (jnp.take_along_axis(a, first, axis=-1)[..., 0] for a in (z, project_to_simplex(z)))
+    top, share = (jnp.take_along_axis(a, first, axis=-1)[..., 0] for a in (z, project_to_simplex(None, z)))
     behind = at_least((top - own) - share, 0)  # τ - z_c, the largest class being in S
     loss = jnp.sum(residual * residual, axis=-1) / 2 + behind
     return loss if valid is None else jnp.where(valid, loss, 0), (logits, labels, valid)

@@ -9,8 +9,8 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 
-from lossjax._autodiff import closed_form
-from lossjax.information import divergence_terms
+from lossjax._core.autodiff import closed_form
+from lossjax._rules.probabilities import divergence_terms
 from lossjax.numerics import expm1, log_growth, log_ratio, psi, xi
 
 

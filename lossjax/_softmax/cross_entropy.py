@@ -1,7 +1,7 @@
 """The rule of the softmax cross-entropies and their kin, every option included.
 
 With z the logits after softcap and temperature, p = softmax(z), l_k = -log p_k, v = w∘t the weighted target, and F a
-function of the surprisal (``_surprisal.py``; F(l) = l for the cross-entropy),
+function of the surprisal (``curves.py``; F(l) = l for the cross-entropy),
 
     loss = Σ_k v_k F(l_k) + λ ω lse²
     ∂loss/∂z   = (Σs) p - s + 2λω lse p,     s = v∘F'(l)          (∂l_k/∂z = p - e_k,  ∂lse/∂z = p)
@@ -18,9 +18,9 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from lossjax import _rows, _softmax
-from lossjax._autodiff import closed_form
-from lossjax._surprisal import Shape
+from lossjax._core.autodiff import closed_form
+from lossjax._softmax import functions, row_statistics
+from lossjax._softmax.curves import Shape
 from lossjax.numerics import times
 
 
@@ -40,8 +40,8 @@ class Smoothing(NamedTuple):
         """Smoothed distributions of the same mass. Linear, and its own transpose."""
         if not self.amount:
             return targets
-        hit, spread = self.label_parts(_rows.class_count(targets, over))
-        return hit * targets + spread * _rows.sum_over_classes(targets, over)
+        hit, spread = self.label_parts(row_statistics.class_count(targets, over))
+        return hit * targets + spread * row_statistics.sum_over_classes(targets, over)
 
 
 class Scale(NamedTuple):
@@ -122,13 +122,13 @@ class Options(NamedTuple):
     def target(self, hot: Array, targets: Array) -> Array:
         """The smoothed target distributions, as the gradient in the class weights wants them."""
         if self.labelled:
-            hit, spread = self.smoothing.label_parts(_rows.class_count(hot, self.over))
+            hit, spread = self.smoothing.label_parts(row_statistics.class_count(hot, self.over))
             return jnp.where(hot, hit + spread, spread).astype(self.dtype)
         return self.smoothing.apply(targets.astype(self.dtype), self.over)
 
     def parts(self, hot: Array, targets: Array, of_class: Array | None) -> tuple[float, Array | float | None]:
         """(hit, everywhere): the weighted target is hit·w_c·e_c + everywhere, where None is nothing."""
-        hit, spread = self.smoothing.label_parts(_rows.class_count(hot, self.over))
+        hit, spread = self.smoothing.label_parts(row_statistics.class_count(hot, self.over))
         if not self.labelled or (spread and hit <= 0):  # a negative hit would be subtracted again
             return 0.0, _optional(of_class, self.target(hot, targets))
         if not spread:
@@ -154,21 +154,21 @@ def _forward(
     given = x if softcap is None and temperature is None else z
     # Long rows of 16-bit gradients have no room for exponentials of 32.
     roomy = logits.dtype == options.dtype or logits.shape[-1] <= 1024
-    plan = _rows.Plan(options.over, stored=differentiated and roomy)
+    plan = row_statistics.Plan(options.over, stored=differentiated and roomy)
     if options.labelled:
-        rows = _rows.labelled_rows(given, seen, plan, options.dtype)
+        rows = row_statistics.labelled_rows(given, seen, plan, options.dtype)
     else:
-        rows = _rows.row_statistics(given, plan=plan, dtype=options.dtype)
+        rows = row_statistics.row_statistics(given, plan=plan, dtype=options.dtype)
     of_class = _along_classes(weights, z)
     hot = rows.is_pivot(z)
     of_row = None if of_class is None or not options.labelled else rows.at_pivot(jnp.broadcast_to(of_class, z.shape))
     hit, everywhere = options.parts(hot, seen, of_class)
     loss = jnp.zeros_like(rows.rest)
     if hit:
-        at_label = options.shape.value(_rows.surprisal(rows.logit, rows), rows.own / rows.total(), parameter)
+        at_label = options.shape.value(row_statistics.surprisal(rows.logit, rows), rows.own / rows.total(), parameter)
         loss = hit * _optional(of_row, at_label)
     if everywhere is not None:
-        values = options.shape.value(_rows.surprisal(z, rows), _rows.p_of(z, rows), parameter)
+        values = options.shape.value(row_statistics.surprisal(z, rows), row_statistics.p_of(z, rows), parameter)
         weighted = times(everywhere, values) if isinstance(everywhere, Array) else everywhere * values
         loss = loss + rows.sum(weighted)
     lse = rows.maximum + rows.log_total()
@@ -189,26 +189,26 @@ def _backward(options: Options, residuals: Any, cotangents: tuple[Array, Array])
     of_class = _along_classes(weights, z)
     of_row = None if of_class is None or not options.labelled else rows.at_pivot(jnp.broadcast_to(of_class, z.shape))
 
-    p, surprisal = _softmax.probabilities(z, rows), -_softmax.log_probabilities(z, rows)
+    p, surprisal = functions.probabilities(z, rows), -functions.log_probabilities(z, rows)
     of_rows = in_loss if of_row is None else in_loss * of_row
     seen = _visible(valid, targets)
     hit, everywhere = options.parts(hot, seen, of_class)
     in_z, in_each = jnp.zeros_like(z), jnp.zeros_like(in_loss)
     if hit:
         at_label = rows.at_pivot(surprisal), rows.at_pivot(p), parameter
-        in_z = hit * of_rows * shape.slope(*at_label) * _softmax.residual_at_pivot(z, rows)
+        in_z = hit * of_rows * shape.slope(*at_label) * functions.residual_at_pivot(z, rows)
         in_each = rows.once(hit * of_rows * shape.in_parameter(*at_label))
     if everywhere is not None:
         # The cotangent stays outside: the rule is transposed, and residual's transpose in its target would cancel.
         effective = everywhere * shape.slope(surprisal, p, parameter)
-        in_z = in_z + in_loss * _softmax.residual(z, rows, effective)
+        in_z = in_z + in_loss * functions.residual(z, rows, effective)
         each = times(jnp.asarray(everywhere, z.dtype), shape.in_parameter(surprisal, p, parameter))
         in_each = in_each + in_loss * jnp.sum(each, axis=-1, keepdims=True)
     in_parameter = None if parameter is None else jnp.sum(_visible(valid, in_each))
     in_z = in_z + in_lse * p
     in_z_loss = None
     if z_loss is not None:
-        lse = _softmax.log_partition(z, rows)
+        lse = functions.log_partition(z, rows)
         in_z = in_z + 2 * of_rows * z_loss * times(p, lse)
         in_z_loss = jnp.sum(_visible(valid, rows.once(of_rows * lse * lse)))
     in_z = _visible(valid, in_z)
@@ -221,7 +221,7 @@ def _backward(options: Options, residuals: Any, cotangents: tuple[Array, Array])
         if weights is not None:
             of_weights = times(options.target(hot, seen), values)
             if options.labelled and z_loss is not None:
-                lse = _softmax.log_partition(z, rows)
+                lse = functions.log_partition(z, rows)
                 of_weights = of_weights + jnp.where(hot, in_loss * z_loss * lse * lse, 0)
             in_weights = jnp.sum(_visible(valid, of_weights), axis=tuple(range(z.ndim - 1)))
     in_x, in_softcap, in_temperature = scale.pullback(x, in_z)

@@ -1,6 +1,6 @@
 """The softmax family on the last axis, closed under differentiation.
 
-In the symbols of ``_rows.py``, every order of differentiation meets only the functions below:
+In the symbols of ``_softmax/row_statistics.py``, every order of differentiation meets only the functions below:
 
     d log_softmax(z)·g  ->  g - (Σg) p            = -residual(z, g)
     d softmax(z)·g      ->  p∘(g - <p, g>)        = J(p) g, symmetric
@@ -17,8 +17,8 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array, lax
 
-from lossjax._autodiff import closed_form
-from lossjax._rows import Plan, Rows, one_pivot_off, p_of, row_statistics, surprisal
+from lossjax._core.autodiff import closed_form
+from lossjax._softmax.row_statistics import Plan, Rows, one_pivot_off, p_of, row_statistics, surprisal
 
 # --- from the logits -------------------------------------------------------------------------------------------------
 

@@ -21,9 +21,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from lossjax._autodiff import closed_form, known_as, varying_alike
-from lossjax._cross_entropy import Options, cross_entropy
-from lossjax._rows import shared_number
+from lossjax._core.autodiff import closed_form, known_as, varying_alike
+from lossjax._softmax.cross_entropy import Options, cross_entropy
+from lossjax._softmax.row_statistics import shared_number
 
 GROUP = 2048
 """Classes that are multiplied, or left out, together: enough to be worth a product of their own."""

@@ -7,11 +7,11 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from lossjax import _checks
-from lossjax._cross_entropy import Options, Smoothing, cross_entropy
-from lossjax._reduction import reduce
-from lossjax._rows import class_count
-from lossjax._surprisal import Shape
+from lossjax._core import checks
+from lossjax._core.reduction import reduce
+from lossjax._softmax.cross_entropy import Options, Smoothing, cross_entropy
+from lossjax._softmax.curves import Shape
+from lossjax._softmax.row_statistics import class_count
 
 Reduction = Literal["none", "sum", "mean"]
 Kind = Literal["labels", "distributions", "either"]
@@ -56,39 +56,39 @@ class LogitLoss(NamedTuple):
 
         With ``over`` the logits, distributions and class weights are those of the classes that this device holds.
         """
-        logits = _checks.floating("logits", logits)
-        axes = _checks.class_axis(logits, "logits", axis)
+        logits = checks.floating("logits", logits)
+        axes = checks.class_axis(logits, "logits", axis)
         labelled = kind == "labels" or (kind == "either" and jnp.issubdtype(jnp.result_type(targets), jnp.integer))
         z = classes_last(logits, axes)
         rows, classes = z.shape[:-1], z.shape[-1]
         targets = _labels(targets, rows) if labelled else _distributions(targets, logits, axes, kind)
-        weights = _checks.nonnegative_weights("class_weights", class_weights, classes)
-        dtype = _checks.compute_dtype(logits, None if labelled else targets, weights)
-        valid = _checks.mask("where", where, rows)
+        weights = checks.nonnegative_weights("class_weights", class_weights, classes)
+        dtype = checks.compute_dtype(logits, None if labelled else targets, weights)
+        valid = checks.mask("where", where, rows)
         if ignore_index is not None:
-            label = _checks.integer("ignore_index", ignore_index)
+            label = checks.integer("ignore_index", ignore_index)
             if not labelled:
                 raise ValueError("ignore_index is for integer labels; mask distributions by where=")
             valid = targets != label if valid is None else valid & (targets != label)
         if labelled:
-            _checks.labels_in_range(targets, class_count(z, over), valid)
+            checks.labels_in_range(targets, class_count(z, over), valid)
         if smoothing not in ("uniform", "others"):
             raise ValueError(f"smoothing must be 'uniform' (ε/C) or 'others' (ε/(C-1)), got {smoothing!r}")
-        coefficient = _checks.number("z_loss", z_loss, dtype, positive=False)
-        divisor = _checks.number("temperature", temperature, dtype, positive=True)
+        coefficient = checks.number("z_loss", z_loss, dtype, positive=False)
+        divisor = checks.number("temperature", temperature, dtype, positive=True)
         return cls(
             logits=z,
             targets=targets,
             labelled=labelled,
             weights=None if weights is None else weights.astype(dtype),
-            smoothing=Smoothing(_checks.fraction("label_smoothing", label_smoothing), smoothing == "others"),
-            z_loss=None if _checks.is_known(z_loss, 0) else coefficient,
+            smoothing=Smoothing(checks.fraction("label_smoothing", label_smoothing), smoothing == "others"),
+            z_loss=None if checks.is_known(z_loss, 0) else coefficient,
             softcap=None
             if logit_softcap is None
-            else _checks.number("logit_softcap", logit_softcap, dtype, positive=True),
-            temperature=None if _checks.is_known(temperature, 1) else divisor,
+            else checks.number("logit_softcap", logit_softcap, dtype, positive=True),
+            temperature=None if checks.is_known(temperature, 1) else divisor,
             valid=valid,
-            reduction=_checks.reduction(reduction),
+            reduction=checks.reduction(reduction),
             dtype=dtype,
             over=over,
         )
@@ -132,9 +132,9 @@ def classes_last(array: Array, positive_axes: tuple[int, ...]) -> Array:
 
 
 def _labels(labels: ArrayLike, rows: tuple[int, ...]) -> Array:
-    array = _checks.integer_labels("labels", labels)
+    array = checks.integer_labels("labels", labels)
     wanted = "of the rows (the logits less the class axis)"
-    _checks.same_shape("labels", array.shape, wanted, rows, "give one label a row")
+    checks.same_shape("labels", array.shape, wanted, rows, "give one label a row")
     # Every class index, and iota, must fit the dtype.
     return array.astype(jnp.int32) if jnp.iinfo(array.dtype).bits < 32 else array
 
@@ -143,6 +143,6 @@ def _distributions(targets: ArrayLike, logits: Array, axes: tuple[int, ...], kin
     remedy = "for integer labels use softmax_cross_entropy_with_integer_labels"
     if kind == "either":
         remedy = "give integer labels, or a distribution over the classes as floats"
-    array = _checks.floating("targets", targets, remedy=remedy)
-    _checks.same_shape("targets", array.shape, "of the logits", logits.shape, "give one target a logit")
+    array = checks.floating("targets", targets, remedy=remedy)
+    checks.same_shape("targets", array.shape, "of the logits", logits.shape, "give one target a logit")
     return classes_last(array, axes)

@@ -6,8 +6,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from lossjax import _marked
-from lossjax.bench import drawing, report
+from lossjax.bench import drawing, markdown_tables, report
 from lossjax.bench.peers import available
 from lossjax.bench.problems import SUITES
 from lossjax.bench.run import Measured, measure
@@ -61,4 +60,4 @@ def present(measured: Sequence[Measured], *, plot: Path | None, markdown: Path |
     if plot is not None:
         drawing.growth(plot, problems, measured) if growing else drawing.bars(plot, measured)
     if markdown is not None:
-        _marked.replace(markdown, "bench", report.markdown(measured))
+        markdown_tables.replace(markdown, "bench", report.markdown(measured))

@@ -16,10 +16,10 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from lossjax import _checks
-from lossjax._autodiff import closed_form
-from lossjax._elementwise import Reduction
-from lossjax._reduction import reduce
+from lossjax._core import checks
+from lossjax._core.autodiff import closed_form
+from lossjax._core.elementwise import Reduction
+from lossjax._core.reduction import reduce
 from lossjax.numerics import times
 
 
@@ -50,32 +50,32 @@ class Family(abc.ABC):
 
     def domain(self, natural: ArrayLike) -> Array:
         """Whether z is the natural parameter of a member, ``[...]`` booleans."""
-        array = _checks.floating("natural", natural)
+        array = checks.floating("natural", natural)
         self._check_event("natural", array)
         return self._inside(array)
 
     def sufficient_statistic(self, targets: ArrayLike) -> Array:
         """T(y): what a loss has to know of an observation."""
-        array = _checks.floating("targets", targets)
-        return self._statistic(array.astype(_checks.compute_dtype(array)))
+        array = checks.floating("targets", targets)
+        return self._statistic(array.astype(checks.compute_dtype(array)))
 
     def _natural(self, name: str, value: ArrayLike) -> Array:
-        array = _checks.floating(name, value)
+        array = checks.floating(name, value)
         self._check_event(name, array)
-        return self._or_nan(array.astype(_checks.compute_dtype(array)))
+        return self._or_nan(array.astype(checks.compute_dtype(array)))
 
     def _or_nan(self, z: Array) -> Array:
         return _where_or_nan(self._inside(z), z)
 
     def _check_event(self, name: str, array: Array) -> None:
         if self.event:
-            _checks.class_axis(array, name, -1)
+            checks.class_axis(array, name, -1)
 
     def _check_observations(self, name: str, parameters: Array, targets: Array) -> None:
         """ValueError unless the shapes are those of parameters and observations; equal, for most."""
         self._check_event(name, parameters)
         remedy = "reshape one; nothing broadcasts here"
-        _checks.same_shape("targets", targets.shape, f"of {name}", parameters.shape, remedy)
+        checks.same_shape("targets", targets.shape, f"of {name}", parameters.shape, remedy)
 
     # --- the formulas, on arrays in the domain -----------------------------------------------------------------------
 
@@ -168,11 +168,11 @@ def canonical_nll(
     z, y = _of_family(family, "natural", natural, targets)
     family._check_observations("natural", z, y)
     rows = z.shape[: z.ndim - family.event]
-    valid = _checks.mask("where", where, rows)
-    how = _checks.reduction(reduction)
+    valid = checks.mask("where", where, rows)
+    how = checks.reduction(reduction)
     if valid is not None:  # what a masked entry holds must reach no arithmetic; these lie in every domain
         z, y = (jnp.where(_spread(valid, a), a, instead) for a, instead in ((z, -0.5), (y, 0.5)))
-    return reduce(_canonical((family, _checks.compute_dtype(z, y)), z, y), how, where=valid)
+    return reduce(_canonical((family, checks.compute_dtype(z, y)), z, y), how, where=valid)
 
 
 def deviance(family: Family, means: ArrayLike, targets: ArrayLike) -> Array:
@@ -212,7 +212,7 @@ def deviance(family: Family, means: ArrayLike, targets: ArrayLike) -> Array:
     if not family.has_deviance:
         raise TypeError(f"family must have a deviance; that of {family} is infinite: one observation fits perfectly")
     family._check_observations("means", mean, y)
-    dtype = _checks.compute_dtype(mean, y)
+    dtype = checks.compute_dtype(mean, y)
     mean, y = mean.astype(dtype), y.astype(dtype)
     possible = family._supports(y) & family._supports(mean)  # means lie in that hull too
     return 2 * family._half_deviance(_where_or_nan(possible, y), mean)
@@ -252,17 +252,17 @@ def kl_divergence(family: Family, natural_p: ArrayLike, natural_q: ArrayLike) ->
     """
     if not isinstance(family, Family):
         raise TypeError(f"family must be one of lossjax.families, such as families.Poisson(), got {family!r}")
-    p, q = _checks.floating("natural_p", natural_p), _checks.floating("natural_q", natural_q)
-    _checks.same_shape("natural_q", q.shape, "of natural_p", p.shape, "use jnp.broadcast_to, or jax.vmap")
+    p, q = checks.floating("natural_p", natural_p), checks.floating("natural_q", natural_q)
+    checks.same_shape("natural_q", q.shape, "of natural_p", p.shape, "use jnp.broadcast_to, or jax.vmap")
     family._check_event("natural_p", p)
-    dtype = _checks.compute_dtype(p, q)
+    dtype = checks.compute_dtype(p, q)
     return family._divergence(*(family._or_nan(a.astype(dtype)) for a in (p, q)))
 
 
 def _of_family(family: Family, name: str, predictions: ArrayLike, targets: ArrayLike) -> tuple[Array, Array]:
     if not isinstance(family, Family):
         raise TypeError(f"family must be one of lossjax.families, such as families.Poisson(), got {family!r}")
-    return _checks.floating(name, predictions), _checks.floating("targets", targets)
+    return checks.floating(name, predictions), checks.floating("targets", targets)
 
 
 Options = tuple[Family, Any]

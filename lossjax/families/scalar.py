@@ -6,16 +6,10 @@ import math
 import jax.numpy as jnp
 from jax import Array
 
-from lossjax.families._divergences import (
-    bernoulli,
-    inverse_gaussian,
-    negative_binomial,
-    negative_binomial_entropy,
-    poisson,
-)
+from lossjax._rules.families import bernoulli, inverse_gaussian, negative_binomial, negative_binomial_entropy, poisson
+from lossjax._rules.positive import binary_entropy, itakura_saito
+from lossjax._rules.probabilities import relative_entropy
 from lossjax.families.family import Family, positive_number
-from lossjax.geometry._divergences import binary_entropy, itakura_saito
-from lossjax.information import relative_entropy
 from lossjax.numerics import expm1, log1p, quotient, sigmoid, softplus, times
 
 

@@ -7,12 +7,13 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from lossjax import _checks, _rows, _softmax
-from lossjax._autodiff import closed_form
+from lossjax._core import checks
+from lossjax._core.autodiff import closed_form
+from lossjax._rules.logits import kl_of_logits
+from lossjax._rules.positive import itakura_saito
+from lossjax._rules.probabilities import relative_entropy
+from lossjax._softmax import functions, row_statistics
 from lossjax.families.family import Family
-from lossjax.geometry._divergences import itakura_saito
-from lossjax.information import relative_entropy
-from lossjax.logit_divergences import kl_of_logits
 from lossjax.numerics import times
 
 
@@ -27,16 +28,16 @@ class Categorical(Family):
     event: ClassVar[int] = 1
 
     def _log_partition(self, z: Array) -> Array:
-        return _softmax.log_sum_exp(z)
+        return functions.log_sum_exp(z)
 
     def _mean(self, z: Array) -> Array:
-        return _softmax.softmax(z)
+        return functions.softmax(z)
 
     def _variance(self, z: Array) -> Array:
-        rows = _rows.row_statistics(z)
+        rows = row_statistics.row_statistics(z)
         basis = jnp.broadcast_to(jnp.eye(z.shape[-1], dtype=z.dtype), (*z.shape, z.shape[-1]))
         each = jax.tree.map(lambda part: part[..., None, :], rows)
-        return _softmax.fisher_product(jnp.broadcast_to(z[..., None, :], basis.shape), each, basis)
+        return functions.fisher_product(jnp.broadcast_to(z[..., None, :], basis.shape), each, basis)
 
     def _inside(self, z: Array) -> Array:
         return ~jnp.isnan(z).any(axis=-1)
@@ -45,15 +46,15 @@ class Categorical(Family):
         return (y >= 0).all(axis=-1)
 
     def _loss(self, z: Array, y: Array) -> Array:
-        rows = _rows.row_statistics(z)
-        loss = jnp.sum(times(y, _rows.surprisal(z, rows)), axis=-1)
+        rows = row_statistics.row_statistics(z)
+        loss = jnp.sum(times(y, row_statistics.surprisal(z, rows)), axis=-1)
         return jnp.where(jnp.isnan(rows.rest[..., 0]), jnp.nan, loss)  # a target of 0 must not silence such a row
 
     def _residual(self, z: Array, y: Array) -> Array:
-        return _softmax.residual(z, _rows.row_statistics(z).stopped(), y)
+        return functions.residual(z, row_statistics.row_statistics(z).stopped(), y)
 
     def _in_targets(self, z: Array, y: Array) -> Array:
-        return -_softmax.log_softmax(z)
+        return -functions.log_softmax(z)
 
     def _divergence(self, p: Array, q: Array) -> Array:
         return kl_of_logits(p, q)
@@ -80,7 +81,7 @@ class GaussianUnknownVariance(Family):
     def _check_observations(self, name: str, parameters: Array, targets: Array) -> None:
         self._check_event(name, parameters)
         wanted = parameters.shape[:-1]
-        _checks.same_shape("targets", targets.shape, f"of {name}'s rows", wanted, "give one observation a row")
+        checks.same_shape("targets", targets.shape, f"of {name}'s rows", wanted, "give one observation a row")
 
     def _log_partition(self, z: Array) -> Array:
         return 0.5 * (_moments(z)[0] * z[..., 0] - jnp.log(-2 * z[..., 1]))  # σ² is rounded, its inverse is not

@@ -7,17 +7,17 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from lossjax import _checks
+from lossjax._core import checks
 
 
 def vectors(**named: ArrayLike) -> tuple[Array, ...]:
     """The arguments as floats ``[..., n]`` of one shape, n >= 1, in the dtype to compute in."""
-    arrays = {name: _checks.floating(name, value) for name, value in named.items()}
+    arrays = {name: checks.floating(name, value) for name, value in named.items()}
     first = next(iter(arrays))
     for name, array in arrays.items():
-        _checks.class_axis(array, name, -1)
-        _checks.same_shape(name, array.shape, f"of {first}", arrays[first].shape, "use jnp.broadcast_to, or jax.vmap")
-    dtype = _checks.compute_dtype(*arrays.values())
+        checks.class_axis(array, name, -1)
+        checks.same_shape(name, array.shape, f"of {first}", arrays[first].shape, "use jnp.broadcast_to, or jax.vmap")
+    dtype = checks.compute_dtype(*arrays.values())
     return tuple(array.astype(dtype) for array in arrays.values())
 
 
@@ -28,7 +28,7 @@ def per_row(name: str, value: ArrayLike, rows: Sequence[int], dtype: Any) -> Arr
         raise TypeError(f"{name} must be a real number, got {array.dtype}; convert it with .astype(jnp.float32)")
     if array.shape == ():
         return array.astype(dtype)
-    _checks.same_shape(name, array.shape, "(one number a row)", rows, "or give a scalar, or use jax.vmap")
+    checks.same_shape(name, array.shape, "(one number a row)", rows, "or give a scalar, or use jax.vmap")
     return array.astype(dtype)[..., None]
 
 

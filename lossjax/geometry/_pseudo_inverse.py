@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jax import Array, lax
 
-from lossjax._autodiff import closed_form
+from lossjax._core.autodiff import closed_form
 from lossjax.numerics import unit_roundoff
 
 

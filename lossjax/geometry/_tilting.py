@@ -27,7 +27,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from lossjax._autodiff import closed_form
+from lossjax._core.autodiff import closed_form
 from lossjax.geometry._pseudo_inverse import times
 from lossjax.numerics import times as silencing
 from lossjax.numerics import unit_roundoff

@@ -15,10 +15,10 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from lossjax._autodiff import closed_form
-from lossjax._softmax import softmax
+from lossjax._core.autodiff import closed_form
+from lossjax._rules.logits import kl_of_logits
+from lossjax._softmax.functions import softmax
 from lossjax.geometry._elementary import per_row, vectors
-from lossjax.logit_divergences import kl_of_logits
 from lossjax.numerics import log_ratio, unit_roundoff
 
 

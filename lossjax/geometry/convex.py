@@ -4,9 +4,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from lossjax import _checks
-from lossjax._autodiff import closed_form
-from lossjax._bounds import at_least, largest
+from lossjax._core import checks
+from lossjax._rules import simplex as rules
 from lossjax.geometry._elementary import norm, per_row, vectors
 from lossjax.geometry._pseudo_inverse import factors, times
 from lossjax.numerics import unit_roundoff
@@ -41,7 +40,7 @@ def project_to_simplex(y: ArrayLike) -> Array:
     Source: §4.1.4; Held, Wolfe and Crowder (1974); Martins and Astudillo (2016).
     """
     (y,) = vectors(y=y)
-    return _project_to_simplex(None, y)
+    return rules.project_to_simplex(None, y)
 
 
 def project_to_box(y: ArrayLike, lower: ArrayLike, upper: ArrayLike) -> Array:
@@ -75,7 +74,7 @@ def project_to_box(y: ArrayLike, lower: ArrayLike, upper: ArrayLike) -> Array:
     (y,) = vectors(y=y)
     lower, upper = (_bound(name, value, y) for name, value in (("lower", lower), ("upper", upper)))
     ordered = lower <= upper
-    if _checks.is_concrete(ordered) and not bool(jnp.all(ordered)):
+    if checks.is_concrete(ordered) and not bool(jnp.all(ordered)):
         raise ValueError("lower must be at most upper everywhere, got bounds that cross; exchange them")
     inside = jnp.where(y < lower, lower, jnp.where(y > upper, upper, y))
     return jnp.where(ordered, inside, jnp.nan)
@@ -110,7 +109,7 @@ def project_to_ball(y: ArrayLike, radius: ArrayLike = 1.0) -> Array:
     Source: §4.1.4.
     """
     (y,) = vectors(y=y)
-    r = _checks.number("radius", radius, y.dtype, positive=False)
+    r = checks.number("radius", radius, y.dtype, positive=False)
     length = norm(y)[..., None]
     outside = length > r
     return jnp.where(outside, r * (y / jnp.where(outside, length, 1)), y)
@@ -148,14 +147,14 @@ def project_to_half_space(y: ArrayLike, normal: ArrayLike, offset: ArrayLike) ->
     Source: §4.1.4; Boyd and Vandenberghe, Convex Optimization (2004), §8.1.
     """
     (y,), (a,) = vectors(y=y), vectors(normal=normal)
-    _checks.same_shape("normal", a.shape, "of a row of y", y.shape[-1:], "give one half-space, or use jax.vmap")
-    dtype = _checks.compute_dtype(y, a)
+    checks.same_shape("normal", a.shape, "of a row of y", y.shape[-1:], "give one half-space, or use jax.vmap")
+    dtype = checks.compute_dtype(y, a)
     y, a = y.astype(dtype), a.astype(dtype)
     b = per_row("offset", offset, y.shape[:-1], dtype)
     length = norm(a)
     is_zero = length == 0
     feasible = ~is_zero | (b >= 0)
-    if _checks.is_concrete(feasible) and not bool(jnp.all(feasible)):
+    if checks.is_concrete(feasible) and not bool(jnp.all(feasible)):
         raise ValueError("normal is 0 and offset negative: no point has 0 ≤ offset; give another of the two")
     length = jnp.where(is_zero, 1, length)
     unit = jnp.broadcast_to(a / length, y.shape)
@@ -198,18 +197,18 @@ def project_to_affine(y: ArrayLike, A: ArrayLike, b: ArrayLike) -> Array:
 
     Source: theorem 4.1.3 and item 4.5; Golub and Van Loan, Matrix Computations (2013), §5.5.
     """
-    (y,), A, b = vectors(y=y), _checks.floating("A", A), _checks.floating("b", b)
+    (y,), A, b = vectors(y=y), checks.floating("A", A), checks.floating("b", b)
     if A.ndim != 2 or 0 in A.shape:
         raise ValueError(f"A has shape {A.shape}, wanted [k, n], k, n >= 1; for one equation use a[None, :]")
-    _checks.same_shape("A", A.shape[1:], "of a row of y, after its first axis", y.shape[-1:], "give [k, n]")
-    _checks.same_shape("b", b.shape, "of A less its last axis", A.shape[:1], "give one number a row of A")
-    dtype = _checks.compute_dtype(y, A, b)
+    checks.same_shape("A", A.shape[1:], "of a row of y, after its first axis", y.shape[-1:], "give [k, n]")
+    checks.same_shape("b", b.shape, "of A less its last axis", A.shape[:1], "give one number a row of A")
+    dtype = checks.compute_dtype(y, A, b)
     y, A, b = y.astype(dtype), A.astype(dtype), b.astype(dtype)
     inverse = factors(A)
     least = inverse.solve(b[:, None])
     allowed = 4 * max(A.shape) * unit_roundoff(dtype) * norm(A.ravel()) * norm(least[:, 0])
     infeasible = norm(b - times(A, least)[:, 0]) > allowed  # False for NaN: it stays
-    if _checks.is_concrete(infeasible) and bool(infeasible):
+    if checks.is_concrete(infeasible) and bool(infeasible):
         raise ValueError("no point has Ax = b: b is not in the range of A; for the best fit use least_squares")
     missing = times(y.reshape(-1, y.shape[-1]), A.T) - jnp.broadcast_to(b, (y.size // y.shape[-1], b.size))
     nearest = y - inverse.solve(missing.T).T.reshape(y.shape)
@@ -218,28 +217,5 @@ def project_to_affine(y: ArrayLike, A: ArrayLike, b: ArrayLike) -> Array:
 
 def _bound(name: str, value: ArrayLike, y: Array) -> Array:
     array = jnp.asarray(value)
-    _checks.broadcastable(name, array.shape, y.shape)
+    checks.broadcastable(name, array.shape, y.shape)
     return jnp.broadcast_to(array.astype(y.dtype), y.shape)
-
-
-def _simplex_forward(_: None, y: Array) -> tuple[Array, Array]:
-    # Measured from the maximum the entries are exact or small. The threshold is at least -1 there, so that nothing
-    # below -1 is in the support; cut off, it does not spoil the sums.
-    top = largest(y)
-    below = at_least(y - jnp.where(jnp.isfinite(top), top, jnp.nan), -1)
-    descending = jnp.sort(below, axis=-1, descending=True)
-    count = jnp.broadcast_to(jnp.arange(1, y.shape[-1] + 1, dtype=y.dtype), y.shape)
-    size = jnp.sum(count * descending > jnp.cumsum(descending, axis=-1) - 1, axis=-1, keepdims=True).astype(y.dtype)
-    # The support is chosen by running sums; its threshold is summed afresh, pairwise.
-    threshold = (jnp.sum(jnp.where(count <= size, descending, 0), axis=-1, keepdims=True) - 1) / size
-    projection = at_least(below - threshold, 0)
-    # An undefined row has no support: NaN, so that no slope of it looks plausible.
-    return projection, jnp.where(jnp.isnan(projection), projection, (projection > 0).astype(y.dtype))
-
-
-def _simplex_backward(_: None, support: Array, cotangent: Array) -> tuple[Array]:
-    inside = jnp.where(support == 0, 0, cotangent)
-    return (support * (inside - jnp.sum(inside, axis=-1, keepdims=True) / jnp.sum(support, axis=-1, keepdims=True)),)
-
-
-_project_to_simplex = closed_form(_simplex_forward, _simplex_backward)

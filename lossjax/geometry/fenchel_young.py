@@ -13,14 +13,14 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from lossjax import _rows, _softmax
-from lossjax._autodiff import closed_form
-from lossjax._bounds import at_least, largest
-from lossjax.geometry._divergences import power_divergence
+from lossjax._core.autodiff import closed_form
+from lossjax._core.xla import at_least, largest
+from lossjax._rules.positive import power_divergence
+from lossjax._rules.probabilities import relative_entropy
+from lossjax._softmax import functions, row_statistics
 from lossjax.geometry._elementary import vectors
 from lossjax.geometry.bregman import Generator, bregman_divergence
 from lossjax.geometry.generators import BernoulliEntropy, NegativeEntropy, Tsallis
-from lossjax.information import relative_entropy
 from lossjax.numerics import times, unit_roundoff, xlogy
 
 _MOST_STEPS = 200
@@ -205,11 +205,11 @@ _entmax = closed_form(_entmax_forward, _entmax_backward)
 def _simplex_forward(alpha: float, scores: Array, targets: Array) -> tuple[Array, Any]:
     z, y = scores, jnp.where(targets >= 0, targets, jnp.nan)
     if alpha == 1:
-        rows = _rows.row_statistics(z)
-        p = _rows.p_of(z, rows)
+        rows = row_statistics.row_statistics(z)
+        p = row_statistics.p_of(z, rows)
         faint = p < 1e3 * float(jnp.finfo(p.dtype).tiny)
         usual = relative_entropy(jnp.where(faint, 1, y), jnp.where(faint, 1, p))
-        terms = jnp.where(faint, xlogy(y, y) + times(y, _rows.surprisal(z, rows)) - y + p, usual)
+        terms = jnp.where(faint, xlogy(y, y) + times(y, row_statistics.surprisal(z, rows)) - y + p, usual)
     else:
         # Outside the support p stays 0 as z moves, where D alone has the slope -∞ in p, and 0·∞ is no derivative.
         p, short = _heights(alpha, z)
@@ -224,9 +224,9 @@ def _simplex_backward(alpha: float, residuals: Any, cotangent: Array) -> tuple[A
     z, targets = residuals
     y = jnp.where(targets >= 0, targets, jnp.nan)
     if alpha == 1:
-        rows = _rows.row_statistics(z).stopped()
-        in_scores = _softmax.residual(z, rows, y)
-        in_targets = jnp.log(y) - _softmax.log_probabilities(z, rows)
+        rows = row_statistics.row_statistics(z).stopped()
+        in_scores = functions.residual(z, rows, y)
+        in_targets = jnp.log(y) - functions.log_probabilities(z, rows)
     else:
         p = _entmax(alpha, z)
         weight = _slopes(alpha, p)

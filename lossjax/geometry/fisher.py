@@ -12,8 +12,9 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from lossjax import _checks, _rows, _softmax
-from lossjax._autodiff import closed_form
+from lossjax._core import checks
+from lossjax._core.autodiff import closed_form
+from lossjax._softmax import functions, row_statistics
 from lossjax.geometry._elementary import vectors
 from lossjax.numerics import exact_difference
 
@@ -107,9 +108,9 @@ def softmax_fisher_vector_product(logits: ArrayLike, v: ArrayLike) -> Array:
     Source: §4.1.5; theorem 4.1.5 differentiated once more.
     """
     z, v = vectors(logits=logits, v=v)
-    # v is measured from the most probable class, as in _softmax.fisher_product; that is for backward passes, while the
+    # v is measured from the most probable class, as in functions.fisher_product; that is for backward passes, while the
     # value of a public function has its derivatives without any rule too.
-    p = _softmax.softmax(z)
+    p = functions.softmax(z)
     relative = v - jnp.take_along_axis(v, jnp.argmax(z, axis=-1, keepdims=True), axis=-1)
     return p * (relative - jnp.sum(p * relative, axis=-1, keepdims=True))
 
@@ -156,7 +157,7 @@ def softmax_gauss_newton_vector_product(logits_function: Callable[[Any], Array],
     logits, push = jax.linearize(logits_function, parameters)
     if not isinstance(logits, Array):
         raise TypeError(f"logits_function must return one array of logits, got {jax.tree.structure(logits)}")
-    _checks.floating("logits_function(parameters)", logits)
+    checks.floating("logits_function(parameters)", logits)
     (result,) = jax.linear_transpose(push, parameters)(
         softmax_fisher_vector_product(logits, push(vector)).astype(logits.dtype)
     )
@@ -230,9 +231,9 @@ def _tangent_of(parameters: Any, vector: Any) -> tuple[Any, Any]:
 
     def leaf(path: Any, value: ArrayLike, along: ArrayLike) -> tuple[Array, Array]:
         place = jax.tree_util.keystr(path)
-        point, tangent = _checks.floating(f"parameters{place}", value), _checks.floating(f"vector{place}", along)
+        point, tangent = checks.floating(f"parameters{place}", value), checks.floating(f"vector{place}", along)
         remedy = "give one entry a parameter"
-        _checks.same_shape(f"vector{place}", tangent.shape, f"of parameters{place}", point.shape, remedy)
+        checks.same_shape(f"vector{place}", tangent.shape, f"of parameters{place}", point.shape, remedy)
         return point, tangent.astype(point.dtype)
 
     pairs = jax.tree_util.tree_map_with_path(leaf, parameters, vector)
@@ -251,7 +252,7 @@ def _centered(x: Array) -> Array:
 def _reciprocal_forward(_: None, z: Array) -> tuple[Array, Any]:
     # 1/p_k = e^(m - z_k) Σ e^(z - m), with the rounding error of the gap folded back in: of e^(-log p) a rounding of
     # log p would cost log p units.
-    rows = _rows.row_statistics(z)
+    rows = row_statistics.row_statistics(z)
     gap, error = exact_difference(rows.maximum, z)
     return jnp.exp(gap) * (1 + error) * rows.total(), (z, rows.stopped())
 
@@ -259,7 +260,7 @@ def _reciprocal_forward(_: None, z: Array) -> tuple[Array, Any]:
 def _reciprocal_backward(_: None, residuals: Any, cotangent: Array) -> tuple[Array]:
     # d(1/p) = -(1/p) d log p, and log p pulls s back to s - (Σs) p.
     z, rows = residuals
-    return (_softmax.residual(z, rows, cotangent * _reciprocal(None, z)),)
+    return (functions.residual(z, rows, cotangent * _reciprocal(None, z)),)
 
 
 _reciprocal = closed_form(_reciprocal_forward, _reciprocal_backward)

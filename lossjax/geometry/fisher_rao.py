@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from lossjax._autodiff import closed_form
+from lossjax._core.autodiff import closed_form
 from lossjax.geometry._elementary import per_row, vectors
 
 

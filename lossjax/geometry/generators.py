@@ -14,11 +14,11 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from lossjax._softmax import log_sum_exp, softmax
-from lossjax.geometry._divergences import binary_entropy, exponential, itakura_saito, power_divergence
+from lossjax._rules.logits import kl_of_logits
+from lossjax._rules.positive import binary_entropy, exponential, itakura_saito, power_divergence
+from lossjax._rules.probabilities import relative_entropy
+from lossjax._softmax.functions import log_sum_exp, softmax
 from lossjax.geometry._elementary import vectors
-from lossjax.information import relative_entropy
-from lossjax.logit_divergences import kl_of_logits
 from lossjax.numerics import log_ratio, sigmoid, softplus, xlogy
 
 

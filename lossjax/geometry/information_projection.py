@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from lossjax import _checks
+from lossjax._core import checks
 from lossjax.geometry._elementary import vectors
 from lossjax.geometry._pseudo_inverse import times
 from lossjax.geometry._tilting import tilted_to
@@ -74,10 +74,10 @@ def i_projection(
 
     Source: G6; Csiszár (1975); Kullback (1959).
     """
-    (q,), T, b = vectors(q=q), _statistics(T), _checks.floating("b", b)
-    _checks.same_shape("T", T.shape[1:], "of a row of q, after its first axis", q.shape[-1:], "give [k, n]")
-    _checks.same_shape("b", b.shape, "of q, but k of T for n", (*q.shape[:-1], T.shape[0]), "give k moments a row")
-    dtype = _checks.compute_dtype(q, T, b)
+    (q,), T, b = vectors(q=q), _statistics(T), checks.floating("b", b)
+    checks.same_shape("T", T.shape[1:], "of a row of q, after its first axis", q.shape[-1:], "give [k, n]")
+    checks.same_shape("b", b.shape, "of q, but k of T for n", (*q.shape[:-1], T.shape[0]), "give k moments a row")
+    dtype = checks.compute_dtype(q, T, b)
     point, info = _by_row(q.astype(dtype), T.astype(dtype), b.astype(dtype), max_iterations)
     remedy = "no distribution on the support of q has these moments; or raise max_iterations"
     point, info = settled(point, info, raises=not return_info, remedy=remedy)
@@ -133,8 +133,8 @@ def m_projection(
     Source: G6; Amari and Nagaoka, Methods of Information Geometry (2000), §3.5.
     """
     (p, base), T = vectors(p=p, base=base), _statistics(T)
-    _checks.same_shape("T", T.shape[1:], "of a row of p, after its first axis", p.shape[-1:], "give [k, n]")
-    dtype = _checks.compute_dtype(p, T)
+    checks.same_shape("T", T.shape[1:], "of a row of p, after its first axis", p.shape[-1:], "give [k, n]")
+    dtype = checks.compute_dtype(p, T)
     p, T, base = p.astype(dtype), T.astype(dtype), base.astype(dtype)
     moments = times(p.reshape(-1, p.shape[-1]), T.T).reshape(*p.shape[:-1], T.shape[0])
     point, info = _by_row(base, T, moments, max_iterations)
@@ -146,14 +146,14 @@ def m_projection(
 
 
 def _statistics(T: ArrayLike) -> Array:
-    array = _checks.floating("T", T)
+    array = checks.floating("T", T)
     if array.ndim != 2 or 0 in array.shape:
         raise ValueError(f"T has shape {array.shape}, wanted [k, n], k, n >= 1; for one statistic use t[None, :]")
     return array
 
 
 def _by_row(q: Array, T: Array, b: Array, max_iterations: int) -> tuple[Array, ProjectionInfo]:
-    if _checks.integer("max_iterations", max_iterations) < 1:
+    if checks.integer("max_iterations", max_iterations) < 1:
         raise ValueError(f"max_iterations must be at least 1, got {max_iterations}")
     row = jnp.vectorize(lambda q, b: tilted_to(q, T, b, max_iterations), signature="(n),(k)->(n),(),(),()")
     point, *ending = row(q, b)

@@ -32,8 +32,8 @@ from jax.core import Tracer
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from jax.typing import ArrayLike
 
-from lossjax import _checks
-from lossjax._autodiff import closed_form
+from lossjax._core import checks
+from lossjax._core.autodiff import closed_form
 from lossjax.geometry._elementary import norm, vectors
 from lossjax.numerics import unit_roundoff
 
@@ -125,9 +125,9 @@ def project_convex(
     (y,) = vectors(y=y)
     if not projections:
         raise ValueError("projections is empty, wanted at least one function; without a set the nearest point is y")
-    if _checks.integer("max_iterations", max_iterations) < 1:
+    if checks.integer("max_iterations", max_iterations) < 1:
         raise ValueError(f"max_iterations must be at least 1, got {max_iterations}")
-    limit = None if tolerance is None else _checks.static_nonnegative("tolerance", tolerance)
+    limit = None if tolerance is None else checks.static_nonnegative("tolerance", tolerance)
     among, captured = _sets(projections, y, max_iterations, limit)
     by_row = jnp.vectorize(lambda row: tuple(_nearest(among, row, captured)), signature="(n)->(n),(),(),()")
     point, *ending = by_row(y)
@@ -139,7 +139,7 @@ def project_convex(
 def settled(point: Array, info: ProjectionInfo, *, raises: bool, remedy: str) -> tuple[Array, ProjectionInfo]:
     """NaN, with NaN gradient, for rows that did not converge; ValueError if asked for and known (but not for NaN)."""
     failed = ~info.converged & jnp.isfinite(info.residual)
-    if raises and _checks.is_concrete(failed) and np.any(np.asarray(failed)):
+    if raises and checks.is_concrete(failed) and np.any(np.asarray(failed)):
         worst = float(np.max(np.asarray(info.residual)[np.asarray(failed)]))
         raise ValueError(f"no convergence in {np.count_nonzero(failed)} rows (residual {worst:.3g}); {remedy}")
     sound = jnp.where(info.converged, jnp.ones_like(info.residual), jnp.nan)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from lossjax import _checks
+from lossjax._core import checks
 from lossjax.geometry._elementary import vectors
 from lossjax.geometry.generators import registered
 
@@ -50,9 +50,9 @@ class Mahalanobis:
 
     def _with_matrix(self, **named: ArrayLike) -> tuple[Array, Array]:
         (x,) = vectors(**named)
-        matrix = _checks.floating("matrix", self.matrix)
-        _checks.same_shape("matrix", matrix.shape, "for these vectors", (x.shape[-1],) * 2, "give A as [n, n]")
-        dtype = _checks.compute_dtype(x, matrix)
+        matrix = checks.floating("matrix", self.matrix)
+        checks.same_shape("matrix", matrix.shape, "for these vectors", (x.shape[-1],) * 2, "give A as [n, n]")
+        dtype = checks.compute_dtype(x, matrix)
         matrix = matrix.astype(dtype)
         return x.astype(dtype), 0.5 * (matrix + matrix.T)
 

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from lossjax import _checks
+from lossjax._core import checks
 from lossjax.geometry._elementary import norm, vectors
 from lossjax.geometry._pseudo_inverse import factors, times
 
@@ -104,7 +104,7 @@ def projection_matrix(X: ArrayLike) -> Array:
     Source: §4.1.4, P = X(XᵀX)⁻¹Xᵀ, there for rank X = d.
     """
     X = _design(X)
-    X = X.astype(_checks.compute_dtype(X))
+    X = X.astype(checks.compute_dtype(X))
     basis = factors(X).basis
     return times(basis, basis.mT)
 
@@ -147,14 +147,14 @@ def r_squared(predictions: ArrayLike, targets: ArrayLike) -> Array:
 
 
 def _design(X: ArrayLike) -> Array:
-    array = _checks.floating("X", X)
+    array = checks.floating("X", X)
     if array.ndim < 2 or 0 in array.shape[-2:]:
         raise ValueError(f"X has shape {array.shape}, wanted [..., N, d], N, d >= 1; for one feature use x[:, None]")
     return array
 
 
 def _design_and_targets(X: ArrayLike, y: ArrayLike) -> tuple[Array, Array]:
-    design, targets = _design(X), _checks.floating("y", y)
-    _checks.same_shape("y", targets.shape, "of X less its last axis", design.shape[:-1], "give one target a row of X")
-    dtype = _checks.compute_dtype(design, targets)
+    design, targets = _design(X), checks.floating("y", y)
+    checks.same_shape("y", targets.shape, "of X less its last axis", design.shape[:-1], "give one target a row of X")
+    dtype = checks.compute_dtype(design, targets)
     return design.astype(dtype), targets.astype(dtype)

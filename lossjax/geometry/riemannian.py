@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from lossjax import _checks
-from lossjax._autodiff import closed_form
+from lossjax._core import checks
+from lossjax._core.autodiff import closed_form
 from lossjax.geometry._elementary import norm, vectors
 from lossjax.numerics import quotient
 
@@ -96,13 +96,13 @@ def gaussian_fisher_rao_distance(mean_p: ArrayLike, scale_p: ArrayLike, mean_q: 
 
     Source: Atkinson and Mitchell, Rao's Distance Measure (1981); §4.1.5, I(p) of the model of §4.1.2.
     """
-    means = {"mean_p": _checks.floating("mean_p", mean_p), "mean_q": _checks.floating("mean_q", mean_q)}
+    means = {"mean_p": checks.floating("mean_p", mean_p), "mean_q": checks.floating("mean_q", mean_q)}
     shape = means["mean_p"].shape
-    _checks.same_shape("mean_q", means["mean_q"].shape, "of mean_p", shape, "use jnp.broadcast_to, or jax.vmap")
+    checks.same_shape("mean_q", means["mean_q"].shape, "of mean_p", shape, "use jnp.broadcast_to, or jax.vmap")
     scales = {name: _positive(name, value) for name, value in (("scale_p", scale_p), ("scale_q", scale_q))}
     for name, scale in scales.items():
-        _checks.broadcastable(name, scale.shape, shape)
-    dtype = _checks.compute_dtype(*means.values(), *scales.values())
+        checks.broadcastable(name, scale.shape, shape)
+    dtype = checks.compute_dtype(*means.values(), *scales.values())
     m_p, m_q = (mean.astype(dtype) for mean in means.values())
     s_p, s_q = (jnp.broadcast_to(scale.astype(dtype), shape) for scale in scales.values())
     return _gaussian_distance(None, m_p, s_p, m_q, s_q)
@@ -146,7 +146,7 @@ def _dot(a: Array, b: Array) -> Array:
 
 def _positive(name: str, value: ArrayLike) -> Array:
     """The value as floats, NaN (and of NaN slope) where it is traced and not positive."""
-    array = _checks.positive(name, value)
+    array = checks.positive(name, value)
     return array + jnp.where(array > 0, jnp.zeros_like(array), jnp.nan)
 
 

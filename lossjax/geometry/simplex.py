@@ -12,9 +12,9 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from lossjax import _checks
-from lossjax._autodiff import closed_form
-from lossjax._softmax import log_sum_exp, softmax
+from lossjax._core import checks
+from lossjax._core.autodiff import closed_form
+from lossjax._softmax.functions import log_sum_exp, softmax
 from lossjax.geometry._elementary import norm, per_row, vectors
 from lossjax.numerics import log_ratio, xlogy
 
@@ -49,9 +49,9 @@ def centered_log_ratio(p: ArrayLike, *, axis: int | Sequence[int] = -1) -> Array
 
     Source: theorem 4.1.6; Aitchison, The Statistical Analysis of Compositional Data (1986).
     """
-    p = _checks.floating("p", p)
-    axes = _checks.class_axis(p, "p", axis)
-    return _centered_log_ratio(axes, p.astype(_checks.compute_dtype(p)))
+    p = checks.floating("p", p)
+    axes = checks.class_axis(p, "p", axis)
+    return _centered_log_ratio(axes, p.astype(checks.compute_dtype(p)))
 
 
 def _centered_log_ratio_forward(axes: tuple[int, ...], p: Array) -> tuple[Array, Array]:

@@ -7,12 +7,12 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from lossjax import _checks
-from lossjax._autodiff import with_plain
-from lossjax._logit_options import LogitLoss, Reduction
-from lossjax._reduction import reduce
-from lossjax._sigmoid_cross_entropy import SigmoidOptions, elementwise_sigmoid_cross_entropy
-from lossjax._surprisal import CROSS_ENTROPY
+from lossjax._core import checks
+from lossjax._core.autodiff import with_plain
+from lossjax._core.reduction import reduce
+from lossjax._rules.sigmoid import SigmoidOptions, elementwise_sigmoid_cross_entropy
+from lossjax._softmax.curves import CROSS_ENTROPY
+from lossjax._softmax.inputs import LogitLoss, Reduction
 
 
 @overload
@@ -219,17 +219,17 @@ def sigmoid_cross_entropy(
 
     Source: §4.1.3; theorem 4.1.5 for C = 2.
     """
-    logits = _checks.floating("logits", logits)
-    targets = _checks.floating("targets", targets, remedy="convert 0/1 labels with .astype(logits.dtype)")
-    _checks.same_shape("targets", targets.shape, "of the logits", logits.shape, "give one target a logit")
+    logits = checks.floating("logits", logits)
+    targets = checks.floating("targets", targets, remedy="convert 0/1 labels with .astype(logits.dtype)")
+    checks.same_shape("targets", targets.shape, "of the logits", logits.shape, "give one target a logit")
     weight = None
     if pos_weight is not None:
-        weight = _checks.nonnegative("pos_weight", pos_weight)
-        _checks.broadcastable("pos_weight", weight.shape, logits.shape)
-    dtype = _checks.compute_dtype(logits, targets, weight)
-    amount = _checks.fraction("label_smoothing", label_smoothing)
-    how = _checks.reduction(reduction)
-    valid = _checks.mask("where", where, logits.shape)
+        weight = checks.nonnegative("pos_weight", pos_weight)
+        checks.broadcastable("pos_weight", weight.shape, logits.shape)
+    dtype = checks.compute_dtype(logits, targets, weight)
+    amount = checks.fraction("label_smoothing", label_smoothing)
+    how = checks.reduction(reduction)
+    valid = checks.mask("where", where, logits.shape)
     if weight is not None:
         weight = jnp.broadcast_to(weight.astype(dtype), logits.shape)
     losses = elementwise_sigmoid_cross_entropy(SigmoidOptions(dtype, amount), logits, targets, weight, valid)

@@ -7,10 +7,11 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from lossjax import _checks, _rows, _softmax
-from lossjax._cross_entropy import Options, Scale, cross_entropy
-from lossjax._logit_options import LogitLoss, classes_last
-from lossjax._surprisal import CROSS_ENTROPY
+from lossjax._core import checks
+from lossjax._softmax import functions, row_statistics
+from lossjax._softmax.cross_entropy import Options, Scale, cross_entropy
+from lossjax._softmax.curves import CROSS_ENTROPY
+from lossjax._softmax.inputs import LogitLoss, classes_last
 
 
 def softmax_cross_entropy_hvp(
@@ -75,10 +76,10 @@ def softmax_cross_entropy_hvp(
         label_smoothing=label_smoothing, smoothing=smoothing, z_loss=z_loss, logit_softcap=logit_softcap,
         temperature=temperature, reduction="none",
     )  # fmt: skip
-    vector = _checks.floating("vector", vector)
+    vector = checks.floating("vector", vector)
     shape = jnp.shape(logits)
-    _checks.same_shape("vector", vector.shape, "of the logits", shape, "give one entry a logit")
-    axes = _checks.class_axis(vector, "vector", axis)
+    checks.same_shape("vector", vector.shape, "of the logits", shape, "give one entry a logit")
+    axes = checks.class_axis(vector, "vector", axis)
     product = _hessian_product(given, classes_last(vector, axes).astype(given.dtype))
     rest = tuple(a for a in range(len(shape)) if a not in axes)
     moved = product.reshape(*(shape[a] for a in rest), *(shape[a] for a in axes))
@@ -94,15 +95,15 @@ def _hessian_product(given: LogitLoss, v: Array) -> Array:
         targets = jnp.where(given.valid if given.labelled else kept, targets, 0)
     scale = Scale(given.softcap, given.temperature)
     z, slope, bend = scale.derivatives(x)
-    rows = _rows.row_statistics(z)
+    rows = row_statistics.row_statistics(z)
     if given.labelled:
         rows = rows.where((targets >= 0) & (targets < z.shape[-1]))
     u = v if slope is None else slope * v
     mass, of_square = _masses(given, targets, z.dtype)
-    product = _softmax.fisher_product(z, rows, u)
+    product = functions.fisher_product(z, rows, u)
     result = mass * product
     if given.z_loss is not None:
-        p, lse = _softmax.probabilities(z, rows), _softmax.log_partition(z, rows)
+        p, lse = functions.probabilities(z, rows), functions.log_partition(z, rows)
         along = p * jnp.sum(p * u, axis=-1, keepdims=True)
         result = result + 2 * given.z_loss * of_square * (lse * product + along)
     if slope is not None:

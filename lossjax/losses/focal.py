@@ -9,12 +9,12 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from lossjax import _checks
-from lossjax._autodiff import with_plain
-from lossjax._elementwise import elementwise
-from lossjax._logit_options import LogitLoss, Reduction
-from lossjax._sigmoid_focal import elementwise_sigmoid_focal
-from lossjax._surprisal import FOCAL, GENERALIZED, POLY
+from lossjax._core import checks
+from lossjax._core.autodiff import with_plain
+from lossjax._core.elementwise import elementwise
+from lossjax._rules.sigmoid import elementwise_sigmoid_focal
+from lossjax._softmax.curves import FOCAL, GENERALIZED, POLY
+from lossjax._softmax.inputs import LogitLoss, Reduction
 
 
 @with_plain
@@ -83,11 +83,11 @@ def softmax_focal_loss(
     )  # fmt: skip
     multiplier = None
     if alpha is not None:
-        multiplier = _checks.nonnegative("alpha", alpha)
+        multiplier = checks.nonnegative("alpha", alpha)
         classes = given.logits.shape[-1:]
-        _checks.broadcastable("alpha", multiplier.shape, classes)
+        checks.broadcastable("alpha", multiplier.shape, classes)
         multiplier = jnp.broadcast_to(multiplier.astype(given.dtype), classes)
-    return given.reduced(FOCAL, _checks.number("gamma", gamma, given.dtype, positive=False), multiplier)[0]
+    return given.reduced(FOCAL, checks.number("gamma", gamma, given.dtype, positive=False), multiplier)[0]
 
 
 @with_plain
@@ -152,7 +152,7 @@ def poly_cross_entropy(
         label_smoothing=label_smoothing, smoothing=smoothing, z_loss=z_loss, logit_softcap=logit_softcap,
         temperature=temperature, reduction=reduction,
     )  # fmt: skip
-    return given.reduced(POLY, _checks.real("epsilon", epsilon, given.dtype))[0]
+    return given.reduced(POLY, checks.real("epsilon", epsilon, given.dtype))[0]
 
 
 @with_plain
@@ -219,7 +219,7 @@ def generalized_cross_entropy(
         label_smoothing=label_smoothing, smoothing=smoothing, z_loss=z_loss, logit_softcap=logit_softcap,
         temperature=temperature, reduction=reduction,
     )  # fmt: skip
-    return given.reduced(GENERALIZED, _checks.number("q", q, given.dtype, positive=True, at_most=1))[0]
+    return given.reduced(GENERALIZED, checks.number("q", q, given.dtype, positive=True, at_most=1))[0]
 
 
 @with_plain
@@ -266,10 +266,10 @@ def sigmoid_focal_loss(
 
     Source: Lin et al., Focal Loss for Dense Object Detection (2017).
     """
-    logits = _checks.floating("logits", logits)
-    targets = _checks.floating("targets", targets, remedy="convert 0/1 labels with .astype(logits.dtype)")
-    _checks.same_shape("targets", targets.shape, "of the logits", logits.shape, "give one target a logit")
-    parameters = {"gamma": _checks.nonnegative("gamma", gamma)}
+    logits = checks.floating("logits", logits)
+    targets = checks.floating("targets", targets, remedy="convert 0/1 labels with .astype(logits.dtype)")
+    checks.same_shape("targets", targets.shape, "of the logits", logits.shape, "give one target a logit")
+    parameters = {"gamma": checks.nonnegative("gamma", gamma)}
     if alpha is not None:
-        parameters["alpha"] = _checks.nonnegative("alpha", alpha, at_most=1)
+        parameters["alpha"] = checks.nonnegative("alpha", alpha, at_most=1)
     return elementwise(elementwise_sigmoid_focal, logits, targets, parameters, where=where, reduction=reduction)

@@ -1,14 +1,14 @@
 """Information measures of probabilities: §4.1.1. The measures of logits, which lose nothing, are in ``logits.py``."""
 
-from typing import Any
-
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from lossjax import _checks
-from lossjax._autodiff import closed_form, with_plain
-from lossjax.numerics import log2, log_base, log_growth, log_quotient, per_nat, psi, times, xlogy
+from lossjax._core import checks
+from lossjax._core.autodiff import with_plain
+from lossjax._rules import probabilities as rules
+from lossjax._rules.probabilities import relative_entropy
+from lossjax.numerics import log_base, per_nat, xlogy
 
 
 @with_plain
@@ -42,7 +42,7 @@ def self_information(p: ArrayLike, *, base: float | None = None) -> Array:
     Source: §4.1.1, I(x).
     """
     probability = _probabilities("p", p)
-    base = _checks.base(base)
+    base = checks.base(base)
     outside = jnp.where((probability >= 0) & (probability <= 1), 0, jnp.nan)
     return 0 - log_base(probability + outside, base)  # 0 - log 1 is 0, not -0
 
@@ -80,7 +80,7 @@ def entropy(p: ArrayLike, *, axis: int = -1, base: float | None = None) -> Array
     Source: §4.1.1, H(X).
     """
     probability, base, last = _measured("p", p, axis, base)
-    return jnp.sum(0 - _plogp(base, probability), axis=last)
+    return jnp.sum(0 - rules.plogp(base, probability), axis=last)
 
 
 @with_plain
@@ -230,90 +230,33 @@ def js_divergence(p: ArrayLike, q: ArrayLike, *, axis: int = -1, base: float | N
     Source: Lin (1991); §4.1.1.
     """
     first, second, base, last = _measured_pair(p, q, axis, base, at_most=jnp.inf)
-    return jnp.sum(_jensen_shannon(None, first, second), axis=last) * per_nat(base)
+    return jnp.sum(rules.jensen_shannon(None, first, second), axis=last) * per_nat(base)
 
 
 def _probabilities(name: str, value: ArrayLike) -> Array:
-    array = _checks.floating(name, value, remedy="divide counts by their sum")
-    return array.astype(_checks.compute_dtype(array))
+    array = checks.floating(name, value, remedy="divide counts by their sum")
+    return array.astype(checks.compute_dtype(array))
 
 
 def _measured(name: str, p: ArrayLike, axis: int, base: float | None) -> tuple[Array, float | None, int]:
     """The probabilities, NaN where they are none, with the checked base and axis."""
     array = _probabilities(name, p)
-    (last,) = _checks.one_class_axis(array, name, axis)
-    return _between(array, 1), _checks.base(base), last
+    (last,) = checks.one_class_axis(array, name, axis)
+    return _between(array, 1), checks.base(base), last
 
 
 def _measured_pair(
     p: ArrayLike, q: ArrayLike, axis: int, base: float | None, at_most: float = 1
 ) -> tuple[Array, Array, float | None, int]:
-    first, second = _checks.floating("p", p), _checks.floating("q", q)
-    _checks.same_shape("q", second.shape, "of p", first.shape, "give two probabilities an outcome")
-    (last,) = _checks.one_class_axis(first, "p", axis)
-    dtype = _checks.compute_dtype(first, second)
+    first, second = checks.floating("p", p), checks.floating("q", q)
+    checks.same_shape("q", second.shape, "of p", first.shape, "give two probabilities an outcome")
+    (last,) = checks.one_class_axis(first, "p", axis)
+    dtype = checks.compute_dtype(first, second)
     first, second = (_between(array.astype(dtype), at_most) for array in (first, second))
-    return first, second, _checks.base(base), last
+    return first, second, checks.base(base), last
 
 
 def _between(array: Array, most: float) -> Array:
     # Rounding may carry a probability of 1 an ulp too far.
     slack = most + 4 * float(jnp.finfo(array.dtype).eps)
     return array + jnp.where((array >= 0) & (array <= slack), 0, jnp.nan)  # a sum: its slope too becomes NaN
-
-
-def _plogp_forward(base: float | None, p: Array) -> tuple[Array, Array]:
-    return times(p, log2(p) if base == 2 else jnp.log(p) * per_nat(base)), p
-
-
-def _plogp_backward(base: float | None, p: Array, cotangent: Array) -> tuple[Array]:
-    return (cotangent * (jnp.log(p) + 1) * per_nat(base),)
-
-
-def relative_entropy(p: Array, q: Array) -> Array:
-    """The terms ``p log(p/q) - p + q >= 0`` of :func:`kl_divergence`, elementwise, for arrays checked already."""
-    return _relative_entropy(None, p, q)
-
-
-def divergence_terms(p: Array, q: Array, step: Array) -> Array:
-    """The terms p log(p/q) - p + q, where step = q - p is given: it may be known more exactly than from q.
-
-    p ψ(step/p) while q >= p/2; below, 1 + step/p would have lost q, and p log(p/q) is well above p - q. Where p is 0
-    it is q, where q alone is 0 it is +inf.
-    """
-    positive = (p > 0) & (q > 0)
-    p_safe, q_safe, step_safe = jnp.where(positive, p, 1), jnp.where(positive, q, 1), jnp.where(positive, step, 0)
-    ratio = step_safe / p_safe
-    near = (ratio >= -0.5) & (ratio < 1e3)
-    by_psi = p_safe * psi(jnp.where(near, ratio, 0))
-    by_logs = step_safe - p_safe * log_quotient(q_safe, p_safe)
-    value = jnp.where(positive, jnp.where(near, by_psi, by_logs), jnp.where(p > 0, jnp.inf, q))
-    return jnp.where((p >= 0) & (q >= 0), value, jnp.nan)
-
-
-def _relative_entropy_forward(_: None, p: Array, q: Array) -> tuple[Array, Any]:
-    return divergence_terms(p, q, q - p), (p, q)
-
-
-def _relative_entropy_backward(_: None, residuals: Any, cotangent: Array) -> tuple[Array, Array]:
-    p, q = residuals
-    return -cotangent * log_growth(p, q, q - p), cotangent * jnp.where((p == 0) & (q >= 0), 1, (q - p) / q)
-
-
-def _jensen_shannon_forward(_: None, p: Array, q: Array) -> tuple[Array, Any]:
-    # The midpoint is p + (q - p)/2 = q + (p - q)/2: by its steps, the rounding of (p + q)/2 is not felt.
-    half = (q - p) / 2
-    middle = p + half  # p/2 + q/2 would flush the smallest probabilities to 0
-    return (divergence_terms(p, middle, half) + divergence_terms(q, middle, -half)) / 2, (p, q)
-
-
-def _jensen_shannon_backward(_: None, residuals: Any, cotangent: Array) -> tuple[Array, Array]:
-    p, q = residuals
-    half = (q - p) / 2
-    middle = p + half
-    return -cotangent / 2 * log_growth(p, middle, half), -cotangent / 2 * log_growth(q, middle, -half)
-
-
-_plogp = closed_form(_plogp_forward, _plogp_backward)
-_relative_entropy = closed_form(_relative_entropy_forward, _relative_entropy_backward)
-_jensen_shannon = closed_form(_jensen_shannon_forward, _jensen_shannon_backward)

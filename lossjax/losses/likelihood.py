@@ -1,19 +1,16 @@
 """Negative log-likelihoods of a continuous or counted target: §4.1.2, squared error as Gaussian likelihood, and kin."""
 
-import math
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from lossjax import _checks
-from lossjax._autodiff import closed_form, with_plain
-from lossjax._elementwise import Reduction, difference, elementwise, pair
-from lossjax._reduction import reduce
-from lossjax._student_t import normalizer, student_t
-from lossjax.numerics import times
+from lossjax._core import checks
+from lossjax._core.autodiff import with_plain
+from lossjax._core.elementwise import Reduction, elementwise, pair
+from lossjax._core.reduction import reduce
+from lossjax._rules import likelihood as rules
+from lossjax._rules.likelihood import normalizer, student_t
 
 
 @with_plain
@@ -62,24 +59,8 @@ def gaussian_nll(
     Source: §4.1.2, equation (4.1.1), theorem 4.1.1.
     """
     center, target = pair("mean", mean, targets)
-    parameters = {"log_variance": _checks.floating("log_variance", log_variance)}
-    return elementwise(_gaussian_nll, center, target, parameters, where=where, reduction=reduction)
-
-
-def _gaussian_nll_forward(dtype: Any, mean: Array, target: Array, log_variance: Array) -> tuple[Array, Any]:
-    standardized = _scaled(difference(dtype, mean, target), log_variance / 2)
-    square = standardized * standardized
-    value = 0.5 * (math.log(2 * math.pi) + log_variance + square)
-    # e^-s outgrows s where s tends to -inf
-    return jnp.where(jnp.isposinf(square), square, value), (mean, target, log_variance)
-
-
-def _gaussian_nll_backward(dtype: Any, residuals: Any, cotangent: Array) -> tuple[Array, Array, Array]:
-    mean, target, log_variance = residuals
-    root_precision = jnp.exp(-log_variance / 2)
-    standardized = _scaled(difference(dtype, mean, target), log_variance / 2)
-    in_mean = cotangent * times(standardized, root_precision)
-    return in_mean, -in_mean, cotangent * 0.5 * (1 - standardized) * (1 + standardized)
+    parameters = {"log_variance": checks.floating("log_variance", log_variance)}
+    return elementwise(rules.gaussian_nll, center, target, parameters, where=where, reduction=reduction)
 
 
 @with_plain
@@ -124,29 +105,8 @@ def laplace_nll(
     Source: §4.1.2 (Laplace noise gives the absolute error).
     """
     center, target = pair("location", location, targets)
-    parameters = {"log_scale": _checks.floating("log_scale", log_scale)}
-    return elementwise(_laplace, center, target, parameters, where=where, reduction=reduction)
-
-
-def _scaled(r: Array, s: Array) -> Array:
-    """``r e^-s``, in two steps where e^-s leaves the range; 0 and infinity stay what they are."""
-    factor, root = jnp.exp(-s), jnp.exp(-s / 2)
-    outside = jnp.isinf(factor) | (factor == 0)
-    product = jnp.where(outside, r * root * root, r * jnp.where(outside, 1, factor))
-    return jnp.where(((r == 0) | jnp.isinf(r)) & ~jnp.isnan(s), r, product)
-
-
-def _laplace_forward(dtype: Any, location: Array, target: Array, log_scale: Array) -> tuple[Array, Any]:
-    standardized = jnp.abs(_scaled(difference(dtype, location, target), log_scale))
-    value = math.log(2) + log_scale + standardized
-    return jnp.where(jnp.isposinf(standardized), standardized, value), (location, target, log_scale)
-
-
-def _laplace_backward(dtype: Any, residuals: Any, cotangent: Array) -> tuple[Array, Array, Array]:
-    location, target, log_scale = residuals
-    r, precision = difference(dtype, location, target), jnp.exp(-log_scale)
-    in_location = cotangent * times(jnp.sign(r), precision)
-    return in_location, -in_location, cotangent * (1 - jnp.abs(_scaled(r, log_scale)))
+    parameters = {"log_scale": checks.floating("log_scale", log_scale)}
+    return elementwise(rules.laplace, center, target, parameters, where=where, reduction=reduction)
 
 
 @with_plain
@@ -194,10 +154,10 @@ def student_t_nll(
     Source: Lange, Little and Taylor (1989); §4.1.2 (other noise than Gaussian).
     """
     center, target = pair("location", location, targets)
-    freedom = _checks.positive("degrees_of_freedom", degrees_of_freedom)
-    scale = _checks.floating("log_scale", log_scale)
-    _checks.broadcastable("degrees_of_freedom", freedom.shape, center.shape)
-    dtype = _checks.compute_dtype(center, target, freedom, scale)
+    freedom = checks.positive("degrees_of_freedom", degrees_of_freedom)
+    scale = checks.floating("log_scale", log_scale)
+    checks.broadcastable("degrees_of_freedom", freedom.shape, center.shape)
+    dtype = checks.compute_dtype(center, target, freedom, scale)
     parameters = {"degrees_of_freedom": freedom, "log_scale": scale, "normalizer": normalizer(freedom.astype(dtype))}
     return elementwise(student_t, center, target, parameters, where=where, reduction=reduction)
 
@@ -243,27 +203,9 @@ def poisson_nll(
     Source: the exponential family with log-partition exp, of which §4.1.2's is another.
     """
     log_mean, target = pair("log_rate", log_rate, targets)
-    loss = elementwise(_poisson_nll, log_mean, target, {}, where=where, reduction="none")
+    loss = elementwise(rules.poisson_nll, log_mean, target, {}, where=where, reduction="none")
     valid = None if where is None else jnp.asarray(where)
     if full:
         count = target.astype(loss.dtype) if valid is None else jnp.where(valid, target, 0).astype(loss.dtype)
         loss = loss + jax.scipy.special.gammaln(count + 1)
-    return reduce(loss, _checks.reduction(reduction), where=valid)
-
-
-def _poisson_nll_forward(dtype: Any, log_rate: Array, target: Array) -> tuple[Array, Any]:
-    z, t = log_rate.astype(dtype), target.astype(dtype)
-    # times: no events at a rate of 0 (z = -inf) are certain
-    value = jnp.where(jnp.isposinf(z), z, jnp.exp(z) - times(t, z))
-    return jnp.where(t >= 0, value, jnp.nan), (log_rate, target)
-
-
-def _poisson_nll_backward(dtype: Any, residuals: Any, cotangent: Array) -> tuple[Array, Array]:
-    z, t = (a.astype(dtype) for a in residuals)
-    counted = jnp.where(t >= 0, t, jnp.nan)
-    return cotangent * (jnp.exp(z) - counted), -cotangent * jnp.where(jnp.isnan(counted), counted, z)
-
-
-_gaussian_nll = closed_form(_gaussian_nll_forward, _gaussian_nll_backward)
-_laplace = closed_form(_laplace_forward, _laplace_backward)
-_poisson_nll = closed_form(_poisson_nll_forward, _poisson_nll_backward)
+    return reduce(loss, checks.reduction(reduction), where=valid)

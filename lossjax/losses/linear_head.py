@@ -8,11 +8,11 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from lossjax import _checks
-from lossjax._linear_head import Head, Shared, in_blocks, row_losses, summed_loss
-from lossjax._logit_options import LogitLoss, Reduction
-from lossjax._reduction import mean_of, reduce
-from lossjax._surprisal import CROSS_ENTROPY
+from lossjax._core import checks
+from lossjax._core.reduction import mean_of, reduce
+from lossjax._softmax.curves import CROSS_ENTROPY
+from lossjax._softmax.head import Head, Shared, in_blocks, row_losses, summed_loss
+from lossjax._softmax.inputs import LogitLoss, Reduction
 
 _BLOCK_BYTES = {"cpu": 50 * 2**20, "gpu": 2**29, "tpu": 2**27}
 """Logits of one block: enough rows to keep the matrix products busy, and a small part of what is saved."""
@@ -151,7 +151,7 @@ def linear_head(
     **logit_options: Any,
 ) -> Array | tuple[Array, Array]:
     """The same; with ``over``, weight, bias and class weights are those of the classes that this device holds."""
-    x, w = _checks.floating("hidden", hidden), _checks.floating("weight", weight)
+    x, w = checks.floating("hidden", hidden), checks.floating("weight", weight)
     if x.ndim < 1 or w.ndim != 2 or w.shape[0] != x.shape[-1]:
         raise ValueError(
             f"hidden has shape {x.shape} and weight {w.shape}, wanted [..., H] and [H, C]; transpose the weight if it "
@@ -159,9 +159,9 @@ def linear_head(
         )
     if x.dtype != w.dtype:
         raise TypeError(f"hidden is {x.dtype} and weight {w.dtype}, wanted one dtype; cast one of them")
-    b = None if bias is None else _checks.floating("bias", bias)
+    b = None if bias is None else checks.floating("bias", bias)
     if b is not None:
-        _checks.same_shape("bias", b.shape, "(one number a class)", w.shape[1:], "give a bias for every class")
+        checks.same_shape("bias", b.shape, "(one number a class)", w.shape[1:], "give a bias for every class")
     rows = x.shape[:-1]
     # The options are those of the row-wise loss, checked against logits that are never made.
     stand_in = jnp.broadcast_to(jnp.zeros((), x.dtype), (*rows, w.shape[1]))

@@ -1,15 +1,14 @@
 """How far two rows of logits are apart: §4.1.1's divergences without leaving the logits."""
 
-import math
-from typing import Any, NamedTuple
-
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from lossjax import _checks, _rows, _softmax
-from lossjax._autodiff import closed_form, with_plain
-from lossjax.numerics import exact_difference, expm1, log1p, per_nat, psi, softplus, times, xi
+from lossjax._core import checks
+from lossjax._core.autodiff import with_plain
+from lossjax._rules import logits as rules
+from lossjax._rules.logits import kl_of_logits
+from lossjax.numerics import per_nat
 
 
 @with_plain
@@ -51,7 +50,7 @@ def softmax_kl_divergence(
 
     Source: theorem 4.1.6 as corrected: KL(softmax u‖softmax v) is the Bregman divergence of log-sum-exp from v to u.
     """
-    return kl_of_logits(*_pair(logits_p, logits_q, axis)) * per_nat(_checks.base(base))
+    return kl_of_logits(*_pair(logits_p, logits_q, axis)) * per_nat(checks.base(base))
 
 
 @with_plain
@@ -92,165 +91,21 @@ def softmax_js_divergence(
 
     Source: Lin (1991); §4.1.1.
     """
-    return _js_divergence(None, *_pair(logits_p, logits_q, axis)) * per_nat(_checks.base(base))
+    return rules.js_divergence(None, *_pair(logits_p, logits_q, axis)) * per_nat(checks.base(base))
 
 
 def _pair(logits_p: ArrayLike, logits_q: ArrayLike, axis: int) -> tuple[Array, Array]:
     """Both logits checked, the class axis last, in the dtype to compute in."""
-    logits_p = _checks.floating("logits_p", logits_p)
-    logits_q = _checks.floating("logits_q", logits_q)
-    _checks.same_shape("logits_q", logits_q.shape, "of logits_p", logits_p.shape, "give two logits a class")
-    (one,) = _checks.one_class_axis(logits_p, "logits_p", axis)
-    dtype = _checks.compute_dtype(logits_p, logits_q)
+    logits_p = checks.floating("logits_p", logits_p)
+    logits_q = checks.floating("logits_q", logits_q)
+    checks.same_shape("logits_q", logits_q.shape, "of logits_p", logits_p.shape, "give two logits a class")
+    (one,) = checks.one_class_axis(logits_p, "logits_p", axis)
+    dtype = checks.compute_dtype(logits_p, logits_q)
     u, v = (jnp.moveaxis(z, one, -1).astype(dtype) for z in (logits_p, logits_q))
     return u, v
-
-
-def kl_of_logits(u: Array, v: Array) -> Array:
-    """:func:`softmax_kl_divergence` in nats over the last axis, for arrays checked already."""
-    return _kl_divergence(None, u, v)
-
-
-class _Relative(NamedTuple):
-    """``r = w - <p, w>`` with w = v - u, and the logarithms of p_k e^{r_k}; r = 0 where a class is impossible under p.
-
-    w is measured from its value at the pivot, and its rounding errors are kept: neither a common offset of u nor one
-    of v, however large, is felt in r.
-    """
-
-    r: Array
-    exponent: Array
-    possible: Array
-
-    @classmethod
-    def of(cls, u: Array, v: Array, p: Array, rows_u: _rows.Rows) -> "_Relative":
-        possible = ~jnp.isneginf(u)
-        w, error = exact_difference(jnp.where(possible, v, 0), jnp.where(possible, u, 0))
-        w, error, own_v = (_from_pivot(part, u, rows_u) for part in (w, error, v))
-        relative = w + error
-        mean = jnp.sum(times(p, relative), axis=-1, keepdims=True)
-        r = jnp.where(possible, relative - mean, 0)
-        # r - gap = own_v - mean: by whichever has the smaller terms (the first is ∞ - ∞ where r leaves the range). The
-        # pivot is a maximum; the last term, which is 0, says so to a derivative.
-        by_gap = possible & jnp.isfinite(r) & (jnp.abs(r) <= 2 * jnp.abs(own_v))
-        by_pivot = own_v - mean + (rows_u.logit - rows_u.maximum)
-        exponent = jnp.where(by_gap, r - _rows.gaps(u, rows_u), by_pivot) - rows_u.log_total()
-        return cls(r, exponent, possible)
-
-
-def _tame(z: Array) -> Array:
-    """The same distributions by logits that can be subtracted from each other.
-
-    A row that one +inf makes certain has 0 there and -inf elsewhere; a row near the end of the range is measured from
-    its maximum.
-    """
-    maximum = jnp.max(z, axis=-1, keepdims=True)
-    infinite = jnp.isposinf(z)
-    certain = jnp.sum(infinite, axis=-1, keepdims=True, dtype=jnp.int32) == 1
-    z = jnp.where(certain, jnp.where(infinite, 0, jnp.where(jnp.isnan(z), z, -jnp.inf)), z)
-    extreme = (jnp.abs(maximum) > float(jnp.finfo(z.dtype).max) / 4) & jnp.isfinite(maximum)
-    return jnp.where(extreme, z - jnp.where(extreme, maximum, 0), z)
-
-
-def _from_pivot(values: Array, u: Array, rows_u: _rows.Rows) -> Array:
-    return values - jnp.sum(jnp.where(rows_u.is_pivot(u), values, 0), axis=-1, keepdims=True)
-
-
-def _kl_divergence_forward(_: None, u: Array, v: Array) -> tuple[Array, Any]:
-    u, v = _tame(u), _tame(v)
-    rows_u, rows_v = _rows.row_statistics(u), _rows.row_statistics(v)
-    excluded = jnp.any(jnp.isneginf(v) & ~jnp.isneginf(u), axis=-1, keepdims=True)
-    p = _rows.p_of(u, rows_u)
-    relative = _Relative.of(u, jnp.where(excluded, u, v), p, rows_u)
-    r, exponent = relative.r, relative.exponent
-    # The terms p ξ(r): by ξ near 0; else p e^r - p(1 + r), where p e^r neither overflows nor vanishes with p.
-    near = (jnp.abs(r) < 1) & relative.possible
-    far = jnp.exp(jnp.minimum(exponent, 2)) - times(p, 1 + r)
-    terms = jnp.where(near, p * xi(jnp.where(near, r, 0)), far)
-    close = jnp.log1p(jnp.sum(terms, axis=-1, keepdims=True))
-    # A divergence with an exponent above 2 is that exponent plus a log-sum-exp: both positive.
-    largest = jnp.max(exponent, axis=-1, keepdims=True)
-    anchor = jnp.maximum(largest, 2)
-    distant = anchor + jnp.log(jnp.sum(jnp.exp(exponent - anchor), axis=-1, keepdims=True))
-    divergence = jnp.where(largest > 2, distant, close)
-    undefined = jnp.isnan(rows_u.rest) | jnp.isnan(rows_v.rest)
-    divergence = jnp.where(undefined, jnp.nan, jnp.where(excluded, jnp.inf, divergence))
-    return divergence[..., 0], (u, v, rows_u.stopped(), rows_v.stopped())
-
-
-def _kl_divergence_backward(_: None, residuals: Any, cotangent: Array) -> tuple[Array, Array]:
-    u, v, rows_u, rows_v = residuals
-    g = cotangent[..., None]
-    p, q = _softmax.probabilities(u, rows_u), _softmax.probabilities(v, rows_v)
-    excluded = jnp.isneginf(v) & ~jnp.isneginf(u)
-    somewhere = jnp.any(excluded, axis=-1, keepdims=True)
-    relative = _Relative.of(u, jnp.where(somewhere, u, v), p, rows_u)
-    # q - p = p (e^d - 1) with d = log q - log p = r - KL: no cancellation where the two are close.
-    kl = _kl_divergence(None, u, v)[..., None]
-    d = relative.r - kl
-    close = (jnp.abs(d) < 0.5) & relative.possible & (kl < 1)
-    in_v = jnp.where(close, p * expm1(jnp.where(close, d, 0)), q - p)
-    # Where a logit of q tends to -inf under p's eyes, so does r there, and to +inf at the classes beside it.
-    apart = jnp.where(excluded, jnp.where(p < 1, -jnp.inf, 0), jnp.where(relative.possible, jnp.inf, 0))
-    r = jnp.where(somewhere, apart, relative.r)
-    undefined = jnp.isnan(rows_u.rest) | jnp.isnan(rows_v.rest)
-    return g * jnp.where(undefined, jnp.nan, -times(p, r)), g * jnp.where(undefined, jnp.nan, in_v)
-
-
-_kl_divergence = closed_form(_kl_divergence_forward, _kl_divergence_backward)
 
 
 # Jensen-Shannon: with d = log q - log p, a class contributes  p ψ(½(e^d - 1)) + q ψ(½(e^-d - 1)), which is also
 # p (log 2 - softplus d) + q (log 2 - softplus(-d)): by the first where |d| < 1, by the second beyond. Its derivatives
 # are J(p) a and J(q) b with a = ½ (log 2 - softplus d) = ½ log(p/m), b = ½ (log 2 - softplus(-d)). J takes no notice of
 # a constant: without the log 2, a keeps the digits of classes where p ≫ q in rows that are far apart.
-
-
-def _log_share(d: Array) -> Array:
-    """``log(p/m) = log 2 - softplus(d)`` with m = (p + q)/2."""
-    near = jnp.abs(d) < 1
-    return jnp.where(near, -log1p(expm1(jnp.where(near, d, 0)) / 2), math.log(2) - softplus(jnp.where(near, 0, d)))
-
-
-def _log_ratio(kl: Array, r: Array, log_p: Array, log_q: Array) -> Array:
-    """``log q - log p``: r - KL where the two are close; ±inf where one of them is 0, and 0 where both are."""
-    neither = jnp.isneginf(log_p) & jnp.isneginf(log_q)
-    apart = jnp.where(neither, 0, jnp.where(neither, 0, log_q) - jnp.where(neither, 0, log_p))
-    close = (kl < 1) & ~jnp.isneginf(log_p)
-    return jnp.where(close, r - jnp.where(kl < 1, kl, 0), apart)
-
-
-def _comparable(u: Array, v: Array) -> Array:
-    """v, or u in the rows where v lacks a class that u has: their relative logits would be infinite."""
-    return jnp.where(jnp.any(jnp.isneginf(v) & ~jnp.isneginf(u), axis=-1, keepdims=True), u, v)
-
-
-def _js_divergence_forward(_: None, u: Array, v: Array) -> tuple[Array, Any]:
-    u, v = _tame(u), _tame(v)
-    rows_u, rows_v = _rows.row_statistics(u), _rows.row_statistics(v)
-    p, q = _rows.p_of(u, rows_u), _rows.p_of(v, rows_v)
-    kl = _kl_divergence_forward(None, u, v)[0][..., None]
-    r = _Relative.of(u, _comparable(u, v), p, rows_u).r
-    d = _log_ratio(kl, r, -_rows.surprisal(u, rows_u), -_rows.surprisal(v, rows_v))
-    near = jnp.abs(d) < 1
-    step = jnp.where(near, d, 0)
-    close = p * psi(expm1(step) / 2) + q * psi(expm1(-step) / 2)
-    distant = times(p, _log_share(d)) + times(q, _log_share(-d))
-    divergence = jnp.sum(jnp.where(near, close, distant), axis=-1) / 2
-    undefined = jnp.isnan(rows_u.rest) | jnp.isnan(rows_v.rest)
-    return jnp.where(undefined[..., 0], jnp.nan, divergence), (u, v, rows_u.stopped(), rows_v.stopped())
-
-
-def _js_divergence_backward(_: None, residuals: Any, cotangent: Array) -> tuple[Array, Array]:
-    u, v, rows_u, rows_v = residuals
-    g = cotangent[..., None]
-    p, q = _softmax.probabilities(u, rows_u), _softmax.probabilities(v, rows_v)
-    kl = _kl_divergence(None, u, v)[..., None]
-    r = _Relative.of(u, _comparable(u, v), p, rows_u).r
-    d = _log_ratio(kl, r, _softmax.log_probabilities(u, rows_u), _softmax.log_probabilities(v, rows_v))
-    a, b = (jnp.where(kl < 1, _log_share(side), -softplus(side)) / 2 for side in (d, -d))
-    a, b = jnp.where(p > 0, a, 0), jnp.where(q > 0, b, 0)
-    return g * _softmax.fisher_product(u, rows_u, a), g * _softmax.fisher_product(v, rows_v, b)
-
-
-_js_divergence = closed_form(_js_divergence_forward, _js_divergence_backward)

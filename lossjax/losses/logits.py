@@ -1,18 +1,18 @@
 """What a row of logits says by itself: §4.1.6, and §4.1.1's entropy without leaving the logits."""
 
-from typing import Any
-
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from lossjax import _checks, _rows, _softmax
-from lossjax._autodiff import closed_form, with_plain
-from lossjax.numerics import per_nat, times
+from lossjax._core import checks
+from lossjax._core.autodiff import with_plain
+from lossjax._rules import entropy as rules
+from lossjax._softmax import functions
+from lossjax.numerics import per_nat
 
 
 def _last(array: Array, axis: int) -> Array:
-    return jnp.moveaxis(array, axis, -1).astype(_checks.compute_dtype(array))
+    return jnp.moveaxis(array, axis, -1).astype(checks.compute_dtype(array))
 
 
 @with_plain
@@ -47,9 +47,9 @@ def softmax(logits: ArrayLike, *, axis: int = -1) -> Array:
 
     Source: §4.1.6.
     """
-    logits = _checks.floating("logits", logits)
-    (one,) = _checks.one_class_axis(logits, "logits", axis)
-    return jnp.moveaxis(_softmax.softmax(_last(logits, one)), -1, one).astype(logits.dtype)
+    logits = checks.floating("logits", logits)
+    (one,) = checks.one_class_axis(logits, "logits", axis)
+    return jnp.moveaxis(functions.softmax(_last(logits, one)), -1, one).astype(logits.dtype)
 
 
 @with_plain
@@ -82,9 +82,9 @@ def log_softmax(logits: ArrayLike, *, axis: int = -1) -> Array:
 
     Source: §4.1.6, equation (4.1.5).
     """
-    logits = _checks.floating("logits", logits)
-    (one,) = _checks.one_class_axis(logits, "logits", axis)
-    return jnp.moveaxis(_softmax.log_softmax(_last(logits, one)), -1, one)
+    logits = checks.floating("logits", logits)
+    (one,) = checks.one_class_axis(logits, "logits", axis)
+    return jnp.moveaxis(functions.log_softmax(_last(logits, one)), -1, one)
 
 
 @with_plain
@@ -117,9 +117,9 @@ def logsumexp(logits: ArrayLike, *, axis: int = -1) -> Array:
 
     Source: equation (4.1.5).
     """
-    logits = _checks.floating("logits", logits)
-    (one,) = _checks.one_class_axis(logits, "logits", axis)
-    return _softmax.log_sum_exp(_last(logits, one))
+    logits = checks.floating("logits", logits)
+    (one,) = checks.one_class_axis(logits, "logits", axis)
+    return functions.log_sum_exp(_last(logits, one))
 
 
 @with_plain
@@ -153,22 +153,6 @@ def softmax_entropy(logits: ArrayLike, *, axis: int = -1, base: float | None = N
 
     Source: §4.1.1, H(P).
     """
-    logits = _checks.floating("logits", logits)
-    (one,) = _checks.one_class_axis(logits, "logits", axis)
-    return _entropy(None, _last(logits, one)) * per_nat(_checks.base(base))
-
-
-def _entropy_forward(_: None, z: Array) -> tuple[Array, Any]:
-    rows = _rows.row_statistics(z)
-    expected_gap = jnp.sum(times(_rows.p_of(z, rows), _rows.gaps(z, rows)), axis=-1, keepdims=True)
-    return (expected_gap + rows.log_total())[..., 0], (z, rows.stopped())
-
-
-def _entropy_backward(_: None, residuals: Any, cotangent: Array) -> tuple[Array]:
-    # dH/dz = p∘(gap - <p, gap>) = J(p) gap; an infinite gap has p = 0, and gradient 0.
-    z, rows = residuals
-    gap = rows.maximum - z
-    return (cotangent[..., None] * _softmax.fisher_product(z, rows, jnp.where(jnp.isfinite(gap), gap, 0)),)
-
-
-_entropy = closed_form(_entropy_forward, _entropy_backward)
+    logits = checks.floating("logits", logits)
+    (one,) = checks.one_class_axis(logits, "logits", axis)
+    return rules.entropy(None, _last(logits, one)) * per_nat(checks.base(base))

@@ -7,12 +7,12 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from lossjax import _checks
-from lossjax._autodiff import with_plain
-from lossjax._elementwise import Reduction, elementwise, pair
-from lossjax._logit_options import LogitLoss
-from lossjax._margins import behind_rival, below_margin, binary_sparsemax, multiclass_sparsemax
-from lossjax._reduction import reduce
+from lossjax._core import checks
+from lossjax._core.autodiff import with_plain
+from lossjax._core.elementwise import Reduction, elementwise, pair
+from lossjax._core.reduction import reduce
+from lossjax._rules.margins import behind_rival, below_margin, binary_sparsemax, multiclass_sparsemax
+from lossjax._softmax.inputs import LogitLoss
 
 
 def _with_margin(margin: float, dtype: Any, score: Array, target: Array) -> Array:
@@ -144,9 +144,9 @@ def sparsemax_loss(
 
     Source: Blondel, Martins and Niculae, Learning with Fenchel-Young Losses (2020), §4.4.
     """
-    logits, labels = _checks.floating("logits", logits), _checks.integer_labels("labels", labels)
-    _checks.same_shape("labels", labels.shape, "of the logits", logits.shape, "give one label a logit")
-    _checks.labels_in_range(labels, 2, _checks.mask("where", where, logits.shape))
+    logits, labels = checks.floating("logits", logits), checks.integer_labels("labels", labels)
+    checks.same_shape("labels", labels.shape, "of the logits", logits.shape, "give one label a logit")
+    checks.labels_in_range(labels, 2, checks.mask("where", where, logits.shape))
     known = (labels == 0) | (labels == 1)
     sign = jnp.where(known, 2 * labels.astype(logits.dtype) - 1, jnp.nan)
     return elementwise(binary_sparsemax, logits, sign, {}, where=where, reduction=reduction)

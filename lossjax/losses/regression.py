@@ -1,18 +1,14 @@
 """Losses of a regression's error: §4.1.2, and what grows slower than the square."""
 
-import math
-from typing import Any
-
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from lossjax import _checks
-from lossjax._autodiff import closed_form, with_plain
-from lossjax._bounds import at_least, at_most, between
-from lossjax._elementwise import Reduction, difference, elementwise, pair
-from lossjax._reduction import reduce
-from lossjax.numerics import times
+from lossjax._core import checks
+from lossjax._core.autodiff import with_plain
+from lossjax._core.elementwise import Reduction, elementwise, pair
+from lossjax._core.reduction import reduce
+from lossjax._rules import regression as rules
 
 
 @with_plain
@@ -46,7 +42,7 @@ def squared_error(predictions: ArrayLike, targets: ArrayLike) -> Array:
     Source: §4.1.2; the Bregman divergence of ‖·‖².
     """
     prediction, target = pair("predictions", predictions, targets)
-    return _squared_error(_checks.compute_dtype(prediction, target), prediction, target)
+    return rules.squared_error(checks.compute_dtype(prediction, target), prediction, target)
 
 
 @with_plain
@@ -87,29 +83,18 @@ def mean_squared_error(
     Source: §4.1.2, theorem 4.1.1; §4.1.4.
     """
     prediction, target = pair("predictions", predictions, targets)
-    valid = _checks.mask("where", where, prediction.shape)
+    valid = checks.mask("where", where, prediction.shape)
     if valid is not None:
         prediction, target = (jnp.where(valid, a, 0) for a in (prediction, target))
-    errors = _squared_error(_checks.compute_dtype(prediction, target), prediction, target)
+    errors = rules.squared_error(checks.compute_dtype(prediction, target), prediction, target)
     if weights is None:
         return reduce(errors, "mean", where=valid)
-    weight = _checks.nonnegative("weights", weights)
-    _checks.same_shape("weights", weight.shape, "of the predictions", prediction.shape, "give one weight an entry")
+    weight = checks.nonnegative("weights", weights)
+    checks.same_shape("weights", weight.shape, "of the predictions", prediction.shape, "give one weight an entry")
     if valid is not None:
         weight = jnp.where(valid, weight, 0)
     weight = weight.astype(errors.dtype)
     return reduce(weight * errors, "mean", where=valid, weights=weight)
-
-
-def _squared_error_forward(dtype: Any, prediction: Array, target: Array) -> tuple[Array, Any]:
-    error = difference(dtype, prediction, target)
-    return error * error, (prediction, target)
-
-
-def _squared_error_backward(dtype: Any, residuals: Any, cotangent: Array) -> tuple[Array, Array]:
-    prediction, target = residuals
-    in_prediction = 2 * cotangent * difference(dtype, prediction, target)
-    return in_prediction, -in_prediction
 
 
 @with_plain
@@ -153,22 +138,8 @@ def huber_loss(
     Source: Huber (1964).
     """
     prediction, target = pair("predictions", predictions, targets)
-    parameters = {"delta": _checks.positive("delta", delta)}
-    return elementwise(_huber, prediction, target, parameters, where=where, reduction=reduction)
-
-
-def _huber_forward(dtype: Any, prediction: Array, target: Array, delta: Array) -> tuple[Array, Any]:
-    size = jnp.abs(difference(dtype, prediction, target))
-    inner = at_most(size, delta)
-    half = jnp.abs(difference(dtype, prediction / 2, target / 2))  # the difference itself may overflow
-    return inner * (inner / 2) + 2 * times(half - inner / 2, delta), (prediction, target, delta)
-
-
-def _huber_backward(dtype: Any, residuals: Any, cotangent: Array) -> tuple[Array, Array, Array]:
-    prediction, target, delta = residuals
-    r = difference(dtype, prediction, target)
-    in_prediction = cotangent * between(r, -delta, delta)
-    return in_prediction, -in_prediction, cotangent * at_least(jnp.abs(r) - delta, 0)
+    parameters = {"delta": checks.positive("delta", delta)}
+    return elementwise(rules.huber, prediction, target, parameters, where=where, reduction=reduction)
 
 
 @with_plain
@@ -206,22 +177,7 @@ def log_cosh(
     Source: Chen et al., Log Hyperbolic Cosine Loss (2019); §4.1.2 (other noise than Gaussian).
     """
     prediction, target = pair("predictions", predictions, targets)
-    return elementwise(_log_cosh, prediction, target, {}, where=where, reduction=reduction)
-
-
-def _log_cosh_forward(dtype: Any, prediction: Array, target: Array) -> tuple[Array, Any]:
-    size = jnp.abs(difference(dtype, prediction, target))
-    near = size < 1
-    grown = jnp.expm1(jnp.where(near, size, 0))
-    sinh = (grown + grown / (1 + grown)) / 2
-    small = jnp.log1p(sinh * sinh) / 2
-    large = (size - math.log(2)) + jnp.log1p(jnp.exp(-2 * size))
-    return jnp.where(near, small, large), (prediction, target)
-
-
-def _log_cosh_backward(dtype: Any, residuals: Any, cotangent: Array) -> tuple[Array, Array]:
-    in_prediction = cotangent * jnp.tanh(difference(dtype, *residuals))
-    return in_prediction, -in_prediction
+    return elementwise(rules.log_cosh, prediction, target, {}, where=where, reduction=reduction)
 
 
 @with_plain
@@ -266,24 +222,5 @@ def quantile_loss(
     Source: Koenker and Bassett (1978); the negative log-likelihood of an asymmetric Laplace distribution.
     """
     prediction, target = pair("predictions", predictions, targets)
-    parameters = {"level": _checks.nonnegative("level", level, at_most=1)}
-    return elementwise(_quantile, prediction, target, parameters, where=where, reduction=reduction)
-
-
-def _quantile_forward(dtype: Any, prediction: Array, target: Array, level: Array) -> tuple[Array, Any]:
-    half = difference(dtype, prediction / 2, target / 2)  # the difference itself may overflow
-    value = 2 * jnp.where(half < 0, -times(level, half), times(1 - level, half))
-    return jnp.where(jnp.isnan(half), half, value), (prediction, target, level)
-
-
-def _quantile_backward(dtype: Any, residuals: Any, cotangent: Array) -> tuple[Array, Array, Array]:
-    prediction, target, level = residuals
-    r = difference(dtype, prediction, target)
-    slope = jnp.where(r < 0, -level, jnp.where(r > 0, 1 - level, 0 * r))  # 0·r: NaN stays NaN
-    return cotangent * slope, -cotangent * slope, -cotangent * r
-
-
-_squared_error = closed_form(_squared_error_forward, _squared_error_backward)
-_huber = closed_form(_huber_forward, _huber_backward)
-_log_cosh = closed_form(_log_cosh_forward, _log_cosh_backward)
-_quantile = closed_form(_quantile_forward, _quantile_backward)
+    parameters = {"level": checks.nonnegative("level", level, at_most=1)}
+    return elementwise(rules.quantile, prediction, target, parameters, where=where, reduction=reduction)

@@ -1,15 +1,14 @@
 """Scores of predicted distributions: the Brier score, and accuracy."""
 
-from typing import Any, NamedTuple
-
 import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from lossjax import _checks, _rows, _softmax
-from lossjax._autodiff import closed_form, with_plain
-from lossjax._logit_options import LogitLoss, Reduction
-from lossjax._reduction import reduce
+from lossjax._core import checks
+from lossjax._core.autodiff import with_plain
+from lossjax._core.reduction import reduce
+from lossjax._rules import brier as rules
+from lossjax._softmax.inputs import LogitLoss, Reduction
 
 
 def _given(
@@ -65,52 +64,8 @@ def softmax_brier_score(
     Source: Brier (1950); §4.1.5 (the Bregman divergence of ‖·‖²).
     """
     given = _given(logits, targets, axis, where, ignore_index, reduction)
-    losses = _brier(_BrierOptions(given.dtype, given.labelled), given.logits, given.targets, given.valid)
+    losses = rules.brier(rules.BrierOptions(given.dtype, given.labelled), given.logits, given.targets, given.valid)
     return reduce(losses, given.reduction, where=given.valid)
-
-
-class _BrierOptions(NamedTuple):
-    dtype: Any
-    labelled: bool
-
-    def distance(self, z: Array, rows: _rows.Rows, targets: Array, p: Array, one_off: Array) -> Array:
-        """``p - t``; where t_i >= 1/2 at the pivot (a maximum) as (p_i - 1) + (1 - t_i), both without cancellation.
-
-        Elsewhere p - t itself: two classes of equal logits must not differ by how their p was rounded.
-        """
-        t = targets.astype(z.dtype)
-        if self.labelled:
-            hot = _rows.class_index(z, targets.dtype) == targets[..., None]
-            t = hot.astype(z.dtype)
-        return jnp.where(rows.is_pivot(z) & (t >= 0.5), one_off + (1 - t), p - t)
-
-
-def _seen(valid: Array | None, array: Array) -> Array:
-    if valid is None:
-        return array
-    return jnp.where(valid.reshape(valid.shape + (1,) * (array.ndim - valid.ndim)), array, 0)
-
-
-def _brier_forward(options: _BrierOptions, logits: Array, targets: Array, valid: Array | None) -> tuple[Array, Any]:
-    z, t = _seen(valid, logits.astype(options.dtype)), _seen(valid, targets)
-    rows = _rows.row_statistics(z)
-    if options.labelled:
-        rows = rows.where((t >= 0) & (t < z.shape[-1]))
-    distance = options.distance(z, rows, t, _rows.p_of(z, rows), _rows.one_pivot_off(z, rows))
-    loss = jnp.sum(distance * distance, axis=-1)
-    return _seen(valid, loss), (logits, targets, valid, rows.stopped())
-
-
-def _brier_backward(options: _BrierOptions, residuals: Any, cotangent: Array) -> tuple[Array, Array | None, None]:
-    logits, targets, valid, rows = residuals
-    z, t, g = _seen(valid, logits.astype(options.dtype)), _seen(valid, targets), _seen(valid, cotangent)[..., None]
-    p, one_off = _softmax.probabilities(z, rows), _softmax.residual_at_pivot(z, rows)
-    distance = options.distance(z, rows, t, p, one_off)
-    in_z = _seen(valid, 2 * g * _softmax.fisher_product(z, rows, distance))
-    return in_z, None if options.labelled else _seen(valid, -2 * g * distance), None
-
-
-_brier = closed_form(_brier_forward, _brier_backward)
 
 
 def accuracy(
@@ -158,10 +113,10 @@ def accuracy(
 
     Source: §4.1.3, the corrected remark that p̂_y is not the accuracy of arg-max decisions.
     """
-    count = _checks.integer("top_k", top_k)
+    count = checks.integer("top_k", top_k)
     if count < 1:
         raise ValueError(f"top_k must be at least 1, got {count}")
-    labels = _checks.integer_labels("labels", labels)
+    labels = checks.integer_labels("labels", labels)
     given = _given(logits, labels, axis, where, ignore_index, reduction)
     z, chosen = lax.stop_gradient(given.logits).astype(given.dtype), given.targets[..., None]
     index = lax.broadcasted_iota(chosen.dtype, z.shape, z.ndim - 1)

@@ -6,10 +6,10 @@ import jax
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from lossjax._autodiff import varies_over
-from lossjax._logit_options import LogitLoss, Reduction
-from lossjax._surprisal import CROSS_ENTROPY
-from lossjax.linear import linear_head
+from lossjax._core.autodiff import varies_over
+from lossjax._softmax.curves import CROSS_ENTROPY
+from lossjax._softmax.inputs import LogitLoss, Reduction
+from lossjax.losses.linear_head import linear_head
 
 
 @overload

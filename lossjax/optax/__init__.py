@@ -24,10 +24,10 @@ from jax import Array
 from jax.typing import ArrayLike
 
 import lossjax
-from lossjax import _checks
-from lossjax._broadcasting import Axes, all_axes, labels_of_rows, mask_of_entries, same_shapes, together
-from lossjax._log_divergence import LogOptions, log_divergence
-from lossjax._logit_options import classes_last
+from lossjax._core import checks
+from lossjax._rules.log_probabilities import LogOptions, log_divergence
+from lossjax._softmax.inputs import classes_last
+from lossjax.optax._broadcasting import Axes, all_axes, labels_of_rows, mask_of_entries, same_shapes, together
 
 OWN = (
     "convex_kl_divergence", "cosine_distance", "cosine_similarity", "generalized_kl_divergence", "hinge_loss",
@@ -153,7 +153,7 @@ def multiclass_sparsemax_loss(scores: ArrayLike, labels: ArrayLike) -> Array:
 
 def _scores(scores: ArrayLike, labels: ArrayLike) -> tuple[Array, Array, Any]:
     """Scores, one label a row, and the dtype that optax's one-hot labels in float32 lead to."""
-    z = _checks.floating("scores", scores)
+    z = checks.floating("scores", scores)
     return z, labels_of_rows(labels, z.shape[:-1]), jnp.promote_types(z.dtype, jnp.float32)
 
 
@@ -195,7 +195,7 @@ def poly_loss_cross_entropy(
     where: ArrayLike | None = None,
 ) -> Array:
     """See :func:`lossjax.poly_cross_entropy`."""
-    _checks.floating("labels", labels)
+    checks.floating("labels", labels)
     return _of_distributions(lossjax.poly_cross_entropy, logits, labels, axis, where, epsilon=epsilon)
 
 
@@ -221,7 +221,7 @@ def softmax_cross_entropy_with_integer_labels(
     """
     if not isinstance(axis, int | tuple):
         raise ValueError(f"axis must be an integer or a tuple of integers, got {axis!r}")
-    z = _checks.floating("logits", logits)
+    z = checks.floating("logits", logits)
     axes = all_axes(axis, z.ndim)
     kept = None if where is None else classes_last(mask_of_entries(where, z.shape, axes), axes)
     z = classes_last(z, axes)
@@ -273,9 +273,9 @@ def _divergence(
     log_targets: bool,
     generalized: bool,
 ) -> Array:
-    _checks.floating("targets", targets)
+    checks.floating("targets", targets)
     a, t, dtype = together(log_predictions, targets, "log_predictions")
     axes = all_axes(axis, a.ndim)
-    options = LogOptions(_checks.compute_dtype(a, t), log_targets, generalized)
+    options = LogOptions(checks.compute_dtype(a, t), log_targets, generalized)
     mask = None if where is None else classes_last(mask_of_entries(where, a.shape), axes)
     return log_divergence(options, classes_last(a, axes), classes_last(t, axes), mask).astype(dtype)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from lossjax import _checks
+from lossjax._core import checks
 
 Axes = int | tuple[int, ...] | None
 
@@ -21,7 +21,7 @@ def _promoted(*arrays: Array) -> Any:
 
 def together(prediction: ArrayLike, target: ArrayLike | None, name: str = "predictions") -> tuple[Array, Array, Any]:
     """Both as floats of one shape, and the result's dtype. A missing target is 0; integers follow the prediction."""
-    first = _checks.floating(name, prediction)
+    first = checks.floating(name, prediction)
     second = jnp.zeros((), first.dtype) if target is None else jnp.asarray(target)
     dtype = _promoted(first, second)
     if not jnp.issubdtype(second.dtype, jnp.floating):
@@ -32,18 +32,18 @@ def together(prediction: ArrayLike, target: ArrayLike | None, name: str = "predi
 
 
 def all_axes(axis: Axes, ndim: int) -> tuple[int, ...]:
-    return tuple(range(ndim)) if axis is None else _checks.axes("axis", axis, ndim)
+    return tuple(range(ndim)) if axis is None else checks.axes("axis", axis, ndim)
 
 
 def same_shapes(first: ArrayLike, second: ArrayLike | None) -> None:
     if second is not None:
         shape = jnp.shape(first)
-        _checks.same_shape("targets", jnp.shape(second), "of the predictions", shape, "reshape one of the two")
+        checks.same_shape("targets", jnp.shape(second), "of the predictions", shape, "reshape one of the two")
 
 
 def labels_of_rows(labels: ArrayLike, shape: Sequence[int]) -> Array:
-    array = _checks.integer_labels("labels", labels)
-    _checks.broadcastable("labels", array.shape, shape)
+    array = checks.integer_labels("labels", labels)
+    checks.broadcastable("labels", array.shape, shape)
     return jnp.broadcast_to(array, tuple(shape))
 
 
@@ -52,5 +52,5 @@ def mask_of_entries(where: ArrayLike, shape: Sequence[int], row_axes: tuple[int,
     mask = jnp.asarray(where) != 0
     if row_axes and mask.ndim != len(shape):
         mask = jnp.expand_dims(mask, row_axes)
-    _checks.broadcastable("where", mask.shape, shape)
+    checks.broadcastable("where", mask.shape, shape)
     return jnp.broadcast_to(mask, tuple(shape))

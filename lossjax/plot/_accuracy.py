@@ -12,7 +12,7 @@ from jax import Array
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from lossjax.classification import softmax_cross_entropy_with_integer_labels
+from lossjax.losses.classification import softmax_cross_entropy_with_integer_labels
 from lossjax.plot._style import BLACK, FIRST, FOURTH, HALO, LIMIT, SECOND, THIRD, axes_or_new
 
 DRAWS = 64

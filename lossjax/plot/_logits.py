@@ -11,7 +11,9 @@ from jax import Array
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from lossjax.classification import sigmoid_cross_entropy, softmax_cross_entropy_with_integer_labels
+from lossjax.losses.classification import sigmoid_cross_entropy, softmax_cross_entropy_with_integer_labels
+from lossjax.losses.regression import squared_error
+from lossjax.losses.scoring import softmax_brier_score
 from lossjax.numerics import sigmoid
 from lossjax.plot._style import (
     BLACK,
@@ -26,8 +28,6 @@ from lossjax.plot._style import (
     in_float64,
     mark,
 )  # fmt: skip
-from lossjax.regression import squared_error
-from lossjax.scoring import softmax_brier_score
 
 KNEE = -math.log(2)
 """Where the slope of the squared error is largest: σ = 1/3."""

@@ -8,7 +8,7 @@ import optax
 from jax import Array
 from matplotlib.axes import Axes
 
-from lossjax.linear import linear_softmax_cross_entropy
+from lossjax.losses.linear_head import linear_softmax_cross_entropy
 from lossjax.plot._style import FIRST, SECOND, axes_or_new
 
 

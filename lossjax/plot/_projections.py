@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from lossjax.geometry import i_projection, m_projection
-from lossjax.information import kl_divergence
-from lossjax.logits import softmax
+from lossjax.losses.information import kl_divergence
+from lossjax.losses.logits import softmax
 from lossjax.plot._simplex import Point, contours_of, kl_from, on_triangle
 from lossjax.plot._style import BLACK, BLUE, GREEN, HALO, LIMIT, PURPLE, THIRD, VERMILLION, in_float64, mark
 from lossjax.plot._ternary import ternary

@@ -8,8 +8,8 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from lossjax.geometry import least_squares
+from lossjax.losses.regression import mean_squared_error
 from lossjax.plot._style import BLUE, GREEN, VERMILLION, axes_or_new, in_float64, mark
-from lossjax.regression import mean_squared_error
 
 INPUTS, TARGETS = (-1.0, 0.0, 1.0, 2.0), (1.0, 2.0, 2.0, 4.0)
 """Whose least-squares line is 0.9 x + 1.8, with MSE 0.175."""

@@ -12,8 +12,8 @@ from matplotlib.tri import Triangulation
 from numpy.typing import NDArray
 
 from lossjax.geometry import fisher_rao_exp, fisher_rao_geodesic
-from lossjax.information import kl_divergence
-from lossjax.logits import softmax
+from lossjax.losses.information import kl_divergence
+from lossjax.losses.logits import softmax
 from lossjax.plot._style import (
     BLUE,
     FOURTH,

@@ -8,18 +8,18 @@ import importlib.util
 if importlib.util.find_spec("flint") is None:
     raise ImportError('lossjax.verify needs python-flint; install it with: pip install "lossjax[verify]"')
 
-from lossjax.verify.check import Certificate as Certificate
-from lossjax.verify.check import assert_verified as assert_verified
-from lossjax.verify.check import check as check
+from lossjax.verify._check import Certificate as Certificate
+from lossjax.verify._check import assert_verified as assert_verified
+from lossjax.verify._check import check as check
+from lossjax.verify._exact import UndecidedComparison as UndecidedComparison
+from lossjax.verify._exact import UnsupportedPrimitive as UnsupportedPrimitive
+from lossjax.verify._exact import exact as exact
+from lossjax.verify._losses import Certified as Certified
+from lossjax.verify._losses import losses as losses
+from lossjax.verify._theorems import theorems as theorems
 from lossjax.verify.claim import Claim as Claim
 from lossjax.verify.claim import Figure as Figure
 from lossjax.verify.claim import Result as Result
-from lossjax.verify.exact import UndecidedComparison as UndecidedComparison
-from lossjax.verify.exact import UnsupportedPrimitive as UnsupportedPrimitive
-from lossjax.verify.exact import exact as exact
-from lossjax.verify.losses import Certified as Certified
-from lossjax.verify.losses import losses as losses
-from lossjax.verify.theorems import theorems as theorems
 
 __all__ = [
     "Certificate",

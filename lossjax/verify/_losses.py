@@ -9,11 +9,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from lossjax.verify.check import Certificate, Row, check
-from lossjax.verify.check.accuracy import check_accuracy
-from lossjax.verify.check.inputs import variations
-from lossjax.verify.check.problem import problem
-from lossjax.verify.check.rule import Pair, check_rule
+from lossjax.verify._check import Certificate, Row, check
+from lossjax.verify._check.accuracy import check_accuracy
+from lossjax.verify._check.inputs import variations
+from lossjax.verify._check.problem import problem
+from lossjax.verify._check.rule import Pair, check_rule
 from lossjax.verify.samples import Sample, names, sample
 from lossjax.verify.workers import run_all
 

@@ -12,7 +12,7 @@ SECTIONS = ("4.1", "4.1.1", "4.1.2", "4.1.3", "4.1.4", "4.1.5", "4.1.6", "4.1.7"
 
 def claims() -> tuple[Claim, ...]:
     """All claims in the chapter's order."""
-    from lossjax.verify.claims import (  # on use: whoever wants a ruler of ulps need not load the chapter
+    from lossjax.verify._claims import (
         bregman,
         categorical,
         divergence,

@@ -8,7 +8,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from lossjax.verify.losses import DTYPES, Certified
+from lossjax.verify._losses import DTYPES, Certified
 from lossjax.verify.report import number
 
 

@@ -15,6 +15,7 @@ import lossjax
 from lossjax.bench import SUITES, Head, Measured, Rows, drawing, measure, report
 from lossjax.bench import peers as contenders
 from lossjax.cli import app
+from tests.support.paths import ROOT
 
 SMALL = Rows(5, 7)
 
@@ -104,7 +105,7 @@ def test_growth_is_drawn(tmp_path: Path) -> None:
 
 
 def test_the_page_on_scaling_shows_the_recorded_results() -> None:
-    root = Path(__file__).parents[1]
+    root = ROOT
     rows = report.read_json(root / "benchmarks/results/cpu_growth.json")[1]
     page = (root / "docs/scaling.md").read_text(encoding="utf-8")
     for problem in SUITES["growth"]():
@@ -167,7 +168,7 @@ def test_the_command(tmp_path: Path) -> None:
 
 def test_the_readme_shows_the_recorded_results() -> None:
     """Its table is what ``lossjax bench --results …`` makes of the files in benchmarks/results."""
-    root = Path(__file__).parents[1]
+    root = ROOT
     rows = [
         row for name in ("rows", "head") for row in report.read_json(root / f"benchmarks/results/cpu_{name}.json")[1]
     ]

@@ -10,11 +10,11 @@ import pytest
 from jax.sharding import AxisType
 
 import lossjax
-from lossjax._autodiff import closed_form, plain_of
-from tests import contract
-from tests.cases import CASES, OPTION_CASES, Case
-from tests.families import FAMILIES, Family, labelled
-from tests.truths import of_labels
+from lossjax._core.autodiff import closed_form, plain_of
+from tests.support import contract
+from tests.support.cases import CASES, OPTION_CASES, Case
+from tests.support.draws import FAMILIES, Family, labelled
+from tests.support.truths import of_labels
 
 MODERATE = Family("moderate", rows=3, classes=5, scale=2.0)
 STANDING = CASES[:6]

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -13,8 +12,9 @@ import pytest
 import lossjax
 from lossjax import softmax_cross_entropy, softmax_cross_entropy_with_integer_labels
 from lossjax.geometry import softmax_fisher_vector_product
+from tests.support.paths import ROOT
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 ROW = re.compile(r"^\| (?P<feature>[^|]+?) +\| (?P<lossjax>[^|]+?) +\|", re.MULTILINE)
 U = 2.0**-24
 

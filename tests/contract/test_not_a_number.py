@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 import lossjax
-from lossjax import _bounds, geometry
+from lossjax import geometry
+from lossjax._core import xla
 from lossjax.verify import samples
 
 SHAPES = ((6, 4096), (6, 4099), (4096, 7))
@@ -100,8 +101,8 @@ def test_a_loss_that_loses_it_is_found() -> None:
 
 def test_the_bounds() -> None:
     x = jnp.array([-2.0, 0.0, 1.0, 3.0, jnp.inf, -jnp.inf, jnp.nan])
-    np.testing.assert_array_equal(_bounds.at_least(x, 1.0), np.maximum(x, 1))
-    np.testing.assert_array_equal(_bounds.at_most(x, 1.0), np.minimum(x, 1))
-    np.testing.assert_array_equal(_bounds.between(x, -1.0, 1.0), np.clip(x, -1, 1))
+    np.testing.assert_array_equal(xla.at_least(x, 1.0), np.maximum(x, 1))
+    np.testing.assert_array_equal(xla.at_most(x, 1.0), np.minimum(x, 1))
+    np.testing.assert_array_equal(xla.between(x, -1.0, 1.0), np.clip(x, -1, 1))
     long = jnp.tile(jnp.arange(4096.0), (3, 1)).at[1, 5].set(jnp.nan)
-    np.testing.assert_array_equal(jax.jit(_bounds.largest)(long), [[4095], [np.nan], [4095]])
+    np.testing.assert_array_equal(jax.jit(xla.largest)(long), [[4095], [np.nan], [4095]])

@@ -15,10 +15,10 @@ from jax.experimental import checkify
 
 import lossjax
 from lossjax.verify import oracle, ulp
-from tests.cases import CASES, Case
-from tests.contract import gradients
-from tests.families import FAMILIES
-from tests.truths import of_labels
+from tests.support.cases import CASES, Case
+from tests.support.contract import gradients
+from tests.support.draws import FAMILIES
+from tests.support.truths import of_labels
 
 U, TINY, LARGEST = 2.0**-24, 2.0**-126, float(np.finfo(np.float32).max)
 ROWS, CLASSES = 3, 5

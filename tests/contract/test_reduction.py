@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lossjax
-from lossjax._reduction import reduce
-from tests.quick import quick
+from lossjax._core.reduction import reduce
+from tests.support.quick import quick
 
 ROWS, CLASSES = 5, 3
 KEEP = np.array([True, False, True, True, False])

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import lossjax
-from lossjax import _rows, _softmax
-from lossjax._autodiff import closed_form, plain_of, rules_off, with_plain
+from lossjax._core.autodiff import closed_form, plain_of, rules_off, with_plain
+from lossjax._softmax import functions, row_statistics
 
 
 def _product_forward(_: None, x: jax.Array, scale: jax.Array | None) -> tuple[jax.Array, tuple[jax.Array | None, ...]]:
@@ -119,7 +119,7 @@ def test_the_output_of_a_rule_is_differentiated_by_the_rule() -> None:
         v = jnp.asarray([1.0, -0.5, 0.25, 2.0])
 
         def ruled(z: jax.Array) -> jax.Array:
-            return _softmax.probabilities(z, _rows.row_statistics(z)) ** 2
+            return functions.probabilities(z, row_statistics.row_statistics(z)) ** 2
 
         def plain(z: jax.Array) -> jax.Array:
             return (jnp.exp(z) / jnp.sum(jnp.exp(z))) ** 2

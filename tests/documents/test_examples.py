@@ -18,14 +18,14 @@ import optax
 import pytest
 
 import lossjax
+from tests.support.paths import ROOT
 
 pytest.importorskip("flint", reason="the examples check against exact arithmetic: pip install 'lossjax[examples]'")
 pytest.importorskip("sklearn", reason="the examples use its bundled data: pip install 'lossjax[examples]'")
 
 from lossjax.verify import oracle, ulp
-from tests.examples.promises import ERROR_ROW, EXPECTED, NEEDS, SMALL
+from tests.support.promises import ERROR_ROW, EXPECTED, NEEDS, SMALL
 
-ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "examples"
 
 

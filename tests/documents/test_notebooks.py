@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from tests.support.paths import ROOT
+
 pytest.importorskip("nbclient", reason="the notebooks: pip install 'lossjax[dev]'")
 pytest.importorskip("ipykernel", reason="the notebooks: pip install 'lossjax[dev]'")
 pytest.importorskip("matplotlib", reason="the notebooks: pip install 'lossjax[plot]'")
@@ -26,7 +28,6 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from traitlets import default
 
-ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 NUMBER = re.compile(r"[-−]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?")

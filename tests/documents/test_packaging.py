@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 import lossjax
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parents[1]
 STEP = re.compile(r"^(?:At the end of `([^`]+)`|In `([^`]+)`, after `([^`]+)`):\n\n```\w+\n(.*?)^```", re.M | re.S)
 
 
@@ -69,7 +69,8 @@ def test_a_loss_is_added_in_five_steps(tmp_path: Path) -> None:
     run(sys.executable, "-m", "ruff", "check", "lossjax", "tests", cwd=folder)
     shown = run(sys.executable, "-m", "pytest", "-n", "0", "-p", "no:cacheprovider",
                 "-k", "(pseudo_huber and not test_certified_as_recorded) or every_public_loss or is_caught",
-                "tests/test_contract.py", "tests/test_architecture.py", "tests/verify", cwd=folder)  # fmt: skip
+                "tests/contract/test_contract.py", "tests/test_architecture.py", "tests/verify",
+                cwd=folder)  # fmt: skip
     assert re.search(r"(\d\d) passed", shown), shown
     shown = run(sys.executable, "-m", "lossjax", "verify", "--loss", "pseudo_huber_loss", cwd=folder)
     assert "pseudo_huber_loss" in shown

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -18,9 +17,10 @@ from lossjax import (
     vocab_parallel_linear_softmax_cross_entropy,
     vocab_parallel_softmax_cross_entropy,
 )
-from tests.compiled import collectives, text_of
+from tests.support.compiled import collectives, text_of
+from tests.support.paths import ROOT
 
-DOCUMENT = (Path(__file__).resolve().parents[2] / "docs" / "scaling.md").read_text(encoding="utf-8")
+DOCUMENT = (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")
 ROWS, HIDDEN, CLASSES = 24, 7, 66
 CLASS, SHARED, LAST = P("class"), P(), P(None, "class")
 

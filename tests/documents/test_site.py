@@ -15,10 +15,10 @@ import pytest
 import typer.main
 
 import lossjax
+from tests.support.paths import ROOT
 
 pytest.importorskip("mkdocs", reason="the site is built with pip install 'lossjax[docs]'")
 
-ROOT = Path(__file__).parents[1]
 ROOMS = ("lossjax", "lossjax.geometry", "lossjax.families", "lossjax.verify", "lossjax.plot")
 MODULES = {"families", "geometry", "numerics", "optax", "plot", "verify"}
 

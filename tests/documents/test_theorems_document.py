@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from tests.support.paths import ROOT
+
 TEXT = (ROOT / "docs/theorems.md").read_text(encoding="utf-8")
 WANTED = [f"Theorem 4.1.{k}" for k in range(1, 7)] + [f"G{k}" for k in range(1, 19)]
 
@@ -56,6 +57,6 @@ def test_every_test_is_named_where_tests_are_named() -> None:
 
 
 def test_what_does_not_exist_is_seen() -> None:
-    wrong = ["tests/test_scoring.py::test_nothing", "tests/test_nothing.py::test_brier_edges"]
-    assert missing([*wrong, "tests/test_scoring.py::test_brier_edges"]) == wrong
+    wrong = ["tests/losses/test_scoring.py::test_nothing", "tests/test_nothing.py::test_brier_edges"]
+    assert missing([*wrong, "tests/losses/test_scoring.py::test_brier_edges"]) == wrong
     assert list(sections("### G1. One\nx\n### G2. Two\n## Rest\n### G3. Three\n")) == ["G1", "G2", "G3"]

@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
-FOLDER = Path(__file__).resolve().parents[2] / "examples"
+from tests.support.paths import ROOT
+
+FOLDER = ROOT / "examples"
 
 
 @pytest.fixture

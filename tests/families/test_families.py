@@ -13,7 +13,7 @@ import lossjax
 from lossjax import families
 from lossjax.families import canonical_nll, deviance, kl_divergence
 from lossjax.numerics import xi
-from tests.quick import quick
+from tests.support.quick import quick
 
 U = 2.0**-53
 NAN, INF = np.nan, np.inf

@@ -11,8 +11,8 @@ import pytest
 
 from lossjax.families import canonical_nll, deviance, kl_divergence
 from lossjax.verify import assert_verified, exact, ulp
-from tests.quick import quick
-from tests.test_families import FAMILIES, NEGATIVE, WITH_DEVIANCE, naturals, observations
+from tests.families.test_families import FAMILIES, NEGATIVE, WITH_DEVIANCE, naturals, observations
+from tests.support.quick import quick
 
 Formula = Callable[..., Any]
 

@@ -14,8 +14,17 @@ import pytest
 import lossjax
 from lossjax import families
 from lossjax.families import canonical_nll, deviance, kl_divergence
-from tests.quick import quick
-from tests.test_families import FAMILIES, NEGATIVE, VECTORS, WITH_DEVIANCE, close, naturals, observations, weights
+from tests.families.test_families import (
+    FAMILIES,
+    NEGATIVE,
+    VECTORS,
+    WITH_DEVIANCE,
+    close,
+    naturals,
+    observations,
+    weights,
+)
+from tests.support.quick import quick
 
 NAN, INF = np.nan, np.inf
 TO_THE_LEFT = [name for name in WITH_DEVIANCE if name not in (*VECTORS, "gaussian", "gaussian 2.5")]

@@ -21,7 +21,7 @@ from lossjax.geometry import (
     Tsallis,
     bregman_divergence,
 )
-from tests.quick import quick
+from tests.support.quick import quick
 
 A = np.array([[4.0, 1.0, -0.5], [1.0, 3.0, 0.25], [-0.5, 0.25, 2.0]])  # exact in float32
 GENERATORS = {

@@ -9,7 +9,7 @@ from flint import arb, ctx
 from lossjax.geometry.contours import _bisection, entropy_contour
 from lossjax.verify import assert_verified
 from tests.geometry.test_fisher_rao import dtype, unit
-from tests.quick import quick
+from tests.support.quick import quick
 
 __all__ = ["dtype"]  # the fixture
 

@@ -22,7 +22,7 @@ from lossjax.geometry import (
 )
 from lossjax.geometry.fenchel_young import entmax, fenchel_young_loss
 from lossjax.verify import assert_verified, oracle, ulp
-from tests.quick import quick
+from tests.support.quick import quick
 
 RANDOM = np.random.default_rng(0)
 SIMPLEX = {"shannon": NegativeEntropy(), "1.2": Tsallis(1.2), "1.5": Tsallis(1.5), "2": Tsallis(2.0)}

@@ -16,7 +16,7 @@ from lossjax.geometry.fisher import (
     softmax_gauss_newton_vector_product,
 )
 from lossjax.verify import assert_verified, check
-from tests.quick import quick
+from tests.support.quick import quick
 
 COORDINATES = ("logits", "ambient", "mean", "natural", "sphere")
 

@@ -15,7 +15,7 @@ from lossjax.geometry import (
     fisher_rao_geodesic,
 )
 from lossjax.verify import assert_verified
-from tests.quick import quick
+from tests.support.quick import quick
 
 
 @pytest.fixture(params=["float32", "float64"])

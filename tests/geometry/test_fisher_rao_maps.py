@@ -16,7 +16,7 @@ from lossjax.geometry.fisher_rao import (
 )
 from lossjax.verify import assert_verified
 from tests.geometry.test_fisher_rao import distribution, dtype, exact_distance, unit
-from tests.quick import quick
+from tests.support.quick import quick
 
 __all__ = ["dtype"]  # the fixture
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from lossjax.geometry import i_projection, m_projection
-from tests.moment_problems import allowed, kl, moments_of, problem, unit
-from tests.quick import quick
+from tests.support.moment_problems import allowed, kl, moments_of, problem, unit
+from tests.support.quick import quick
 
 
 @pytest.fixture(params=["float32", "float64"])

@@ -8,9 +8,9 @@ import pytest
 from lossjax.geometry import i_projection, m_projection
 from lossjax.geometry._tilting import _ratio
 from lossjax.verify import assert_verified
-from tests.differences import assert_central_differences
-from tests.moment_problems import problem, unit
-from tests.quick import quick
+from tests.support.differences import assert_central_differences
+from tests.support.moment_problems import problem, unit
+from tests.support.quick import quick
 
 
 @pytest.fixture(params=["float32", "float64"])

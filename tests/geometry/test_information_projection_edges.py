@@ -10,8 +10,8 @@ import pytest
 from scipy.spatial import ConvexHull
 
 from lossjax.geometry import i_projection, m_projection
-from tests.moment_problems import allowed, moments_of, problem, unit
-from tests.quick import quick
+from tests.support.moment_problems import allowed, moments_of, problem, unit
+from tests.support.quick import quick
 
 SOLVED = quick(functools.partial(i_projection, return_info=True))
 

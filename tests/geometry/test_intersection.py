@@ -12,7 +12,7 @@ import pytest
 from lossjax.geometry import project_to_ball, project_to_box, project_to_simplex
 from lossjax.geometry.convex import project_to_affine, project_to_half_space
 from lossjax.geometry.intersection import project_convex
-from tests.quick import quick
+from tests.support.quick import quick
 
 
 @pytest.fixture(params=["float32", "float64"])

@@ -7,8 +7,8 @@ import pytest
 
 from lossjax.geometry import project_convex, project_to_ball, project_to_half_space
 from lossjax.verify import assert_verified
-from tests.differences import assert_central_differences
-from tests.quick import quick
+from tests.support.differences import assert_central_differences
+from tests.support.quick import quick
 
 
 def of_ball_and_half_space(y, a, b, r):

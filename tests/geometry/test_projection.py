@@ -7,7 +7,7 @@ import pytest
 
 from lossjax import geometry
 from lossjax.geometry import project_to_box
-from tests.quick import quick
+from tests.support.quick import quick
 
 # Jitted, each is compiled as one.
 least_squares = jax.jit(geometry.least_squares)

@@ -11,7 +11,7 @@ from flint import arb, ctx
 from lossjax.geometry import aitchison_add, aitchison_distance, aitchison_scale, centered_log_ratio
 from lossjax.geometry.simplex import aitchison_inner_product
 from lossjax.verify import assert_verified
-from tests.quick import quick
+from tests.support.quick import quick
 
 SIZES = (1, 2, 3, 7, 33)
 SCALES = (1e-3, 0.1, 1.0, 8.0)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import lossjax
-from lossjax.linear import auto_chunk_size, linear_softmax_cross_entropy
+from lossjax.losses.linear_head import auto_chunk_size, linear_softmax_cross_entropy
 from lossjax.verify import assert_verified
 
 ROWS, WIDTH, CLASSES = (3, 7), 5, 11

@@ -12,8 +12,8 @@ from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 from lossjax import linear_softmax_cross_entropy, vocab_parallel_linear_softmax_cross_entropy
-from lossjax._linear_head import GROUP
-from tests.compiled import text_of
+from lossjax._softmax.head import GROUP
+from tests.support.compiled import text_of
 
 ROWS, WIDTH, CLASSES = 13, 6, 2 * GROUP + 301
 LEFT_OUT = slice(GROUP, None)

@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as arrays
 
 from lossjax import gaussian_nll, mean_squared_error, squared_error
 from lossjax.verify import oracle, ulp
-from tests.quick import quick
+from tests.support.quick import quick
 
 INF, NAN = np.inf, np.nan
 U = 2.0**-24

@@ -14,7 +14,7 @@ import lossjax
 from lossjax import linear_softmax_cross_entropy, softmax_cross_entropy, softmax_cross_entropy_with_integer_labels
 from lossjax import vocab_parallel_linear_softmax_cross_entropy as parallel_head
 from lossjax import vocab_parallel_softmax_cross_entropy as parallel_loss
-from tests.compiled import collectives, text_of
+from tests.support.compiled import collectives, text_of
 
 ROWS, HIDDEN, CLASSES = 7, 5, 26
 CLASS, SHARED = P("class"), P()

@@ -17,7 +17,7 @@ import optax.losses as theirs
 import pytest
 
 from lossjax import optax as ours
-from tests.quick import quick
+from tests.support.quick import quick
 
 PUBLIC = [name for name in vars(theirs) if not name.startswith("_")]
 

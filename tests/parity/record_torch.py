@@ -1,4 +1,4 @@
-"""Record what PyTorch's losses give, and their gradients, for ``tests/test_torch_parity.py``.
+"""Record what PyTorch's losses give, and their gradients, for ``tests/parity/test_torch_parity.py``.
 
 To write the data files beside this script again, from the root of the repository::
 

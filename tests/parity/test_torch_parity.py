@@ -18,10 +18,10 @@ import numpy as np
 import pytest
 
 import lossjax
-from tests import tiers
-from tests.quick import quick
+from tests.support import tiers
+from tests.support.quick import quick
 
-FOLDER = Path(__file__).parent / "parity"
+FOLDER = Path(__file__).parent
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 ours: Any = lossjax
 

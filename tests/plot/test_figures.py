@@ -10,7 +10,7 @@ import pytest
 
 import lossjax
 from lossjax.geometry import fisher_rao_distance, orthogonal_projection, projection_matrix
-from tests.quick import quick
+from tests.support.quick import quick
 
 U = 2.0**-53
 RANDOM = np.random.default_rng(12)

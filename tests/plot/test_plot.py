@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.support.paths import ROOT
+
 pytest.importorskip("matplotlib", reason="the figures: pip install 'lossjax[plot]'")
 import matplotlib as mpl
 
@@ -28,7 +30,7 @@ from lossjax import plot
 from lossjax.cli import app
 from lossjax.plot import _figures, _projections
 
-COMMITTED = Path(__file__).parent.parent / "docs" / "figures"
+COMMITTED = ROOT / "docs" / "figures"
 Drawn = dict[tuple[str, str], np.ndarray]
 
 # G13 of the chapter's mathematics, to nine digits: z, CE, |CE'|, ½(1 - σ)², its slope, σ(1 - σ).

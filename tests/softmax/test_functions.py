@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import lossjax
-from lossjax import _softmax
+from lossjax._softmax import functions
 from lossjax.verify import oracle, ulp
 
 DTYPES = (np.float32, np.float64)
@@ -21,11 +21,11 @@ def logits(random: np.random.Generator, dtype: type, scale: float = 5.0) -> np.n
 def test_probabilities_do_not_depend_on_the_pivot(random: np.random.Generator, dtype: type, pivot: int) -> None:
     with jax.enable_x64(dtype == np.float64), oracle.precision():
         z = logits(random, dtype)
-        rows = _softmax.row_statistics(jnp.asarray(z), jnp.full(13, pivot))
+        rows = functions.row_statistics(jnp.asarray(z), jnp.full(13, pivot))
         truth = oracle.softmax(ulp.balls(z))
-        assert ulp.in_roundoffs(_softmax.probabilities(jnp.asarray(z), rows), truth).max() <= 8
+        assert ulp.in_roundoffs(functions.probabilities(jnp.asarray(z), rows), truth).max() <= 8
         hot = oracle.one_hot(np.full(13, pivot), 9)
-        assert ulp.in_roundoffs(_softmax.residual_at_pivot(jnp.asarray(z), rows), truth - hot).max() <= 8
+        assert ulp.in_roundoffs(functions.residual_at_pivot(jnp.asarray(z), rows), truth - hot).max() <= 8
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -47,14 +47,14 @@ def test_statistics_a_rounding_off_cost_a_rounding(random: np.random.Generator, 
     with jax.enable_x64(dtype == np.float64), oracle.precision():
         z = logits(random, dtype)
         nearby = np.nextafter(z, np.asarray(np.inf, dtype))
-        rows = _softmax.row_statistics(jnp.asarray(nearby))
+        rows = functions.row_statistics(jnp.asarray(nearby))
         assert not np.any(z.max(-1, keepdims=True) == np.asarray(rows.maximum))
         truth = oracle.softmax(ulp.balls(z))
         # each logit moved by at most 2u|z|, and so each exponent and the sum
         allowed = 8 + 4 * float(np.abs(z).max())
-        assert ulp.in_roundoffs(_softmax.probabilities(jnp.asarray(z), rows), truth).max() <= allowed
+        assert ulp.in_roundoffs(functions.probabilities(jnp.asarray(z), rows), truth).max() <= allowed
         v = jnp.asarray(random.normal(size=z.shape).astype(dtype))
-        assert bool(jnp.all(jnp.isfinite(_softmax.fisher_product(jnp.asarray(z), rows, v))))
+        assert bool(jnp.all(jnp.isfinite(functions.fisher_product(jnp.asarray(z), rows, v))))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -72,8 +72,8 @@ def test_the_fisher_product_of_a_confident_row_does_not_cancel(
         # the reference costs an entry that is not the pivot its own distance to it.
         reference = np.argmax(z, -1)[:, None]
         distance = p * abs(exact - np.take_along_axis(exact, reference, -1))
-        rows = _softmax.row_statistics(jnp.asarray(z))
-        got = _softmax.fisher_product(jnp.asarray(z), rows, jnp.asarray(v))
+        rows = functions.row_statistics(jnp.asarray(z))
+        got = functions.fisher_product(jnp.asarray(z), rows, jnp.asarray(v))
         size = ulp.relative_to(terms) + ulp.relative_to(distance) * 2
         flushed = 9 * ulp.smallest_normal(dtype) * 2 * float(np.abs(v).max())  # probabilities flushed to zero
         assert ulp.in_roundoffs(got, truth, scale=size, negligible=flushed).max() <= 24
@@ -84,13 +84,13 @@ def test_the_fisher_product_of_a_confident_row_does_not_cancel(
 )
 def test_undefined_rows_are_nan_and_only_they(row: list[float]) -> None:
     z = jnp.asarray([row, [1.0, 2.0, 3.0]])
-    p = _softmax.softmax(z)
+    p = functions.softmax(z)
     assert bool(jnp.all(jnp.isnan(p[0])))
     assert bool(jnp.all(jnp.isfinite(p[1])))
 
 
 def test_one_infinity_is_certain() -> None:
     z = jnp.asarray([[np.inf, 0.0, -np.inf]])
-    np.testing.assert_array_equal(_softmax.softmax(z), [[1.0, 0.0, 0.0]])
-    rows = _softmax.row_statistics(z, jnp.asarray([1]))
-    np.testing.assert_array_equal(_softmax.residual_at_pivot(z, rows), [[1.0, -1.0, 0.0]])
+    np.testing.assert_array_equal(functions.softmax(z), [[1.0, 0.0, 0.0]])
+    rows = functions.row_statistics(z, jnp.asarray([1]))
+    np.testing.assert_array_equal(functions.residual_at_pivot(z, rows), [[1.0, -1.0, 0.0]])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import lossjax
-from lossjax._rows import _pieces, difference_error, row_statistics, shifted_exponential
+from lossjax._softmax.row_statistics import _pieces, difference_error, row_statistics, shifted_exponential
 
 UNIT = {np.float32: 2.0**-24, np.float64: 2.0**-53}
 FAINTEST = {np.float32: 87, np.float64: 708}

@@ -11,7 +11,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import lossjax
-from tests.compiled import collectives, text_of
+from tests.support.compiled import collectives, text_of
 
 ROWS = 6
 LABELS = np.array([0, 5, 9, 15, 8, 7])

@@ -8,9 +8,9 @@ import jax
 import numpy as np
 
 import lossjax
-from lossjax._autodiff import plain_of
-from tests import truths
-from tests.families import (
+from lossjax._core.autodiff import plain_of
+from tests.support import truths
+from tests.support.draws import (
     FAMILIES,
     Draw,
     Family,
@@ -32,8 +32,8 @@ from tests.families import (
     with_targets,
     zero_or_one,
 )
-from tests.option_truths import OptionTruth, focal, generalized, poly
-from tests.truths import Truth
+from tests.support.option_truths import OptionTruth, focal, generalized, poly
+from tests.support.truths import Truth
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,9 +10,9 @@ import numpy as np
 from jax.sharding import AxisType, PartitionSpec
 
 from lossjax.verify import oracle, ulp
-from tests.cases import Case
-from tests.families import Family
-from tests.quick import quick
+from tests.support.cases import Case
+from tests.support.draws import Family
+from tests.support.quick import quick
 
 
 def arguments(case: Case, family: Family, dtype: Any) -> tuple[jax.Array, ...]:

@@ -9,7 +9,7 @@ from flint import arb
 
 from lossjax.verify import oracle
 from lossjax.verify.ulp import Balls
-from tests.truths import Truth
+from tests.support.truths import Truth
 
 Curve = Callable[[arb, Any], tuple[arb, arb, arb]]
 """From a surprisal and the parameter: F, its slope, and its derivative in the parameter."""

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from tests.tiers import covering
+from tests.support.tiers import covering
 
 SHAPES = [(7, 2), (3, 3, 2), (5, 1), (2, 4, 3, 2), (11,)]
 

@@ -11,14 +11,15 @@ import jax.numpy as jnp
 import pytest
 
 import lossjax
-from lossjax import _marked
+from lossjax.bench import markdown_tables
 from lossjax.verify import Certificate, Certified, losses
-from lossjax.verify.check import CHECKS, Row
+from lossjax.verify._check import CHECKS, Row
+from lossjax.verify._losses import DTYPES, certify
 from lossjax.verify.loss_report import failures, markdown
-from lossjax.verify.losses import DTYPES, certify
 from lossjax.verify.samples import names
+from tests.support.paths import ROOT
 
-README = Path(__file__).parents[2] / "README.md"
+README = ROOT / "README.md"
 ROUNDING = 1
 """In u: XLA vectorises for the machine it finds, so that a result may be rounded once more, or once less, elsewhere."""
 
@@ -131,7 +132,7 @@ def test_the_table_is_replaced_between_its_marks(tmp_path: Path) -> None:
     start, end = "<!-- certified -->", "<!-- end of certified -->"
     path.write_text(f"before\n{start}\nold\n{end}\nafter\n", encoding="utf-8")
     results = [dataclasses.replace(made(1.2, 3), dtype=dtype) for dtype in DTYPES]
-    _marked.replace(path, "certified", markdown(results))
+    markdown_tables.replace(path, "certified", markdown(results))
     text = path.read_text(encoding="utf-8")
     assert text.startswith(f"before\n{start}\n| loss |")
     assert text.endswith(f"{end}\nafter\n")
@@ -139,7 +140,7 @@ def test_the_table_is_replaced_between_its_marks(tmp_path: Path) -> None:
     assert markdown(results) in text
     path.write_text("no marks", encoding="utf-8")
     with pytest.raises(ValueError, match="no table to replace"):
-        _marked.replace(path, "certified", markdown(results))
+        markdown_tables.replace(path, "certified", markdown(results))
 
 
 def test_bad_names_are_named() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 import pytest
 
-from lossjax.verify.check import Certificate, Row, assert_verified, check, inlined
+from lossjax.verify._check import Certificate, Row, assert_verified, check, inlined
 
 _RANDOM = np.random.default_rng(7)
 Z = _RANDOM.normal(size=(5, 7)).astype(np.float32)

@@ -12,7 +12,7 @@ from jax import lax
 
 import lossjax
 from lossjax.verify import oracle, ulp
-from lossjax.verify.exact import MOST_BITS, UndecidedComparison, UnsupportedPrimitive, context, exact, exact_jaxpr
+from lossjax.verify._exact import MOST_BITS, UndecidedComparison, UnsupportedPrimitive, context, exact, exact_jaxpr
 from lossjax.verify.ulp import Balls
 
 Z = np.random.default_rng(0).normal(size=(6, 9)).astype(np.float32) * 10

@@ -11,9 +11,9 @@ import optax
 import pytest
 
 from lossjax.verify import oracle, ulp
-from lossjax.verify.exact import exact
+from lossjax.verify._exact import exact
 from lossjax.verify.ulp import Balls
-from tests.cases import CASES, Case
+from tests.support.cases import CASES, Case
 
 EXACT = (
     "softmax_cross_entropy_with_integer_labels", "softmax_cross_entropy", "sigmoid_cross_entropy", "softmax",

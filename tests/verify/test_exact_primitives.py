@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -16,7 +15,8 @@ from jax.extend.core import ClosedJaxpr, Jaxpr
 from jax.extend.core.primitives import eq_to_p
 
 from lossjax.verify import oracle, ulp
-from lossjax.verify.exact import covered, exact
+from lossjax.verify._exact import covered, exact
+from tests.support.paths import ROOT
 
 SPECIAL = np.array([np.inf, -np.inf, np.nan, 0.0, -1.0, 1.0, 2.0, 3.0, -2.5, 0.5])
 
@@ -312,6 +312,6 @@ def test_no_rule_is_left_out() -> None:
 
 
 def test_the_docs_list_what_is_covered() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "verifier.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "verifier.md").read_text(encoding="utf-8")
     listed = page.partition("<!-- covered -->")[2].partition("<!-- end of covered -->")[0]
     assert re.findall(r"`([^`]+)`", listed) == list(covered())

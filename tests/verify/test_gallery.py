@@ -6,7 +6,6 @@
 import functools
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -16,12 +15,12 @@ import pytest
 from jax.test_util import check_grads
 
 from lossjax.verify import ulp
-from lossjax.verify.check import Certificate, check
-from lossjax.verify.exact import exact
-from tests.verify.gallery import ENTRIES, Entry
+from lossjax.verify._check import Certificate, check
+from lossjax.verify._exact import exact
+from tests.support.gallery import ENTRIES, Entry
+from tests.support.paths import ROOT
 
-FOLDER = Path(__file__).parent
-DOCUMENT = (FOLDER.parent.parent / "docs" / "wrong_gradients.md").read_text(encoding="utf-8")
+DOCUMENT = (ROOT / "docs" / "wrong_gradients.md").read_text(encoding="utf-8")
 SECTIONS = dict(re.findall(r"^### (\S+)$(.*?)(?=^##|\Z)", DOCUMENT, re.MULTILINE | re.DOTALL))
 
 entries = pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
@@ -193,7 +192,7 @@ def test_the_document_counts_right() -> None:
 
 
 def test_the_document_quotes_the_gallery() -> None:
-    gallery = (FOLDER / "gallery.py").read_text(encoding="utf-8")
+    gallery = (ROOT / "tests/support/gallery.py").read_text(encoding="utf-8")
     for name, section in SECTIONS.items():
         quotes = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
         assert quotes, name

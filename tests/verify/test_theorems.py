@@ -8,8 +8,8 @@ import pytest
 from rich.console import Console
 
 from lossjax.verify import report
+from lossjax.verify._theorems import SECTIONS, claims, theorems
 from lossjax.verify.claim import DTYPES, Claim, Result, claim
-from lossjax.verify.theorems import SECTIONS, claims, theorems
 
 EVERY = claims()
 

@@ -7,16 +7,16 @@ from typing import Any
 import jax
 import numpy as np
 
-from lossjax.verify.check.accuracy import check_accuracy
-from lossjax.verify.check.certificate import Certificate as Certificate
-from lossjax.verify.check.certificate import Row as Row
-from lossjax.verify.check.cotangent import check_cotangent
-from lossjax.verify.check.edges import check_edges
-from lossjax.verify.check.inlining import inlined as inlined
-from lossjax.verify.check.inputs import variations
-from lossjax.verify.check.modes import check_modes
-from lossjax.verify.check.problem import problem
-from lossjax.verify.check.rule import Pair, check_rule
+from lossjax.verify._check.accuracy import check_accuracy
+from lossjax.verify._check.certificate import Certificate as Certificate
+from lossjax.verify._check.certificate import Row as Row
+from lossjax.verify._check.cotangent import check_cotangent
+from lossjax.verify._check.edges import check_edges
+from lossjax.verify._check.inlining import inlined as inlined
+from lossjax.verify._check.inputs import variations
+from lossjax.verify._check.modes import check_modes
+from lossjax.verify._check.problem import problem
+from lossjax.verify._check.rule import Pair, check_rule
 
 __all__ = ["CHECKS", "Certificate", "Row", "assert_verified", "check", "inlined"]
 

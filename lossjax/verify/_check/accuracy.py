@@ -18,10 +18,10 @@ import numpy as np
 from flint import arb
 
 from lossjax.verify import oracle, ulp
-from lossjax.verify.check.certificate import Row
-from lossjax.verify.check.inputs import Family, shown
-from lossjax.verify.check.problem import Arrays, Problem, Program, cotangents
-from lossjax.verify.check.rule import REFUSALS, affordable
+from lossjax.verify._check.certificate import Row
+from lossjax.verify._check.inputs import Family, shown
+from lossjax.verify._check.problem import Arrays, Problem, Program, cotangents
+from lossjax.verify._check.rule import REFUSALS, affordable
 from lossjax.verify.report import number
 from lossjax.verify.ulp import Balls
 

@@ -3,11 +3,11 @@
 import numpy as np
 
 from lossjax.verify import oracle, ulp
-from lossjax.verify.check import compare as by
-from lossjax.verify.check.certificate import Row
-from lossjax.verify.check.inputs import shown
-from lossjax.verify.check.problem import Arrays, Problem, cotangents
-from lossjax.verify.check.rule import REFUSALS, Pair, generic
+from lossjax.verify._check import compare as by
+from lossjax.verify._check.certificate import Row
+from lossjax.verify._check.inputs import shown
+from lossjax.verify._check.problem import Arrays, Problem, cotangents
+from lossjax.verify._check.rule import REFUSALS, Pair, generic
 from lossjax.verify.ulp import Balls
 
 _A, _B = 0.75, -1.25

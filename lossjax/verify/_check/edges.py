@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from lossjax.verify.check.certificate import Row
-from lossjax.verify.check.inputs import Labels, kinds, labels_of, shown
-from lossjax.verify.check.modes import subject
-from lossjax.verify.check.problem import Arrays, Problem, Program, cotangents, x64
-from lossjax.verify.check.rule import REFUSALS, Pair
+from lossjax.verify._check.certificate import Row
+from lossjax.verify._check.inputs import Labels, kinds, labels_of, shown
+from lossjax.verify._check.modes import subject
+from lossjax.verify._check.problem import Arrays, Problem, Program, cotangents, x64
+from lossjax.verify._check.rule import REFUSALS, Pair
 from lossjax.verify.ulp import Balls
 
 _MOST_ENTRIES = 200_000

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lossjax.verify.check.problem import Arrays, Problem, is_float, is_integer
+from lossjax.verify._check.problem import Arrays, Problem, is_float, is_integer
 
 GAP = 20.0
 OFFSET = 1e4

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from lossjax.verify import oracle, ulp
-from lossjax.verify.check.compare import Comparison, Tolerance, compare
-from lossjax.verify.check.problem import Arrays, Problem
+from lossjax.verify._check.compare import Comparison, Tolerance, compare
+from lossjax.verify._check.problem import Arrays, Problem
 from lossjax.verify.ulp import Balls
 
 _STEP = 2.0**-30

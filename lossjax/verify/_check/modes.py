@@ -16,11 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, PartitionSpec
 
-from lossjax.verify.check import compare as by
-from lossjax.verify.check.certificate import Row
-from lossjax.verify.check.inlining import inlined
-from lossjax.verify.check.problem import Arrays, Problem, Program, cotangents, weighted_sum, x64
-from lossjax.verify.check.rule import REFUSALS, Pair, generic
+from lossjax.verify._check import compare as by
+from lossjax.verify._check.certificate import Row
+from lossjax.verify._check.inlining import inlined
+from lossjax.verify._check.problem import Arrays, Problem, Program, cotangents, weighted_sum, x64
+from lossjax.verify._check.rule import REFUSALS, Pair, generic
 from lossjax.verify.report import number
 
 _MOST_SECOND = 128

@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lossjax.verify.check.inlining import inner_jaxprs
-from lossjax.verify.exact import UndecidedComparison
-from lossjax.verify.exact.interpreter import interpret
+from lossjax.verify._check.inlining import inner_jaxprs
+from lossjax.verify._exact import UndecidedComparison
+from lossjax.verify._exact.interpreter import interpret
 
 Arrays = tuple[Any, ...]
 

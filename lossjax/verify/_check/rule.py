@@ -8,13 +8,13 @@ import jax
 import numpy as np
 
 from lossjax.verify import oracle, ulp
-from lossjax.verify.check import compare as by
-from lossjax.verify.check.certificate import Row
-from lossjax.verify.check.inlining import has_custom_rules, inlined, uses
-from lossjax.verify.check.inputs import Family, kinds, shown
-from lossjax.verify.check.kinks import legal
-from lossjax.verify.check.problem import Arrays, Problem, Program, can_be_wide, cotangents, narrowest, widened, x64
-from lossjax.verify.exact import UndecidedComparison, UnsupportedPrimitive
+from lossjax.verify._check import compare as by
+from lossjax.verify._check.certificate import Row
+from lossjax.verify._check.inlining import has_custom_rules, inlined, uses
+from lossjax.verify._check.inputs import Family, kinds, shown
+from lossjax.verify._check.kinks import legal
+from lossjax.verify._check.problem import Arrays, Problem, Program, can_be_wide, cotangents, narrowest, widened, x64
+from lossjax.verify._exact import UndecidedComparison, UnsupportedPrimitive
 
 REFUSALS = (UndecidedComparison, UnsupportedPrimitive, NotImplementedError)
 _MOST_ENTRIES = 120_000

@@ -10,8 +10,8 @@ import numpy as np
 import lossjax
 from lossjax import geometry
 from lossjax.verify import oracle
+from lossjax.verify._claims._tools import gradient, interior, measured, wide
 from lossjax.verify.claim import Claim, Trial, claim
-from lossjax.verify.claims._tools import gradient, interior, measured, wide
 from lossjax.verify.ulp import balls
 
 KL = geometry.NegativeEntropy()

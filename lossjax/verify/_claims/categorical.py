@@ -9,8 +9,8 @@ import numpy as np
 
 import lossjax
 from lossjax.verify import oracle
+from lossjax.verify._claims._measures import ROWS, cross_entropy, dyadic, entropy, kl, measure, softmax, table
 from lossjax.verify.claim import Claim, Trial, claim
-from lossjax.verify.claims._measures import ROWS, cross_entropy, dyadic, entropy, kl, measure, softmax, table
 from lossjax.verify.ulp import balls
 
 _of_labels = jax.jit(lossjax.softmax_cross_entropy_with_integer_labels, static_argnames="reduction")

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 
 import lossjax
-from lossjax._autodiff import plain_of
+from lossjax._core.autodiff import plain_of
 from lossjax.verify import oracle
+from lossjax.verify._claims._tools import exact_softmax, gradient, measured, wide
 from lossjax.verify.claim import Claim, Trial, claim
-from lossjax.verify.claims._tools import exact_softmax, gradient, measured, wide
 from lossjax.verify.ulp import balls, in_roundoffs
 
 loss = lossjax.softmax_cross_entropy_with_integer_labels

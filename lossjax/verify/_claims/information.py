@@ -8,8 +8,7 @@ import numpy as np
 
 import lossjax
 from lossjax.verify import oracle
-from lossjax.verify.claim import Claim, Trial, claim
-from lossjax.verify.claims._measures import (
+from lossjax.verify._claims._measures import (
     OUTCOMES,
     ROWS,
     entropy,
@@ -21,6 +20,7 @@ from lossjax.verify.claims._measures import (
     softmax,
     table,
 )
+from lossjax.verify.claim import Claim, Trial, claim
 from lossjax.verify.ulp import balls
 
 

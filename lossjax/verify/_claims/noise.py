@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from lossjax.numerics import softplus
+from lossjax.verify._claims.gaussian import LOG_TWO_PI, each_nll, error_slope
 from lossjax.verify.claim import Claim, Trial, claim
-from lossjax.verify.claims.gaussian import LOG_TWO_PI, each_nll, error_slope
 
 
 @claim(

@@ -10,8 +10,8 @@ import numpy as np
 
 import lossjax
 from lossjax import geometry
+from lossjax.verify._claims._tools import gradient, measured, wide
 from lossjax.verify.claim import Claim, Trial, claim
-from lossjax.verify.claims._tools import gradient, measured, wide
 
 
 def _length(x: Any) -> Any:

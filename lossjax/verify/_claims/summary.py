@@ -8,8 +8,8 @@ import numpy as np
 
 import lossjax
 from lossjax import geometry
+from lossjax.verify._claims._tools import exact_softmax, gradient, measured, wide
 from lossjax.verify.claim import Claim, Trial, claim
-from lossjax.verify.claims._tools import exact_softmax, gradient, measured, wide
 
 
 @claim(

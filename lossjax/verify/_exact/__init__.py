@@ -12,10 +12,10 @@ from typing import Any
 import jax
 from jax.extend.core import ClosedJaxpr
 
-from lossjax.verify.exact.context import UndecidedComparison as UndecidedComparison
-from lossjax.verify.exact.context import UnsupportedPrimitive as UnsupportedPrimitive
-from lossjax.verify.exact.interpreter import covered as covered
-from lossjax.verify.exact.interpreter import interpret
+from lossjax.verify._exact.context import UndecidedComparison as UndecidedComparison
+from lossjax.verify._exact.context import UnsupportedPrimitive as UnsupportedPrimitive
+from lossjax.verify._exact.interpreter import covered as covered
+from lossjax.verify._exact.interpreter import interpret
 
 __all__ = ["MOST_BITS", "UndecidedComparison", "UnsupportedPrimitive", "covered", "exact", "exact_jaxpr"]
 

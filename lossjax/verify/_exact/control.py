@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr
 
-from lossjax.verify.exact.context import Context, rule
+from lossjax.verify._exact.context import Context, rule
 
 CALLS = (
     "jit", "pjit", "closed_call", "core_call", "core_closed_call", "call", "remat", "remat2",

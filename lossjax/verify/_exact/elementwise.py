@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 from flint import arb
 
-from lossjax.verify.exact import special
-from lossjax.verify.exact.context import INF, NEG_INF, ZERO, Context, Operation, Unknown, is_balls, rule
-from lossjax.verify.exact.pairs import BINARY, COMPARISONS, equal
-from lossjax.verify.exact.scalars import ROUND, UNARY, halved, integer_power, integers_of, truncated
+from lossjax.verify._exact import special
+from lossjax.verify._exact.context import INF, NEG_INF, ZERO, Context, Operation, Unknown, is_balls, rule
+from lossjax.verify._exact.pairs import BINARY, COMPARISONS, equal
+from lossjax.verify._exact.scalars import ROUND, UNARY, halved, integer_power, integers_of, truncated
 from lossjax.verify.ulp import Balls
 
 

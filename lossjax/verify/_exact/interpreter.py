@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Literal
 
-from lossjax.verify.exact import control, elementwise, ordering, reductions, structural
-from lossjax.verify.exact.context import RULES, Context, Unknown, is_balls
+from lossjax.verify._exact import control, elementwise, ordering, reductions, structural
+from lossjax.verify._exact.context import RULES, Context, Unknown, is_balls
 from lossjax.verify.oracle import precision as at_precision
 
 __all__ = ["covered", "interpret"]

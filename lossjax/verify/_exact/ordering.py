@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from flint import arb
 
-from lossjax.verify.exact.context import INF, NEG_INF, Context, Unknown, rule, to_array
-from lossjax.verify.exact.pairs import BINARY, equal, less
+from lossjax.verify._exact.context import INF, NEG_INF, Context, Unknown, rule, to_array
+from lossjax.verify._exact.pairs import BINARY, equal, less
 from lossjax.verify.ulp import Balls
 
 

@@ -5,8 +5,8 @@ from typing import Any
 
 from flint import arb
 
-from lossjax.verify.exact.context import INF, NAN, NEG_INF, ONE, ZERO, Operation
-from lossjax.verify.exact.scalars import HALF, certain, sign, truncated
+from lossjax.verify._exact.context import INF, NAN, NEG_INF, ONE, ZERO, Operation
+from lossjax.verify._exact.scalars import HALF, certain, sign, truncated
 
 
 def _infinite(x: arb) -> bool:

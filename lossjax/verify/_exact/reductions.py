@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from flint import arb, arb_mat
 
-from lossjax.verify.exact.context import ONE, ZERO, Context, rule, to_array
-from lossjax.verify.exact.ordering import lines_along
-from lossjax.verify.exact.pairs import BINARY
-from lossjax.verify.exact.scalars import UNARY
+from lossjax.verify._exact.context import ONE, ZERO, Context, rule, to_array
+from lossjax.verify._exact.ordering import lines_along
+from lossjax.verify._exact.pairs import BINARY
+from lossjax.verify._exact.scalars import UNARY
 from lossjax.verify.ulp import Balls
 
 ADD, MUL = BINARY["add"], BINARY["mul"]

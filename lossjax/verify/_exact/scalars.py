@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from flint import arb
 
-from lossjax.verify.exact.context import INF, NAN, NEG_INF, ONE, ZERO, Operation
+from lossjax.verify._exact.context import INF, NAN, NEG_INF, ONE, ZERO, Operation
 
 HALF = arb(0.5)
 _LONGEST = 100_000  # bits of an integer written out

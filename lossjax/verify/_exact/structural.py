@@ -6,7 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from lossjax.verify.exact.context import NAN, Context, rule
+from lossjax.verify._exact.context import NAN, Context, rule
 
 MOVES: set[str] = set()
 """Primitives whose rule serves integers and booleans too."""

@@ -1,0 +1,26 @@
+"""The closed form of the entropy of a softmax."""
+
+from typing import Any
+
+import jax.numpy as jnp
+from jax import Array
+
+from lossjax._core.autodiff import closed_form
+from lossjax._softmax import functions, row_statistics
+from lossjax.numerics import times
+
+
+def _entropy_forward(_: None, z: Array) -> tuple[Array, Any]:
+    rows = row_statistics.row_statistics(z)
+    expected_gap = jnp.sum(times(row_statistics.p_of(z, rows), row_statistics.gaps(z, rows)), axis=-1, keepdims=True)
+    return (expected_gap + rows.log_total())[..., 0], (z, rows.stopped())
+
+
+def _entropy_backward(_: None, residuals: Any, cotangent: Array) -> tuple[Array]:
+    # dH/dz = p∘(gap - <p, gap>) = J(p) gap; an infinite gap has p = 0, and gradient 0.
+    z, rows = residuals
+    gap = rows.maximum - z
+    return (cotangent[..., None] * functions.fisher_product(z, rows, jnp.where(jnp.isfinite(gap), gap, 0)),)
+
+
+entropy = closed_form(_entropy_forward, _entropy_backward)

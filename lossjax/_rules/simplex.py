@@ -1,0 +1,30 @@
+"""The closed form of the Euclidean projection onto the probability simplex."""
+
+import jax.numpy as jnp
+from jax import Array
+
+from lossjax._core.autodiff import closed_form
+from lossjax._core.xla import at_least, largest
+
+
+def _simplex_forward(_: None, y: Array) -> tuple[Array, Array]:
+    # Measured from the maximum the entries are exact or small. The threshold is at least -1 there, so that nothing
+    # below -1 is in the support; cut off, it does not spoil the sums.
+    top = largest(y)
+    below = at_least(y - jnp.where(jnp.isfinite(top), top, jnp.nan), -1)
+    descending = jnp.sort(below, axis=-1, descending=True)
+    count = jnp.broadcast_to(jnp.arange(1, y.shape[-1] + 1, dtype=y.dtype), y.shape)
+    size = jnp.sum(count * descending > jnp.cumsum(descending, axis=-1) - 1, axis=-1, keepdims=True).astype(y.dtype)
+    # The support is chosen by running sums; its threshold is summed afresh, pairwise.
+    threshold = (jnp.sum(jnp.where(count <= size, descending, 0), axis=-1, keepdims=True) - 1) / size
+    projection = at_least(below - threshold, 0)
+    # An undefined row has no support: NaN, so that no slope of it looks plausible.
+    return projection, jnp.where(jnp.isnan(projection), projection, (projection > 0).astype(y.dtype))
+
+
+def _simplex_backward(_: None, support: Array, cotangent: Array) -> tuple[Array]:
+    inside = jnp.where(support == 0, 0, cotangent)
+    return (support * (inside - jnp.sum(inside, axis=-1, keepdims=True) / jnp.sum(support, axis=-1, keepdims=True)),)
+
+
+project_to_simplex = closed_form(_simplex_forward, _simplex_backward)
