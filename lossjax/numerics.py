@@ -10,7 +10,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 
-from lossjax._core.autodiff import closed_form
+from lossjax._core.autodiff import scalar_rule
 
 _SQRT_HALF = math.sqrt(0.5)
 
@@ -38,21 +38,42 @@ def two_difference(a: Array, b: Array) -> tuple[Array, Array]:
     return difference, (a - (difference - back)) - (b + back)
 
 
+@scalar_rule(lambda g, x: g * expm1(x))
 def xi(x: Array) -> Array:
     """``e^x - 1 - x``, never negative and without cancellation near 0; relative error below 8u.
 
     It is the second-order remainder of exp, hence the Bregman divergence of exp between x and 0: Kullback-Leibler
     divergences between exponential-family members are sums of it.
     """
-    return _xi(None, x)
+    # On (-1, 2) the series; outside, e^x - 1 - x magnifies the error of exp at most 1.7-fold (at x = 2).
+    # 2ⁿ/n! < u/2 needs n = 16 in float32 and 25 in float64.
+    small = (x > -1) & (x < 2)
+    inside = jnp.where(small, x, 0)
+    outside = jnp.where(small, 2, x)
+    infinite = jnp.isposinf(outside)
+    direct = jnp.where(infinite, outside, jnp.exp(outside) - 1 - jnp.where(infinite, 0, outside))
+    return jnp.where(small, _taylor_xi(inside, 16 if _is_single(x) else 25), direct)
 
 
+def _psi_slope(t: Array) -> Array:
+    """``d/dt (t - log(1 + t)) = t/(1 + t)``, which tends to 1."""
+    finite = jnp.where(jnp.isposinf(t), 0, t)
+    return jnp.where(jnp.isposinf(t), 1, finite / (1 + finite))
+
+
+@scalar_rule(lambda g, t: g * _psi_slope(t))
 def psi(t: Array) -> Array:
     """``t - log(1 + t)`` on t >= -1, never negative and without cancellation near 0; relative error below 8u.
 
     ``psi(-1) = +inf``; NaN below. The dual of :func:`xi`: divergences between probabilities are sums of it.
     """
-    return _psi(None, t)
+    # On (-1/2, 5/4) the series, s² <= 0.15. Below, 1 + t is exact; above, t exceeds log1p(t) by half of itself.
+    small = (t > -0.5) & (t < 1.25)
+    inside = jnp.where(small, t, 0)
+    outside = jnp.where(small | jnp.isposinf(t), 2, t)
+    direct = outside - jnp.where(outside < 0, jnp.log(1 + outside), jnp.log1p(jnp.maximum(outside, 0)))
+    series = _atanh_psi(inside, 10 if _is_single(t) else 20)
+    return jnp.where(small, series, jnp.where(jnp.isposinf(t), t, direct))
 
 
 def _taylor_xi(x: Array, terms: int) -> Array:
@@ -80,21 +101,6 @@ def _is_single(x: Array) -> bool:
     return jnp.finfo(x.dtype).bits <= 32
 
 
-def _xi_forward(_: None, x: Array) -> tuple[Array, Array]:
-    # On (-1, 2) the series; outside, e^x - 1 - x magnifies the error of exp at most 1.7-fold (at x = 2).
-    # 2ⁿ/n! < u/2 needs n = 16 in float32 and 25 in float64.
-    small = (x > -1) & (x < 2)
-    inside = jnp.where(small, x, 0)
-    outside = jnp.where(small, 2, x)
-    infinite = jnp.isposinf(outside)
-    direct = jnp.where(infinite, outside, jnp.exp(outside) - 1 - jnp.where(infinite, 0, outside))
-    return jnp.where(small, _taylor_xi(inside, 16 if _is_single(x) else 25), direct), x
-
-
-def _xi_backward(_: None, x: Array, cotangent: Array) -> tuple[Array]:
-    return (cotangent * expm1(x),)
-
-
 def expm1(x: Array) -> Array:
     """``expm1``; XLA's own loses accuracy for |x| > 1, where exp(x) - 1 does not cancel."""
     return jnp.where(jnp.abs(x) < 1, jnp.expm1(jnp.where(jnp.abs(x) < 1, x, 0)), jnp.exp(x) - 1)
@@ -109,47 +115,19 @@ def log1p(x: Array) -> Array:
     return jnp.where(low, jnp.log(1 + jnp.where(low, x, 0)), jnp.log1p(jnp.where(low, 0, x)))
 
 
-def _psi_forward(_: None, t: Array) -> tuple[Array, Array]:
-    # On (-1/2, 5/4) the series, s² <= 0.15. Below, 1 + t is exact; above, t exceeds log1p(t) by half of itself.
-    small = (t > -0.5) & (t < 1.25)
-    inside = jnp.where(small, t, 0)
-    outside = jnp.where(small | jnp.isposinf(t), 2, t)
-    direct = outside - jnp.where(outside < 0, jnp.log(1 + outside), jnp.log1p(jnp.maximum(outside, 0)))
-    series = _atanh_psi(inside, 10 if _is_single(t) else 20)
-    return jnp.where(small, series, jnp.where(jnp.isposinf(t), t, direct)), t
+def _xlogy_slope(x: Array, y: Array) -> Array:
+    """``x/y``, 0 where x is 0 whatever y is, unless it is NaN."""
+    return jnp.where(x == 0, jnp.where(jnp.isnan(y), y, 0), x / jnp.where(x == 0, 1, y))
 
 
-def _psi_backward(_: None, t: Array, cotangent: Array) -> tuple[Array]:
-    # d/dt (t - log(1 + t)) = t/(1 + t) -> 1
-    finite = jnp.where(jnp.isposinf(t), 0, t)
-    return (cotangent * jnp.where(jnp.isposinf(t), 1, finite / (1 + finite)),)
-
-
-_xi = closed_form(_xi_forward, _xi_backward)
-_psi = closed_form(_psi_forward, _psi_backward)
-
-
+@scalar_rule(lambda g, x, y: g * jnp.where(jnp.isnan(x), x, jnp.log(y)), lambda g, x, y: g * _xlogy_slope(x, y))
 def xlogy(x: Array, y: Array) -> Array:
     """``x·log(y)`` with ``0·log(0) = 0`` in the value and 0 in the gradient with respect to ``y`` there; NaN for NaN.
 
     ``jax.scipy.special.xlogy`` has the value but a NaN gradient at (0, 0). Here ∂/∂y = x/y is 0 where x is 0, and
     ∂/∂x = log y, which is -inf at y = 0: the truth.
     """
-    return _xlogy(None, x, y)
-
-
-def _xlogy_forward(_: None, x: Array, y: Array) -> tuple[Array, tuple[Array, Array]]:
-    return jnp.where(jnp.isnan(y), y, times(x, jnp.log(y))), (x, y)
-
-
-def _xlogy_backward(_: None, residuals: tuple[Array, Array], cotangent: Array) -> tuple[Array, Array]:
-    x, y = residuals
-    quotient = jnp.where(x == 0, jnp.where(jnp.isnan(y), y, 0), x / jnp.where(x == 0, 1, y))
-    logarithm = jnp.where(jnp.isnan(x), x, jnp.log(y))
-    return _unbroadcast(cotangent * logarithm, x), _unbroadcast(cotangent * quotient, y)
-
-
-_xlogy = closed_form(_xlogy_forward, _xlogy_backward)
+    return jnp.where(jnp.isnan(y), y, times(x, jnp.log(y)))
 
 
 def times(weight: Array, value: Array) -> Array:
@@ -157,29 +135,19 @@ def times(weight: Array, value: Array) -> Array:
     return weight * jnp.where((weight == 0) & ~jnp.isfinite(value), 0, value)
 
 
+@scalar_rule(lambda g, x: g / (x * math.log(2)))
 def log2(x: Array) -> Array:
     """``log₂ x``, exact at every power of two (``jnp.log2`` misses one in six); elsewhere within 2 ulp.
 
     x = m·2^e with m in [√½, √2) gives e + log1p(m - 1)/ln 2, where the subtraction is exact and e alone is left at a
     power of two.
     """
-    return _log2(None, x)
-
-
-def _log2_forward(_: None, x: Array) -> tuple[Array, Array]:
     usual = (x > 0) & jnp.isfinite(x)
     mantissa, exponent = jnp.frexp(jnp.where(usual, x, 1))
     low = mantissa < _SQRT_HALF
     mantissa = jnp.where(low, 2 * mantissa, mantissa)
     exponent = (exponent - low.astype(exponent.dtype)).astype(x.dtype)
-    return jnp.where(usual, exponent + jnp.log1p(mantissa - 1) / math.log(2), jnp.log(x)), x
-
-
-def _log2_backward(_: None, x: Array, cotangent: Array) -> tuple[Array]:
-    return (cotangent / (x * math.log(2)),)
-
-
-_log2 = closed_form(_log2_forward, _log2_backward)
+    return jnp.where(usual, exponent + jnp.log1p(mantissa - 1) / math.log(2), jnp.log(x))
 
 
 def log_base(x: Array, base: float | None) -> Array:
@@ -196,12 +164,14 @@ def per_nat(base: float | None) -> float:
     return 1.0 if base is None else 1 / math.log(base)
 
 
+@scalar_rule(lambda g, a, b: g / a, lambda g, a, b: -g / b)
 def log_ratio(a: Array, b: Array) -> Array:
     """``log(a/b)``, relative error below 8u for a near b also, and no overflow of the ratio.
 
     Gradients 1/a and -1/b. -inf at a = 0, +inf at b = 0, NaN at both.
     """
-    return _log_ratio(None, a, b)
+    neither = (a == 0) & (b == 0)
+    return jnp.where(neither, jnp.nan, log_growth(b, a, a - b))
 
 
 def log_growth(start: Array, end: Array, step: Array) -> Array:
@@ -223,79 +193,34 @@ def log_quotient(a: Array, b: Array) -> Array:
     return jnp.where(normal, jnp.log(jnp.where(normal, quotient, 1)), jnp.log(a) - jnp.log(b))
 
 
-def _log_ratio_forward(_: None, a: Array, b: Array) -> tuple[Array, tuple[Array, Array]]:
-    neither = (a == 0) & (b == 0)
-    return jnp.where(neither, jnp.nan, log_growth(b, a, a - b)), (a, b)
+def _quotient_in_divisor(g: Array, a: Array, b: Array) -> Array:
+    return -g * quotient(a, b) / b
 
 
-def _log_ratio_backward(_: None, residuals: tuple[Array, Array], cotangent: Array) -> tuple[Array, Array]:
-    a, b = residuals
-    return cotangent / a, -cotangent / b
-
-
-_log_ratio = closed_form(_log_ratio_forward, _log_ratio_backward)
-
-
+@scalar_rule(lambda g, a, b: g / b, _quotient_in_divisor)
 def quotient(a: Array, b: Array) -> Array:
     """``a/b`` whose derivative never squares b: JAX's own has b^-2, which overflows long before 1/b does."""
-    return _quotient(None, a, b)
+    return a / b
 
 
-def _quotient_forward(_: None, a: Array, b: Array) -> tuple[Array, tuple[Array, Array]]:
-    return a / b, (a, b)
-
-
-def _quotient_backward(_: None, residuals: tuple[Array, Array], cotangent: Array) -> tuple[Array, Array]:
-    a, b = residuals
-    return cotangent / b, -cotangent * quotient(a, b) / b
-
-
-_quotient = closed_form(_quotient_forward, _quotient_backward)
-
-
+@scalar_rule(lambda g, x: g * sigmoid(x))
 def softplus(x: Array) -> Array:
     """``log(1 + e^x)`` = max(x, 0) + log1p(e^-|x|): both terms non-negative. Gradient: :func:`sigmoid`."""
-    return _softplus(None, x)
+    return jnp.maximum(x, 0) + jnp.log1p(jnp.exp(-jnp.abs(x)))
 
 
-def _softplus_forward(_: None, x: Array) -> tuple[Array, Array]:
-    return jnp.maximum(x, 0) + jnp.log1p(jnp.exp(-jnp.abs(x))), x
+def _sigmoid_pullback(g: Array, x: Array) -> Array:
+    return g * sigmoid(x) * sigmoid(-x)
 
 
-def _softplus_backward(_: None, x: Array, cotangent: Array) -> tuple[Array]:
-    return (cotangent * sigmoid(x),)
-
-
-_softplus = closed_form(_softplus_forward, _softplus_backward)
-
-
+@scalar_rule(_sigmoid_pullback)
 def sigmoid(x: Array) -> Array:
     """``1/(1 + e^-x)``, each tail to full relative accuracy: e^x/(1 + e^x) for negative x.
 
     Gradient σ(x)·σ(-x), with no subtraction from 1.
     """
-    return _sigmoid(None, x)
-
-
-def _sigmoid_forward(_: None, x: Array) -> tuple[Array, Array]:
     tail = jnp.exp(-jnp.abs(x))
-    return jnp.where(x >= 0, 1, tail) / (1 + tail), x
-
-
-def _sigmoid_backward(_: None, x: Array, cotangent: Array) -> tuple[Array]:
-    return (cotangent * sigmoid(x) * sigmoid(-x),)
-
-
-_sigmoid = closed_form(_sigmoid_forward, _sigmoid_backward)
-
-
-def _unbroadcast(cotangent: Array, argument: Array) -> Array:
-    """Sum a cotangent over the axes along which its argument was broadcast."""
-    extra = cotangent.ndim - argument.ndim
-    axes = tuple(range(extra)) + tuple(
-        extra + i for i, size in enumerate(argument.shape) if size == 1 and cotangent.shape[extra + i] != 1
-    )
-    return jnp.sum(cotangent, axis=axes).reshape(argument.shape) if axes else cotangent
+    return jnp.where(x >= 0, 1, tail) / (1 + tail)
 
 
 def unit_roundoff(dtype: Any) -> float:

@@ -1,28 +1,34 @@
 """How a derivative is defined here: the one file that names ``jax.custom_vjp`` and ``jax.custom_jvp``.
 
-Every loss is one pair of functions: a forward pass that returns its output and the residuals it wants kept, and a
-backward pass in closed form. ``closed_form`` makes a JAX function of them that can be transformed in every way.
+Every loss is one pair of functions: a forward pass that returns its output and what it wants saved, and a backward pass
+in closed form. ``closed_form`` makes a JAX function of them that can be transformed in every way.
 
 Why two wrappers.  A ``custom_vjp`` alone forbids forward mode.  A pullback is linear in its cotangent, so forward mode
 is already contained in it: with  pullback(g) = Jᵀg,  the transpose of the pullback, applied to a tangent t, is Jt.
 The outer ``custom_jvp`` returns exactly that transpose. The backward pass stays the single source of truth, for
 arguments that each row owns (logits) and for those that all rows share (class weights, a temperature) alike.
-The transpose stands inside ``jax.checkpoint`` so that reverse mode keeps the residuals that the forward pass chose
-and nothing else; ``prevent_cse=False`` because nothing is recomputed that XLA could not merge to advantage.
+The transpose stands inside ``jax.checkpoint``, so that reverse mode keeps what the forward pass saved and nothing else.
+It is told ``prevent_cse=False``: XLA may merge the recomputed operations with the originals, which costs nothing here.
 
-What the outer rule returns as output is ``known``: the number just computed, whose own derivative is again the rule's.
+What it costs.  A function that is only evaluated is traced twice (``custom_jvp``, ``jit``), one that is differentiated
+about five times, because the backward pass is traced, transposed twice and linearised once. That is paid once per
+program, in Python, and buys every order and mode of differentiation from one rule. ``tools/trace_cost.py`` measures it.
 """
 
 import contextlib
 import contextvars
 import dataclasses
 import functools
+import inspect
 from collections.abc import Callable, Hashable, Iterator
 from typing import Any, ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.custom_derivatives import SymbolicZero
+
+from lossjax._core import sharding
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -30,72 +36,90 @@ R = TypeVar("R")
 _rules_are_off: contextvars.ContextVar[bool] = contextvars.ContextVar("lossjax_rules_are_off", default=False)
 
 
-Forward = Callable[..., tuple[Any, Any]]
-"""``(options, *args) -> (output, residuals)``: the value, written as the formula."""
+def closed_form(
+    forward: Callable[P, tuple[R, Any]],
+    backward: Callable[[Any, Any], tuple[Any, ...]],
+    *,
+    value: Callable[P, tuple[R, Any]] | None = None,
+) -> Callable[P, R]:
+    """The function with the value of ``forward`` and the gradient of ``backward``.
 
-Backward = Callable[[Any, Any, Any], tuple[Any, ...]]
-"""``(options, residuals, cotangent) -> one cotangent an argument``; None for integers and for absent arguments."""
-
-
-def closed_form(forward: Forward, backward: Backward, *, value: Forward | None = None) -> Callable[..., Any]:
-    """The function ``f(options, *args)`` with the value of ``forward`` and the gradient of ``backward``.
+    Arguments, output and saved values are pytrees. Leaves that are arrays are differentiated; every other leaf (a
+    dtype, a name, a number of Python's) is static and must be hashable.
 
     Args:
-      forward: ``(options, *args) -> (output, residuals)``. It must not call the function that is being defined.
-      backward: ``(options, residuals, cotangent) -> cotangents``, linear in the cotangent (never a
-        comparison with it: forward mode transposes it), one entry an argument.
-      value: the forward pass where no derivative is asked for, if another way to the same output is cheaper then.
+      forward: ``(*args) -> (output, saved)``, the value written as the formula. It must not call the function that is
+        being defined.
+      backward: ``(saved, cotangent) -> cotangents``, linear in the cotangent (never a comparison with it: forward mode
+        transposes it). There is one entry per argument, of that argument's structure, or None where the argument has
+        no floating-point array.
+      value: the forward pass to use where no derivative is asked for, if another way to the same output is cheaper.
 
     Returns:
-      A function of ``(options, *args)``; ``options`` is hashable and static, each of ``args`` an array or None.
+      A function with the parameters of ``forward``.
 
     Raises:
-      TypeError: when traced for a gradient, if ``backward`` answers None for a floating-point argument: that would
-        be a silent zero.
+      TypeError: when traced for a gradient, if ``backward`` answers None for a floating-point array, which would be a
+        silent zero.
     """
+    signature = inspect.signature(forward)
     name = getattr(forward, "__name__", "loss").strip("_").removesuffix("_forward")
-    compiled_forward = jax.jit(forward, static_argnums=0)
     undifferentiated = value or forward
-    compiled_value = jax.jit(lambda options, *args: undifferentiated(options, *args)[0], static_argnums=0)
-    compiled_backward = jax.jit(backward, static_argnums=0)
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def compiled_value(structure: _Structure, *arrays: Any) -> R:
+        return undifferentiated(*structure.filled(arrays))[0]
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def compiled_forward(structure: _Structure, *arrays: Any) -> tuple[R, Any]:
+        output, saved = forward(*structure.filled(arrays))
+        return output, _Packed.of(saved)
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def compiled_backward(structure: _Structure, saved: Any, cotangent: Any) -> tuple[Any, ...]:
+        return structure.leaves_of(backward(saved.unpacked(), cotangent))
 
     @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-    def output_of(options: Hashable, *args: Any) -> Any:
-        return compiled_value(options, *args)  # residuals may be costly: gradients formed on the way
+    def output_of(structure: _Structure, *arrays: Any) -> Any:
+        return compiled_value(structure, *arrays)
 
-    def output_forward(options: Hashable, *args: Any) -> Any:
-        output, residuals = compiled_forward(options, *args)
-        return output, (residuals, _Dtypes(tuple(None if a is None else jnp.result_type(a) for a in args)))
+    def output_forward(structure: _Structure, *arrays: Any) -> Any:
+        output, saved = compiled_forward(structure, *arrays)
+        return output, (saved, _Dtypes(tuple(array.dtype for array in arrays)))
 
-    def output_backward(options: Hashable, residuals: Any, cotangent: Any) -> tuple[Any, ...]:
-        kept, dtypes = residuals
-        cotangents = compiled_backward(options, kept, cotangent)
-        return tuple(
-            _in_dtype(name, position, dtype, given)
-            for position, (dtype, given) in enumerate(zip(dtypes.of_args, cotangents, strict=True))
-        )
+    def output_backward(structure: _Structure, residuals: Any, cotangent: Any) -> tuple[Any, ...]:
+        saved, dtypes = residuals
+        given = compiled_backward(structure, saved, cotangent)
+        missing = [i for i, dtype in enumerate(dtypes.of_arrays) if given[i] is None and _is_inexact(dtype)]
+        if missing:
+            raise TypeError(
+                f"{name}: the backward pass gives no cotangent for {structure.name(missing[0], signature)}, a "
+                f"{dtypes.of_arrays[missing[0]]} array; return its true cotangent, or refuse the argument by name "
+                "before the rule"
+            )
+        return tuple(g.astype(d) if _is_inexact(d) else None for g, d in zip(given, dtypes.of_arrays, strict=True))
 
     output_of.defvjp(output_forward, output_backward)
 
     @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
-    def differentiable(options: Hashable, *args: Any) -> Any:
-        return output_of(options, *args)
+    def differentiable(structure: _Structure, *arrays: Any) -> Any:
+        return compiled_value(structure, *arrays)
 
     @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
-    def known(options: Hashable, output: Any, *args: Any) -> Any:
-        """The output, already computed; its derivative in the arguments is the rule's."""
+    def settled(structure: _Structure, output: Any, *arrays: Any) -> Any:
+        """The output, already computed; its derivative in the arrays is the rule's."""
         return output
 
-    def push(options: Hashable, args: Any, tangents: Any) -> tuple[Any, Any]:
+    def push(structure: _Structure, arrays: Any, tangents: Any) -> tuple[Any, Any]:
         moving = [i for i, tangent in enumerate(tangents) if _is_moving(tangent)]
 
         def of_moving(*moved: Any) -> Any:
-            full = list(args)
-            for position, argument in zip(moving, moved, strict=True):
-                full[position] = argument
-            return output_of(options, *full)
+            full = list(arrays)
+            for position, array in zip(moving, moved, strict=True):
+                full[position] = array
+            return output_of(structure, *full)
 
-        output, pullback = jax.vjp(of_moving, *[args[i] for i in moving])
+        output, pullback = jax.vjp(of_moving, *[arrays[i] for i in moving])
 
         def transpose_of_pullback(pullback: Any, *moved: Any) -> Any:
             # By jax.vjp, not jax.linear_transpose: a backward pass may apply another rule to its cotangent. The
@@ -104,41 +128,82 @@ def closed_form(forward: Forward, backward: Backward, *, value: Forward | None =
             return jax.vjp(pullback, anywhere)[1](moved)[0]
 
         transposed = jax.checkpoint(transpose_of_pullback, prevent_cse=False)
-        # Not the bare output: a derivative of it would go through the forward pass, where statistics are stopped. In
-        # the body of a loop JAX drops the custom_jvp of what it has linearised, and the forward pass is what is left:
-        # so the output is not cut off from it.
-        settled = known(options, output, *args)
-        return settled, transposed(pullback, *[tangents[i] for i in moving])
+        # The primal output is `settled`, not the bare output, for two reasons. A derivative of the bare output would go
+        # through the forward pass, where row statistics are stopped. And inside the body of a loop, when JAX (0.10 to
+        # 0.12) differentiates what it has already linearised, it drops custom_jvp and evaluates the function's body:
+        # `settled` returns the output that the forward pass formed, so the dependence on the arrays is still there.
+        return settled(structure, output, *arrays), transposed(pullback, *[tangents[i] for i in moving])
 
     differentiable.defjvp(push, symbolic_zeros=True)
-    known.defjvp(lambda options, given, tangents: push(options, given[1:], tangents[1:]), symbolic_zeros=True)
+    settled.defjvp(lambda structure, given, tangents: push(structure, given[1:], tangents[1:]), symbolic_zeros=True)
 
     @functools.wraps(forward)
-    def function(options: Hashable, *args: Any) -> Any:
+    def function(*args: P.args, **kwargs: P.kwargs) -> R:
+        given: Any = signature.bind(*args, **kwargs).args if kwargs else args
         if _rules_are_off.get():
-            return forward(options, *args)[0]
-        return differentiable(options, *_varying_alike(args))
+            return forward(*given)[0]
+        packed = _Packed.of(given)
+        return differentiable(packed.structure, *sharding.alike(packed.arrays))
 
     return function
 
 
-def known_as(function: Callable[..., Any]) -> Callable[..., Any]:
-    """``known(options, value, *args)``: a value of ``function(options, *args)`` that was formed on another way.
+def scalar_rule(*pullbacks: Callable[..., Any]) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Give an elementwise function its derivative, one line per argument.
+
+    Args:
+      pullbacks: for each argument, ``(cotangent, *args) -> the argument's cotangent``, elementwise.
+
+    Example:
+      >>> @scalar_rule(lambda g, x: 2 * g * x)
+      ... def square(x):
+      ...     return x * x
+      >>> print(jax.grad(square)(jnp.float32(3)))
+      6.0
+    """
+
+    def with_rule(function: Callable[P, R]) -> Callable[P, R]:
+        @functools.wraps(function)
+        def forward(*args: P.args, **kwargs: P.kwargs) -> tuple[R, Any]:
+            return function(*args, **kwargs), args
+
+        def backward(saved: Any, cotangent: Any) -> tuple[Any, ...]:
+            return tuple(
+                _summed_to(argument, pullback(cotangent, *saved))
+                for pullback, argument in zip(pullbacks, saved, strict=True)
+            )
+
+        return closed_form(forward, backward)
+
+    return with_rule
+
+
+def known_as(function: Callable[..., R]) -> Callable[..., R]:
+    """``precomputed(value, *args)``: a value of ``function(*args)`` that was formed in another way.
 
     It is returned as it is; only where it is differentiated is the function evaluated.
     """
 
     @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
-    def known(options: Hashable, value: Any, *args: Any) -> Any:
+    def precomputed_of(structure: _Structure, value: Any, *arrays: Any) -> Any:
         return value
 
-    @known.defjvp
-    def _(options: Hashable, primals: Any, tangents: Any) -> tuple[Any, Any]:
-        value, *args = primals
-        pushed = jax.jvp(functools.partial(function, options), tuple(args), tuple(tangents[1:]))[1]
-        return known(options, value, *args), pushed
+    @precomputed_of.defjvp
+    def _(structure: _Structure, primals: Any, tangents: Any) -> tuple[Any, Any]:
+        value, *arrays = primals
+        pushed = jax.jvp(lambda *moved: function(*structure.filled(moved)), tuple(arrays), tuple(tangents[1:]))[1]
+        return precomputed_of(structure, value, *arrays), pushed
 
-    return known
+    def precomputed(value: Any, *args: Any) -> Any:
+        packed = _Packed.of(args)
+        return precomputed_of(packed.structure, value, *packed.arrays)
+
+    return precomputed
+
+
+def zeros_like(tree: Any) -> Any:
+    """The cotangent of an argument that the output does not depend on: a zero for every array of it."""
+    return jax.tree.map(lambda leaf: jnp.zeros_like(leaf) if _is_array(leaf) else None, tree)
 
 
 def with_plain(loss: Callable[P, R]) -> Callable[P, R]:
@@ -174,55 +239,79 @@ def rules_off() -> Iterator[None]:
         _rules_are_off.reset(token)
 
 
+def _summed_to(argument: Any, cotangent: Any) -> Any:
+    """Sum a cotangent over the axes along which its argument was broadcast."""
+    extra = cotangent.ndim - argument.ndim
+    axes = tuple(range(extra)) + tuple(
+        extra + i for i, size in enumerate(argument.shape) if size == 1 and cotangent.shape[extra + i] != 1
+    )
+    return jnp.sum(cotangent, axis=axes).reshape(argument.shape) if axes else cotangent
+
+
+def _is_array(leaf: Any) -> bool:
+    return isinstance(leaf, jax.Array | np.ndarray | np.generic)
+
+
 def _is_moving(tangent: Any) -> bool:
     return tangent is not None and not isinstance(tangent, SymbolicZero) and tangent.dtype != jax.dtypes.float0
+
+
+@dataclasses.dataclass(frozen=True)
+class _Structure:
+    """A pytree without its arrays: hashable, so that JAX can take it as static."""
+
+    tree: Any
+    leaves: tuple[Hashable, ...]
+    are_arrays: tuple[bool, ...]
+
+    def filled(self, arrays: Any) -> Any:
+        """The pytree with these arrays in it."""
+        rest = iter(arrays)
+        return self.tree.unflatten(
+            [next(rest) if here else leaf for here, leaf in zip(self.are_arrays, self.leaves, strict=True)]
+        )
+
+    def leaves_of(self, cotangents: tuple[Any, ...]) -> tuple[Any, ...]:
+        """One cotangent per array, from one pytree (or None) per argument."""
+        found: list[Any] = []
+        for argument, given in zip(self.tree.children(), cotangents, strict=True):
+            found += [None] * argument.num_leaves if given is None else argument.flatten_up_to(given)
+        return tuple(cotangent for here, cotangent in zip(self.are_arrays, found, strict=True) if here)
+
+    def name(self, array: int, signature: inspect.Signature) -> str:
+        """The parameter that an array belongs to, and the way to it: ``rows.maximum``."""
+        leaf = [i for i, here in enumerate(self.are_arrays) if here][array]
+        (argument, *way), _ = jax.tree_util.tree_leaves_with_path(self.tree.unflatten(range(len(self.leaves))))[leaf]
+        return list(signature.parameters)[argument.idx] + jax.tree_util.keystr(tuple(way))
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class _Packed:
+    """A pytree as its arrays and its structure."""
+
+    arrays: tuple[Any, ...]
+    structure: _Structure = dataclasses.field(metadata={"static": True})
+
+    @classmethod
+    def of(cls, tree: Any) -> "_Packed":
+        leaves, treedef = jax.tree.flatten(tree)
+        are_arrays = tuple(_is_array(leaf) for leaf in leaves)
+        arrays = tuple(leaf for here, leaf in zip(are_arrays, leaves, strict=True) if here)
+        kept = tuple(None if here else leaf for here, leaf in zip(are_arrays, leaves, strict=True))
+        return cls(arrays, _Structure(treedef, kept, are_arrays))
+
+    def unpacked(self) -> Any:
+        return self.structure.filled(self.arrays)
 
 
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class _Dtypes:
-    """The dtypes of a rule's arguments, carried from its forward to its backward pass as static data."""
+    """The dtypes of a rule's arrays, carried from its forward to its backward pass as static data."""
 
-    of_args: tuple[Any, ...]
-
-
-def _in_dtype(name: str, position: int, dtype: Any, cotangent: Any) -> Any:
-    if dtype is None or not jnp.issubdtype(dtype, jnp.inexact):
-        return None
-    if cotangent is None:
-        raise TypeError(
-            f"{name}: the backward pass gives no cotangent for argument {position}, a {dtype} array; "
-            "return its true cotangent, or refuse the argument by name before the rule"
-        )
-    return cotangent.astype(dtype)
+    of_arrays: tuple[Any, ...]
 
 
-def _varying_alike(args: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Inside ``shard_map``: give all float arguments the same varying mesh axes.
-
-    A cotangent must vary over the same axes as its argument. ``pcast`` makes a replicated argument (class weights,
-    say) a varying one, and its own transpose sums the devices' cotangents.
-    """
-    union = frozenset().union(*(_varying_axes(a) for a in args if a is not None))
-    return tuple(_varying_over(union, a) if a is not None and jnp.issubdtype(a.dtype, jnp.inexact) else a for a in args)
-
-
-def varying_alike(reference: Any, arrays: Any) -> Any:
-    """The arrays, varying over the mesh axes that the reference varies over, as a loop or a branch wants them."""
-    axes = _varying_axes(reference)
-    return jax.tree.map(lambda array: _varying_over(axes, array), arrays)
-
-
-def varies_over(array: Any, axis_name: str) -> bool:
-    """Whether ``shard_map`` takes the array to differ between the devices along a mesh axis."""
-    return axis_name in _varying_axes(array)
-
-
-def _varying_over(axes: frozenset[str], array: Any) -> Any:
-    missing = axes - _varying_axes(array)
-    return jax.lax.pcast(array, tuple(sorted(missing)), to="varying") if missing else array
-
-
-def _varying_axes(argument: Any) -> frozenset[str]:
-    manual = getattr(jax.typeof(argument), "manual_axis_type", None)
-    return frozenset() if manual is None else manual.varying
+def _is_inexact(dtype: Any) -> bool:
+    return jnp.issubdtype(dtype, jnp.inexact)

@@ -48,13 +48,14 @@ def _cosine_forward(options: Options, a: Array, b: Array) -> tuple[Array, Any]:
     if options.distance:
         apart = jnp.sum(jnp.square(unit_a.direction - unit_b.direction), axis=-1) / 2
         value = jnp.where((unit_a.is_unit & unit_b.is_unit)[..., 0], apart, 1 - value)
-    return value, (a, b)
+    return value, (options, a, b)
 
 
-def _cosine_backward(options: Options, residuals: Any, cotangent: Array) -> tuple[Array, Array]:
+def _cosine_backward(saved: Any, cotangent: Array) -> tuple[None, Array, Array]:
+    options, a, b = saved
     # d cos/da = (b̂ - cos â)/‖a‖; for unit vectors b̂ - cos â = (b̂ - â) + ½‖b̂ - â‖² â, which close vectors want.
     # A vector divided by a constant length has b̂ times its inverse.
-    unit_a, unit_b = _Unit.both(options, *residuals)
+    unit_a, unit_b = _Unit.both(options, a, b)
     both = unit_a.is_unit & unit_b.is_unit
     step = unit_b.direction - unit_a.direction
     apart = jnp.sum(step * step, axis=-1, keepdims=True) / 2
@@ -66,7 +67,7 @@ def _cosine_backward(options: Options, residuals: Any, cotangent: Array) -> tupl
         across = jnp.where(close, step + apart * own.direction, other.direction - cosine * own.direction)
         return g * own.inverse * jnp.where(own.is_unit, across, other.direction)
 
-    return pulled(unit_a, unit_b, step), pulled(unit_b, unit_a, -step)
+    return None, pulled(unit_a, unit_b, step), pulled(unit_b, unit_a, -step)
 
 
 cosine = closed_form(_cosine_forward, _cosine_backward)

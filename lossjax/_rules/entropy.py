@@ -10,15 +10,15 @@ from lossjax._softmax import functions, row_statistics
 from lossjax.numerics import times
 
 
-def _entropy_forward(_: None, z: Array) -> tuple[Array, Any]:
+def _entropy_forward(z: Array) -> tuple[Array, Any]:
     rows = row_statistics.row_statistics(z)
     expected_gap = jnp.sum(times(row_statistics.p_of(z, rows), row_statistics.gaps(z, rows)), axis=-1, keepdims=True)
     return (expected_gap + rows.log_total())[..., 0], (z, rows.stopped())
 
 
-def _entropy_backward(_: None, residuals: Any, cotangent: Array) -> tuple[Array]:
+def _entropy_backward(saved: Any, cotangent: Array) -> tuple[Array]:
     # dH/dz = p∘(gap - <p, gap>) = J(p) gap; an infinite gap has p = 0, and gradient 0.
-    z, rows = residuals
+    z, rows = saved
     gap = rows.maximum - z
     return (cotangent[..., None] * functions.fisher_product(z, rows, jnp.where(jnp.isfinite(gap), gap, 0)),)
 

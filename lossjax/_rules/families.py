@@ -18,17 +18,17 @@ from lossjax.numerics import expm1, log_growth, log_quotient, psi, sigmoid, time
 
 def bernoulli(p: Array, q: Array) -> Array:
     """``log(1 + e^q) - log(1 + e^p) - σ(p)(q - p)``, elementwise."""
-    return _bernoulli(None, p, q)
+    return _bernoulli(p, q)
 
 
 def poisson(p: Array, q: Array) -> Array:
     """``e^q - e^p - e^p (q - p)``, elementwise."""
-    return _poisson(None, p, q)
+    return _poisson(p, q)
 
 
 def negative_binomial(p: Array, q: Array) -> Array:
     """``log((1 - e^p)/(1 - e^q)) - (q - p) e^p/(1 - e^p)`` for p, q < 0, elementwise."""
-    return _negative_binomial(None, p, q)
+    return _negative_binomial(p, q)
 
 
 def negative_binomial_entropy(r: float, y: Array, mean: Array) -> Array:
@@ -38,16 +38,16 @@ def negative_binomial_entropy(r: float, y: Array, mean: Array) -> Array:
 
 def inverse_gaussian(y: Array, mean: Array) -> Array:
     """``(y - m)²/(2 m² y)``, elementwise."""
-    return _inverse_gaussian(None, y, mean)
+    return _inverse_gaussian(y, mean)
 
 
-def _bernoulli_forward(_: None, p: Array, q: Array) -> tuple[Array, Any]:
+def _bernoulli_forward(p: Array, q: Array) -> tuple[Array, Any]:
     return kl_of_logits(*(jnp.stack([z, jnp.zeros_like(z)], axis=-1) for z in (p, q))), (p, q)
 
 
-def _bernoulli_backward(_: None, residuals: Any, cotangent: Array) -> tuple[Array, Array]:
+def _bernoulli_backward(saved: Any, cotangent: Array) -> tuple[Array, Array]:
     # σ(q) - σ(p) = σ(q) σ(-p) (1 - e^(p - q)) = -σ(p) σ(-q) (1 - e^(q - p)), the one whose exponent is negative
-    p, q = residuals
+    p, q = saved
     gap = jnp.where(jnp.isinf(p) & (p == q), 0, q - p)
     up = gap > 0
     size = -expm1(jnp.where(up, -gap, gap))  # not |gap|: its derivative at 0 is none
@@ -61,12 +61,12 @@ def _growth(p: Array, q: Array) -> Array:
     return jnp.where(up, -jnp.exp(q), jnp.exp(p)) * expm1(jnp.where(up, p - q, q - p))
 
 
-def _poisson_forward(_: None, p: Array, q: Array) -> tuple[Array, Any]:
+def _poisson_forward(p: Array, q: Array) -> tuple[Array, Any]:
     return exponential(q, p), (p, q)
 
 
-def _poisson_backward(_: None, residuals: Any, cotangent: Array) -> tuple[Array, Array]:
-    p, q = residuals
+def _poisson_backward(saved: Any, cotangent: Array) -> tuple[Array, Array]:
+    p, q = saved
     return -cotangent * times(jnp.exp(p), q - p), cotangent * _growth(p, q)
 
 
@@ -75,7 +75,7 @@ def _step(p: Array, q: Array) -> Array:
     return _growth(p, q) / -expm1(p)
 
 
-def _negative_binomial_forward(_: None, p: Array, q: Array) -> tuple[Array, Any]:
+def _negative_binomial_forward(p: Array, q: Array) -> tuple[Array, Any]:
     # With d = q - p, w = e^p/(1 - e^p) and s = w(e^d - 1), (1 - e^q)/(1 - e^p) = 1 - s:
     # D = -log(1 - s) - wd = ψ(-s) + wξ(d). Towards s = 1 the logarithm is of the ratio itself.
     gap, step = q - p, _step(p, q)
@@ -86,9 +86,9 @@ def _negative_binomial_forward(_: None, p: Array, q: Array) -> tuple[Array, Any]
     return first + jnp.where(wide, step - times(odds, gap), times(odds, xi(jnp.where(wide, 0, gap)))), (p, q)
 
 
-def _negative_binomial_backward(_: None, residuals: Any, cotangent: Array) -> tuple[Array, Array]:
+def _negative_binomial_backward(saved: Any, cotangent: Array) -> tuple[Array, Array]:
     # A' = w, A'' = w(1 + w) = w/(1 - e^p), and A'(q) - A'(p) = s/(1 - e^q)
-    p, q = residuals
+    p, q = saved
     curvature = jnp.exp(p) / jnp.square(expm1(p))
     return -cotangent * times(curvature, q - p), cotangent * (_step(p, q) / -expm1(q))
 
@@ -105,25 +105,29 @@ def _negative_binomial_entropy_forward(r: float, y: Array, mean: Array) -> tuple
     low = rest < -0.5
     of_ratio = rest - log_quotient(jnp.where(low, y + r, 1), jnp.where(low, mean + r, 1))
     of_r = r * jnp.where(low, of_ratio, psi(jnp.where(low, 0, rest)))
-    return divergence_terms(y, *_apportioned(r, y, mean)) + of_r, (y, mean)
+    return divergence_terms(y, *_apportioned(r, y, mean)) + of_r, (r, y, mean)
 
 
-def _negative_binomial_entropy_backward(r: float, residuals: Any, cotangent: Array) -> tuple[Array, Array]:
+def _negative_binomial_entropy_backward(saved: Any, cotangent: Array) -> tuple[None, Array, Array]:
     # The natural parameter is log(m/(m + r)), the variance m(m + r)/r
-    y, mean = residuals
+    r, y, mean = saved
     of_y, step = _apportioned(r, y, mean)
     never = (y == 0) & (mean == 0)
-    return -cotangent * log_growth(y, of_y, step), cotangent * jnp.where(never, 1, step / jnp.where(never, 1, mean))
+    return (
+        None,
+        -cotangent * log_growth(y, of_y, step),
+        cotangent * jnp.where(never, 1, step / jnp.where(never, 1, mean)),
+    )
 
 
-def _inverse_gaussian_forward(_: None, y: Array, mean: Array) -> tuple[Array, Any]:
+def _inverse_gaussian_forward(y: Array, mean: Array) -> tuple[Array, Any]:
     step = (y - mean) / mean
     return 0.5 * step * (step / y), (y, mean)
 
 
-def _inverse_gaussian_backward(_: None, residuals: Any, cotangent: Array) -> tuple[Array, Array]:
+def _inverse_gaussian_backward(saved: Any, cotangent: Array) -> tuple[Array, Array]:
     # ½(1/m² - 1/y²) in y, (m - y)/m³ in m
-    y, mean = residuals
+    y, mean = saved
     step = (y - mean) / mean
     return cotangent * 0.5 * (step / y) * (1 / mean + 1 / y), -cotangent * (step / mean / mean)
 

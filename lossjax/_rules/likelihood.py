@@ -16,15 +16,15 @@ def _gaussian_nll_forward(dtype: Any, mean: Array, target: Array, log_variance: 
     square = standardized * standardized
     value = 0.5 * (math.log(2 * math.pi) + log_variance + square)
     # e^-s outgrows s where s tends to -inf
-    return jnp.where(jnp.isposinf(square), square, value), (mean, target, log_variance)
+    return jnp.where(jnp.isposinf(square), square, value), (dtype, mean, target, log_variance)
 
 
-def _gaussian_nll_backward(dtype: Any, residuals: Any, cotangent: Array) -> tuple[Array, Array, Array]:
-    mean, target, log_variance = residuals
+def _gaussian_nll_backward(saved: Any, cotangent: Array) -> tuple[None, Array, Array, Array]:
+    dtype, mean, target, log_variance = saved
     root_precision = jnp.exp(-log_variance / 2)
     standardized = scaled(difference(dtype, mean, target), log_variance / 2)
     in_mean = cotangent * times(standardized, root_precision)
-    return in_mean, -in_mean, cotangent * 0.5 * (1 - standardized) * (1 + standardized)
+    return None, in_mean, -in_mean, cotangent * 0.5 * (1 - standardized) * (1 + standardized)
 
 
 def scaled(r: Array, s: Array) -> Array:
@@ -38,27 +38,28 @@ def scaled(r: Array, s: Array) -> Array:
 def _laplace_forward(dtype: Any, location: Array, target: Array, log_scale: Array) -> tuple[Array, Any]:
     standardized = jnp.abs(scaled(difference(dtype, location, target), log_scale))
     value = math.log(2) + log_scale + standardized
-    return jnp.where(jnp.isposinf(standardized), standardized, value), (location, target, log_scale)
+    return jnp.where(jnp.isposinf(standardized), standardized, value), (dtype, location, target, log_scale)
 
 
-def _laplace_backward(dtype: Any, residuals: Any, cotangent: Array) -> tuple[Array, Array, Array]:
-    location, target, log_scale = residuals
+def _laplace_backward(saved: Any, cotangent: Array) -> tuple[None, Array, Array, Array]:
+    dtype, location, target, log_scale = saved
     r, precision = difference(dtype, location, target), jnp.exp(-log_scale)
     in_location = cotangent * times(jnp.sign(r), precision)
-    return in_location, -in_location, cotangent * (1 - jnp.abs(scaled(r, log_scale)))
+    return None, in_location, -in_location, cotangent * (1 - jnp.abs(scaled(r, log_scale)))
 
 
 def _poisson_nll_forward(dtype: Any, log_rate: Array, target: Array) -> tuple[Array, Any]:
     z, t = log_rate.astype(dtype), target.astype(dtype)
     # times: no events at a rate of 0 (z = -inf) are certain
     value = jnp.where(jnp.isposinf(z), z, jnp.exp(z) - times(t, z))
-    return jnp.where(t >= 0, value, jnp.nan), (log_rate, target)
+    return jnp.where(t >= 0, value, jnp.nan), (dtype, log_rate, target)
 
 
-def _poisson_nll_backward(dtype: Any, residuals: Any, cotangent: Array) -> tuple[Array, Array]:
-    z, t = (a.astype(dtype) for a in residuals)
+def _poisson_nll_backward(saved: Any, cotangent: Array) -> tuple[None, Array, Array]:
+    dtype, log_rate, target = saved
+    z, t = log_rate.astype(dtype), target.astype(dtype)
     counted = jnp.where(t >= 0, t, jnp.nan)
-    return cotangent * (jnp.exp(z) - counted), -cotangent * jnp.where(jnp.isnan(counted), counted, z)
+    return None, cotangent * (jnp.exp(z) - counted), -cotangent * jnp.where(jnp.isnan(counted), counted, z)
 
 
 gaussian_nll = closed_form(_gaussian_nll_forward, _gaussian_nll_backward)
@@ -110,11 +111,11 @@ def _student_t_forward(
 ) -> tuple[Array, Any]:
     spread, _, _ = _t_parts(dtype, location, target, nu, log_scale)
     value = (nu + 1) / 2 * spread + log_scale + (constant + math.log(2 * math.pi) / 2)
-    return jnp.where(jnp.isposinf(spread), spread, value), (location, target, nu, log_scale)
+    return jnp.where(jnp.isposinf(spread), spread, value), (dtype, location, target, nu, log_scale)
 
 
-def _student_t_backward(dtype: Any, residuals: Any, cotangent: Array) -> tuple[Array, ...]:
-    location, target, nu, log_scale = residuals
+def _student_t_backward(saved: Any, cotangent: Array) -> tuple[Any, ...]:
+    dtype, location, target, nu, log_scale = saved
     spread, q, slope = _t_parts(dtype, location, target, nu, log_scale)
     half = difference(dtype, location / 2, target / 2)
     far = q == 1  # there slope and e^-s may leave the range, but not their product, √ν/r
@@ -123,7 +124,7 @@ def _student_t_backward(dtype: Any, residuals: Any, cotangent: Array) -> tuple[A
     # ½ log(1 + w) - ½ (1 + 1/ν) q: where q is small, log(1 + w) - q = ψ(-q) nearly all cancels.
     excess = jnp.where(q < 0.5, psi(-jnp.where(q < 0.5, q, 0)), spread - q)
     in_nu = (excess - q / nu) / 2
-    return in_location, -in_location, cotangent * in_nu, cotangent * (1 - (nu + 1) * q), cotangent
+    return None, in_location, -in_location, cotangent * in_nu, cotangent * (1 - (nu + 1) * q), cotangent
 
 
 student_t = closed_form(_student_t_forward, _student_t_backward)

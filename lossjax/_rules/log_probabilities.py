@@ -62,11 +62,11 @@ def _forward(
             8 * unit_roundoff(options.dtype) * jnp.sum(jnp.abs(t) + q * (1 + jnp.abs(jnp.where(q > 0, a, 0))), -1)
         )
         divergence = divergence + (surplus - lax.stop_gradient(jnp.where(jnp.abs(surplus) <= rounding, surplus, 0)))
-    return divergence, (log_predictions, targets, kept)
+    return divergence, (options, log_predictions, targets, kept)
 
 
-def _backward(options: LogOptions, residuals: Any, cotangent: Array) -> tuple[Array, Array, None]:
-    log_predictions, targets, kept = residuals
+def _backward(saved: Any, cotangent: Array) -> tuple[None, Array, Array, None]:
+    options, log_predictions, targets, kept = saved
     a, t, q, d = _Terms.of(options, log_predictions, targets, kept)
     in_a = q - t if options.generalized else -t
     # At a target of exactly 0 the slope of t log t is -inf; there, what keeps the target at 0 is given.
@@ -76,7 +76,7 @@ def _backward(options: LogOptions, residuals: Any, cotangent: Array) -> tuple[Ar
     if kept is not None:
         in_a, in_t = jnp.where(kept, in_a, 0), jnp.where(kept, in_t, 0)
     g = cotangent[..., None]
-    return g * in_a, g * in_t, None
+    return None, g * in_a, g * in_t, None
 
 
 log_divergence = closed_form(_forward, _backward)

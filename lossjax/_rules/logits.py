@@ -13,7 +13,7 @@ from lossjax.numerics import exact_difference, expm1, log1p, psi, softplus, time
 
 def kl_of_logits(u: Array, v: Array) -> Array:
     """:func:`softmax_kl_divergence` in nats over the last axis, for arrays checked already."""
-    return _kl_divergence(None, u, v)
+    return _kl_divergence(u, v)
 
 
 class _Relative(NamedTuple):
@@ -28,7 +28,7 @@ class _Relative(NamedTuple):
     possible: Array
 
     @classmethod
-    def of(cls, u: Array, v: Array, p: Array, rows_u: row_statistics.Rows) -> "_Relative":
+    def of(cls, u: Array, v: Array, p: Array, rows_u: row_statistics.RowStatistics) -> "_Relative":
         possible = ~jnp.isneginf(u)
         w, error = exact_difference(jnp.where(possible, v, 0), jnp.where(possible, u, 0))
         w, error, own_v = (_from_pivot(part, u, rows_u) for part in (w, error, v))
@@ -38,7 +38,7 @@ class _Relative(NamedTuple):
         # r - gap = own_v - mean: by whichever has the smaller terms (the first is ∞ - ∞ where r leaves the range). The
         # pivot is a maximum; the last term, which is 0, says so to a derivative.
         by_gap = possible & jnp.isfinite(r) & (jnp.abs(r) <= 2 * jnp.abs(own_v))
-        by_pivot = own_v - mean + (rows_u.logit - rows_u.maximum)
+        by_pivot = own_v - mean + (rows_u.pivot_logit - rows_u.maximum)
         exponent = jnp.where(by_gap, r - row_statistics.gaps(u, rows_u), by_pivot) - rows_u.log_total()
         return cls(r, exponent, possible)
 
@@ -57,11 +57,11 @@ def _tame(z: Array) -> Array:
     return jnp.where(extreme, z - jnp.where(extreme, maximum, 0), z)
 
 
-def _from_pivot(values: Array, u: Array, rows_u: row_statistics.Rows) -> Array:
+def _from_pivot(values: Array, u: Array, rows_u: row_statistics.RowStatistics) -> Array:
     return values - jnp.sum(jnp.where(rows_u.is_pivot(u), values, 0), axis=-1, keepdims=True)
 
 
-def _kl_divergence_forward(_: None, u: Array, v: Array) -> tuple[Array, Any]:
+def _kl_divergence_forward(u: Array, v: Array) -> tuple[Array, Any]:
     u, v = _tame(u), _tame(v)
     rows_u, rows_v = row_statistics.row_statistics(u), row_statistics.row_statistics(v)
     excluded = jnp.any(jnp.isneginf(v) & ~jnp.isneginf(u), axis=-1, keepdims=True)
@@ -83,15 +83,15 @@ def _kl_divergence_forward(_: None, u: Array, v: Array) -> tuple[Array, Any]:
     return divergence[..., 0], (u, v, rows_u.stopped(), rows_v.stopped())
 
 
-def _kl_divergence_backward(_: None, residuals: Any, cotangent: Array) -> tuple[Array, Array]:
-    u, v, rows_u, rows_v = residuals
+def _kl_divergence_backward(saved: Any, cotangent: Array) -> tuple[Array, Array]:
+    u, v, rows_u, rows_v = saved
     g = cotangent[..., None]
     p, q = functions.probabilities(u, rows_u), functions.probabilities(v, rows_v)
     excluded = jnp.isneginf(v) & ~jnp.isneginf(u)
     somewhere = jnp.any(excluded, axis=-1, keepdims=True)
     relative = _Relative.of(u, jnp.where(somewhere, u, v), p, rows_u)
     # q - p = p (e^d - 1) with d = log q - log p = r - KL: no cancellation where the two are close.
-    kl = _kl_divergence(None, u, v)[..., None]
+    kl = _kl_divergence(u, v)[..., None]
     d = relative.r - kl
     close = (jnp.abs(d) < 0.5) & relative.possible & (kl < 1)
     in_v = jnp.where(close, p * expm1(jnp.where(close, d, 0)), q - p)
@@ -124,7 +124,7 @@ def _comparable(u: Array, v: Array) -> Array:
     return jnp.where(jnp.any(jnp.isneginf(v) & ~jnp.isneginf(u), axis=-1, keepdims=True), u, v)
 
 
-def _js_divergence_forward(_: None, u: Array, v: Array) -> tuple[Array, Any]:
+def _js_divergence_forward(u: Array, v: Array) -> tuple[Array, Any]:
     u, v = _tame(u), _tame(v)
     rows_u, rows_v = row_statistics.row_statistics(u), row_statistics.row_statistics(v)
     p, q = row_statistics.p_of(u, rows_u), row_statistics.p_of(v, rows_v)
@@ -140,11 +140,11 @@ def _js_divergence_forward(_: None, u: Array, v: Array) -> tuple[Array, Any]:
     return jnp.where(undefined[..., 0], jnp.nan, divergence), (u, v, rows_u.stopped(), rows_v.stopped())
 
 
-def _js_divergence_backward(_: None, residuals: Any, cotangent: Array) -> tuple[Array, Array]:
-    u, v, rows_u, rows_v = residuals
+def _js_divergence_backward(saved: Any, cotangent: Array) -> tuple[Array, Array]:
+    u, v, rows_u, rows_v = saved
     g = cotangent[..., None]
     p, q = functions.probabilities(u, rows_u), functions.probabilities(v, rows_v)
-    kl = _kl_divergence(None, u, v)[..., None]
+    kl = _kl_divergence(u, v)[..., None]
     r = _Relative.of(u, _comparable(u, v), p, rows_u).r
     d = _log_ratio(kl, r, functions.log_probabilities(u, rows_u), functions.log_probabilities(v, rows_v))
     a, b = (jnp.where(kl < 1, _log_share(side), -softplus(side)) / 2 for side in (d, -d))

@@ -15,15 +15,15 @@ from lossjax.numerics import exact_difference, times
 
 def _short_forward(options: tuple[Any, float], score: Array, target: Array) -> tuple[Array, Any]:
     dtype, margin = options
-    return at_least(margin - score.astype(dtype) * target.astype(dtype), 0), (score, target)
+    return at_least(margin - score.astype(dtype) * target.astype(dtype), 0), (options, score, target)
 
 
-def _short_backward(options: tuple[Any, float], residuals: Any, cotangent: Array) -> tuple[Array, Array]:
-    dtype, margin = options
-    score, target = (a.astype(dtype) for a in residuals)
+def _short_backward(saved: Any, cotangent: Array) -> tuple[None, Array, Array]:
+    (dtype, margin), *given = saved
+    score, target = (a.astype(dtype) for a in given)
     missing = margin - score * target
     pull = jnp.where(jnp.isnan(missing), missing, (missing > 0).astype(dtype))
-    return -cotangent * times(pull, target), -cotangent * times(pull, score)
+    return None, -cotangent * times(pull, target), -cotangent * times(pull, score)
 
 
 # --- binary sparsemax, m = s y ---------------------------------------------------------------------------------------
@@ -32,13 +32,14 @@ def _short_backward(options: tuple[Any, float], residuals: Any, cotangent: Array
 def _sparsemax_forward(dtype: Any, score: Array, sign: Array) -> tuple[Array, Any]:
     m = score.astype(dtype) * sign.astype(dtype)
     middle = jnp.square(1 - between(m, -1, 1)) / 4
-    return jnp.where(m <= -1, -m, middle), (score, sign)
+    return jnp.where(m <= -1, -m, middle), (dtype, score, sign)
 
 
-def _sparsemax_backward(dtype: Any, residuals: Any, cotangent: Array) -> tuple[Array, Array]:
-    score, sign = (a.astype(dtype) for a in residuals)
+def _sparsemax_backward(saved: Any, cotangent: Array) -> tuple[None, Array, Array]:
+    dtype, *given = saved
+    score, sign = (a.astype(dtype) for a in given)
     pull = (1 - between(score * sign, -1, 1)) / 2
-    return -cotangent * times(pull, sign), -cotangent * times(pull, score)
+    return None, -cotangent * times(pull, sign), -cotangent * times(pull, score)
 
 
 # --- multiclass:  max(0, margin + max_{j≠c} z_j - z_c) ---------------------------------------------------------------
@@ -72,16 +73,16 @@ def _lead_forward(options: tuple[Any, float], logits: Array, labels: Array, vali
     ahead, error = exact_difference(largest(rivals)[..., 0], jnp.sum(jnp.where(hot, z, 0), axis=-1))
     # (margin + ahead) + error: where the first sum nearly cancels it is exact, and the error is all that counts.
     short = at_least((margin + ahead) + error, 0)
-    return short, (logits, labels, jnp.argmax(rivals, axis=-1).astype(labels.dtype), short, valid)
+    return short, (options, logits, labels, jnp.argmax(rivals, axis=-1).astype(labels.dtype), short, valid)
 
 
-def _lead_backward(options: tuple[Any, float], residuals: Any, cotangent: Array) -> tuple[Array, None, None]:
-    logits, labels, rival, short, valid = residuals
+def _lead_backward(saved: Any, cotangent: Array) -> tuple[None, Array, None, None]:
+    options, logits, labels, rival, short, valid = saved
     z, _ = _seen(options[0], logits, labels, valid)
     step = _is_label(z, rival).astype(z.dtype) - _is_label(z, labels).astype(z.dtype)
     pull = jnp.where(jnp.isnan(short), short, (short > 0).astype(z.dtype))
     in_z = (cotangent * pull)[..., None] * step
-    return in_z if valid is None else jnp.where(valid[..., None], in_z, 0), None, None
+    return None, in_z if valid is None else jnp.where(valid[..., None], in_z, 0), None, None
 
 
 # --- multiclass sparsemax --------------------------------------------------------------------------------------------
@@ -93,7 +94,7 @@ def _lead_backward(options: tuple[Any, float], residuals: Any, cotangent: Array)
 
 def _residual(z: Array, hot: Array) -> Array:
     """π(z) - e_c, its entry at the label the negative sum of the others."""
-    p = project_to_simplex(None, z)
+    p = project_to_simplex(z)
     others = jnp.sum(jnp.where(hot, 0, p), axis=-1, keepdims=True)
     return jnp.where(hot, -others + 0 * p, p)  # 0·p: NaN stays NaN
 
@@ -104,17 +105,17 @@ def _multiclass_sparsemax_forward(dtype: Any, logits: Array, labels: Array, vali
     residual = _residual(z, hot)
     first = jnp.argmax(z, axis=-1, keepdims=True)
     own = jnp.sum(jnp.where(hot, z, 0), axis=-1)
-    top, share = (jnp.take_along_axis(a, first, axis=-1)[..., 0] for a in (z, project_to_simplex(None, z)))
+    top, share = (jnp.take_along_axis(a, first, axis=-1)[..., 0] for a in (z, project_to_simplex(z)))
     behind = at_least((top - own) - share, 0)  # τ - z_c, the largest class being in S
     loss = jnp.sum(residual * residual, axis=-1) / 2 + behind
-    return loss if valid is None else jnp.where(valid, loss, 0), (logits, labels, valid)
+    return loss if valid is None else jnp.where(valid, loss, 0), (dtype, logits, labels, valid)
 
 
-def _multiclass_sparsemax_backward(dtype: Any, residuals: Any, cotangent: Array) -> tuple[Array, None, None]:
-    logits, labels, valid = residuals
+def _multiclass_sparsemax_backward(saved: Any, cotangent: Array) -> tuple[None, Array, None, None]:
+    dtype, logits, labels, valid = saved
     z, labels = _seen(dtype, logits, labels, valid)
     in_z = cotangent[..., None] * _residual(_certain(z), _is_label(z, labels))
-    return in_z if valid is None else jnp.where(valid[..., None], in_z, 0), None, None
+    return None, in_z if valid is None else jnp.where(valid[..., None], in_z, 0), None, None
 
 
 below_margin = closed_form(_short_forward, _short_backward)

@@ -26,16 +26,16 @@ def _psi_of_ratio(a: Array, b: Array) -> Array:
 
 def itakura_saito(p: Array, q: Array) -> Array:
     """``p/q - log(p/q) - 1 = ψ((p - q)/q)``, elementwise."""
-    return _itakura_saito(None, p, q)
+    return _itakura_saito(p, q)
 
 
-def _itakura_saito_forward(_: None, p: Array, q: Array) -> tuple[Array, tuple[Array, Array]]:
+def _itakura_saito_forward(p: Array, q: Array) -> tuple[Array, tuple[Array, Array]]:
     return _psi_of_ratio(p, q), (p, q)
 
 
-def _itakura_saito_backward(_: None, residuals: tuple[Array, Array], cotangent: Array) -> tuple[Array, Array]:
+def _itakura_saito_backward(saved: tuple[Array, Array], cotangent: Array) -> tuple[Array, Array]:
     # 1/q - 1/p = t/p  and  (q - p)/q² = -t/q  with t = (p - q)/q
-    p, q = residuals
+    p, q = saved
     t = (p - q) / q
     return cotangent * (t / p), -cotangent * (t / q)
 
@@ -66,33 +66,37 @@ def _power_divergence_forward(alpha: float, p: Array, q: Array) -> tuple[Array, 
     tangent = jnp.where(q > 0, q**alpha + alpha * safe ** (alpha - 1) * (p - q), 0 if alpha > 1 else -jnp.inf)
     direct = p**alpha - jnp.where((p == 0) & (q == 0), 0, tangent)
     value = jnp.where(positive & near, by_logs, direct) / (alpha * (alpha - 1))
-    return jnp.where((p >= 0) & (q >= 0), value, jnp.nan), (p, q)
+    return jnp.where((p >= 0) & (q >= 0), value, jnp.nan), (alpha, p, q)
 
 
-def _power_divergence_backward(alpha: float, residuals: Any, cotangent: Array) -> tuple[Array, Array]:
+def _power_divergence_backward(saved: Any, cotangent: Array) -> tuple[None, Array, Array]:
     # φ'(p) - φ'(q) = (p^(α-1) - q^(α-1))/(α - 1) = q^(α-1) (e^((α-1)l) - 1)/(α - 1), and -φ''(q)(p - q), φ'' = q^(α-2)
-    p, q = residuals
+    alpha, p, q = saved
     positive = (p > 0) & (q > 0)
     safe_p, safe_q = jnp.where(positive, p, 1), jnp.where(positive, q, 1)
     power = (alpha - 1) * log_ratio(safe_p, safe_q)
     near = jnp.abs(power) < 1
     apart = p ** (alpha - 1) - q ** (alpha - 1)
     slope = jnp.where(positive & near, safe_q ** (alpha - 1) * expm1(jnp.where(near, power, 0)), apart) / (alpha - 1)
-    return cotangent * jnp.where(p == q, 0 * p, slope), -cotangent * (jnp.where(p == q, 0, q ** (alpha - 2)) * (p - q))
+    return (
+        None,
+        cotangent * jnp.where(p == q, 0 * p, slope),
+        -cotangent * (jnp.where(p == q, 0, q ** (alpha - 2)) * (p - q)),
+    )
 
 
 def binary_entropy(y: Array, mean: Array) -> Array:
     """``y log(y/m) + (1 - y) log((1 - y)/(1 - m))``, elementwise."""
-    return _binary_entropy(None, y, mean)
+    return _binary_entropy(y, mean)
 
 
-def _binary_entropy_forward(_: None, y: Array, mean: Array) -> tuple[Array, Any]:
+def _binary_entropy_forward(y: Array, mean: Array) -> tuple[Array, Any]:
     # The steps are given: 1 - y and 1 - m, each rounded, would be no nearer to each other than u.
     return divergence_terms(y, mean, mean - y) + divergence_terms(1 - y, 1 - mean, y - mean), (y, mean)
 
 
-def _binary_entropy_backward(_: None, residuals: Any, cotangent: Array) -> tuple[Array, Array]:
-    y, mean = residuals
+def _binary_entropy_backward(saved: Any, cotangent: Array) -> tuple[Array, Array]:
+    y, mean = saved
     in_y = log_growth(1 - y, 1 - mean, y - mean) - log_growth(y, mean, mean - y)
     certain = (y == mean) & ((y == 0) | (y == 1))  # 0/0: the slope of log 1/(1 - m), or of log 1/m
     inside = jnp.where(certain, 0.5, mean)

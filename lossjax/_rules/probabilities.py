@@ -10,16 +10,17 @@ from lossjax.numerics import log2, log_growth, log_quotient, per_nat, psi, times
 
 
 def _plogp_forward(base: float | None, p: Array) -> tuple[Array, Array]:
-    return times(p, log2(p) if base == 2 else jnp.log(p) * per_nat(base)), p
+    return times(p, log2(p) if base == 2 else jnp.log(p) * per_nat(base)), (base, p)
 
 
-def _plogp_backward(base: float | None, p: Array, cotangent: Array) -> tuple[Array]:
-    return (cotangent * (jnp.log(p) + 1) * per_nat(base),)
+def _plogp_backward(saved: Any, cotangent: Array) -> tuple[None, Array]:
+    base, p = saved
+    return None, cotangent * (jnp.log(p) + 1) * per_nat(base)
 
 
 def relative_entropy(p: Array, q: Array) -> Array:
     """The terms ``p log(p/q) - p + q >= 0`` of :func:`kl_divergence`, elementwise, for arrays checked already."""
-    return _relative_entropy(None, p, q)
+    return _relative_entropy(p, q)
 
 
 def divergence_terms(p: Array, q: Array, step: Array) -> Array:
@@ -38,24 +39,24 @@ def divergence_terms(p: Array, q: Array, step: Array) -> Array:
     return jnp.where((p >= 0) & (q >= 0), value, jnp.nan)
 
 
-def _relative_entropy_forward(_: None, p: Array, q: Array) -> tuple[Array, Any]:
+def _relative_entropy_forward(p: Array, q: Array) -> tuple[Array, Any]:
     return divergence_terms(p, q, q - p), (p, q)
 
 
-def _relative_entropy_backward(_: None, residuals: Any, cotangent: Array) -> tuple[Array, Array]:
-    p, q = residuals
+def _relative_entropy_backward(saved: Any, cotangent: Array) -> tuple[Array, Array]:
+    p, q = saved
     return -cotangent * log_growth(p, q, q - p), cotangent * jnp.where((p == 0) & (q >= 0), 1, (q - p) / q)
 
 
-def _jensen_shannon_forward(_: None, p: Array, q: Array) -> tuple[Array, Any]:
+def _jensen_shannon_forward(p: Array, q: Array) -> tuple[Array, Any]:
     # The midpoint is p + (q - p)/2 = q + (p - q)/2: by its steps, the rounding of (p + q)/2 is not felt.
     half = (q - p) / 2
     middle = p + half  # p/2 + q/2 would flush the smallest probabilities to 0
     return (divergence_terms(p, middle, half) + divergence_terms(q, middle, -half)) / 2, (p, q)
 
 
-def _jensen_shannon_backward(_: None, residuals: Any, cotangent: Array) -> tuple[Array, Array]:
-    p, q = residuals
+def _jensen_shannon_backward(saved: Any, cotangent: Array) -> tuple[Array, Array]:
+    p, q = saved
     half = (q - p) / 2
     middle = p + half
     return -cotangent / 2 * log_growth(p, middle, half), -cotangent / 2 * log_growth(q, middle, -half)

@@ -14,27 +14,27 @@ from lossjax.numerics import times
 
 def _squared_error_forward(dtype: Any, prediction: Array, target: Array) -> tuple[Array, Any]:
     error = difference(dtype, prediction, target)
-    return error * error, (prediction, target)
+    return error * error, (dtype, prediction, target)
 
 
-def _squared_error_backward(dtype: Any, residuals: Any, cotangent: Array) -> tuple[Array, Array]:
-    prediction, target = residuals
+def _squared_error_backward(saved: Any, cotangent: Array) -> tuple[None, Array, Array]:
+    dtype, prediction, target = saved
     in_prediction = 2 * cotangent * difference(dtype, prediction, target)
-    return in_prediction, -in_prediction
+    return None, in_prediction, -in_prediction
 
 
 def _huber_forward(dtype: Any, prediction: Array, target: Array, delta: Array) -> tuple[Array, Any]:
     size = jnp.abs(difference(dtype, prediction, target))
     inner = at_most(size, delta)
     half = jnp.abs(difference(dtype, prediction / 2, target / 2))  # the difference itself may overflow
-    return inner * (inner / 2) + 2 * times(half - inner / 2, delta), (prediction, target, delta)
+    return inner * (inner / 2) + 2 * times(half - inner / 2, delta), (dtype, prediction, target, delta)
 
 
-def _huber_backward(dtype: Any, residuals: Any, cotangent: Array) -> tuple[Array, Array, Array]:
-    prediction, target, delta = residuals
+def _huber_backward(saved: Any, cotangent: Array) -> tuple[None, Array, Array, Array]:
+    dtype, prediction, target, delta = saved
     r = difference(dtype, prediction, target)
     in_prediction = cotangent * between(r, -delta, delta)
-    return in_prediction, -in_prediction, cotangent * at_least(jnp.abs(r) - delta, 0)
+    return None, in_prediction, -in_prediction, cotangent * at_least(jnp.abs(r) - delta, 0)
 
 
 def _log_cosh_forward(dtype: Any, prediction: Array, target: Array) -> tuple[Array, Any]:
@@ -44,25 +44,26 @@ def _log_cosh_forward(dtype: Any, prediction: Array, target: Array) -> tuple[Arr
     sinh = (grown + grown / (1 + grown)) / 2
     small = jnp.log1p(sinh * sinh) / 2
     large = (size - math.log(2)) + jnp.log1p(jnp.exp(-2 * size))
-    return jnp.where(near, small, large), (prediction, target)
+    return jnp.where(near, small, large), (dtype, prediction, target)
 
 
-def _log_cosh_backward(dtype: Any, residuals: Any, cotangent: Array) -> tuple[Array, Array]:
-    in_prediction = cotangent * jnp.tanh(difference(dtype, *residuals))
-    return in_prediction, -in_prediction
+def _log_cosh_backward(saved: Any, cotangent: Array) -> tuple[None, Array, Array]:
+    dtype, prediction, target = saved
+    in_prediction = cotangent * jnp.tanh(difference(dtype, prediction, target))
+    return None, in_prediction, -in_prediction
 
 
 def _quantile_forward(dtype: Any, prediction: Array, target: Array, level: Array) -> tuple[Array, Any]:
     half = difference(dtype, prediction / 2, target / 2)  # the difference itself may overflow
     value = 2 * jnp.where(half < 0, -times(level, half), times(1 - level, half))
-    return jnp.where(jnp.isnan(half), half, value), (prediction, target, level)
+    return jnp.where(jnp.isnan(half), half, value), (dtype, prediction, target, level)
 
 
-def _quantile_backward(dtype: Any, residuals: Any, cotangent: Array) -> tuple[Array, Array, Array]:
-    prediction, target, level = residuals
+def _quantile_backward(saved: Any, cotangent: Array) -> tuple[None, Array, Array, Array]:
+    dtype, prediction, target, level = saved
     r = difference(dtype, prediction, target)
     slope = jnp.where(r < 0, -level, jnp.where(r > 0, 1 - level, 0 * r))  # 0·r: NaN stays NaN
-    return cotangent * slope, -cotangent * slope, -cotangent * r
+    return None, cotangent * slope, -cotangent * slope, -cotangent * r
 
 
 squared_error = closed_form(_squared_error_forward, _squared_error_backward)

@@ -59,13 +59,11 @@ def _sigmoid_cross_entropy_forward(
     loss = jnp.where(jnp.isnan(z), jnp.nan, loss)  # a zero target must not silence a NaN logit
     if valid is not None:
         loss = jnp.where(valid, loss, 0)
-    return loss, (logits, targets, weight, valid)
+    return loss, (options, logits, targets, weight, valid)
 
 
-def _sigmoid_cross_entropy_backward(
-    options: SigmoidOptions, residuals: Any, cotangent: Array
-) -> tuple[Array, Array, Array | None, None]:
-    logits, targets, weight, valid = residuals
+def _sigmoid_cross_entropy_backward(saved: Any, cotangent: Array) -> tuple[None, Array, Array, Array | None, None]:
+    options, logits, targets, weight, valid = saved
     z, t, w, g = _seen(valid, logits.astype(options.dtype), targets, weight, cotangent)
     assert z is not None
     assert t is not None
@@ -78,7 +76,7 @@ def _sigmoid_cross_entropy_backward(
     in_z, in_targets, in_weight = _seen(valid, in_z, in_targets, in_weight)
     assert in_z is not None
     assert in_targets is not None
-    return in_z, in_targets, in_weight, None
+    return None, in_z, in_targets, in_weight, None
 
 
 elementwise_sigmoid_cross_entropy = closed_form(_sigmoid_cross_entropy_forward, _sigmoid_cross_entropy_backward)
@@ -106,11 +104,11 @@ def _forward(
     part = _Parts.of(dtype, logits, targets, alpha)
     loss = times(part.weight * power(part.doubt, gamma), part.cross_entropy)
     undefined = jnp.isnan(part.z) | jnp.isnan(part.y)
-    return jnp.where(undefined, jnp.nan, loss), (logits, targets, gamma, alpha)
+    return jnp.where(undefined, jnp.nan, loss), (dtype, logits, targets, gamma, alpha)
 
 
-def _backward(dtype: Any, residuals: Any, cotangent: Array) -> tuple[Array, ...]:
-    logits, targets, gamma, alpha = residuals
+def _backward(saved: Any, cotangent: Array) -> tuple[Any, ...]:
+    dtype, logits, targets, gamma, alpha = saved
     part = _Parts.of(dtype, logits, targets, alpha)
     z, y, b, c, a = part
     likely, unlikely = sigmoid(z), sigmoid(-z)
@@ -127,8 +125,8 @@ def _backward(dtype: Any, residuals: Any, cotangent: Array) -> tuple[Array, ...]
     # log c = log(1 - p_t), by whichever of the two is small.
     near_one = jnp.log1p(-jnp.where(c < 0.5, 0, y * likely + (1 - y) * unlikely))
     in_gamma = times(jnp.where(c < 0.5, jnp.log(jnp.where(c > 0, c, 1)), near_one), a * shared)
-    pulled = cotangent * in_z, cotangent * in_y, cotangent * in_gamma
-    return pulled if alpha is None else (*pulled, cotangent * (2 * y - 1) * shared)
+    in_alpha = None if alpha is None else cotangent * (2 * y - 1) * shared
+    return None, cotangent * in_z, cotangent * in_y, cotangent * in_gamma, in_alpha
 
 
 elementwise_sigmoid_focal = closed_form(_forward, _backward)

@@ -7,7 +7,7 @@ from lossjax._core.autodiff import closed_form
 from lossjax._core.xla import at_least, largest
 
 
-def _simplex_forward(_: None, y: Array) -> tuple[Array, Array]:
+def _simplex_forward(y: Array) -> tuple[Array, Array]:
     # Measured from the maximum the entries are exact or small. The threshold is at least -1 there, so that nothing
     # below -1 is in the support; cut off, it does not spoil the sums.
     top = largest(y)
@@ -22,7 +22,7 @@ def _simplex_forward(_: None, y: Array) -> tuple[Array, Array]:
     return projection, jnp.where(jnp.isnan(projection), projection, (projection > 0).astype(y.dtype))
 
 
-def _simplex_backward(_: None, support: Array, cotangent: Array) -> tuple[Array]:
+def _simplex_backward(support: Array, cotangent: Array) -> tuple[Array]:
     inside = jnp.where(support == 0, 0, cotangent)
     return (support * (inside - jnp.sum(inside, axis=-1, keepdims=True) / jnp.sum(support, axis=-1, keepdims=True)),)
 

@@ -8,8 +8,8 @@ function of the surprisal (``curves.py``; F(l) = l for the cross-entropy),
     ∂loss/∂v_k = F(l_k)        ∂loss/∂λ = ω lse²        ∂loss/∂ω = λ lse²        ∂loss/∂θ = Σ_k v_k ∂F/∂θ
 
 so that every one of these losses has the gradient of a cross-entropy with an effective target s. For an integer label
-c, t = hit·e_c + spread·1 never exists as an array: the first part needs F at the label alone, and its share of
-(Σs) p - s, which is s_c (p - e_c), is ``residual_at_pivot``; without smoothing there is no second part.
+c, t = at_label·e_c + at_all·1 never exists as an array: the first part needs F at the label alone, and its share of
+(Σs) p - s, which is s_c (p - e_c), is ``p_minus_one_hot``; without smoothing there is no second part.
 """
 
 import functools
@@ -19,8 +19,12 @@ import jax.numpy as jnp
 from jax import Array
 
 from lossjax._core.autodiff import closed_form
-from lossjax._softmax import functions, row_statistics
-from lossjax._softmax.curves import Shape
+from lossjax._core.masks import hide
+from lossjax._core.sharding import on_one_device, same_on_all
+from lossjax._softmax import functions
+from lossjax._softmax.curves import Curve
+from lossjax._softmax.row_statistics import Plan, RowStatistics, labelled_rows, p_of, row_statistics, surprisal
+from lossjax._softmax.row_sum import class_count, sum_over_classes
 from lossjax.numerics import times
 
 
@@ -40,15 +44,19 @@ class Smoothing(NamedTuple):
         """Smoothed distributions of the same mass. Linear, and its own transpose."""
         if not self.amount:
             return targets
-        hit, spread = self.label_parts(row_statistics.class_count(targets, over))
-        return hit * targets + spread * row_statistics.sum_over_classes(targets, over)
+        hit, spread = self.label_parts(class_count(targets, over))
+        return hit * targets + spread * sum_over_classes(targets, over)
 
 
-class Scale(NamedTuple):
+class LogitTransform(NamedTuple):
     """Softcap c and temperature T, each an array or None:  z = c·tanh(x/c)/T."""
 
     softcap: Array | None
     temperature: Array | None
+
+    @property
+    def is_identity(self) -> bool:
+        return self.softcap is None and self.temperature is None
 
     def apply(self, x: Array) -> Array:
         z = x if self.softcap is None else self.softcap * jnp.tanh(x / self.softcap)
@@ -66,8 +74,8 @@ class Scale(NamedTuple):
             bend = None if bend is None else bend / self.temperature
         return self.apply(x), slope, bend
 
-    def pullback(self, x: Array, in_z: Array) -> tuple[Array, Array | None, Array | None]:
-        """From the gradient in z those in x, c and T. An infinite logit has gradient 0 and adds nothing to T's."""
+    def pullback(self, x: Array, in_z: Array) -> "tuple[Array, LogitTransform]":
+        """From the gradient in z those in x, c and T. An infinite logit has gradient 0, and no part in T's."""
         in_softcap = in_temperature = None
         if self.temperature is not None:
             z = self.apply(x)
@@ -77,7 +85,7 @@ class Scale(NamedTuple):
             slope, in_cap = _softcap_slopes(x / self.softcap)
             in_softcap = jnp.sum(in_z * in_cap)
             in_z = in_z * slope
-        return in_z, in_softcap, in_temperature
+        return in_z, LogitTransform(in_softcap, in_temperature)
 
 
 def _softcap_slopes(a: Array) -> tuple[Array, Array]:
@@ -94,139 +102,155 @@ def _softcap_slopes(a: Array) -> tuple[Array, Array]:
     return slope, jnp.where(jnp.abs(a) < 1, slope * total / 2, far)
 
 
-def _visible(valid: Array | None, array: Array, fill: float = 0) -> Array:
-    """The array with masked rows replaced: what they hold must not reach any arithmetic."""
-    if valid is None:
-        return array
-    return jnp.where(valid.reshape(valid.shape + (1,) * (array.ndim - valid.ndim)), array, fill)
-
-
-def _along_classes(weights: Array | None, z: Array) -> Array | None:
-    """Class weights [C] with as many dimensions as the logits."""
-    return None if weights is None else weights.reshape((1,) * (z.ndim - 1) + weights.shape)
-
-
-def _optional(weight: Array | None, value: Array) -> Array:
-    return value if weight is None else times(weight, value)
-
-
 class Options(NamedTuple):
-    """Static: the dtype to compute in, the smoothing, F, whether targets are labels, the mesh axis classes are over."""
+    """The static part: the dtype to compute in, the smoothing, F, the kind of target, the mesh axis of the classes."""
 
     dtype: Any
     smoothing: Smoothing
-    shape: Shape
+    curve: Curve
     labelled: bool
     over: str | None = None
 
-    def target(self, hot: Array, targets: Array) -> Array:
+    def distribution(self, is_label: Array, targets: Array) -> Array:
         """The smoothed target distributions, as the gradient in the class weights wants them."""
         if self.labelled:
-            hit, spread = self.smoothing.label_parts(row_statistics.class_count(hot, self.over))
-            return jnp.where(hot, hit + spread, spread).astype(self.dtype)
+            at_label, at_all = self.smoothing.label_parts(class_count(is_label, self.over))
+            return jnp.where(is_label, at_label + at_all, at_all).astype(self.dtype)
         return self.smoothing.apply(targets.astype(self.dtype), self.over)
 
-    def parts(self, hot: Array, targets: Array, of_class: Array | None) -> tuple[float, Array | float | None]:
-        """(hit, everywhere): the weighted target is hit·w_c·e_c + everywhere, where None is nothing."""
-        hit, spread = self.smoothing.label_parts(row_statistics.class_count(hot, self.over))
-        if not self.labelled or (spread and hit <= 0):  # a negative hit would be subtracted again
-            return 0.0, _optional(of_class, self.target(hot, targets))
-        if not spread:
-            return hit, None
-        return hit, spread if of_class is None else spread * of_class
+    def parts(self, is_label: Array, targets: Array, weights: Array | None) -> tuple[float, Array | float | None]:
+        """(at_label, at_all): the weighted target is at_label·w_c·e_c + at_all; None for at_all is nothing."""
+        at_label, at_all = self.smoothing.label_parts(class_count(is_label, self.over))
+        if not self.labelled or (at_all and at_label <= 0):  # a negative part would be subtracted again
+            return 0.0, _weighted(weights, self.distribution(is_label, targets))
+        if not at_all:
+            return at_label, None
+        return at_label, at_all if weights is None else at_all * weights
+
+
+class SoftmaxInputs(NamedTuple):
+    """The arrays of the rule, each [..., C], [...] or a scalar, or None where an option is at its default.
+
+    As a cotangent, it holds the gradient in each of them.
+    """
+
+    logits: Array
+    targets: Array
+    class_weights: Array | None = None
+    parameter: Array | None = None
+    z_loss: Array | None = None
+    transform: LogitTransform = LogitTransform(None, None)
+    valid: Array | None = None
+
+    def weights_along(self, z: Array) -> Array | None:
+        """The class weights [C] with as many dimensions as the logits."""
+        w = self.class_weights
+        return None if w is None else w.reshape((1,) * (z.ndim - 1) + w.shape)
+
+
+def _weighted(weight: Array | None, value: Array) -> Array:
+    return value if weight is None else times(weight, value)
+
+
+def _label_weight(options: Options, weights: Array | None, z: Array, rows: RowStatistics) -> Array | None:
+    """ω: the class weight of each row's label, or None where every row counts alike."""
+    if weights is None or not options.labelled:
+        return None
+    return rows.at_pivot(jnp.broadcast_to(weights, z.shape))
 
 
 def _forward(
-    options: Options,
-    logits: Array,
-    targets: Array,
-    weights: Array | None,
-    parameter: Array | None,
-    z_loss: Array | None,
-    softcap: Array | None,
-    temperature: Array | None,
-    valid: Array | None,
-    *,
-    differentiated: bool = True,
+    options: Options, inputs: SoftmaxInputs, *, differentiated: bool = True
 ) -> tuple[tuple[Array, Array], Any]:
-    x, seen = _visible(valid, logits), _visible(valid, targets)
-    z = Scale(softcap, temperature).apply(x.astype(options.dtype))
-    given = x if softcap is None and temperature is None else z
-    # Long rows of 16-bit gradients have no room for exponentials of 32.
-    roomy = logits.dtype == options.dtype or logits.shape[-1] <= 1024
-    plan = row_statistics.Plan(options.over, stored=differentiated and roomy)
+    valid, curve = inputs.valid, options.curve
+    x, targets = hide(valid, inputs.logits), hide(valid, inputs.targets)
+    z = inputs.transform.apply(x.astype(options.dtype))
+    # Storing the exponentials pays only where their array can become the gradient's buffer. A 16-bit gradient is half
+    # as large, so for long rows the float32 exponentials would be a second, larger array: they are computed again.
+    roomy = inputs.logits.dtype == options.dtype or inputs.logits.shape[-1] <= LONGEST_WIDE_ROW
+    plan = Plan(options.over, reused=differentiated and roomy)
+    given = x if inputs.transform.is_identity else z
     if options.labelled:
-        rows = row_statistics.labelled_rows(given, seen, plan, options.dtype)
+        rows = labelled_rows(given, targets, plan, options.dtype)
     else:
-        rows = row_statistics.row_statistics(given, plan=plan, dtype=options.dtype)
-    of_class = _along_classes(weights, z)
-    hot = rows.is_pivot(z)
-    of_row = None if of_class is None or not options.labelled else rows.at_pivot(jnp.broadcast_to(of_class, z.shape))
-    hit, everywhere = options.parts(hot, seen, of_class)
+        rows = row_statistics(given, plan=plan, dtype=options.dtype)
+    weights = inputs.weights_along(z)
+    label_weight = _label_weight(options, weights, z, rows)
+    at_label, at_all = options.parts(rows.is_pivot(z), targets, weights)
     loss = jnp.zeros_like(rows.rest)
-    if hit:
-        at_label = options.shape.value(row_statistics.surprisal(rows.logit, rows), rows.own / rows.total(), parameter)
-        loss = hit * _optional(of_row, at_label)
-    if everywhere is not None:
-        values = options.shape.value(row_statistics.surprisal(z, rows), row_statistics.p_of(z, rows), parameter)
-        weighted = times(everywhere, values) if isinstance(everywhere, Array) else everywhere * values
-        loss = loss + rows.sum(weighted)
+    if at_label:  # v_c F(l_c)
+        of_label = curve.value(surprisal(rows.pivot_logit, rows), rows.own / rows.total(), inputs.parameter)
+        loss = at_label * _weighted(label_weight, of_label)
+    if at_all is not None:  # Σ_k v_k F(l_k)
+        values = curve.value(surprisal(z, rows), p_of(z, rows), inputs.parameter)
+        loss = loss + rows.sum(times(at_all, values) if isinstance(at_all, Array) else at_all * values)
     lse = rows.maximum + rows.log_total()
-    if z_loss is not None:
-        loss = loss + rows.shared(z_loss * _optional(of_row, lse * lse))
+    if inputs.z_loss is not None:  # λ ω lse²
+        loss = loss + same_on_all(inputs.z_loss * _weighted(label_weight, lse * lse), rows.over)
     loss = jnp.where(jnp.isnan(rows.rest), jnp.nan, loss)  # a zero weight must not silence an undefined row
-    output = (_visible(valid, loss[..., 0]), _visible(valid, lse[..., 0]))
-    return output, (logits, targets, weights, parameter, z_loss, softcap, temperature, valid, rows.stopped())
+    output = (hide(valid, loss[..., 0]), hide(valid, lse[..., 0]))
+    return output, (options, inputs, rows.stopped())
 
 
-def _backward(options: Options, residuals: Any, cotangents: tuple[Array, Array]) -> tuple[Any, ...]:
-    logits, targets, weights, parameter, z_loss, softcap, temperature, valid, rows = residuals
-    scale, shape = Scale(softcap, temperature), options.shape
-    x = _visible(valid, logits.astype(options.dtype))
-    z = scale.apply(x)
-    in_loss, in_lse = (_visible(valid, c)[..., None] for c in cotangents)
-    hot = rows.is_pivot(z)
-    of_class = _along_classes(weights, z)
-    of_row = None if of_class is None or not options.labelled else rows.at_pivot(jnp.broadcast_to(of_class, z.shape))
+def _backward(saved: Any, cotangents: tuple[Array, Array]) -> tuple[None, SoftmaxInputs]:
+    options, inputs, rows = saved
+    valid, curve, parameter = inputs.valid, options.curve, inputs.parameter
+    x, targets = hide(valid, inputs.logits.astype(options.dtype)), hide(valid, inputs.targets)
+    z = inputs.transform.apply(x)
+    in_loss, in_lse = (hide(valid, c)[..., None] for c in cotangents)
+    weights = inputs.weights_along(z)
+    label_weight = _label_weight(options, weights, z, rows)
+    in_weighted = in_loss if label_weight is None else in_loss * label_weight  # ω times the cotangent of the loss
+    is_label = rows.is_pivot(z)
+    at_label, at_all = options.parts(is_label, targets, weights)
+    p, surprisals = functions.probabilities(z, rows), -functions.log_probabilities(z, rows)
 
-    p, surprisal = functions.probabilities(z, rows), -functions.log_probabilities(z, rows)
-    of_rows = in_loss if of_row is None else in_loss * of_row
-    seen = _visible(valid, targets)
-    hit, everywhere = options.parts(hot, seen, of_class)
-    in_z, in_each = jnp.zeros_like(z), jnp.zeros_like(in_loss)
-    if hit:
-        at_label = rows.at_pivot(surprisal), rows.at_pivot(p), parameter
-        in_z = hit * of_rows * shape.slope(*at_label) * functions.residual_at_pivot(z, rows)
-        in_each = rows.once(hit * of_rows * shape.in_parameter(*at_label))
-    if everywhere is not None:
-        # The cotangent stays outside: the rule is transposed, and residual's transpose in its target would cancel.
-        effective = everywhere * shape.slope(surprisal, p, parameter)
-        in_z = in_z + in_loss * functions.residual(z, rows, effective)
-        each = times(jnp.asarray(everywhere, z.dtype), shape.in_parameter(surprisal, p, parameter))
-        in_each = in_each + in_loss * jnp.sum(each, axis=-1, keepdims=True)
-    in_parameter = None if parameter is None else jnp.sum(_visible(valid, in_each))
+    in_z, in_parameter = jnp.zeros_like(z), jnp.zeros_like(in_loss)
+    if at_label:
+        of_label = rows.at_pivot(surprisals), rows.at_pivot(p), parameter
+        # s_c (p - e_c), and v_c ∂F/∂θ
+        in_z = at_label * in_weighted * curve.slope(*of_label) * functions.p_minus_one_hot(z, rows)
+        in_parameter = on_one_device(at_label * in_weighted * curve.in_parameter(*of_label), rows.over)
+    if at_all is not None:
+        # (Σs) p - s, and Σ_k v_k ∂F/∂θ. The cotangent multiplies the slope and does not go into it: this pass is
+        # transposed, and the slope's transpose in its target is a difference that cancels.
+        s = at_all * curve.slope(surprisals, p, parameter)
+        in_z = in_z + in_loss * functions.cross_entropy_slope(z, rows, s)
+        each = times(jnp.asarray(at_all, z.dtype), curve.in_parameter(surprisals, p, parameter))
+        in_parameter = in_parameter + in_loss * jnp.sum(each, axis=-1, keepdims=True)
     in_z = in_z + in_lse * p
     in_z_loss = None
-    if z_loss is not None:
+    if inputs.z_loss is not None:  # 2λω lse p, and ω lse²
         lse = functions.log_partition(z, rows)
-        in_z = in_z + 2 * of_rows * z_loss * times(p, lse)
-        in_z_loss = jnp.sum(_visible(valid, rows.once(of_rows * lse * lse)))
-    in_z = _visible(valid, in_z)
+        in_z = in_z + 2 * in_weighted * inputs.z_loss * times(p, lse)
+        in_z_loss = jnp.sum(hide(valid, on_one_device(in_weighted * lse * lse, rows.over)))
+    in_z = hide(valid, in_z)
 
-    in_target = in_weights = None
-    if not options.labelled or weights is not None:
-        values = _visible(valid, in_loss * shape.value(surprisal, p, parameter))
-        if not options.labelled:
-            in_target = _visible(valid, options.smoothing.apply(_optional(of_class, values), options.over))
-        if weights is not None:
-            of_weights = times(options.target(hot, seen), values)
-            if options.labelled and z_loss is not None:
+    in_targets = in_class_weights = None
+    if not options.labelled or weights is not None:  # F(l_k), which is ∂/∂v_k
+        values = hide(valid, in_loss * curve.value(surprisals, p, parameter))
+        if not options.labelled:  # w∘F(l), smoothed: the smoothing is its own transpose
+            in_targets = hide(valid, options.smoothing.apply(_weighted(weights, values), options.over))
+        if weights is not None:  # t∘F(l), and λ lse² for the label's weight
+            of_weights = times(options.distribution(is_label, targets), values)
+            if options.labelled and inputs.z_loss is not None:
                 lse = functions.log_partition(z, rows)
-                of_weights = of_weights + jnp.where(hot, in_loss * z_loss * lse * lse, 0)
-            in_weights = jnp.sum(_visible(valid, of_weights), axis=tuple(range(z.ndim - 1)))
-    in_x, in_softcap, in_temperature = scale.pullback(x, in_z)
-    return in_x, in_target, in_weights, in_parameter, in_z_loss, in_softcap, in_temperature, None
+                of_weights = of_weights + jnp.where(is_label, in_loss * inputs.z_loss * lse * lse, 0)
+            in_class_weights = jnp.sum(hide(valid, of_weights), axis=tuple(range(z.ndim - 1)))
+    in_logits, in_transform = inputs.transform.pullback(x, in_z)
+    return None, SoftmaxInputs(
+        logits=in_logits,
+        targets=in_targets,
+        class_weights=in_class_weights,
+        parameter=None if parameter is None else jnp.sum(hide(valid, in_parameter)),
+        z_loss=in_z_loss,
+        transform=in_transform,
+        valid=None,
+    )
 
 
-cross_entropy = closed_form(_forward, _backward, value=functools.partial(_forward, differentiated=False))
-"""(options, logits, targets, weights, parameter, z_loss, softcap, temperature, valid) -> (loss, lse), of each row."""
+LONGEST_WIDE_ROW = 1024
+"""Up to this many classes the exponentials of 16-bit logits are stored in float32 for the backward pass."""
+
+softmax_losses = closed_form(_forward, _backward, value=functools.partial(_forward, differentiated=False))
+"""(options, inputs) -> (loss, log-sum-exp) of each row."""

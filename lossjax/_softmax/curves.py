@@ -16,8 +16,8 @@ Formula = Callable[[Array, Array, Any], Array]
 """From the surprisal, the probability, and the parameter (None if there is none)."""
 
 
-class Shape(NamedTuple):
-    """F(l, p, θ), its slope ∂F/∂l, and ∂F/∂θ."""
+class Curve(NamedTuple):
+    """A function F(l, p, θ) of the surprisal, its slope ∂F/∂l, and its derivative ∂F/∂θ."""
 
     value: Formula
     slope: Formula
@@ -35,7 +35,7 @@ def power(base: Array, exponent: Array) -> Array:
     return jnp.where(usual, jnp.power(jnp.where(usual, base, 1), exponent), jnp.where(exponent == 0, 1, 0))
 
 
-CROSS_ENTROPY = Shape(
+CROSS_ENTROPY = Curve(
     lambda surprisal, p, _: surprisal,
     lambda surprisal, p, _: jnp.ones_like(surprisal),
     lambda surprisal, p, _: jnp.zeros_like(surprisal),
@@ -62,7 +62,7 @@ def _focal_in_gamma(surprisal: Array, p: Array, gamma: Array) -> Array:
     return times(logarithm, _focal(surprisal, p, gamma))
 
 
-FOCAL = Shape(_focal, _focal_slope, _focal_in_gamma)
+FOCAL = Curve(_focal, _focal_slope, _focal_in_gamma)
 
 
 # Poly:   F = l + ε(1 - p) = (1 + ε) l - ε ξ(-l)      F' = 1 + ε p = (1 + ε) - ε(1 - p)      ∂F/∂ε = 1 - p
@@ -78,7 +78,7 @@ def _poly_slope(surprisal: Array, p: Array, epsilon: Array) -> Array:
     return jnp.where(epsilon < 0, (1 + epsilon) - epsilon * _unlikely(surprisal), 1 + epsilon * p)
 
 
-POLY = Shape(_poly, _poly_slope, lambda surprisal, p, epsilon: _unlikely(surprisal))
+POLY = Curve(_poly, _poly_slope, lambda surprisal, p, epsilon: _unlikely(surprisal))
 
 
 # Generalised, x = q l:   F = (1 - p^q)/q      F' = p^q      ∂F/∂q = -(1 - (1 + x) e^-x)/q² = -e^-x ξ(x)/q²
@@ -102,4 +102,4 @@ def _generalized_in_q(surprisal: Array, p: Array, q: Array) -> Array:
     return -jnp.where(x < 1, jnp.exp(-near) * xi(near), far) / (q * q)
 
 
-GENERALIZED = Shape(_generalized, _tail, _generalized_in_q)
+GENERALIZED = Curve(_generalized, _tail, _generalized_in_q)

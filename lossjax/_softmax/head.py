@@ -14,16 +14,15 @@ group of classes in which every entry of G is below ε adds at most
     ε Σ_k |W_hk|   to a row's ∂/∂x_h        ε Σ_rows |x_h|   to ∂/∂W_hk         (k over the classes left out)
 """
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from lossjax._core.autodiff import closed_form, known_as, varying_alike
-from lossjax._softmax.cross_entropy import Options, cross_entropy
-from lossjax._softmax.row_statistics import shared_number
+from lossjax._core.autodiff import closed_form, known_as
+from lossjax._core.sharding import same_on_all, varying_alike
+from lossjax._softmax.cross_entropy import LogitTransform, Options, SoftmaxInputs, softmax_losses
 
 GROUP = 2048
 """Classes that are multiplied, or left out, together: enough to be worth a product of their own."""
@@ -36,8 +35,8 @@ class Head(NamedTuple):
     skip_below: float | None
 
 
-class Rows(NamedTuple):
-    """What belongs to rows, in blocks ``[blocks, rows, ...]``. Rows that fill up the last one are masked."""
+class Blocks(NamedTuple):
+    """What belongs to rows, in blocks ``[blocks, rows, ...]``. Rows that fill up the last block are masked."""
 
     hidden: Array
     labels: Array
@@ -48,14 +47,13 @@ class Shared(NamedTuple):
     """What all rows share: floats, or None."""
 
     weight: Array
-    bias: Array | None
-    class_weights: Array | None
-    z_loss: Array | None
-    softcap: Array | None
-    temperature: Array | None
+    bias: Array | None = None
+    class_weights: Array | None = None
+    z_loss: Array | None = None
+    transform: LogitTransform = LogitTransform(None, None)
 
 
-def in_blocks(hidden: Array, labels: Array, valid: Array | None, size: int) -> Rows:
+def in_blocks(hidden: Array, labels: Array, valid: Array | None, size: int) -> Blocks:
     """Rows ``[N, ...]`` in blocks of this size, the last one filled up with masked rows."""
     count = hidden.shape[0]
     blocks = -(-count // size)
@@ -67,7 +65,7 @@ def in_blocks(hidden: Array, labels: Array, valid: Array | None, size: int) -> R
         filled = jnp.pad(array, ((0, missing), *[(0, 0)] * (array.ndim - 1)))
         return filled.reshape(blocks, size, *array.shape[1:])
 
-    return Rows(cut(hidden), cut(labels), None if valid is None else cut(valid))
+    return Blocks(cut(hidden), cut(labels), None if valid is None else cut(valid))
 
 
 def _matmul(options: Options, a: Array, b: Array) -> Array:
@@ -80,44 +78,44 @@ def _losses(
 ) -> tuple[Array, Array]:
     """(loss, log-sum-exp) of one block's rows, from x W."""
     logits = product if shared.bias is None else product + shared.bias.astype(options.dtype)[None]
-    return cross_entropy(
-        options, logits, labels, shared.class_weights, None, shared.z_loss, shared.softcap, shared.temperature, valid
+    inputs = SoftmaxInputs(
+        logits,
+        labels,
+        class_weights=shared.class_weights,
+        z_loss=shared.z_loss,
+        transform=shared.transform,
+        valid=valid,
     )
+    return softmax_losses(options, inputs)
 
 
-def row_losses(options: Options, shared: Shared, rows: Rows) -> tuple[Array, Array]:
+def row_losses(options: Options, shared: Shared, blocks: Blocks) -> tuple[Array, Array]:
     """(loss, log-sum-exp) of every row, ``[blocks, rows]``; the backward pass makes each block's logits again."""
 
     @jax.checkpoint
-    def of_block(block: Rows) -> tuple[Array, Array]:
+    def of_block(block: Blocks) -> tuple[Array, Array]:
         return _losses(options, shared, _matmul(options, block.hidden, shared.weight), block.labels, block.valid)
 
-    return lax.map(of_block, rows)
+    return lax.map(of_block, blocks)
 
 
-def summed_loss(head: Head, shared: Shared, rows: Rows) -> Array:
-    """The sum over all rows."""
-    return _summed(head, *shared, *rows)
-
-
-def _summed_forward(head: Head, *args: Any) -> tuple[Array, Any]:
-    options, shared, rows = head.loss, Shared(*args[:-3]), Rows(*args[-3:])
-    dtype = shared.weight.dtype
+def _summed_forward(head: Head, shared: Shared, blocks: Blocks) -> tuple[Array, Any]:
+    options, dtype = head.loss, shared.weight.dtype
 
     def of_block(product: Array, shared: Shared, labels: Array, valid: Array | None) -> Array:
         return jnp.sum(_losses(options, shared, product, labels, valid)[0])
 
-    def in_logits(block: Rows) -> tuple[Array, tuple[Array, Shared]]:
+    def in_logits(block: Blocks) -> tuple[Array, tuple[Array, Shared]]:
         product = _matmul(options, block.hidden, shared.weight)
         rest = shared._replace(weight=jnp.zeros((), dtype))
         found = jax.value_and_grad(of_block, argnums=(0, 1))(product, rest, block.labels, block.valid)
         return varying_alike(product, found)
 
-    def nothing(block: Rows) -> tuple[Array, tuple[Array, Shared]]:
+    def nothing(block: Blocks) -> tuple[Array, tuple[Array, Shared]]:
         shapes = jax.eval_shape(in_logits, block)
         return varying_alike(block.hidden, jax.tree.map(lambda like: jnp.zeros(like.shape, like.dtype), shapes))
 
-    def step(gradient: Shared, indexed: tuple[Array, Rows]) -> tuple[Shared, tuple[Array, Array]]:
+    def step(gradient: Shared, indexed: tuple[Array, Blocks]) -> tuple[Shared, tuple[Array, Array]]:
         index, block = indexed
         # Always true. What is the same in each pass of a loop, an index and a zero for every logit among it, JAX moves
         # out of it; not out of a conditional. The product is within, so that XLA may write over it.
@@ -130,8 +128,9 @@ def _summed_forward(head: Head, *args: Any) -> tuple[Array, Any]:
         return gradient._replace(weight=in_weight), (loss, in_hidden.astype(dtype))
 
     zeros = varying_alike(shared.weight, jax.tree.map(lambda a: jnp.zeros(a.shape, options.dtype), shared))
-    gradient, (losses, in_hidden) = lax.scan(step, zeros, (jnp.arange(rows.labels.shape[0]), rows))
-    return shared_number(jnp.sum(losses), options.over), (lax.stop_gradient((*gradient, in_hidden)), args)
+    gradient, (losses, in_hidden) = lax.scan(step, zeros, (jnp.arange(blocks.labels.shape[0]), blocks))
+    formed = lax.stop_gradient((gradient, in_hidden))
+    return same_on_all(jnp.sum(losses), options.over), (head, shared, blocks, formed)
 
 
 def _add_products(
@@ -181,24 +180,25 @@ def _contract(options: Options, a: Array, b: Array, axis: int) -> Array:
     return lax.dot_general(a, b, dimensions, preferred_element_type=options.dtype).astype(options.dtype)
 
 
-def _gradients(head: Head, *args: Any) -> Any:
-    """What the pass above forms on its way, by the path that can be differentiated again."""
-    rows = Rows(*args[-3:])
+def _gradients(head: Head, shared: Shared, blocks: Blocks) -> tuple[Shared, Array]:
+    """The gradients that the forward pass forms on its way, by the path that can be differentiated again."""
 
     def total(shared: Shared, hidden: Array) -> Array:
-        return jnp.sum(row_losses(head.loss, shared, rows._replace(hidden=hidden))[0])
+        return jnp.sum(row_losses(head.loss, shared, blocks._replace(hidden=hidden))[0])
 
-    in_shared, in_hidden = jax.grad(total, argnums=(0, 1))(Shared(*args[:-3]), rows.hidden)
-    return *(None if g is None else g.astype(head.loss.dtype) for g in in_shared), in_hidden
-
-
-_known_gradients = known_as(_gradients)
+    in_shared, in_hidden = jax.grad(total, argnums=(0, 1))(shared, blocks.hidden)
+    return jax.tree.map(lambda g: g.astype(head.loss.dtype), in_shared), in_hidden
 
 
-def _summed_backward(head: Head, residuals: Any, cotangent: Array) -> tuple[Any, ...]:
-    gradients, args = residuals
-    known = _known_gradients(head, gradients, *args)
-    return *(None if g is None else cotangent.astype(g.dtype) * g for g in known), None, None
+_precomputed_gradients = known_as(_gradients)
 
 
-_summed: Callable[..., Array] = closed_form(_summed_forward, _summed_backward)
+def _summed_backward(saved: Any, cotangent: Array) -> tuple[None, Shared, Blocks]:
+    head, shared, blocks, formed = saved
+    known = _precomputed_gradients(formed, head, shared, blocks)
+    in_shared, in_hidden = jax.tree.map(lambda g: cotangent.astype(g.dtype) * g, known)
+    return None, in_shared, Blocks(in_hidden, None, None)
+
+
+summed_loss = closed_form(_summed_forward, _summed_backward)
+"""(head, shared, blocks) -> the sum of the losses of all rows."""

@@ -9,9 +9,9 @@ from jax.typing import ArrayLike
 
 from lossjax._core import checks
 from lossjax._core.reduction import reduce
-from lossjax._softmax.cross_entropy import Options, Smoothing, cross_entropy
-from lossjax._softmax.curves import Shape
-from lossjax._softmax.row_statistics import class_count
+from lossjax._softmax.cross_entropy import LogitTransform, Options, Smoothing, SoftmaxInputs, softmax_losses
+from lossjax._softmax.curves import Curve
+from lossjax._softmax.row_sum import class_count
 
 Reduction = Literal["none", "sum", "mean"]
 Kind = Literal["labels", "distributions", "either"]
@@ -93,9 +93,9 @@ class LogitLoss(NamedTuple):
             over=over,
         )
 
-    def rule_options(self, shape: Shape) -> Options:
+    def rule_options(self, curve: Curve) -> Options:
         """The static part of the rule's arguments."""
-        return Options(self.dtype, self.smoothing, shape, self.labelled, self.over)
+        return Options(self.dtype, self.smoothing, curve, self.labelled, self.over)
 
     def row_weights(self) -> Array | None:
         """What "mean" divides by the sum of, None for ones."""
@@ -108,19 +108,25 @@ class LogitLoss(NamedTuple):
         return lax.psum(jnp.where(here, jnp.take(self.weights, held, mode="clip"), 0), self.over)
 
     def reduced(
-        self, shape: Shape, parameter: Array | None = None, multiplier: Array | None = None
+        self, curve: Curve, parameter: Array | None = None, multiplier: Array | None = None
     ) -> tuple[Array, Array]:
-        """The loss of this shape, reduced, and the log-sum-exp of each row.
+        """The loss of this curve, reduced, and the log-sum-exp of each row.
 
         ``multiplier``, of shape [C], multiplies the classes' terms as class weights do, but is not counted by "mean".
         """
         weights = self.weights
         if multiplier is not None:
             weights = multiplier if weights is None else weights * multiplier
-        losses, lse = cross_entropy(
-            self.rule_options(shape),
-            self.logits, self.targets, weights, parameter, self.z_loss, self.softcap, self.temperature, self.valid,
-        )  # fmt: skip
+        inputs = SoftmaxInputs(
+            self.logits,
+            self.targets,
+            class_weights=weights,
+            parameter=parameter,
+            z_loss=self.z_loss,
+            transform=LogitTransform(self.softcap, self.temperature),
+            valid=self.valid,
+        )
+        losses, lse = softmax_losses(self.rule_options(curve), inputs)
         return reduce(losses, self.reduction, where=self.valid, weights=self.row_weights()), lse
 
 

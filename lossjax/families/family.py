@@ -287,14 +287,15 @@ def _where_or_nan(inside: Array, array: Array) -> Array:
 
 
 def _canonical_forward(options: Options, natural: Array, targets: Array) -> tuple[Array, Any]:
-    return options[0]._loss(*_seen(options, natural, targets)), (natural, targets)
+    return options[0]._loss(*_seen(options, natural, targets)), (options, natural, targets)
 
 
-def _canonical_backward(options: Options, residuals: Any, cotangent: Array) -> tuple[Array, Array]:
+def _canonical_backward(saved: Any, cotangent: Array) -> tuple[None, Array, Array]:
+    options, natural, targets = saved
     family = options[0]
-    z, y = _seen(options, *residuals)
+    z, y = _seen(options, natural, targets)
     in_z, in_y = family._residual(z, y), family._in_targets(z, y)
-    return _spread(cotangent, in_z) * in_z, _spread(cotangent, in_y) * in_y
+    return None, _spread(cotangent, in_z) * in_z, _spread(cotangent, in_y) * in_y
 
 
 _canonical = closed_form(_canonical_forward, _canonical_backward)

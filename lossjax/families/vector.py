@@ -51,7 +51,7 @@ class Categorical(Family):
         return jnp.where(jnp.isnan(rows.rest[..., 0]), jnp.nan, loss)  # a target of 0 must not silence such a row
 
     def _residual(self, z: Array, y: Array) -> Array:
-        return functions.residual(z, row_statistics.row_statistics(z).stopped(), y)
+        return functions.cross_entropy_slope(z, row_statistics.row_statistics(z).stopped(), y)
 
     def _in_targets(self, z: Array, y: Array) -> Array:
         return -functions.log_softmax(z)
@@ -120,7 +120,7 @@ class GaussianUnknownVariance(Family):
         return (y - mean) / variance
 
     def _divergence(self, p: Array, q: Array) -> Array:
-        return _gaussian_divergence(None, p, q)
+        return _gaussian_divergence(p, q)
 
 
 def _moments(z: Array) -> tuple[Array, Array]:
@@ -134,13 +134,13 @@ def _moments(z: Array) -> tuple[Array, Array]:
 #     in q:  μ_q - μ_p = σ_q² x,   (μ_q - μ_p)(μ_q + μ_p) + σ_q² - σ_p²         -∇²A(z_p)(q - p) in p likewise
 
 
-def _gaussian_divergence_forward(_: None, p: Array, q: Array) -> tuple[Array, tuple[Array, Array]]:
+def _gaussian_divergence_forward(p: Array, q: Array) -> tuple[Array, tuple[Array, Array]]:
     b_p, b_q = p[..., 1], q[..., 1]
     return 0.5 * itakura_saito(-b_q, -b_p) + 0.25 * jnp.square(_standing(p, q) / jnp.sqrt(-b_q)), (p, q)
 
 
-def _gaussian_divergence_backward(_: None, residuals: tuple[Array, Array], cotangent: Array) -> tuple[Array, Array]:
-    p, q = residuals
+def _gaussian_divergence_backward(saved: tuple[Array, Array], cotangent: Array) -> tuple[Array, Array]:
+    p, q = saved
     (mean_p, variance_p), (mean_q, variance_q) = _moments(p), _moments(q)
     x, step = _standing(p, q), q[..., 1] - p[..., 1]
     apart = variance_q * x

@@ -43,7 +43,7 @@ def factors(X: Array) -> Factors:
     negligible = negligible[..., None, :]
     basis = jnp.where(negligible, 0, left)
     inverse = jnp.where(negligible, 0, right.mT / jnp.where(negligible, 1, singular[..., None, :]))
-    return Factors(*_factors(None, X, basis, inverse))
+    return Factors(*_factors(X, basis, inverse))
 
 
 def times(a: Array, b: Array) -> Array:
@@ -51,14 +51,14 @@ def times(a: Array, b: Array) -> Array:
     return jnp.matmul(a, b, precision="highest")
 
 
-def _factors_forward(_: None, X: Array, basis: Array, inverse: Array) -> tuple[tuple[Array, Array], Any]:
+def _factors_forward(X: Array, basis: Array, inverse: Array) -> tuple[tuple[Array, Array], Any]:
     return (basis, inverse), (X, basis, inverse)
 
 
-def _factors_backward(_: None, residuals: Any, cotangents: tuple[Array, Array]) -> tuple[Array, Array, Array]:
+def _factors_backward(saved: Any, cotangents: tuple[Array, Array]) -> tuple[Array, Array, Array]:
     # The transposes of the three terms above. The decomposition enters with its gradient stopped: X's rule is total.
-    X, basis, inverse = residuals
-    L, B = _factors(None, X, basis, inverse)
+    X, basis, inverse = saved
+    L, B = _factors(X, basis, inverse)
     in_basis, in_inverse = cotangents
     across = in_basis - times(L, times(L.mT, in_basis))
     kernel = in_inverse.mT - times(times(in_inverse.mT, B), times(L.mT, X))

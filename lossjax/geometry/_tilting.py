@@ -45,7 +45,7 @@ def tilted_to(q: Array, T: Array, b: Array, max_iterations: int) -> tuple[Array,
     statistics, moments = times(whiten, T), times(whiten, b[:, None])[:, 0]
     given = _Problem(*lax.stop_gradient((q, T, b)), whiten, singular, *lax.stop_gradient((statistics, moments)))
     found = _newton(given, max_iterations)
-    solution = _dual(None, q, statistics, moments, found.solution)
+    solution = _dual(q, statistics, moments, found.solution)
     p = _tilted(q, statistics, solution)[1]
     known_p, known_T, known_b = lax.stop_gradient((p, T, b))
     on_support = jnp.where(q != 0, known_T, 0)
@@ -138,7 +138,7 @@ def _range(x: Array, where: Array) -> tuple[Array, Array]:
 
 def _tilted(q: Array, statistics: Array, solution: Array) -> tuple[Array, Array]:
     """R = p/q and p."""
-    ratio = _ratio(None, q, times(solution[None], statistics)[0])
+    ratio = _ratio(q, times(solution[None], statistics)[0])
     return ratio, silencing(q, ratio)
 
 
@@ -163,7 +163,7 @@ def _step(q: Array, statistics: Array, moments: Array, solution: Array, *, lengt
     return _solve(statistics, p, missing - lax.stop_gradient(missing))
 
 
-def _dual_forward(_: None, q: Array, statistics: Array, moments: Array, solution: Array) -> tuple[Array, Any]:
+def _dual_forward(q: Array, statistics: Array, moments: Array, solution: Array) -> tuple[Array, Any]:
     # In the body of a loop that it has linearised, JAX drops the rule and differentiates this. Newton's steps double
     # the digits, in every variable that the arguments depend on as well: after two, third derivatives are right.
     once = lax.stop_gradient(solution)
@@ -171,9 +171,9 @@ def _dual_forward(_: None, q: Array, statistics: Array, moments: Array, solution
     return once + _step(q, statistics, moments, once, length=0), (q, statistics, moments, solution)
 
 
-def _dual_backward(_: None, residuals: Any, cotangent: Array) -> tuple[Array, Array, Array, Array]:
-    q, statistics, moments, solution = residuals
-    multipliers = _dual(None, q, statistics, moments, solution)
+def _dual_backward(saved: Any, cotangent: Array) -> tuple[Array, Array, Array, Array]:
+    q, statistics, moments, solution = saved
+    multipliers = _dual(q, statistics, moments, solution)
     ratio, p = _tilted(q, statistics, multipliers)
     w = _solve(statistics, p, cotangent)
     along = times(w[None], statistics)[0]
@@ -189,15 +189,15 @@ _dual = closed_form(_dual_forward, _dual_backward)
 #     ∂r_i/∂q_j = -r_i r_j,        ∂r_i/∂z_j = r_i (δ_ij - q_j r_j).
 
 
-def _ratio_forward(_: None, q: Array, z: Array) -> tuple[Array, tuple[Array, Array]]:
+def _ratio_forward(q: Array, z: Array) -> tuple[Array, tuple[Array, Array]]:
     largest = jnp.max(jnp.where(q == 0, -jnp.inf, jnp.log(q) + z))
     exponential = jnp.exp(z - jnp.where(jnp.isneginf(largest), jnp.nan, largest))
     return exponential / jnp.sum(silencing(q, exponential)), (q, z)
 
 
-def _ratio_backward(_: None, residuals: tuple[Array, Array], cotangent: Array) -> tuple[Array, Array]:
-    q, z = residuals
-    ratio = _ratio(None, q, z)
+def _ratio_backward(saved: tuple[Array, Array], cotangent: Array) -> tuple[Array, Array]:
+    q, z = saved
+    ratio = _ratio(q, z)
     mean = jnp.sum(cotangent * ratio)
     return -mean * ratio, cotangent * ratio - mean * silencing(q, ratio)
 

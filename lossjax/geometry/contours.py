@@ -64,7 +64,7 @@ def entropy_contour(entropy: ArrayLike, direction: ArrayLike) -> Array:
     widest = lax.stop_gradient(jnp.max(gaps, axis=-1, keepdims=True))
     gaps = lax.optimization_barrier(gaps / jnp.where(widest == 0, 1, widest))  # which gaps are 0 is decided once
     near = _bisection(lax.stop_gradient(wanted), lax.stop_gradient(gaps))
-    return softmax(-_time(None, wanted, gaps, near) * gaps)
+    return softmax(-_time(wanted, gaps, near) * gaps)
 
 
 # --- the steps -------------------------------------------------------------------------------------------------------
@@ -147,15 +147,15 @@ def _newton(wanted: Array, gaps: Array, t: Array) -> Array:
     return jnp.where(moving, safe * (1 + jnp.clip(step, -(2.0**-16), 2.0**-16)), t)
 
 
-def _time_forward(_: None, wanted: Array, gaps: Array, near: Array) -> tuple[Array, tuple[Array, ...]]:
+def _time_forward(wanted: Array, gaps: Array, near: Array) -> tuple[Array, tuple[Array, ...]]:
     # From 2^-20 to 2^-40 to beyond u. Of one step the first derivatives are those of the solution, of two the second.
     return _newton(wanted, gaps, _newton(wanted, gaps, near)), (wanted, gaps, near)
 
 
-def _time_backward(_: None, residuals: tuple[Array, ...], cotangent: Array) -> tuple[Array, Array, Array]:
+def _time_backward(saved: tuple[Array, ...], cotangent: Array) -> tuple[Array, Array, Array]:
     # dH = -t² <J g, dg> - t V dt. Where t = 0 it stays 0 whatever the gaps, and dt/dH is infinite.
-    wanted, gaps, near = residuals
-    t = _time(None, wanted, gaps, near)
+    wanted, gaps, near = saved
+    t = _time(wanted, gaps, near)
     product, variance = _spread(gaps, t)
     uniform = t == 0
     rate = t / jnp.where(uniform, 1, variance)  # 1/(tV)

@@ -40,7 +40,7 @@ def project_to_simplex(y: ArrayLike) -> Array:
     Source: §4.1.4; Held, Wolfe and Crowder (1974); Martins and Astudillo (2016).
     """
     (y,) = vectors(y=y)
-    return rules.project_to_simplex(None, y)
+    return rules.project_to_simplex(y)
 
 
 def project_to_box(y: ArrayLike, lower: ArrayLike, upper: ArrayLike) -> Array:

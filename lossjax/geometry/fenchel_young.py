@@ -171,14 +171,15 @@ def _climbed(alpha: float, s: Array, tau: Array) -> Array:
 
 
 def _entmax_forward(alpha: float, z: Array) -> tuple[Array, Array]:
-    return _heights(alpha, z)[0], z
+    return _heights(alpha, z)[0], (alpha, z)
 
 
-def _entmax_backward(alpha: float, z: Array, cotangent: Array) -> tuple[Array]:
+def _entmax_backward(saved: Any, cotangent: Array) -> tuple[None, Array]:
+    alpha, z = saved
     # The derivative of Σp = 1 along p = (s - τ)^β gives dp = σ∘(dz - <σ, dz>/Σσ), σ = p^(2-α).
     weight = _slopes(alpha, _entmax(alpha, z))
     mean = jnp.sum(times(weight, cotangent), axis=-1, keepdims=True) / jnp.sum(weight, axis=-1, keepdims=True)
-    return (times(weight, cotangent - mean),)
+    return None, times(weight, cotangent - mean)
 
 
 def _slopes(alpha: float, p: Array) -> Array:
@@ -217,15 +218,15 @@ def _simplex_forward(alpha: float, scores: Array, targets: Array) -> tuple[Array
         inside = power_divergence(alpha, jnp.where(outside, 1, y), jnp.where(outside, 1, p))
         beside = jnp.where(outside, y, 0) ** alpha / (alpha * (alpha - 1)) + times(y, short / (alpha - 1))
         terms = inside + beside
-    return jnp.sum(terms, axis=-1), (scores, targets)
+    return jnp.sum(terms, axis=-1), (alpha, scores, targets)
 
 
-def _simplex_backward(alpha: float, residuals: Any, cotangent: Array) -> tuple[Array, Array]:
-    z, targets = residuals
+def _simplex_backward(saved: Any, cotangent: Array) -> tuple[None, Array, Array]:
+    alpha, z, targets = saved
     y = jnp.where(targets >= 0, targets, jnp.nan)
     if alpha == 1:
         rows = row_statistics.row_statistics(z).stopped()
-        in_scores = functions.residual(z, rows, y)
+        in_scores = functions.cross_entropy_slope(z, rows, y)
         in_targets = jnp.log(y) - functions.log_probabilities(z, rows)
     else:
         p = _entmax(alpha, z)
@@ -237,7 +238,7 @@ def _simplex_backward(alpha: float, residuals: Any, cotangent: Array) -> tuple[A
         # ∇Ω(y) - z is what is left; measured from the threshold, it is 0 at y = p
         level = jnp.max(jnp.where(on, scores_of - jnp.where(on, p, 1) ** (alpha - 1), -jnp.inf), axis=-1, keepdims=True)
         in_targets = (y ** (alpha - 1) - (scores_of - level)) / (alpha - 1)
-    return cotangent[..., None] * in_scores, cotangent[..., None] * in_targets
+    return None, cotangent[..., None] * in_scores, cotangent[..., None] * in_targets
 
 
 _on_simplex = closed_form(_simplex_forward, _simplex_backward)

@@ -200,7 +200,7 @@ def natural_gradient(logits: ArrayLike, gradient: ArrayLike) -> Array:
     Source: Amari, Natural Gradient Works Efficiently in Learning (1998); §4.1.5, I(p) inverted.
     """
     z, g = vectors(logits=logits, gradient=gradient)
-    return _centered(_centered(g) * _reciprocal(None, z))
+    return _centered(_centered(g) * _reciprocal(z))
 
 
 # --- the steps -------------------------------------------------------------------------------------------------------
@@ -249,7 +249,7 @@ def _centered(x: Array) -> Array:
     return x - jnp.mean(x, axis=-1, keepdims=True)
 
 
-def _reciprocal_forward(_: None, z: Array) -> tuple[Array, Any]:
+def _reciprocal_forward(z: Array) -> tuple[Array, Any]:
     # 1/p_k = e^(m - z_k) Σ e^(z - m), with the rounding error of the gap folded back in: of e^(-log p) a rounding of
     # log p would cost log p units.
     rows = row_statistics.row_statistics(z)
@@ -257,10 +257,10 @@ def _reciprocal_forward(_: None, z: Array) -> tuple[Array, Any]:
     return jnp.exp(gap) * (1 + error) * rows.total(), (z, rows.stopped())
 
 
-def _reciprocal_backward(_: None, residuals: Any, cotangent: Array) -> tuple[Array]:
+def _reciprocal_backward(saved: Any, cotangent: Array) -> tuple[Array]:
     # d(1/p) = -(1/p) d log p, and log p pulls s back to s - (Σs) p.
-    z, rows = residuals
-    return (functions.residual(z, rows, cotangent * _reciprocal(None, z)),)
+    z, rows = saved
+    return (functions.cross_entropy_slope(z, rows, cotangent * _reciprocal(z)),)
 
 
 _reciprocal = closed_form(_reciprocal_forward, _reciprocal_backward)

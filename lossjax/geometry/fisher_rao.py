@@ -5,6 +5,7 @@ without distortion: geodesics are arcs of great circles and the curvature is the
 """
 
 import math
+from typing import Any
 
 import jax.numpy as jnp
 from jax import Array, lax
@@ -248,11 +249,12 @@ def _bessel_forward(order: int, y: Array) -> tuple[Array, Array]:
     direct = [jnp.cos(x), jnp.sin(x) / x]
     for k in range(order):
         direct.append(((2 * k + 1) * direct[-1] - direct[-2]) / large)
-    return jnp.where(near, series / math.prod(range(1, 2 * order + 2, 2)), direct[order + 1]), y
+    return jnp.where(near, series / math.prod(range(1, 2 * order + 2, 2)), direct[order + 1]), (order, y)
 
 
-def _bessel_backward(order: int, y: Array, cotangent: Array) -> tuple[Array]:
-    return (-0.5 * cotangent * _wave(order + 1, y),)
+def _bessel_backward(saved: Any, cotangent: Array) -> tuple[None, Array]:
+    order, y = saved
+    return None, -0.5 * cotangent * _wave(order + 1, y)
 
 
 _bessel = closed_form(_bessel_forward, _bessel_backward)

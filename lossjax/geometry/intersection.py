@@ -284,16 +284,16 @@ def _settled_forward(among: _Sets, y: Array, solution: Array, *captured: Array) 
     # In the body of a loop that it has linearised, JAX drops the rule and differentiates this. Newton's steps double
     # the digits, in every variable that y may depend on as well: after two, derivatives up to the third are right.
     once = _newton(among, y, lax.stop_gradient(solution), captured)
-    return _newton(among, y, once, captured), (y, solution, captured)
+    return _newton(among, y, once, captured), (among, y, solution, captured)
 
 
-def _settled_backward(among: _Sets, residuals: Any, cotangent: Array) -> tuple[Array | None, ...]:
-    y, solution, captured = residuals
+def _settled_backward(saved: Any, cotangent: Array) -> tuple[Any, ...]:
+    among, y, solution, captured = saved
     settled = _settled(among, y, solution, *captured)
     in_y, *in_images = _solve(among, settled, captured, cotangent)
     pulled = jax.vjp(lambda *captured: _images(among, settled, captured), *captured)[1](jnp.stack(in_images))
     given = (g if jnp.issubdtype(a.dtype, jnp.inexact) else None for a, g in zip(captured, pulled, strict=True))
-    return in_y, jnp.zeros_like(solution), *given
+    return None, in_y, jnp.zeros_like(solution), *given
 
 
 _settled = closed_form(_settled_forward, _settled_backward)

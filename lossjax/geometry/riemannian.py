@@ -105,7 +105,7 @@ def gaussian_fisher_rao_distance(mean_p: ArrayLike, scale_p: ArrayLike, mean_q: 
     dtype = checks.compute_dtype(*means.values(), *scales.values())
     m_p, m_q = (mean.astype(dtype) for mean in means.values())
     s_p, s_q = (jnp.broadcast_to(scale.astype(dtype), shape) for scale in scales.values())
-    return _gaussian_distance(None, m_p, s_p, m_q, s_q)
+    return _gaussian_distance(m_p, s_p, m_q, s_q)
 
 
 # --- the steps -------------------------------------------------------------------------------------------------------
@@ -159,7 +159,7 @@ def _positive(name: str, value: ArrayLike) -> Array:
 
 
 def _gaussian_distance_forward(
-    _: None, mean_p: Array, scale_p: Array, mean_q: Array, scale_q: Array
+    mean_p: Array, scale_p: Array, mean_q: Array, scale_q: Array
 ) -> tuple[Array, tuple[Array, ...]]:
     h = norm(_sides(mean_p, scale_p, mean_q, scale_q))
     # By the larger root first: no quotient overflows before the last, and there asinh(r) = log 2r is a sum.
@@ -170,9 +170,9 @@ def _gaussian_distance_forward(
     return math.sqrt(8) * value, (mean_p, scale_p, mean_q, scale_q)
 
 
-def _gaussian_distance_backward(_: None, residuals: tuple[Array, ...], cotangent: Array) -> tuple[Array, ...]:
-    _mean_p, scale_p, _mean_q, scale_q = residuals
-    ab = _sides(*residuals)
+def _gaussian_distance_backward(saved: tuple[Array, ...], cotangent: Array) -> tuple[Array, ...]:
+    _mean_p, scale_p, _mean_q, scale_q = saved
+    ab = _sides(*saved)
     e, _h = _unit(ab)
     f, across = _unit(jnp.stack([ab[..., 0], scale_p + scale_q], axis=-1))
     turned = e * f

@@ -7,6 +7,7 @@ addition and scaling of logits become the operations here, and the norm of centr
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax.numpy as jnp
 from jax import Array
@@ -57,11 +58,12 @@ def centered_log_ratio(p: ArrayLike, *, axis: int | Sequence[int] = -1) -> Array
 def _centered_log_ratio_forward(axes: tuple[int, ...], p: Array) -> tuple[Array, Array]:
     # Measured from the largest entry, logarithms are as small as the result; log p itself is not, near uniform.
     logits = log_ratio(p, jnp.broadcast_to(jnp.max(p, axis=axes, keepdims=True), p.shape))
-    return logits - jnp.mean(logits, axis=axes, keepdims=True), p
+    return logits - jnp.mean(logits, axis=axes, keepdims=True), (axes, p)
 
 
-def _centered_log_ratio_backward(axes: tuple[int, ...], p: Array, cotangent: Array) -> tuple[Array]:
-    return ((cotangent - jnp.mean(cotangent, axis=axes, keepdims=True)) / p,)
+def _centered_log_ratio_backward(saved: Any, cotangent: Array) -> tuple[None, Array]:
+    axes, p = saved
+    return None, (cotangent - jnp.mean(cotangent, axis=axes, keepdims=True)) / p
 
 
 _centered_log_ratio = closed_form(_centered_log_ratio_forward, _centered_log_ratio_backward)
@@ -98,15 +100,15 @@ def aitchison_add(p: ArrayLike, q: ArrayLike) -> Array:
     Source: theorem 4.1.6; Aitchison (1986).
     """
     p, q = vectors(p=p, q=q)
-    return _aitchison_add(None, p, q)
+    return _aitchison_add(p, q)
 
 
-def _aitchison_add_forward(_: None, p: Array, q: Array) -> tuple[Array, tuple[Array, Array]]:
+def _aitchison_add_forward(p: Array, q: Array) -> tuple[Array, tuple[Array, Array]]:
     return softmax(jnp.log(p) + jnp.log(q)), (p, q)
 
 
-def _aitchison_add_backward(_: None, residuals: tuple[Array, Array], cotangent: Array) -> tuple[Array, Array]:
-    p, q = residuals
+def _aitchison_add_backward(saved: tuple[Array, Array], cotangent: Array) -> tuple[Array, Array]:
+    p, q = saved
     log_p, log_q = jnp.log(p), jnp.log(q)
     log_mass = log_sum_exp(log_p + log_q)[..., None]  # log <p, q>
     centered = cotangent - jnp.sum(softmax(log_p + log_q) * cotangent, axis=-1, keepdims=True)

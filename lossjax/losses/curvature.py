@@ -9,7 +9,7 @@ from jax.typing import ArrayLike
 
 from lossjax._core import checks
 from lossjax._softmax import functions, row_statistics
-from lossjax._softmax.cross_entropy import Options, Scale, cross_entropy
+from lossjax._softmax.cross_entropy import LogitTransform, Options, SoftmaxInputs, softmax_losses
 from lossjax._softmax.curves import CROSS_ENTROPY
 from lossjax._softmax.inputs import LogitLoss, classes_last
 
@@ -93,11 +93,11 @@ def _hessian_product(given: LogitLoss, v: Array) -> Array:
         kept = given.valid[..., None]
         x, v = jnp.where(kept, x, 0), jnp.where(kept, v, 0)
         targets = jnp.where(given.valid if given.labelled else kept, targets, 0)
-    scale = Scale(given.softcap, given.temperature)
-    z, slope, bend = scale.derivatives(x)
+    transform = LogitTransform(given.softcap, given.temperature)
+    z, slope, bend = transform.derivatives(x)
     rows = row_statistics.row_statistics(z)
     if given.labelled:
-        rows = rows.where((targets >= 0) & (targets < z.shape[-1]))
+        rows = rows.undefined_unless((targets >= 0) & (targets < z.shape[-1]))
     u = v if slope is None else slope * v
     mass, of_square = _masses(given, targets, z.dtype)
     product = functions.fisher_product(z, rows, u)
@@ -121,9 +121,9 @@ def _masses(given: LogitLoss, targets: Array, dtype: jnp.dtype) -> tuple[Array, 
         smoothed = given.smoothing.apply(targets.astype(dtype))
         mass = jnp.sum(smoothed * weights.reshape((1,) * (smoothed.ndim - 1) + (classes,)), axis=-1, keepdims=True)
         return mass, jnp.ones_like(mass)
-    hit, spread = given.smoothing.label_parts(classes)
+    at_label, at_all = given.smoothing.label_parts(classes)
     own = jnp.take(weights, targets, mode="clip")[..., None]
-    return hit * own + spread * jnp.sum(weights), own
+    return at_label * own + at_all * jnp.sum(weights), own
 
 
 def _gradient(given: LogitLoss, z: Array, targets: Array) -> Array:
@@ -131,7 +131,7 @@ def _gradient(given: LogitLoss, z: Array, targets: Array) -> Array:
     options = Options(given.dtype, given.smoothing, CROSS_ENTROPY, given.labelled)
 
     def total(z: Array) -> Array:
-        losses, _ = cross_entropy(options, z, targets, given.weights, None, given.z_loss, None, None, given.valid)
-        return jnp.sum(losses)
+        inputs = SoftmaxInputs(z, targets, class_weights=given.weights, z_loss=given.z_loss, valid=given.valid)
+        return jnp.sum(softmax_losses(options, inputs)[0])
 
     return jax.grad(total)(z)

@@ -230,7 +230,7 @@ def js_divergence(p: ArrayLike, q: ArrayLike, *, axis: int = -1, base: float | N
     Source: Lin (1991); §4.1.1.
     """
     first, second, base, last = _measured_pair(p, q, axis, base, at_most=jnp.inf)
-    return jnp.sum(rules.jensen_shannon(None, first, second), axis=last) * per_nat(base)
+    return jnp.sum(rules.jensen_shannon(first, second), axis=last) * per_nat(base)
 
 
 def _probabilities(name: str, value: ArrayLike) -> Array:

@@ -10,6 +10,7 @@ from jax.typing import ArrayLike
 
 from lossjax._core import checks
 from lossjax._core.reduction import mean_of, reduce
+from lossjax._softmax.cross_entropy import LogitTransform
 from lossjax._softmax.curves import CROSS_ENTROPY
 from lossjax._softmax.head import Head, Shared, in_blocks, row_losses, summed_loss
 from lossjax._softmax.inputs import LogitLoss, Reduction
@@ -167,7 +168,7 @@ def linear_head(
     stand_in = jnp.broadcast_to(jnp.zeros((), x.dtype), (*rows, w.shape[1]))
     given = LogitLoss.of(stand_in, labels, kind="labels", axis=-1, reduction=reduction, over=over, **logit_options)
     options = given.rule_options(CROSS_ENTROPY)
-    shared = Shared(w, b, given.weights, given.z_loss, given.softcap, given.temperature)
+    shared = Shared(w, b, given.weights, given.z_loss, LogitTransform(given.softcap, given.temperature))
     count = given.targets.size
     valid = None if given.valid is None else given.valid.reshape(count)
     size = _chunk(chunk_size, count, w.shape[1], given.dtype)

@@ -91,7 +91,7 @@ def softmax_js_divergence(
 
     Source: Lin (1991); §4.1.1.
     """
-    return rules.js_divergence(None, *_pair(logits_p, logits_q, axis)) * per_nat(checks.base(base))
+    return rules.js_divergence(*_pair(logits_p, logits_q, axis)) * per_nat(checks.base(base))
 
 
 def _pair(logits_p: ArrayLike, logits_q: ArrayLike, axis: int) -> tuple[Array, Array]:

@@ -155,4 +155,4 @@ def softmax_entropy(logits: ArrayLike, *, axis: int = -1, base: float | None = N
     """
     logits = checks.floating("logits", logits)
     (one,) = checks.one_class_axis(logits, "logits", axis)
-    return rules.entropy(None, _last(logits, one)) * per_nat(checks.base(base))
+    return rules.entropy(_last(logits, one)) * per_nat(checks.base(base))

@@ -6,7 +6,7 @@ import jax
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from lossjax._core.autodiff import varies_over
+from lossjax._core.sharding import varies_over
 from lossjax._softmax.curves import CROSS_ENTROPY
 from lossjax._softmax.inputs import LogitLoss, Reduction
 from lossjax.losses.linear_head import linear_head

@@ -111,7 +111,7 @@ def _faulty(fault: str) -> Case:
     """The integer-label loss with one planted fault in its closed-form rule."""
     good = lossjax.softmax_cross_entropy_with_integer_labels
 
-    def forward(_: None, z: jax.Array, labels: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    def forward(z: jax.Array, labels: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
         value = plain_of(good)(z, labels)
         if fault == "naive value":
             lse = jnp.log(jnp.sum(jnp.exp(z - z.max(-1, keepdims=True)), -1)) + z.max(-1)
@@ -120,8 +120,8 @@ def _faulty(fault: str) -> Case:
             value = value + 1e-9 * z.shape[0]
         return value, (z, labels)
 
-    def backward(_: None, residuals: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array, None]:
-        z, labels = residuals
+    def backward(saved: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array, None]:
+        z, labels = saved
         hot = jnp.arange(z.shape[-1], dtype=labels.dtype)[None] == labels[:, None]
         p = jax.nn.softmax(z, -1)
         gradient = p - hot.astype(z.dtype)
@@ -140,7 +140,7 @@ def _faulty(fault: str) -> Case:
     rule = closed_form(forward, backward)
 
     def loss(z: jax.Array, labels: jax.Array) -> jax.Array:
-        return rule(None, z, labels)
+        return rule(z, labels)
 
     loss.plain = plain_of(good)  # pyright: ignore[reportFunctionMemberAccess]  # functions take attributes
     return Case(fault, loss, labelled, (0,), of_labels)

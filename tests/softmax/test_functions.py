@@ -7,6 +7,7 @@ import pytest
 
 import lossjax
 from lossjax._softmax import functions
+from lossjax._softmax.row_statistics import row_statistics
 from lossjax.verify import oracle, ulp
 
 DTYPES = (np.float32, np.float64)
@@ -21,11 +22,11 @@ def logits(random: np.random.Generator, dtype: type, scale: float = 5.0) -> np.n
 def test_probabilities_do_not_depend_on_the_pivot(random: np.random.Generator, dtype: type, pivot: int) -> None:
     with jax.enable_x64(dtype == np.float64), oracle.precision():
         z = logits(random, dtype)
-        rows = functions.row_statistics(jnp.asarray(z), jnp.full(13, pivot))
+        rows = row_statistics(jnp.asarray(z), jnp.full(13, pivot))
         truth = oracle.softmax(ulp.balls(z))
         assert ulp.in_roundoffs(functions.probabilities(jnp.asarray(z), rows), truth).max() <= 8
         hot = oracle.one_hot(np.full(13, pivot), 9)
-        assert ulp.in_roundoffs(functions.residual_at_pivot(jnp.asarray(z), rows), truth - hot).max() <= 8
+        assert ulp.in_roundoffs(functions.p_minus_one_hot(jnp.asarray(z), rows), truth - hot).max() <= 8
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -47,7 +48,7 @@ def test_statistics_a_rounding_off_cost_a_rounding(random: np.random.Generator, 
     with jax.enable_x64(dtype == np.float64), oracle.precision():
         z = logits(random, dtype)
         nearby = np.nextafter(z, np.asarray(np.inf, dtype))
-        rows = functions.row_statistics(jnp.asarray(nearby))
+        rows = row_statistics(jnp.asarray(nearby))
         assert not np.any(z.max(-1, keepdims=True) == np.asarray(rows.maximum))
         truth = oracle.softmax(ulp.balls(z))
         # each logit moved by at most 2u|z|, and so each exponent and the sum
@@ -72,7 +73,7 @@ def test_the_fisher_product_of_a_confident_row_does_not_cancel(
         # the reference costs an entry that is not the pivot its own distance to it.
         reference = np.argmax(z, -1)[:, None]
         distance = p * abs(exact - np.take_along_axis(exact, reference, -1))
-        rows = functions.row_statistics(jnp.asarray(z))
+        rows = row_statistics(jnp.asarray(z))
         got = functions.fisher_product(jnp.asarray(z), rows, jnp.asarray(v))
         size = ulp.relative_to(terms) + ulp.relative_to(distance) * 2
         flushed = 9 * ulp.smallest_normal(dtype) * 2 * float(np.abs(v).max())  # probabilities flushed to zero
@@ -92,5 +93,5 @@ def test_undefined_rows_are_nan_and_only_they(row: list[float]) -> None:
 def test_one_infinity_is_certain() -> None:
     z = jnp.asarray([[np.inf, 0.0, -np.inf]])
     np.testing.assert_array_equal(functions.softmax(z), [[1.0, 0.0, 0.0]])
-    rows = functions.row_statistics(z, jnp.asarray([1]))
-    np.testing.assert_array_equal(functions.residual_at_pivot(z, rows), [[1.0, -1.0, 0.0]])
+    rows = row_statistics(z, jnp.asarray([1]))
+    np.testing.assert_array_equal(functions.p_minus_one_hot(z, rows), [[1.0, -1.0, 0.0]])

@@ -1,0 +1,67 @@
+"""Arrays over several devices: what ``jax.shard_map`` takes to vary between them, and what an explicit mesh splits."""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+
+def alike(arrays: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Inside ``jax.shard_map``, give all floating-point arrays the same varying mesh axes; None stays.
+
+    A cotangent must vary over the same axes as its argument. ``lax.pcast`` makes a replicated argument (class weights,
+    say) a varying one, and the transpose of ``lax.pcast`` sums the devices' cotangents.
+    """
+    union = frozenset().union(*(_varying_axes(a) for a in arrays))
+    if not union:
+        return arrays
+    return tuple(_varying_over(union, a) if jnp.issubdtype(a.dtype, jnp.inexact) else a for a in arrays)
+
+
+def varying_alike(reference: Any, arrays: Any) -> Any:
+    """Make the arrays vary over the mesh axes that the reference varies over, as a loop or a branch requires."""
+    axes = _varying_axes(reference)
+    return jax.tree.map(lambda array: _varying_over(axes, array), arrays)
+
+
+def varies_over(array: Any, axis_name: str) -> bool:
+    """Whether ``jax.shard_map`` takes the array to differ between the devices along a mesh axis."""
+    return axis_name in _varying_axes(array)
+
+
+def on_one_device(x: Array, over: str | None) -> Array:
+    """Return x on device 0 of the mesh axis and zero on the others; x itself where there is no such axis.
+
+    This is for a number that is the same on every device and is about to be summed over them: otherwise the sum would
+    count it once per device.
+    """
+    return x if over is None else jnp.where(lax.axis_index(over) == 0, x, jnp.zeros_like(x))
+
+
+def same_on_all(x: Array, over: str | None) -> Array:
+    """Return x, which is the same on all devices, in a form in which ``jax.shard_map`` can see that it is.
+
+    A sum over devices is known to be the same on all of them, so x is summed, counted on one device only.
+    """
+    return x if over is None else lax.psum(on_one_device(x, over), over)
+
+
+def split_count(z: Array) -> int:
+    """The number of devices that an explicit mesh splits the last axis over: JAX refuses a gather along it."""
+    sharding = jax.typeof(z).sharding
+    names = sharding.spec[-1] if len(sharding.spec) == z.ndim else None
+    if names is None:
+        return 1
+    return math.prod(sharding.mesh.shape[name] for name in (names if isinstance(names, tuple) else (names,)))
+
+
+def _varying_over(axes: frozenset[str], array: Any) -> Any:
+    missing = axes - _varying_axes(array)
+    return lax.pcast(array, tuple(sorted(missing)), to="varying") if missing else array
+
+
+def _varying_axes(argument: Any) -> frozenset[str]:
+    manual = getattr(jax.typeof(argument), "manual_axis_type", None)
+    return frozenset() if manual is None else manual.varying
