@@ -98,6 +98,8 @@ _LOGITS = Signature(("logits",))
 _TWO_LOGITS = Signature(("logits", "other logits"))
 _TWO_PROBABILITIES = Signature(("probabilities", "other probabilities"))
 _ERROR = Signature(("scores", "scores"))
+# An entry of the gradient is a difference, of an entry of one unit vector and one of the other, that may nearly cancel.
+_COSINE = Signature(("scores", "scores"), ulps=32)
 
 SIGNATURES: Mapping[str, Signature] = {
     "softmax_cross_entropy_with_integer_labels": _LABELLED,
@@ -132,8 +134,8 @@ SIGNATURES: Mapping[str, Signature] = {
         ("scores", "scores"), {"degrees_of_freedom": "degrees of freedom", "log_scale": "log scales"}, ulps=32
     ),
     "poisson_nll": Signature(("log rates", "counts")),
-    "cosine_similarity": _ERROR,
-    "cosine_distance": _ERROR,
+    "cosine_similarity": _COSINE,
+    "cosine_distance": _COSINE,
     "hinge_loss": Signature(("scores", "signs")),
     "perceptron_loss": Signature(("scores", "signs")),
     "sparsemax_loss": Signature(("scores", "binary labels")),
