@@ -49,9 +49,9 @@ def bound(loss: Callable[..., Any], *names: str, **fixed: Any) -> Callable[..., 
         return loss
 
     def of(function: Callable[..., Any]) -> Callable[..., Any]:
-        def called(*arguments: Any) -> Any:
+        def called(*arguments: Any, **more: Any) -> Any:
             split = len(arguments) - len(names)
-            return function(*arguments[:split], **dict(zip(names, arguments[split:], strict=True)), **fixed)
+            return function(*arguments[:split], **dict(zip(names, arguments[split:], strict=True)), **fixed, **more)
 
         return called
 

@@ -112,7 +112,7 @@ def assert_accurate(case: Case, family: Family, dtype: Any) -> float:
 
 
 def assert_narrow(case: Case, family: Family, dtype: Any) -> None:
-    """16-bit arguments: value in float32, gradient in the arguments' dtype and within 1 ulp (2u) of the truth."""
+    """16-bit arguments: the value as accurate as in float32, the gradient within 1 ulp (2u) in the arguments' dtype."""
     assert case.truth is not None
     with oracle.precision():
         args = arguments(case, family, dtype)
@@ -131,6 +131,11 @@ def assert_narrow(case: Case, family: Family, dtype: Any) -> None:
                 f"{case.name}, {family.name}, {dtype}: gradient {position} off by {found.max()}u"
             )
         assert output.dtype in (jnp.float32, dtype)
+        truth, scale = truths[0]
+        size = None if scale is None else ulp.relative_to(scale)
+        found = ulp.in_roundoffs(output, truth, scale=size, negligible=family.classes * smallest)
+        allowed = case.units if output.dtype == jnp.float32 else 2
+        assert found.max() <= allowed, f"{case.name}, {dtype}: the {output.dtype} value is off by {found.max():.3g}u"
 
 
 def assert_same(name: str, got: Any, want: Any, units: float, size: float = 0.0) -> None:
