@@ -151,6 +151,16 @@ def test_nothing_but_numbers_a_row_is_kept_beside_the_logits(options: str) -> No
     assert sum(x.nbytes for x in jax.tree.leaves(pullback)) <= 2 * z.nbytes + 4 * (6 * rows + classes + 16)
 
 
+@pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.1}], ids=str)
+def test_labels_are_not_spread_over_the_classes(options: dict[str, Any]) -> None:
+    """No one-hot array: the temporary memory of the value is less than a quarter of one."""
+    rows, classes = 64, 8192
+    shapes = jax.ShapeDtypeStruct((rows, classes), jnp.float32), jax.ShapeDtypeStruct((rows,), jnp.int32)
+    analysis = jax.jit(lambda z, labels: LABEL(z, labels, **options)).lower(*shapes).compile().memory_analysis()
+    assert analysis is not None
+    assert analysis.temp_size_in_bytes < rows * classes
+
+
 @pytest.mark.parametrize("what", ["value", "value and gradient"])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_temporary_memory(dtype: str, what: str) -> None:

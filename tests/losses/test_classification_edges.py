@@ -1,4 +1,7 @@
-"""The edges of the three cross-entropies, value and gradient: infinities, NaN, ties, one class, bad labels, masks."""
+"""What options do at the edges of the cross-entropies: undefined rows, bad labels, masks, impossible classes.
+
+The edges without options are lines of ``tests/support/edges.py``.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -26,33 +29,6 @@ DTYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 FORM = pytest.mark.parametrize("form", FORMS)
 
 S1, S2 = 1 / (1 + np.e), np.e / (1 + np.e)  # softmax(1, 2)
-EDGES: dict[str, tuple[list[float], int, float, list[float]]] = {
-    # name: (logits, label, value, gradient)
-    "-inf beside the label": ([1, 2, -INF], 0, 1 + np.log1p(np.exp(-1)), [S1 - 1, S2, 0]),
-    "-inf at the label": ([1, 2, -INF], 2, INF, [S1, S2, -1]),
-    "all but the label -inf": ([-INF, 3, -INF], 1, 0, [0, 0, 0]),
-    "all -inf": ([-INF, -INF], 0, NAN, [NAN, NAN]),
-    "NaN at the label": ([NAN, 1, 2], 0, NAN, [NAN, NAN, NAN]),
-    "NaN beside the label": ([1, NAN, -INF], 0, NAN, [NAN, NAN, NAN]),
-    "NaN and +inf": ([INF, NAN, 0], 0, NAN, [NAN, NAN, NAN]),
-    "+inf at the label": ([INF, 1, 2], 0, 0, [0, 0, 0]),
-    "+inf beside the label": ([1, INF, 2], 0, INF, [-1, 1, 0]),
-    "+inf at the label, -inf beside": ([INF, -INF], 0, 0, [0, 0]),
-    "+inf beside, -inf at the label": ([INF, -INF, 0], 1, INF, [1, -1, 0]),
-    "two +inf": ([INF, 1, INF], 0, NAN, [NAN, NAN, NAN]),
-    "two +inf beside the label": ([INF, 1, INF], 1, NAN, [NAN, NAN, NAN]),
-    "all +inf": ([INF, INF], 1, NAN, [NAN, NAN]),
-    "a tie of three": ([0, 0, 0], 1, np.log(3), [1 / 3, -2 / 3, 1 / 3]),
-    "a tie of two": ([5, 5, -INF], 0, np.log(2), [-0.5, 0.5, 0]),
-    "a tie of zeros of either sign": ([-0.0, 0.0], 0, np.log(2), [-0.5, 0.5]),
-    "a tie of huge logits": ([3e38, 3e38], 1, np.log(2), [0.5, -0.5]),
-    "a tie of huge negative logits": ([-3e38, -3e38], 0, np.log(2), [-0.5, 0.5]),
-    "one class": ([7], 0, 0, [0]),
-    "one class of +inf": ([INF], 0, 0, [0]),
-    "one class of -inf": ([-INF], 0, NAN, [NAN]),
-    "huge, right": ([3e38, -3e38], 0, 0, [0, 0]),
-    "huge, half the way": ([3e38, 0], 1, 3e38, [1, -1]),
-}  # fmt: skip
 
 
 def _pulled(loss: Loss, z: jax.Array, *rest: Any, **options: Any) -> tuple[jax.Array, jax.Array]:
@@ -63,28 +39,6 @@ def _pulled(loss: Loss, z: jax.Array, *rest: Any, **options: Any) -> tuple[jax.A
 def _both(loss: Loss, z: jax.Array, *rest: Any, **options: Any) -> tuple[np.ndarray, np.ndarray]:
     value, gradient = jax.jit(lambda z, *rest: _pulled(loss, z, *rest, **options))(z, *rest)
     return np.asarray(value), np.asarray(gradient)
-
-
-def _close(got: np.ndarray, want: Any, u: float) -> bool:
-    return np.allclose(got, np.asarray(want, got.dtype), rtol=8 * u, atol=0, equal_nan=True)
-
-
-@pytest.mark.covering(2)
-@DTYPES
-@FORM
-@pytest.mark.parametrize("jitted", [False, True], ids=["eager", "jit"])
-@pytest.mark.parametrize("classes", [1, 2, 3])
-def test_edge_matrix(classes: int, form: str, dtype: Any, jitted: bool) -> None:
-    """Every edge of one width in one batch: a row is not felt by the rows beside it."""
-    names = [name for name, edge in EDGES.items() if len(edge[0]) == classes]
-    with jax.enable_x64(dtype == np.float64):
-        z = jnp.asarray([EDGES[n][0] for n in names], dtype)
-        labels = jnp.asarray([EDGES[n][1] for n in names], jnp.int32)
-        value, gradient = (_both if jitted else _pulled)(FORMS[form], z, labels)
-        u = np.finfo(dtype).eps / 2
-        for name, got, slope in zip(names, np.asarray(value), np.asarray(gradient), strict=True):
-            assert _close(got, EDGES[name][2], u), f"{name}: value {got}, want {EDGES[name][2]}"
-            assert _close(slope, EDGES[name][3], u), f"{name}: gradient {slope}, want {EDGES[name][3]}"
 
 
 @DTYPES
@@ -223,49 +177,6 @@ def test_ignore_index_may_be_a_class() -> None:
     z = jnp.zeros((3, 4), jnp.float32)
     value = softmax_cross_entropy_with_integer_labels(z, jnp.int32([0, 2, 3]), ignore_index=2)
     assert np.array_equal(np.asarray(value) == 0, [False, True, False])
-
-
-def test_no_rows() -> None:
-    z = jnp.zeros((0, 3), jnp.float32)
-    for form, loss in FORMS.items():
-        labels = jnp.zeros(0, jnp.int32)
-        assert loss(z, labels).shape == (0,), form
-        for how in ("sum", "mean"):
-            value, gradient = _both(loss, z, labels, reduction=how)
-            assert value == 0
-            assert gradient.shape == (0, 3)
-    assert sigmoid_cross_entropy(z, z, reduction="mean") == 0
-
-
-BINARY = {
-    # name: (logit, target, value, slope in the logit, slope in the target)
-    "+inf, 1": (INF, 1, 0, 0, -INF),
-    "+inf, 0": (INF, 0, INF, 1, -INF),
-    "-inf, 0": (-INF, 0, 0, 0, INF),
-    "-inf, 1": (-INF, 1, INF, -1, INF),
-    "+inf, 1/2": (INF, 0.5, INF, 0.5, -INF),
-    "NaN, 0": (NAN, 0, NAN, NAN, NAN),
-    "NaN, 1": (NAN, 1, NAN, NAN, NAN),
-    "0, 1/2": (0, 0.5, np.log(2), 0, 0),
-    "huge, 0": (3e38, 0, 3e38, 1, -3e38),
-    "huge, 1": (3e38, 1, 0, 0, -3e38),
-    "-50, 0": (-50, 0, np.exp(-50), np.exp(-50), 50),
-    "50, 1": (50, 1, np.exp(-50), -np.exp(-50), -50),
-}
-
-
-@DTYPES
-@pytest.mark.parametrize("name", BINARY)
-def test_binary_edges(name: str, dtype: Any) -> None:
-    with jax.enable_x64(dtype == np.float64):
-        z, y, *want = (jnp.asarray([x], dtype) for x in BINARY[name])
-        value, pullback = jax.vjp(sigmoid_cross_entropy, z, y)
-        for what, got, expected in zip(
-            ("value", "in z", "in y"), (value, *pullback(jnp.ones_like(value))), want, strict=True
-        ):
-            assert _close(np.asarray(got), np.asarray(expected), np.finfo(dtype).eps / 2), (
-                f"{what} is {got}, want {expected}"
-            )
 
 
 def test_a_positive_weight_of_0_at_an_infinite_logit() -> None:

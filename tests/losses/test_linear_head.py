@@ -10,6 +10,7 @@ import pytest
 import lossjax
 from lossjax.losses.linear_head import auto_chunk_size, linear_softmax_cross_entropy
 from lossjax.verify import assert_verified
+from tests.support.quick import quick
 
 ROWS, WIDTH, CLASSES = (3, 7), 5, 11
 U = 2.0**-24
@@ -53,16 +54,25 @@ def close(got: Any, want: Any, units: float = 64, u: float = U) -> None:
 
 
 @pytest.mark.parametrize("reduction", ["none", "sum", "mean"])
-@pytest.mark.parametrize("name", OPTIONS)
-def test_it_is_the_loss_of_the_logits(name: str, reduction: str) -> None:
+def test_it_is_the_loss_of_the_logits(reduction: str) -> None:
     """Value and gradients, the rows' cotangents not uniform, for blocks that fit and blocks that do not."""
     x, w, b, labels = arguments()
-    options = OPTIONS[name] | {"reduction": reduction}
     u = jnp.asarray(np.random.default_rng(1).normal(size=ROWS if reduction == "none" else ()), jnp.float32)
-    want = jax.value_and_grad(lambda *a: jnp.sum(u * with_logits(labels, **options)(*a)), (0, 1, 2))(x, w, b)
-    for chunk in CHUNKS[reduction] if name in ("plain", "masked") else (4,):
-        loss = head(labels, **options, chunk_size=chunk)
-        close(jax.value_and_grad(lambda *a, f=loss: jnp.sum(u * f(*a)), (0, 1, 2))(x, w, b), want)
+
+    def both(loss: Any) -> Any:
+        return jax.value_and_grad(lambda *a: jnp.sum(u * loss(*a)), (0, 1, 2))(x, w, b)
+
+    def every(make: Any) -> dict[str, Any]:
+        return {name: make(name, options | {"reduction": reduction}) for name, options in OPTIONS.items()}
+
+    def chunks(name: str) -> tuple[Any, ...]:
+        return CHUNKS[reduction] if name in ("plain", "masked") else (4,)
+
+    got = quick(lambda: every(lambda n, o: [both(head(labels, **o, chunk_size=c)) for c in chunks(n)]))()
+    want = quick(lambda: every(lambda n, o: both(with_logits(labels, **o))))()
+    for name, found in got.items():
+        for one in found:
+            close(one, want[name])
 
 
 @pytest.mark.parametrize("reduction", ["none", "mean"])
@@ -71,7 +81,7 @@ def test_gradients_in_the_options(reduction: str) -> None:
     options = {"class_weights": jnp.linspace(0.5, 2, CLASSES), "z_loss": jnp.float32(0.1),
                "logit_softcap": jnp.float32(3.0), "temperature": jnp.float32(0.5)}  # fmt: skip
     got, want = (
-        jax.grad(lambda o, f=f, c=c: jnp.sum(f(labels, reduction=reduction, **o, **c)(x, w, b) ** 2))(options)
+        quick(jax.grad(lambda o, f=f, c=c: jnp.sum(f(labels, reduction=reduction, **o, **c)(x, w, b) ** 2)))(options)
         for f, c in ((head, {"chunk_size": 4}), (with_logits, {}))
     )
     close(got, want, 256)
@@ -79,19 +89,23 @@ def test_gradients_in_the_options(reduction: str) -> None:
 
 @pytest.mark.parametrize("reduction", ["none", "mean"])
 def test_every_mode(reduction: str) -> None:
+    """Forward mode, forward over reverse, reverse over reverse, a batch of weights, and recomputation."""
     x, w, b, labels = arguments()
     v = jnp.asarray(np.random.default_rng(2).normal(size=w.shape), jnp.float32)
     options = {"reduction": reduction, "z_loss": 0.1}
-    both = head(labels, chunk_size=4, **options), with_logits(labels, **options)
-    got, want = ((lambda w, f=f: jnp.sum(f(x, w, b) ** 2)) for f in both)
-    close(jax.jvp(got, (w,), (v,)), jax.jvp(want, (w,), (v,)), 256)
-    push = lambda f: jax.jvp(jax.grad(f), (w,), (v,))[1]  # noqa: E731
-    close(push(got), push(want), 512)
-    pull = lambda f: jax.grad(lambda w: jnp.sum(jax.grad(f)(w) * v))(w)  # noqa: E731
-    close(pull(got), pull(want), 512)
-    many = jnp.stack([w, w + v])
-    close(jax.vmap(jax.grad(got))(many), jax.vmap(jax.grad(want))(many), 256)
-    close(jax.grad(jax.checkpoint(got))(w), jax.grad(want)(w), 256)
+
+    def modes(loss: Any) -> Any:
+        def f(w: Any) -> Any:
+            return jnp.sum(loss(x, w, b) ** 2)
+
+        first = jax.jvp(f, (w,), (v,)), jax.vmap(jax.grad(f))(jnp.stack([w, w + v])), jax.grad(jax.checkpoint(f))(w)
+        second = jax.jvp(jax.grad(f), (w,), (v,))[1], jax.grad(lambda w: jnp.sum(jax.grad(f)(w) * v))(w)
+        return first, second
+
+    got = quick(lambda: modes(head(labels, chunk_size=4, **options)))()
+    want = quick(lambda: modes(with_logits(labels, **options)))()
+    close(got[0], want[0], 256)
+    close(got[1], want[1], 512)
 
 
 def test_the_log_sum_exp_is_returned_and_differentiable() -> None:
@@ -99,7 +113,9 @@ def test_the_log_sum_exp_is_returned_and_differentiable() -> None:
     options = {"return_logsumexp": True, "reduction": "mean", "ignore_index": 3}
     both = [f(labels, **options)(x, w, b) for f in (head, with_logits)]
     close(*both)
-    in_w = [jax.grad(lambda w, f=f: jnp.sum(f(labels, **options)(x, w, b)[1] ** 2))(w) for f in (head, with_logits)]
+    in_w = [
+        quick(jax.grad(lambda w, f=f: jnp.sum(f(labels, **options)(x, w, b)[1] ** 2)))(w) for f in (head, with_logits)
+    ]
     close(*in_w, 256)
 
 

@@ -13,17 +13,20 @@ from lossjax.verify import oracle, ulp
 from tests.support.cases import Case
 from tests.support.draws import Family
 from tests.support.quick import quick
+from tests.support.transformations import (
+    SECOND_ORDER,
+    TRANSFORMATIONS,
+    cotangent_for,
+    floats,
+    hessian_product,
+    moving,
+    scalar,
+    tangents,
+)
 
 
 def arguments(case: Case, family: Family, dtype: Any) -> tuple[jax.Array, ...]:
     return tuple(jnp.asarray(a) for a in case.draw(family, dtype))
-
-
-def cotangent_for(output: jax.Array, dtype: Any = None) -> jax.Array:
-    """Never uniform: another number, of either sign, for every output."""
-    random = np.random.default_rng(output.size)
-    signs = np.where(random.uniform(size=output.shape) < 0.5, -1, 1)
-    return jnp.asarray(random.uniform(0.5, 2, output.shape) * signs, dtype or output.dtype)
 
 
 def gradients(
@@ -31,13 +34,7 @@ def gradients(
 ) -> tuple[jax.Array, jax.Array, list[jax.Array]]:
     """Output, cotangent, and the pulled-back cotangent of each differentiable argument."""
 
-    def of_floats(*floats: jax.Array) -> jax.Array:
-        full = list(args)
-        for position, value in zip(case.argnums, floats, strict=True):
-            full[position] = value
-        return function(*full)
-
-    output, pullback = jax.vjp(of_floats, *[args[i] for i in case.argnums])
+    output, pullback = jax.vjp(moving(function, args, case.argnums), *floats(args, case.argnums))
     cotangent = cotangent_for(output)
     return output, cotangent, list(pullback(cotangent))
 
@@ -49,30 +46,46 @@ def compiled(function: Callable[..., jax.Array], argnums: tuple[int, ...]) -> Ca
     return jax.jit(lambda args: gradients(function, case, args))
 
 
+def derivatives(
+    function: Callable[..., jax.Array], case: Case, args: tuple[jax.Array, ...]
+) -> tuple[list[jax.Array], jax.Array, Any]:
+    """The pulled-back cotangent, the output pushed along a direction, and the gradient pushed along it."""
+    _, _, pulled = gradients(function, case, args)
+    _, pushed = jax.jvp(moving(function, args, case.argnums), floats(args, case.argnums), tangents(args, case.argnums))
+    return pulled, pushed, hessian_product(function, args, case.argnums)
+
+
 def assert_rule_is_derivative(case: Case, family: Family) -> None:
-    """The closed form against JAX's own derivative of the plain formula, in float64, non-uniform cotangents.
+    """The rule's derivatives against JAX's own of the plain formula, in float64.
+
+    In reverse mode, in forward mode, and forward over reverse.
 
     On both sides an entry of the gradient is a sum of at most C·rows + 8 products, each off by at most (8 + gap)u of
     its size, where gap is the spread of the logits (the plain formula's own loss): that much is allowed, measured
     against the largest entry; for a scalar argument, whose terms may cancel, against the sum of the logits' gradients
-    times 1 + spread, which bounds them.
+    times 1 + spread, which bounds them. What is pushed forward is a sum of such entries along a direction of entries
+    within 1, and has as many terms; the second derivative has the spread four times, and twice the products.
     """
     with jax.enable_x64(True):
         args = arguments(case, family, np.float64)
-        _, _, ruled = quick(lambda a: gradients(case.loss, case, a))(args)
-        _, _, plain = quick(lambda a: gradients(case.plain, case, a))(args)
+        ruled, pushed, second = quick(lambda a: derivatives(case.loss, case, a))(args)
+        plain, pushed_plain, second_plain = quick(lambda a: derivatives(case.plain, case, a))(args)
         spread = float(np.ptp(np.asarray(args[0])))
-        units = (args[0].size + 8) * (8 + spread)
+        units, total = (args[0].size + 8) * (8 + spread), float(jnp.sum(jnp.abs(plain[0])))
         for position, got, want in zip(case.argnums, ruled, plain, strict=True):
             size = float(jnp.max(jnp.abs(want), initial=0))
             if want.ndim == 0:
-                size = max(size, (1 + spread) * float(jnp.sum(jnp.abs(plain[0]))))
+                size = max(size, (1 + spread) * total)
             worst = float(jnp.max(jnp.abs(got - want), initial=0))
             assert np.isfinite(size), f"{case.name}: the plain gradient in argument {position} is not finite"
             assert worst <= units * 2.0**-53 * size, (
                 f"{case.name}, {family.name}: gradient in argument {position} differs from its formula's derivative "
                 f"by {worst:.3g}, allowed {units * 2.0**-53 * size:.3g} (largest entry {size:.3g})"
             )
+        terms = sum(float(jnp.sum(jnp.abs(x))) for x in plain) * (1 + spread)
+        assert_same(f"{case.name}, {family.name}: pushed forward", pushed, pushed_plain, units, terms)
+        units = (args[0].size + 8) * (16 + 4 * spread)
+        assert_same(f"{case.name}, {family.name}: forward over reverse", second, second_plain, units)
 
 
 def assert_accurate(case: Case, family: Family, dtype: Any) -> float:
@@ -99,7 +112,7 @@ def assert_accurate(case: Case, family: Family, dtype: Any) -> float:
 
 
 def assert_narrow(case: Case, family: Family, dtype: Any) -> None:
-    """16-bit arguments: value in float32, gradient in the arguments' dtype and within 1 ulp (2u) of the truth."""
+    """16-bit arguments: the value as accurate as in float32, the gradient within 1 ulp (2u) in the arguments' dtype."""
     assert case.truth is not None
     with oracle.precision():
         args = arguments(case, family, dtype)
@@ -118,91 +131,11 @@ def assert_narrow(case: Case, family: Family, dtype: Any) -> None:
                 f"{case.name}, {family.name}, {dtype}: gradient {position} off by {found.max()}u"
             )
         assert output.dtype in (jnp.float32, dtype)
-
-
-Transformed = Callable[[Callable[..., jax.Array], tuple[jax.Array, ...], tuple[int, ...]], Any]
-
-
-def _scalar(f: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
-    """A scalar of the loss with non-uniform weights, for ``jax.grad``."""
-
-    def weighted(*args: jax.Array) -> jax.Array:
-        output = f(*args)
-        return jnp.sum(output * cotangent_for(output))
-
-    return weighted
-
-
-def _tangents(args: tuple[jax.Array, ...], argnums: tuple[int, ...]) -> list[jax.Array]:
-    return [jnp.cos(jnp.arange(args[i].size, dtype=args[i].dtype)).reshape(args[i].shape) for i in argnums]
-
-
-def _moving(
-    f: Callable[..., jax.Array], args: tuple[jax.Array, ...], argnums: tuple[int, ...]
-) -> Callable[..., jax.Array]:
-    def of(*floats: jax.Array) -> jax.Array:
-        full = list(args)
-        for position, value in zip(argnums, floats, strict=True):
-            full[position] = value
-        return f(*full)
-
-    return of
-
-
-def _floats(args: tuple[jax.Array, ...], argnums: tuple[int, ...]) -> list[jax.Array]:
-    return [args[i] for i in argnums]
-
-
-def _scan(f: Callable[..., jax.Array], args: tuple[jax.Array, ...], argnums: tuple[int, ...]) -> Any:
-    def looped(*full: jax.Array) -> jax.Array:
-        def step(carry: jax.Array, _: None) -> tuple[jax.Array, None]:
-            return carry + _scalar(f)(*full), None
-
-        return jax.lax.scan(step, jnp.zeros((), f(*full).dtype), None, length=1)[0]
-
-    return jax.grad(looped, argnums)(*args)
-
-
-def _jitted(transformed: Transformed) -> Transformed:
-    return lambda f, args, n: quick(lambda *a: transformed(f, a, n))(*args)
-
-
-TRANSFORMATIONS: dict[str, tuple[Transformed, Transformed]] = {
-    # name: (the transformation, what it must equal)
-    "jit": (lambda f, a, n: jax.jit(f)(*a), lambda f, a, n: f(*a)),
-    "jit of grad": (lambda f, a, n: jax.jit(jax.grad(_scalar(f), n))(*a), lambda f, a, n: jax.grad(_scalar(f), n)(*a)),
-    "grad of jit": (lambda f, a, n: jax.grad(_scalar(jax.jit(f)), n)(*a), lambda f, a, n: jax.grad(_scalar(f), n)(*a)),
-    "remat": (lambda f, a, n: jax.grad(jax.checkpoint(_scalar(f)), n)(*a), lambda f, a, n: jax.grad(_scalar(f), n)(*a)),
-    "scan": (_scan, lambda f, a, n: jax.grad(_scalar(f), n)(*a)),
-    "jvp": (
-        _jitted(lambda f, a, n: jax.jvp(_moving(f, a, n), _floats(a, n), _tangents(a, n))[1]),
-        _jitted(lambda f, a, n: sum(
-            jnp.tensordot(j, t, t.ndim)
-            for j, t in zip(jax.jacrev(f, n)(*a), _tangents(a, n), strict=True)
-        )),
-    ),
-    "linearize": (
-        lambda f, a, n: jax.linearize(_moving(f, a, n), *_floats(a, n))[1](*_tangents(a, n)),
-        lambda f, a, n: jax.jvp(_moving(f, a, n), _floats(a, n), _tangents(a, n))[1],
-    ),
-    "jacfwd": (_jitted(lambda f, a, n: jax.jacfwd(f, n)(*a)), _jitted(lambda f, a, n: jax.jacrev(f, n)(*a))),
-}  # fmt: skip
-
-
-def _hessian_product(f: Callable[..., jax.Array], args: tuple[jax.Array, ...], argnums: tuple[int, ...]) -> Any:
-    gradient = jax.grad(_scalar(f), argnums)
-    return jax.jvp(_moving(gradient, args, argnums), _floats(args, argnums), _tangents(args, argnums))[1]
-
-
-SECOND_ORDER: dict[str, Transformed] = {
-    # Each against the same of the plain formula by JAX. The Hessian is run eagerly, where a rule that calls its own
-    # decorated name breaks though it passes under jit.
-    "forward over reverse": lambda f, a, n: quick(functools.partial(_hessian_product, f, argnums=n))(a),
-    "hessian": lambda f, a, n: jax.hessian(_scalar(f), n)(*a),
-    "reverse over reverse": lambda f, a, n: quick(jax.jacrev(jax.jacrev(_scalar(f), n), n))(*a),
-    "forward over forward": lambda f, a, n: quick(jax.jacfwd(jax.jacfwd(_scalar(f), n), n))(*a),
-    "reverse over forward": lambda f, a, n: quick(jax.jacrev(jax.jacfwd(_scalar(f), n), n))(*a),
-}
+        truth, scale = truths[0]
+        size = None if scale is None else ulp.relative_to(scale)
+        found = ulp.in_roundoffs(output, truth, scale=size, negligible=family.classes * smallest)
+        allowed = case.units if output.dtype == jnp.float32 else 2
+        assert found.max() <= allowed, f"{case.name}, {dtype}: the {output.dtype} value is off by {found.max():.3g}u"
 
 
 def assert_same(name: str, got: Any, want: Any, units: float, size: float = 0.0) -> None:
@@ -227,21 +160,26 @@ def assert_transforms(case: Case, family: Family, name: str) -> None:
         size = 0.0
         if name in ("jvp", "linearize"):  # the terms of J·t may cancel: they are what the error is measured against
             jacobian = quick(jax.jacrev(case.loss, case.argnums))(*args)
-            terms = zip(map(np.abs, jacobian), map(np.abs, _tangents(args, case.argnums)), strict=True)
+            terms = zip(map(np.abs, jacobian), map(np.abs, tangents(args, case.argnums)), strict=True)
             size = float(sum(np.max(np.tensordot(j, t, t.ndim)) for j, t in terms))
         got = transformed(case.loss, args, case.argnums)
         assert_same(f"{case.name}, {name}", got, want, 16 + args[0].size, size)
 
 
 def assert_second_order(case: Case, family: Family, name: str) -> None:
-    """Second derivatives against those of the plain formula: along one direction, or by every combination of modes."""
+    """Second derivatives by every combination of modes against those of the plain formula."""
     with jax.enable_x64(True):
         args = arguments(case, family, np.float64)
-        along = name == "forward over reverse"
-        reference = SECOND_ORDER[name] if along else lambda f, a, n: quick(jax.hessian(_scalar(f), n))(*a)
         units = (args[0].size + 8) * (16 + 4 * float(np.ptp(np.asarray(args[0]))))
         got = SECOND_ORDER[name](case.loss, args, case.argnums)
-        assert_same(f"{case.name}, {name}", got, reference(case.plain, args, case.argnums), units)
+        want = _hessian_of_plain(case, family)
+        assert_same(f"{case.name}, {name}", got, want, units)
+
+
+@functools.cache
+def _hessian_of_plain(case: Case, family: Family) -> Any:
+    args = arguments(case, family, np.float64)
+    return quick(lambda *a: jax.hessian(scalar(case.plain), case.argnums)(*a))(*args)
 
 
 def _by_class(output: jax.Array) -> jax.Array:
@@ -286,14 +224,14 @@ def assert_shards(case: Case, family: Family, axis_type: AxisType, *, forward: b
 
         with jax.set_mesh(mesh):
             split = tuple(jax.device_put(a, jax.NamedSharding(mesh, rows)) for a in args)
-            got = jax.jit(jax.grad(sharded(case.loss), n))(*split)
-            want = jax.grad(lambda *a: _by_class(case.loss(*a)), n)(*args)
+            got = quick(jax.grad(sharded(case.loss), n))(*split)
+            want = quick(jax.grad(lambda *a: _by_class(case.loss(*a)), n))(*args)
             assert_same(f"{case.name}, grad of shard_map", got, want, 16)
             if not forward:
                 return
-            moving = _moving(sharded(case.loss), split, n)
-            tangents = tuple(jax.device_put(t, jax.NamedSharding(mesh, rows)) for t in _tangents(args, n))
-            pushed = jax.jit(lambda *p: jax.jvp(moving, p, tangents)[1])(*_floats(split, n))
-            want = sum(jnp.sum(g * t) for g, t in zip(want, _tangents(args, n), strict=True))
+            of_moving = moving(sharded(case.loss), split, n)
+            along = tuple(jax.device_put(t, jax.NamedSharding(mesh, rows)) for t in tangents(args, n))
+            pushed = quick(lambda *p: jax.jvp(of_moving, p, along)[1])(*floats(split, n))
+            want = sum(jnp.sum(g * t) for g, t in zip(want, tangents(args, n), strict=True))
             size = sum(jnp.sum(jnp.abs(g)) for g in got)
             assert abs(float(pushed) - float(want)) <= (16 + args[0].size) * 2.0**-53 * float(size)

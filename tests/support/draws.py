@@ -1,10 +1,12 @@
-"""How the arguments of the cases are drawn."""
+"""How the arguments of the cases are drawn: families of numbers, in which the kinds of a signature take their part."""
 
 import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+
+from lossjax.verify.signatures import KINDS
 
 Draw = Callable[["Family", Any], tuple[np.ndarray, ...]]
 
@@ -60,97 +62,62 @@ FAMILIES = (
 )
 
 
-def labelled(f: Family, dtype: Any) -> tuple[np.ndarray, ...]:
-    random = f.random()
-    z = f.logits(random, dtype)
-    return z, f.labels(random, z).astype(np.int32)
+def _fractions(f: Family, random: np.random.Generator, dtype: Any, _: list[np.ndarray]) -> np.ndarray:
+    """Three of ten are 0, three of ten are 1."""
+    y = random.uniform(size=(f.rows, f.classes))
+    return np.where(y < 0.3, 0, np.where(y > 0.7, 1, y)).astype(dtype)
 
 
-def with_targets(f: Family, dtype: Any) -> tuple[np.ndarray, ...]:
-    random = f.random()
-    return f.logits(random, dtype), f.probabilities(random, dtype)
+def _other_logits(f: Family, random: np.random.Generator, dtype: Any, before: list[np.ndarray]) -> np.ndarray:
+    """Close to the first at small scales, far apart at large ones."""
+    step = random.normal(size=before[0].shape) * min(f.scale, 3.0) * 0.1
+    return (before[0].astype(np.float64) + step).astype(dtype)
 
 
-def one_logits(f: Family, dtype: Any) -> tuple[np.ndarray, ...]:
-    return (f.logits(f.random(), dtype),)
+BY_KIND: dict[str, Callable[[Family, np.random.Generator, Any, list[np.ndarray]], np.ndarray]] = {
+    **dict.fromkeys(("logits", "scores", "log rates"), lambda f, random, dtype, _: f.logits(random, dtype)),
+    "other logits": _other_logits,
+    "labels": lambda f, random, _, before: f.labels(random, before[0]).astype(np.int32),
+    **dict.fromkeys(("distributions", "probabilities"), lambda f, random, dtype, _: f.probabilities(random, dtype)),
+    "other probabilities": lambda f, random, dtype, before: f.probabilities(
+        random, dtype, near=before[0] if f.scale < 1 else None
+    ),
+    "fractions": _fractions,
+}
+"""The kinds that a family says something of, given the arguments before; ``KINDS`` draws the others."""
 
 
-def two_logits(f: Family, dtype: Any) -> tuple[np.ndarray, ...]:
-    """Close to each other at small scales, far apart at large ones."""
-    random = f.random()
-    z = f.logits(random, dtype)
-    step = random.normal(size=z.shape) * min(f.scale, 3.0) * 0.1
-    return z, (z.astype(np.float64) + step).astype(dtype)
-
-
-def binary(f: Family, dtype: Any) -> tuple[np.ndarray, ...]:
-    random = f.random()
-    z = f.logits(random, dtype)
-    y = random.uniform(size=z.shape)
-    return z, np.where(y < 0.3, 0, np.where(y > 0.7, 1, y)).astype(dtype)
-
-
-def one_p(f: Family, dtype: Any) -> tuple[np.ndarray, ...]:
-    return (f.probabilities(f.random(), dtype),)
-
-
-def two_p(f: Family, dtype: Any) -> tuple[np.ndarray, ...]:
-    random = f.random()
-    p = f.probabilities(random, dtype)
-    return p, f.probabilities(random, dtype, near=p if f.scale < 1 else None)
-
-
-def regression(f: Family, dtype: Any) -> tuple[np.ndarray, ...]:
-    random = f.random()
-    return f.logits(random, dtype), f.logits(random, dtype)
-
-
-def gaussian(f: Family, dtype: Any) -> tuple[np.ndarray, ...]:
-    random = f.random()
-    return (*(f.logits(random, dtype) for _ in range(2)), random.normal(size=(f.rows, f.classes)).astype(dtype))
-
-
-def plus_or_minus(f: Family, dtype: Any) -> tuple[np.ndarray, ...]:
-    """Scores, and targets -1 and 1."""
-    random = f.random()
-    z = f.logits(random, dtype)
-    return z, np.where(random.uniform(size=z.shape) < 0.5, -1, 1).astype(dtype)
-
-
-def zero_or_one(f: Family, dtype: Any) -> tuple[np.ndarray, ...]:
-    """Logits, and integer labels 0 and 1."""
-    random = f.random()
-    z = f.logits(random, dtype)
-    return z, random.integers(0, 2, z.shape).astype(np.int32)
-
-
-def counts(f: Family, dtype: Any) -> tuple[np.ndarray, ...]:
-    random = f.random()
-    z = f.logits(random, dtype)
-    return z, random.poisson(3, z.shape).astype(dtype)
-
-
-def and_entries(draw: Draw, *ranges: tuple[float, float]) -> Draw:
-    """A further argument an entry, uniform between the two numbers, for each range."""
+def arguments_of(*kinds: str) -> Draw:
+    """How arguments of these kinds are drawn."""
 
     def drawn(f: Family, dtype: Any) -> tuple[np.ndarray, ...]:
-        random = np.random.default_rng(1)
-        return *draw(f, dtype), *(random.uniform(*one, (f.rows, f.classes)).astype(dtype) for one in ranges)
+        random = f.random()
+        args: list[np.ndarray] = []
+        for kind in kinds:
+            if kind in BY_KIND:
+                args.append(BY_KIND[kind](f, random, dtype, args))
+            else:
+                usual = KINDS[kind].draw(random, (f.rows, f.classes))
+                args.append(usual if KINDS[kind].integer else usual.astype(dtype))
+        return tuple(args)
 
     return drawn
 
 
+labelled = arguments_of("logits", "labels")
+with_targets = arguments_of("logits", "distributions")
+
+
 def and_weights(draw: Draw) -> Draw:
+    """A further argument: one weight per class."""
     return lambda f, dtype: (*draw(f, dtype), f.random().uniform(0.5, 2, f.classes).astype(dtype))
 
 
-def and_positive(draw: Draw) -> Draw:
-    return lambda f, dtype: (*draw(f, dtype), f.random().uniform(0.5, 2, (f.rows, f.classes)).astype(dtype))
-
-
 def and_numbers(draw: Draw, *numbers: float) -> Draw:
+    """Further arguments: these numbers."""
     return lambda f, dtype: (*draw(f, dtype), *(np.asarray(n, dtype) for n in numbers))
 
 
 def and_tunable(draw: Draw) -> Draw:
+    """The options of a softmax loss that are differentiated: weights, z-loss, softcap, temperature."""
     return and_numbers(and_weights(draw), 1e-2, 4.0, 1.7)

@@ -9,7 +9,7 @@ from flint import arb
 
 from lossjax.verify import oracle
 from lossjax.verify.ulp import Balls
-from tests.support.truths import Truth
+from tests.support.truths import Truth, truth_of
 
 Curve = Callable[[arb, Any], tuple[arb, arb, arb]]
 """From a surprisal and the parameter: F, its slope, and its derivative in the parameter."""
@@ -146,3 +146,8 @@ class OptionTruth:
             return (1 - amount) * t + amount * mass / classes
 
         return smooth if self.label_smoothing else lambda t: t
+
+
+truth_of("softmax_focal_loss", 32)(OptionTruth(curve=focal, parameter=2.0))
+truth_of("poly_cross_entropy", 16)(OptionTruth(curve=poly, parameter=2.0))
+truth_of("generalized_cross_entropy", 24, q=0.75)(OptionTruth(curve=generalized, parameter=0.75))

@@ -1,0 +1,145 @@
+"""What every public loss is called with: one line per loss.
+
+A loss's arguments are described here and nowhere else. The certifier draws its arguments from this table
+(:mod:`lossjax.verify.samples`); the tests take from it the arguments they draw, the numbers among which they hunt for
+a failure, the shapes, and which arguments a gradient is asked for. A new loss needs one line here.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+Shape = tuple[int, int]
+"""Rows and classes."""
+
+
+class Kind(NamedTuple):
+    """One kind of argument: its shape, how to draw it, and the numbers at which a loss may go wrong."""
+
+    draw: Callable[[np.random.Generator, Shape], np.ndarray]
+    """Usual numbers of this kind, in float64 or int32."""
+    hard: tuple[float, ...] = ()
+    """Finite numbers in its domain at which the losses must be accurate, the extreme ones among them."""
+    beyond: tuple[float, ...] = ()
+    """Further numbers at which a loss has a limit, or none: infinities, NaN, and what lies outside the domain."""
+    integer: bool = False
+    """Whether it holds integers, in which no loss is differentiated."""
+
+
+def _normal(scale: float) -> Callable[[np.random.Generator, Shape], np.ndarray]:
+    return lambda random, shape: random.normal(size=shape) * scale
+
+
+def _between(low: float, high: float) -> Callable[[np.random.Generator, Shape], np.ndarray]:
+    return lambda random, shape: random.uniform(low, high, shape)
+
+
+def _dirichlet(random: np.random.Generator, shape: Shape) -> np.ndarray:
+    return random.dirichlet(np.ones(shape[1]), shape[0])
+
+
+U = 2.0**-24
+"""The unit roundoff of float32."""
+_REAL = (
+    0.0, -0.0, 1e-30, 1.0, -1.0, 0.5, 0.3, -1.7, 3.0, -2.25, 16.75, -16.75, 88.0, -88.0, 1e4, -1e4, 1e4 + 2**-10, 1e19,
+    3e38, -3e38,
+)  # fmt: skip
+_NO_NUMBER = (np.inf, -np.inf, np.nan)
+_SHARES = (1, 0.5, 0.25, 0.125, 1e-30, 0.3, 1 - U, 1e-37)
+
+KINDS: Mapping[str, Kind] = {
+    # Integers come first: they are drawn for every loss, so that all losses of logits get the same logits.
+    "labels": Kind(lambda random, shape: random.integers(0, shape[1], shape[0]).astype(np.int32), integer=True),
+    "binary labels": Kind(lambda random, shape: random.integers(0, 2, shape).astype(np.int32), integer=True),
+    "logits": Kind(_normal(2), _REAL, _NO_NUMBER),
+    "other logits": Kind(_normal(2), _REAL, _NO_NUMBER),
+    "scores": Kind(_normal(2), _REAL, _NO_NUMBER),
+    "distributions": Kind(_dirichlet, (0, 1, 0.5, 0.25, 1e-30, 2)),
+    "probabilities": Kind(_dirichlet, _SHARES, (0, -0.0, np.nan, -0.5)),
+    "other probabilities": Kind(_dirichlet, _SHARES, (0, -0.0, np.nan, -0.5)),
+    "fractions": Kind(_between(0, 1), (0, 1, 0.5, 0.25, 1e-30, 1 - U)),
+    "signs": Kind(lambda random, shape: random.choice([-1.0, 1.0], shape), (1, -1)),
+    "log rates": Kind(_normal(1), _REAL, _NO_NUMBER),
+    "counts": Kind(lambda random, shape: random.poisson(3, shape).astype(np.float64), (0, 1, 3, 0.5, 1e4)),
+    "widths": Kind(_between(0.5, 2), (1e-30, 0.5, 1, 1e4)),
+    "levels": Kind(_between(0.1, 0.9), (0, 0.25, 0.5, 1, 0.9)),
+    "log scales": Kind(_normal(1), (0, 1, -1, 0.5, 16.75, -16.75, 40, -40, 190, -190)),
+    "degrees of freedom": Kind(_between(1, 30), (1e-3, 0.5, 1, 3, 40, 1e8)),
+}
+"""``other`` kinds are the second of two that are compared: drawn near the first where closeness is what is hard."""
+
+
+class Signature(NamedTuple):
+    """The arguments of one loss."""
+
+    arguments: tuple[str, ...]
+    """The kinds of its positional arguments."""
+    options: Mapping[str, str] = {}
+    """The kinds of those options that are arrays of the same shape, and are differentiated too, by name."""
+    per_row: bool = True
+    """Whether each row has numbers of its own in the result. Then rows can be mapped over, and split over devices."""
+    ulps: float = 8
+    """How many units of roundoff of result and inputs the certifier allows value and gradient."""
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """All kinds, the options last."""
+        return (*self.arguments, *self.options.values())
+
+    @property
+    def argnums(self) -> tuple[int, ...]:
+        """The positions that a gradient is asked for."""
+        return tuple(i for i, kind in enumerate(self.kinds) if not KINDS[kind].integer)
+
+
+_LABELLED = Signature(("logits", "labels"))
+_LOGITS = Signature(("logits",))
+_TWO_LOGITS = Signature(("logits", "other logits"))
+_TWO_PROBABILITIES = Signature(("probabilities", "other probabilities"))
+_ERROR = Signature(("scores", "scores"))
+# An entry of the gradient is a difference, of an entry of one unit vector and one of the other, that may nearly cancel.
+_COSINE = Signature(("scores", "scores"), ulps=32)
+
+SIGNATURES: Mapping[str, Signature] = {
+    "softmax_cross_entropy_with_integer_labels": _LABELLED,
+    "softmax_cross_entropy": Signature(("logits", "distributions")),
+    "sigmoid_cross_entropy": Signature(("scores", "fractions")),
+    "softmax": _LOGITS,
+    "log_softmax": _LOGITS,
+    "logsumexp": _LOGITS,
+    "softmax_entropy": _LOGITS,
+    "softmax_kl_divergence": _TWO_LOGITS,
+    "softmax_js_divergence": _TWO_LOGITS,
+    "softmax_focal_loss": _LABELLED,
+    "poly_cross_entropy": _LABELLED,
+    "generalized_cross_entropy": _LABELLED,
+    "softmax_brier_score": _LABELLED,
+    "sigmoid_focal_loss": Signature(("scores", "fractions")),
+    "self_information": Signature(("probabilities",)),
+    "entropy": Signature(("probabilities",)),
+    "cross_entropy": _TWO_PROBABILITIES,
+    "kl_divergence": _TWO_PROBABILITIES,
+    "jeffreys_divergence": _TWO_PROBABILITIES,
+    "js_divergence": _TWO_PROBABILITIES,
+    "squared_error": _ERROR,
+    "mean_squared_error": Signature(("scores", "scores"), per_row=False),
+    "huber_loss": Signature(("scores", "scores"), {"delta": "widths"}),
+    "log_cosh": _ERROR,
+    "quantile_loss": Signature(("scores", "scores"), {"level": "levels"}),
+    "gaussian_nll": Signature(("scores", "scores"), {"log_variance": "log scales"}),
+    "laplace_nll": Signature(("scores", "scores"), {"log_scale": "log scales"}),
+    # The gradient in ν is a difference of two terms, each within 16u, that nearly cancel at a usual residual.
+    "student_t_nll": Signature(
+        ("scores", "scores"), {"degrees_of_freedom": "degrees of freedom", "log_scale": "log scales"}, ulps=32
+    ),
+    "poisson_nll": Signature(("log rates", "counts")),
+    "cosine_similarity": _COSINE,
+    "cosine_distance": _COSINE,
+    "hinge_loss": Signature(("scores", "signs")),
+    "perceptron_loss": Signature(("scores", "signs")),
+    "sparsemax_loss": Signature(("scores", "binary labels")),
+    "multiclass_hinge_loss": _LABELLED,
+    "multiclass_perceptron_loss": _LABELLED,
+    "multiclass_sparsemax_loss": _LABELLED,
+}

@@ -1,0 +1,79 @@
+"""What each loss refuses: a wrong dtype, a wrong shape, an option out of its range; and the message that it gives."""
+
+import inspect
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from jax.experimental import checkify
+
+import lossjax
+from lossjax.verify.signatures import SIGNATURES
+from tests.support.cases import CASES
+from tests.support.draws import Family
+
+ROWS, CLASSES = 3, 5
+WRONG: dict[str, Any] = {
+    "axis": 7, "where": np.ones((ROWS, CLASSES), np.int32),
+    "reduction": "avg", "base": 0.5, "gamma": -1.0, "alpha": -1.0,
+    "epsilon": "x", "q": 2.0, "delta": 0.0, "level": 2.0, "degrees_of_freedom": -1.0, "log_scale": np.int32(1),
+    "log_variance": np.int32(1), "pos_weight": -1.0, "class_weights": np.full(CLASSES, -1.0), "label_smoothing": 2.0,
+    "smoothing": "x", "z_loss": -1.0, "logit_softcap": 0.0, "temperature": 0.0, "ignore_index": 1.5, "top_k": 0,
+    "weights": np.full((ROWS, CLASSES), -1.0), "full": None, "return_logsumexp": None,
+}  # fmt: skip
+FAMILY = Family("refusals", rows=ROWS, classes=CLASSES)
+GOOD = {case.name: case.draw(FAMILY, np.float32)[: len(SIGNATURES[case.name].arguments)] for case in CASES}
+"""Positional arguments that each function takes."""
+GOOD["accuracy"] = GOOD["softmax_cross_entropy_with_integer_labels"]
+GOOD["softmax_cross_entropy_hvp"] = (*GOOD["accuracy"], np.ones((ROWS, CLASSES), np.float32))
+
+
+def refusals() -> list[Any]:
+    """(loss, argument, its wrong value): a wrong dtype, a wrong shape, and each option out of its range."""
+    table = []
+    for name, good in GOOD.items():
+        parameters = list(inspect.signature(getattr(lossjax, name)).parameters.values())
+        for position, value in enumerate(good):
+            table.append((name, position, parameters[position].name, value > 0))
+            if position:
+                table.append((name, position, parameters[position].name, value[:1]))
+        table += [
+            (name, None, p.name, WRONG[p.name])
+            for p in parameters
+            if p.kind == p.KEYWORD_ONLY and WRONG[p.name] is not None
+        ]
+        options = {p.name for p in parameters if p.kind == p.KEYWORD_ONLY}
+        assert options <= set(WRONG), f"{name}: no wrong value for {options - set(WRONG)}"
+    return [pytest.param(*row, id=f"{row[0]}-{row[2]}-{i}") for i, row in enumerate(table)]
+
+
+@pytest.mark.parametrize(("name", "position", "argument", "value"), refusals())
+def test_an_error_names_the_argument_what_came_and_what_was_wanted(
+    name: str, position: int | None, argument: str, value: Any
+) -> None:
+    args = list(GOOD[name])
+    options = {"degrees_of_freedom": 1.0} if name == "student_t_nll" else {}
+    if position is None:
+        options[argument] = value
+    else:
+        args[position] = value
+    with pytest.raises((TypeError, ValueError)) as caught:  # traced, since some options are looked at last
+        jax.eval_shape(lambda: getattr(lossjax, name)(*args, **options))
+    message = str(caught.value)
+    aliases = {"labels": "targets", "targets": "labels"}  # one of the two is meant by what takes either
+    assert argument in message or aliases.get(argument, argument) in message, message
+    assert any(word in message for word in ("got", "has shape", "does not exist")), message
+    assert any(word in message for word in ("must", "wanted", "use ")), message
+
+
+@pytest.mark.parametrize("name", [name for name, good in GOOD.items() if any(a.dtype.kind == "i" for a in good)])
+def test_checkify_names_the_label_and_its_row(name: str) -> None:
+    z, c, *rest = GOOD[name]
+    bad = c.copy()
+    bad[1] = 9
+    checked = jax.jit(checkify.checkify(getattr(lossjax, name)))
+    error, _ = checked(z, bad, *rest)
+    assert "label 9 in row" in str(error.get())
+    error, _ = checked(z, c, *rest)
+    assert error.get() is None
