@@ -21,6 +21,7 @@ from lossjax.geometry import (
     Tsallis,
     bregman_divergence,
 )
+from tests.support.floats import unit
 from tests.support.quick import quick
 
 A = np.array([[4.0, 1.0, -0.5], [1.0, 3.0, 0.25], [-0.5, 0.25, 2.0]])  # exact in float32
@@ -53,19 +54,9 @@ FUNCTIONS = {
 }
 
 
-@pytest.fixture(params=["float32", "float64"])
-def dtype(request):
-    with jax.enable_x64(request.param == "float64"):
-        yield np.dtype(request.param)
-
-
 @pytest.fixture(params=list(GENERATORS))
 def name(request):
     return request.param
-
-
-def unit(dtype):
-    return float(np.finfo(dtype).eps) / 2
 
 
 def points(name, scale, dtype, count=100, seed=0):

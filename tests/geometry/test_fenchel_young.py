@@ -22,20 +22,11 @@ from lossjax.geometry import (
 )
 from lossjax.geometry.fenchel_young import entmax, fenchel_young_loss
 from lossjax.verify import assert_verified, oracle, ulp
+from tests.support.floats import unit
 from tests.support.quick import quick
 
 RANDOM = np.random.default_rng(0)
 SIMPLEX = {"shannon": NegativeEntropy(), "1.2": Tsallis(1.2), "1.5": Tsallis(1.5), "2": Tsallis(2.0)}
-
-
-@pytest.fixture(params=["float32", "float64"])
-def dtype(request: pytest.FixtureRequest) -> Any:
-    with jax.enable_x64(request.param == "float64"):
-        yield np.dtype(request.param)
-
-
-def unit(dtype: Any) -> float:
-    return float(np.finfo(dtype).eps) / 2
 
 
 def rows(dtype: Any, scale: float = 2.0, shape: tuple[int, ...] = (5, 7)) -> tuple[np.ndarray, np.ndarray]:
