@@ -1,11 +1,12 @@
-# The two commands: `make verify` and `make test`; `make test-all` leaves no case out (tests/support/tiers.py) and runs both ends
-# of what is supported (tools/matrix.py). The environment in .venv is made once, and again when pyproject.toml changes.
+# The two commands: `make verify` and `make test`. `make test-all` leaves no case out (tests/support/tiers.py) and tests both
+# ends of what is supported (tools/matrix.py); `make matrix-other` tests the end that .venv is not, for what depends on it.
+# The environment in .venv is made once, and again when pyproject.toml changes.
 # Recipes use relative paths only, so that a checkout may lie in a path with a space.
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: verify test test-all matrix lint types docs readme wheel clean
+.PHONY: verify test test-all test-times matrix matrix-other lint types docs readme wheel clean
 
 verify: .venv/installed
 	$(BIN)/python -m lossjax verify
@@ -18,8 +19,18 @@ test-all: lint types
 	$(BIN)/python -m pytest -m ""
 	$(BIN)/python tools/matrix.py
 
+# What each test costs, in CPU seconds; the table goes into CONTRIBUTING.md.
+test-times: .venv/installed
+	rm -rf build/cpu_times.jsonl .pytest_cache/jax
+	mkdir -p build
+	$(BIN)/python -m pytest --cpu-times build/cpu_times.jsonl
+	$(BIN)/python -m tests.support.cpu_times build/cpu_times.jsonl CONTRIBUTING.md
+
 matrix: .venv/installed
 	$(BIN)/python tools/matrix.py
+
+matrix-other: .venv/installed
+	$(BIN)/python tools/matrix.py --other
 
 lint: .venv/installed
 	$(BIN)/python -m ruff check .

@@ -12,7 +12,7 @@ import pytest
 
 from tests.support import tiers
 
-pytest_plugins = ["pytester"]
+pytest_plugins = ["pytester", "tests.support.cpu_times"]
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 # The suite is mostly compiling: what one worker has compiled the other need not, nor the next run here.
@@ -32,6 +32,13 @@ def _memory() -> Iterator[None]:
 def random(request: pytest.FixtureRequest) -> np.random.Generator:
     """A generator seeded by the test's own name: no test depends on which ran before it."""
     return np.random.default_rng(list(request.node.nodeid.encode()))
+
+
+@pytest.fixture(params=["float32", "float64"])
+def dtype(request: pytest.FixtureRequest) -> Iterator[np.dtype]:
+    """Run the test once in each width; JAX has 64 bits only while the wide one runs."""
+    with jax.enable_x64(request.param == "float64"):
+        yield np.dtype(request.param)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -1,5 +1,6 @@
 """What leaves the house works elsewhere: the wheel in a clean environment; a loss is added in the six steps shown."""
 
+import importlib
 import os
 import re
 import shutil
@@ -130,6 +131,31 @@ def test_dev_has_every_other_extra() -> None:
     } - inside:  # fmt: skip
         inside |= more
     assert inside == set(extras) - {"bench"}
+
+
+def test_the_matrix_is_what_pyproject_supports(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its ends are the bounds that pip and the reader of the classifiers see, and what it selects is there."""
+    monkeypatch.syspath_prepend(ROOT / "tools")
+    matrix = importlib.import_module("matrix")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["requires-python"] == f">=3.{matrix.OLDEST}"
+    python = re.findall(r"Python :: 3\.(\d+)", "\n".join(project["classifiers"]))
+    assert [int(minor) for minor in python] == list(range(matrix.OLDEST, matrix.NEWEST + 1))
+    oldest = {pin.replace("==", ">=").removesuffix(".0") for pin in matrix.OLDEST_JAX}
+    assert oldest <= set(project["dependencies"])
+    assert [path for path in matrix.DEPENDS_ON_JAX if not (ROOT / path).exists()] == []
+
+
+def test_the_other_end_is_chosen_and_its_absence_said(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(ROOT / "tools")
+    matrix = importlib.import_module("matrix")
+    monkeypatch.setattr(matrix, "interpreter", lambda minor: None)
+    assert matrix.main(["--other"]) == 0
+    oldest_here = sys.version_info.minor == matrix.OLDEST
+    wanted = ("the newest JAX", "3.13 or 3.12") if oldest_here else ("the oldest JAX", "3.11")
+    assert capfd.readouterr().out == f"skipped: {wanted[0]} is not tested, because no Python {wanted[1]} is found\n"
 
 
 def test_the_checks_before_a_commit_are_those_of_make_test() -> None:

@@ -13,6 +13,7 @@ import lossjax
 from lossjax import families
 from lossjax.families import canonical_nll, deviance, kl_divergence
 from lossjax.numerics import xi
+from tests.support.floats import unit
 from tests.support.quick import quick
 
 U = 2.0**-53
@@ -106,19 +107,9 @@ def event_shape(name: str) -> tuple[int, ...]:
     return {"categorical": (5,), "gaussian pair": (2,)}.get(name, ())
 
 
-@pytest.fixture(params=["float32", "float64"])
-def dtype(request):
-    with jax.enable_x64(request.param == "float64"):
-        yield np.dtype(request.param)
-
-
 @pytest.fixture(params=list(FAMILIES))
 def name(request):
     return request.param
-
-
-def unit(dtype: Any) -> float:
-    return float(np.finfo(dtype).eps) / 2
 
 
 def close(got: Any, want: Any, units: float, size: Any = None) -> None:

@@ -58,12 +58,6 @@ BOOKS = {
 }
 
 
-@pytest.fixture(params=["float32", "float64"])
-def dtype(request):
-    with jax.enable_x64(request.param == "float64"):
-        yield np.dtype(request.param)
-
-
 @pytest.fixture(params=list(BOOKS))
 def name(request):
     return request.param

@@ -31,12 +31,6 @@ TO_THE_LEFT = [name for name in WITH_DEVIANCE if name not in (*VECTORS, "gaussia
 """Families whose observations have a least one."""
 
 
-@pytest.fixture(params=["float32", "float64"])
-def dtype(request):
-    with jax.enable_x64(request.param == "float64"):
-        yield np.dtype(request.param)
-
-
 @pytest.fixture(params=list(FAMILIES))
 def name(request):
     return request.param

@@ -11,17 +11,8 @@ from lossjax.geometry import project_to_ball, project_to_box, project_to_simplex
 from lossjax.geometry.convex import project_to_affine, project_to_half_space
 from lossjax.verify import assert_verified
 from tests.support.differences import assert_central_differences
+from tests.support.floats import unit
 from tests.support.quick import quick
-
-
-@pytest.fixture(params=["float32", "float64"])
-def dtype(request):
-    with jax.enable_x64(request.param == "float64"):
-        yield np.dtype(request.param)
-
-
-def unit(dtype):
-    return float(np.finfo(dtype).eps) / 2
 
 
 @pytest.mark.parametrize("n", [2, 7])

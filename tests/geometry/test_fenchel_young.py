@@ -1,5 +1,6 @@
 """One definition, many losses: predictions, identities with the losses we have, accuracy, and the certificate."""
 
+import functools
 from typing import Any
 
 import jax
@@ -22,20 +23,12 @@ from lossjax.geometry import (
 )
 from lossjax.geometry.fenchel_young import entmax, fenchel_young_loss
 from lossjax.verify import assert_verified, oracle, ulp
+from tests.support.floats import unit
 from tests.support.quick import quick
 
+compiled_entmax = jax.jit(entmax, static_argnums=1)
 RANDOM = np.random.default_rng(0)
 SIMPLEX = {"shannon": NegativeEntropy(), "1.2": Tsallis(1.2), "1.5": Tsallis(1.5), "2": Tsallis(2.0)}
-
-
-@pytest.fixture(params=["float32", "float64"])
-def dtype(request: pytest.FixtureRequest) -> Any:
-    with jax.enable_x64(request.param == "float64"):
-        yield np.dtype(request.param)
-
-
-def unit(dtype: Any) -> float:
-    return float(np.finfo(dtype).eps) / 2
 
 
 def rows(dtype: Any, scale: float = 2.0, shape: tuple[int, ...] = (5, 7)) -> tuple[np.ndarray, np.ndarray]:
@@ -60,7 +53,7 @@ def exact_entmax(alpha: float, scores: np.ndarray) -> list[arb]:
 @pytest.mark.parametrize(("scale", "offset"), [(1e-3, 0), (5.0, -1e4), (40.0, 3)])
 def test_entmax_is_accurate(alpha: float, scale: float, offset: float, dtype: Any) -> None:
     scores = rows(dtype, scale)[0] + dtype.type(offset)
-    got = np.asarray(jax.jit(lambda z: entmax(z, alpha))(scores), np.float64)
+    got = np.asarray(compiled_entmax(scores, alpha), np.float64)
     with oracle.precision(160):
         want = np.array([[float(p.mid()) for p in exact_entmax(alpha, row)] for row in scores])
     assert np.max(np.abs(got - want)) <= 16 / (alpha - 1) * unit(dtype)
@@ -69,78 +62,103 @@ def test_entmax_is_accurate(alpha: float, scale: float, offset: float, dtype: An
 
 def test_entmax_at_the_ends(dtype: Any) -> None:
     scores = rows(dtype)[0]
-    np.testing.assert_allclose(entmax(scores, 2.0), project_to_simplex(scores), atol=16 * unit(dtype), rtol=0)
-    hidden = np.array([1.0, -np.inf, 0.5], dtype)
-    assert entmax(hidden)[1] == 0
-    np.testing.assert_allclose(entmax(hidden)[::2], entmax(hidden[::2]), atol=4 * unit(dtype))
-    assert np.array_equal(entmax(np.array([0.0, 30.0], dtype)), [0, 1])
-    many = np.asarray(entmax(np.zeros(50257, dtype), 1.5))
+    np.testing.assert_allclose(compiled_entmax(scores, 2.0), project_to_simplex(scores), atol=16 * unit(dtype), rtol=0)
+    seen = np.array([1.0, 0.5, -3.0], dtype)
+    hidden, certain, *bad = compiled_entmax(
+        np.array([[1, -np.inf, 0.5, -3], [0, 30, 0, 0], [np.nan, 0, 1, 0], [np.inf, 0, 1, 0]], dtype), 1.5
+    )
+    assert hidden[1] == 0
+    np.testing.assert_allclose(np.delete(hidden, 1), compiled_entmax(seen, 1.5), atol=4 * unit(dtype))
+    assert np.array_equal(certain, [0, 1, 0, 0])
+    assert np.isnan(bad).all()
+    many = np.asarray(compiled_entmax(np.zeros(50257, dtype), 1.5))
     np.testing.assert_allclose(many, 1 / 50257, rtol=64 * unit(dtype))
-    for bad in (np.nan, np.inf):
-        assert np.isnan(entmax(np.array([bad, 0.0, 1.0], dtype))).all()
-    near = entmax(scores, 1.001), lossjax.softmax(scores)
+    near = compiled_entmax(scores, 1.001), lossjax.softmax(scores)
     np.testing.assert_allclose(*near, atol=4e-3)  # p^(1/(α-1)) → softmax at the rate α - 1
+
+
+def predicted(generator: Any, scores: Any) -> Any:
+    """∇Ω* of the scores."""
+    return entmax(scores, generator.alpha) if isinstance(generator, Tsallis) else lossjax.softmax(scores)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def loss_and_slopes(generator: Any, scores: Any, targets: Any, weight: Any) -> Any:
+    """The prediction, the losses, and the slopes of their weighted sum in the scores and in the targets."""
+    total = lambda z, y: jnp.sum(weight * fenchel_young_loss(generator, z, y))  # noqa: E731
+    loss = fenchel_young_loss(generator, scores, targets)
+    return predicted(generator, scores), loss, jax.grad(total, (0, 1))(scores, targets)
 
 
 @pytest.mark.parametrize("name", SIMPLEX)
 def test_the_gradient_is_prediction_less_target(name: str, dtype: Any) -> None:
     scores, targets = rows(dtype)
     generator = SIMPLEX[name]
-    prediction = lossjax.softmax(scores) if name == "shannon" else entmax(scores, generator.alpha)
     weight = RANDOM.normal(size=5).astype(dtype)
-    pulled = jax.grad(lambda z: jnp.sum(weight * fenchel_young_loss(generator, z, targets)))(scores)
+    prediction, loss, (pulled, _) = loss_and_slopes(generator, scores, targets, weight)
     np.testing.assert_allclose(pulled, weight[:, None] * (prediction - targets), atol=16 * unit(dtype), rtol=0)
-    loss = fenchel_young_loss(generator, scores, targets)
     assert (np.asarray(loss) > 0).all()
     # the definition, Ω*(z) = <p, z> - Ω(p)
-    conjugate = jnp.sum(prediction * scores, -1) - generator.value(prediction)
-    direct = conjugate + generator.value(targets) - jnp.sum(scores * targets, -1)
+    conjugate = np.sum(prediction * scores, -1) - generator.value(prediction)
+    direct = conjugate + generator.value(targets) - np.sum(scores * targets, -1)
     np.testing.assert_allclose(loss, direct, atol=64 * unit(dtype) * 10, rtol=0)
 
 
 @pytest.mark.parametrize("name", SIMPLEX)
 def test_zero_exactly_where_the_prediction_is_the_target(name: str, dtype: Any) -> None:
-    scores, _ = rows(dtype, 0.3)
-    generator = SIMPLEX[name]
-    prediction = lossjax.softmax(scores) if name == "shannon" else entmax(scores, generator.alpha)
-    loss = np.asarray(fenchel_young_loss(generator, scores, prediction))
-    assert (loss >= 0).all()
-    assert loss.max() <= 64 * unit(dtype) ** 2
+    scores, targets = rows(dtype, 0.3)
+    one = np.ones(5, dtype)
+    prediction = np.asarray(loss_and_slopes(SIMPLEX[name], scores, targets, one)[0])
     # the same gradient at y = p, from both sides of the duality
-    in_targets = jax.grad(lambda y: jnp.sum(fenchel_young_loss(generator, scores, y)))(prediction)
-    assert np.max(np.abs(in_targets), where=np.asarray(prediction > 0), initial=0) <= 64 * unit(dtype)
+    _, loss, (_, in_targets) = loss_and_slopes(SIMPLEX[name], scores, prediction, one)
+    assert np.min(loss) >= 0
+    assert np.max(loss) <= 64 * unit(dtype) ** 2
+    assert np.max(np.abs(in_targets), where=prediction > 0, initial=0) <= 64 * unit(dtype)
     assert np.min(in_targets) >= -64 * unit(dtype)  # beside the support it is the multiplier
 
 
 def test_the_losses_we_have(dtype: Any) -> None:
     scores, targets = rows(dtype)
     labels = np.arange(5, dtype=np.int32)
-    hot = np.eye(7, dtype=dtype)[labels]
+    hot, binary = np.eye(7, dtype=dtype)[labels], np.round(targets)
     u = unit(dtype)
-    entropy = lossjax.softmax_cross_entropy_with_integer_labels(scores, labels)
-    np.testing.assert_allclose(fenchel_young_loss(NegativeEntropy(), scores, hot), entropy, rtol=16 * u)
-    soft = lossjax.softmax_cross_entropy(scores, targets) - lossjax.entropy(targets)
-    np.testing.assert_allclose(fenchel_young_loss(NegativeEntropy(), scores, targets), soft, atol=64 * u)
-    sparse = lossjax.multiclass_sparsemax_loss(scores, labels)
-    np.testing.assert_allclose(fenchel_young_loss(Tsallis(2.0), scores, hot), sparse, atol=16 * u, rtol=16 * u)
-    squared = fenchel_young_loss(SquaredEuclidean(), scores, targets)
-    np.testing.assert_allclose(squared, 0.5 * jnp.sum(lossjax.squared_error(scores, targets), -1), rtol=8 * u)
-    binary = np.round(targets)
-    want = jnp.sum(lossjax.sigmoid_cross_entropy(scores, binary), -1)
-    np.testing.assert_allclose(fenchel_young_loss(BernoulliEntropy(), scores, binary), want, rtol=16 * u)
+
+    @jax.jit
+    def pairs(scores: Any, targets: Any, hot: Any, binary: Any) -> list[tuple[Any, Any, float, float]]:
+        """Two names of one loss, and the units of rounding by which they may differ: of 1, and of the loss."""
+        loss, shannon = fenchel_young_loss, NegativeEntropy()
+        soft = lossjax.softmax_cross_entropy(scores, targets) - lossjax.entropy(targets)
+        sigmoid = jnp.sum(lossjax.sigmoid_cross_entropy(scores, binary), -1)
+        squared = 0.5 * jnp.sum(lossjax.squared_error(scores, targets), -1)
+        cross_entropy = lossjax.softmax_cross_entropy_with_integer_labels(scores, labels)
+        return [
+            (loss(shannon, scores, hot), cross_entropy, 0, 16),
+            (loss(shannon, scores, targets), soft, 64, 0),
+            (loss(Tsallis(2.0), scores, hot), lossjax.multiclass_sparsemax_loss(scores, labels), 16, 16),
+            (loss(SquaredEuclidean(), scores, targets), squared, 0, 8),
+            (loss(BernoulliEntropy(), scores, binary), sigmoid, 0, 16),
+        ]
+
+    for got, want, absolute, relative in pairs(scores, targets, hot, binary):
+        np.testing.assert_allclose(got, want, atol=float(absolute) * u, rtol=float(relative) * u)
 
 
 def test_other_generators_are_divergences_from_the_prediction(dtype: Any) -> None:
     scores, targets = np.exp(rows(dtype)[0]), rows(dtype)[1] + dtype.type(0.1)
     matrix = np.array([[2.0, 0.5], [0.5, 1.0]], dtype)
+
+    @quick
+    def of(generator: Any, z: Any, y: Any) -> Any:
+        at = generator.conjugate_gradient(z)
+        slope = jax.grad(lambda z: jnp.sum(fenchel_young_loss(generator, z, y)))(z)
+        return at, slope, fenchel_young_loss(generator, z, y), bregman_divergence(generator, y, at)
+
     for generator, z, y in (
         (BurgEntropy(), -scores, targets), (Exponential(), scores, targets),
         (Mahalanobis(matrix), scores[:, :2], targets[:, :2]),
     ):  # fmt: skip
-        loss = fenchel_young_loss(generator, z, y)
-        at = generator.conjugate_gradient(z)
-        np.testing.assert_array_equal(loss, bregman_divergence(generator, y, at))
-        gradient = jax.grad(lambda z, g=generator, y=y: jnp.sum(fenchel_young_loss(g, z, y)))(z)
+        at, gradient, loss, divergence = of(generator, z, y)
+        np.testing.assert_array_equal(loss, divergence)
         np.testing.assert_allclose(gradient, at - y, atol=64 * unit(dtype) * float(jnp.max(jnp.abs(at)) + 1))
 
 
@@ -155,8 +173,8 @@ def test_an_object_with_value_and_conjugate(dtype: Any) -> None:
             return 0.75 * jnp.sum(jnp.abs(theta) ** (4 / 3), -1)
 
     z, y = np.array([8.0, 1.0], dtype), np.array([1.0, 1.0], dtype)
-    np.testing.assert_allclose(fenchel_young_loss(Quartic(), z, y), 12 + 0.75 + 0.5 - 9, rtol=64 * unit(dtype))
-    gradient = jax.grad(lambda z: fenchel_young_loss(Quartic(), z, y))(z)
+    loss, gradient = jax.jit(jax.value_and_grad(lambda z: fenchel_young_loss(Quartic(), z, y)))(z)
+    np.testing.assert_allclose(loss, 12 + 0.75 + 0.5 - 9, rtol=64 * unit(dtype))
     np.testing.assert_allclose(gradient, [1, 0], atol=64 * unit(dtype))
 
 
@@ -166,7 +184,7 @@ def test_accuracy_against_exact_arithmetic(name: str, scale: float, dtype: Any) 
     scores, targets = rows(dtype, scale)
     targets[0] = np.eye(7)[2]
     generator = SIMPLEX[name]
-    got = np.asarray(fenchel_young_loss(generator, scores, targets), np.float64)
+    got = np.asarray(loss_and_slopes(generator, scores, targets, np.ones(5, dtype))[1], np.float64)
     with oracle.precision(160):
         for k, (z, y) in enumerate(zip(ulp.balls(scores), ulp.balls(targets), strict=True)):
             if not isinstance(generator, Tsallis):
@@ -239,7 +257,8 @@ def test_edges_and_errors() -> None:
         value, gradient = quick(jax.value_and_grad(lambda z, y, g=generator: fenchel_young_loss(g, z, y)))(z, -y)
         assert np.isnan(value)
         assert np.isnan(gradient).any()
-        assert fenchel_young_loss(generator, z.astype(jnp.bfloat16), y.astype(jnp.bfloat16)).dtype == jnp.float32
+        narrow = z.astype(jnp.bfloat16), y.astype(jnp.bfloat16)
+        assert jax.eval_shape(lambda z, y, g=generator: fenchel_young_loss(g, z, y), *narrow).dtype == jnp.float32
     far = fenchel_young_loss(NegativeEntropy(), jnp.array([0.0, 400.0]), jnp.array([1.0, 0.0]))
     assert float(far) == 400.0  # p̂ has underflowed
     with pytest.raises(TypeError, match=r"generator must have value and conjugate.*NegativeEntropy\(\)"):

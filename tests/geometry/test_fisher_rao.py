@@ -15,22 +15,8 @@ from lossjax.geometry import (
     fisher_rao_geodesic,
 )
 from lossjax.verify import assert_verified
+from tests.support.floats import distribution, unit
 from tests.support.quick import quick
-
-
-@pytest.fixture(params=["float32", "float64"])
-def dtype(request):
-    with jax.enable_x64(request.param == "float64"):
-        yield np.dtype(request.param)
-
-
-def unit(dtype):
-    return float(np.finfo(dtype).eps) / 2
-
-
-def distribution(rng, n, dtype, scale=1.0):
-    e = np.exp(scale * rng.normal(size=n))
-    return (e / e.sum()).astype(dtype)
 
 
 def exact_distance(p, q):

@@ -15,10 +15,9 @@ from lossjax.geometry.fisher_rao import (
     fisher_rao_log,
 )
 from lossjax.verify import assert_verified
-from tests.geometry.test_fisher_rao import distribution, dtype, exact_distance, unit
+from tests.geometry.test_fisher_rao import exact_distance
+from tests.support.floats import distribution, unit
 from tests.support.quick import quick
-
-__all__ = ["dtype"]  # the fixture
 
 SEPARATIONS = (1e-5, 1e-3, 0.1, 1.0, 5.0)
 

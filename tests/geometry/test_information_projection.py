@@ -7,15 +7,9 @@ import numpy as np
 import pytest
 
 from lossjax.geometry import i_projection, m_projection
-from tests.support.moment_problems import allowed, kl, moments_of, problem, unit
+from tests.support.floats import unit
+from tests.support.moment_problems import allowed, kl, moments_of, problem
 from tests.support.quick import quick
-
-
-@pytest.fixture(params=["float32", "float64"])
-def dtype(request):
-    with jax.enable_x64(request.param == "float64"):
-        yield np.dtype(request.param)
-
 
 PROBLEMS = [(2, 1, 1.0), (5, 2, 6.0), (33, 4, 3.0), (1, 1, 1.0)]
 SOLVED = quick(functools.partial(i_projection, return_info=True))

@@ -9,14 +9,9 @@ from lossjax.geometry import i_projection, m_projection
 from lossjax.geometry._tilting import _ratio
 from lossjax.verify import assert_verified
 from tests.support.differences import assert_central_differences
-from tests.support.moment_problems import problem, unit
+from tests.support.floats import unit
+from tests.support.moment_problems import problem
 from tests.support.quick import quick
-
-
-@pytest.fixture(params=["float32", "float64"])
-def dtype(request):
-    with jax.enable_x64(request.param == "float64"):
-        yield np.dtype(request.param)
 
 
 def test_derivatives_in_everything():

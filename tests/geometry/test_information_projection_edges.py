@@ -10,7 +10,8 @@ import pytest
 from scipy.spatial import ConvexHull
 
 from lossjax.geometry import i_projection, m_projection
-from tests.support.moment_problems import allowed, moments_of, problem, unit
+from tests.support.floats import unit
+from tests.support.moment_problems import allowed, moments_of, problem
 from tests.support.quick import quick
 
 SOLVED = quick(functools.partial(i_projection, return_info=True))
@@ -18,12 +19,6 @@ SOLVED = quick(functools.partial(i_projection, return_info=True))
 
 def value_and_slopes(q, T, b):
     return i_projection(q, T, b), jax.jacobian(i_projection, 2)(q, T, b)
-
-
-@pytest.fixture(params=["float32", "float64"])
-def dtype(request):
-    with jax.enable_x64(request.param == "float64"):
-        yield np.dtype(request.param)
 
 
 def test_bernoulli_and_geometric(dtype):

@@ -7,6 +7,7 @@ import pytest
 
 from lossjax import geometry
 from lossjax.geometry import project_to_box
+from tests.support.floats import unit
 from tests.support.quick import quick
 
 # Jitted, each is compiled as one.
@@ -16,16 +17,6 @@ projection_matrix = jax.jit(geometry.projection_matrix)
 r_squared = jax.jit(geometry.r_squared)
 
 SHAPES = [(40, 5, 5), (40, 5, 3), (4, 7, 4), (1, 1, 1), (9, 3, 0)]
-
-
-@pytest.fixture(params=["float32", "float64"])
-def dtype(request):
-    with jax.enable_x64(request.param == "float64"):
-        yield np.dtype(request.param)
-
-
-def unit(dtype):
-    return float(np.finfo(dtype).eps) / 2
 
 
 def design(shape, dtype, scale=1.0):

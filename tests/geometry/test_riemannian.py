@@ -10,10 +10,8 @@ from jax.scipy.special import polygamma
 from lossjax.geometry.fisher import fisher_information
 from lossjax.geometry.riemannian import gaussian_fisher_rao_distance, sectional_curvature
 from lossjax.verify import assert_verified
-from tests.geometry.test_fisher_rao import distribution, dtype, unit
+from tests.support.floats import distribution, unit
 from tests.support.quick import quick
-
-__all__ = ["dtype"]  # the fixture
 
 # --- curvature -------------------------------------------------------------------------------------------------------
 

@@ -11,25 +11,11 @@ from flint import arb, ctx
 from lossjax.geometry import aitchison_add, aitchison_distance, aitchison_scale, centered_log_ratio
 from lossjax.geometry.simplex import aitchison_inner_product
 from lossjax.verify import assert_verified
+from tests.support.floats import distribution, unit
 from tests.support.quick import quick
 
 SIZES = (1, 2, 3, 7, 33)
 SCALES = (1e-3, 0.1, 1.0, 8.0)
-
-
-@pytest.fixture(params=["float32", "float64"])
-def dtype(request):
-    with jax.enable_x64(request.param == "float64"):
-        yield np.dtype(request.param)
-
-
-def unit(dtype):
-    return float(np.finfo(dtype).eps) / 2
-
-
-def distribution(rng, n, scale, dtype):
-    e = np.exp(scale * rng.normal(size=n))
-    return (e / e.sum()).astype(dtype)
 
 
 def exact_logits(p):
@@ -43,7 +29,7 @@ def exact_logits(p):
 @pytest.mark.parametrize("n", SIZES)
 def test_centered_log_ratio_is_accurate(n, scale, dtype):
     with ctx.workprec(200):
-        p = distribution(np.random.default_rng(n), n, scale, dtype)
+        p = distribution(np.random.default_rng(n), n, dtype, scale)
         want = exact_logits(p)
         got = np.asarray(centered_log_ratio(p))
         largest = max(float(abs(entry)) for entry in want)
@@ -86,7 +72,7 @@ def test_softmax_is_a_linear_isomorphism(n, scale, dtype):
 
 
 def test_vector_space_axioms(dtype):
-    p, q = (distribution(np.random.default_rng(seed), 5, 2.0, dtype) for seed in (1, 2))
+    p, q = (distribution(np.random.default_rng(seed), 5, dtype, 2.0) for seed in (1, 2))
     uniform = np.full(5, 0.2, dtype)
     tolerance = 64 * unit(dtype)
     np.testing.assert_array_equal(aitchison_add(p, q), aitchison_add(q, p))
@@ -115,7 +101,7 @@ def test_bayes_rule_keeps_zeros_and_has_true_gradients_there(dtype):
 
 def test_distance_is_exact_near_equality(dtype):
     rng = np.random.default_rng(3)
-    p = distribution(rng, 7, 1.0, dtype)
+    p = distribution(rng, 7, dtype, 1.0)
     q = (p * (1 + 64 * unit(dtype) * rng.normal(size=7))).astype(dtype)
     with ctx.workprec(300):
         difference = [a - b for a, b in zip(exact_logits(p), exact_logits(q), strict=True)]
@@ -132,7 +118,7 @@ def test_distance_is_exact_near_equality(dtype):
 @pytest.mark.parametrize("n", SIZES)
 def test_inner_product_is_accurate(n, scale, dtype):
     rng = np.random.default_rng(n)
-    p, q = (distribution(rng, n, scale, dtype) for _ in range(2))
+    p, q = (distribution(rng, n, dtype, scale) for _ in range(2))
     with ctx.workprec(200):
         a, b = exact_logits(p), exact_logits(q)
         want = sum((x * y for x, y in zip(a, b, strict=True)), arb(0))
@@ -142,7 +128,7 @@ def test_inner_product_is_accurate(n, scale, dtype):
 
 def test_inner_product_is_one(dtype):
     """Symmetric, linear in ⊕ and ⊙, the square of the distance from uniform, which alone is orthogonal to all."""
-    p, q, r = (distribution(np.random.default_rng(seed), 5, 1.0, dtype) for seed in (1, 2, 3))
+    p, q, r = (distribution(np.random.default_rng(seed), 5, dtype, 1.0) for seed in (1, 2, 3))
     uniform, tolerance = np.full(5, 0.2, dtype), 256 * unit(dtype)
     assert float(aitchison_inner_product(p, q)) == float(aitchison_inner_product(q, p))
     both = aitchison_inner_product(p, r) * 1.7 + aitchison_inner_product(q, r)
@@ -181,7 +167,7 @@ FORMULAS = {
 @pytest.mark.parametrize("name", list(FORMULAS))
 def test_derivatives_are_those_of_the_formula(name):
     with jax.enable_x64(True):
-        p, q = (distribution(np.random.default_rng(seed), 4, 1.0, np.float64) for seed in (1, 2))
+        p, q = (distribution(np.random.default_rng(seed), 4, np.float64, 1.0) for seed in (1, 2))
         every = (0, 1, 2)
         for mode in (jax.jacfwd, jax.jacrev):
             both = (
@@ -193,7 +179,7 @@ def test_derivatives_are_those_of_the_formula(name):
 
 
 def test_gradient_of_the_distance_at_equality_is_a_finite_subgradient(dtype):
-    p = distribution(np.random.default_rng(5), 6, 1.0, dtype)
+    p = distribution(np.random.default_rng(5), 6, dtype, 1.0)
     for argument in (0, 1):
         np.testing.assert_array_equal(jax.grad(aitchison_distance, argnums=argument)(p, p), np.zeros(6, dtype))
 
@@ -209,7 +195,7 @@ BATCHED = (
 @pytest.mark.parametrize("function", BATCHED)
 def test_batches_are_loops(function, dtype):
     rng = np.random.default_rng(0)
-    p, q = (np.stack([[distribution(rng, 3, 1.0, dtype) for _ in range(2)] for _ in range(4)]) for _ in range(2))
+    p, q = (np.stack([[distribution(rng, 3, dtype, 1.0) for _ in range(2)] for _ in range(4)]) for _ in range(2))
     single = jax.jit(function)
     whole = single(p, q)
     rows = np.stack([[single(a, b) for a, b in zip(x, y, strict=True)] for x, y in zip(p, q, strict=True)])

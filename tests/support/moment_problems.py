@@ -6,10 +6,7 @@ import jax
 import numpy as np
 
 from lossjax import kl_divergence
-
-
-def unit(dtype: Any) -> float:
-    return float(np.finfo(dtype).eps) / 2
+from tests.support.floats import unit
 
 
 def kl(p: Any, q: Any) -> Any:
