@@ -64,15 +64,16 @@ def closed_form(
     """
     signature = inspect.signature(forward)
     name = getattr(forward, "__name__", "loss").strip("_").removesuffix("_forward")
-    undifferentiated = value or forward
+    formula: Callable[..., tuple[R, Any]] = forward
+    cheaper: Callable[..., tuple[R, Any]] = value or forward
 
     @functools.partial(jax.jit, static_argnums=0)
     def compiled_value(structure: _Structure, *arrays: Any) -> R:
-        return undifferentiated(*structure.filled(arrays))[0]
+        return cheaper(*structure.filled(arrays))[0]
 
     @functools.partial(jax.jit, static_argnums=0)
     def compiled_forward(structure: _Structure, *arrays: Any) -> tuple[R, Any]:
-        output, saved = forward(*structure.filled(arrays))
+        output, saved = formula(*structure.filled(arrays))
         return output, _Packed.of(saved)
 
     @functools.partial(jax.jit, static_argnums=0)
@@ -141,7 +142,7 @@ def closed_form(
     def function(*args: P.args, **kwargs: P.kwargs) -> R:
         given: Any = signature.bind(*args, **kwargs).args if kwargs else args
         if _rules_are_off.get():
-            return forward(*given)[0]
+            return formula(*given)[0]
         packed = _Packed.of(given)
         return differentiable(packed.structure, *sharding.alike(packed.arrays))
 

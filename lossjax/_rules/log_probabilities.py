@@ -49,7 +49,7 @@ class _Terms(NamedTuple):
 
 def _forward(
     options: LogOptions, log_predictions: Array, targets: Array, kept: Array | None
-) -> tuple[Array, tuple[Array, Array, Array | None]]:
+) -> tuple[Array, Any]:
     a, t, q, d = _Terms.of(options, log_predictions, targets, kept)
     # t ξ(d) = q - t - t d where d is large: e^d may overflow, and t vanish.
     near = jnp.abs(d) < 1

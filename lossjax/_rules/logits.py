@@ -128,7 +128,7 @@ def _js_divergence_forward(u: Array, v: Array) -> tuple[Array, Any]:
     u, v = _tame(u), _tame(v)
     rows_u, rows_v = row_statistics.row_statistics(u), row_statistics.row_statistics(v)
     p, q = row_statistics.p_of(u, rows_u), row_statistics.p_of(v, rows_v)
-    kl = _kl_divergence_forward(None, u, v)[0][..., None]
+    kl = _kl_divergence_forward(u, v)[0][..., None]
     r = _Relative.of(u, _comparable(u, v), p, rows_u).r
     d = _log_ratio(kl, r, -row_statistics.surprisal(u, rows_u), -row_statistics.surprisal(v, rows_v))
     near = jnp.abs(d) < 1

@@ -29,7 +29,7 @@ def itakura_saito(p: Array, q: Array) -> Array:
     return _itakura_saito(p, q)
 
 
-def _itakura_saito_forward(p: Array, q: Array) -> tuple[Array, tuple[Array, Array]]:
+def _itakura_saito_forward(p: Array, q: Array) -> tuple[Array, Any]:
     return _psi_of_ratio(p, q), (p, q)
 
 
@@ -54,7 +54,7 @@ def power_divergence(alpha: float, p: Array, q: Array) -> Array:
     return _power_divergence(alpha, p, q)
 
 
-def _power_divergence_forward(alpha: float, p: Array, q: Array) -> tuple[Array, tuple[Array, Array]]:
+def _power_divergence_forward(alpha: float, p: Array, q: Array) -> tuple[Array, Any]:
     # With l = log(p/q), p^α - q^α - α q^(α-1) (p - q) = q^α (ξ(αl) - α ξ(l)), which near p = q cancels to a fixed
     # share, (α - 1)/(α + 1), of its terms. Beyond a factor e the definition does no worse.
     positive = (p > 0) & (q > 0)

@@ -9,7 +9,7 @@ from lossjax._core.autodiff import closed_form
 from lossjax.numerics import log2, log_growth, log_quotient, per_nat, psi, times
 
 
-def _plogp_forward(base: float | None, p: Array) -> tuple[Array, Array]:
+def _plogp_forward(base: float | None, p: Array) -> tuple[Array, Any]:
     return times(p, log2(p) if base == 2 else jnp.log(p) * per_nat(base)), (base, p)
 
 

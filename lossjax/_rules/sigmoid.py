@@ -100,7 +100,7 @@ class _Parts(NamedTuple):
 
 def _forward(
     dtype: Any, logits: Array, targets: Array, gamma: Array, alpha: Array | None = None
-) -> tuple[Array, tuple[Array, Array, Array, Array | None]]:
+) -> tuple[Array, Any]:
     part = _Parts.of(dtype, logits, targets, alpha)
     loss = times(part.weight * power(part.doubt, gamma), part.cross_entropy)
     undefined = jnp.isnan(part.z) | jnp.isnan(part.y)

@@ -135,7 +135,7 @@ class SoftmaxInputs(NamedTuple):
     """
 
     logits: Array
-    targets: Array
+    targets: Any
     class_weights: Array | None = None
     parameter: Array | None = None
     z_loss: Array | None = None

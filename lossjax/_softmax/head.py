@@ -39,7 +39,7 @@ class Blocks(NamedTuple):
     """What belongs to rows, in blocks ``[blocks, rows, ...]``. Rows that fill up the last block are masked."""
 
     hidden: Array
-    labels: Array
+    labels: Any
     valid: Array | None
 
 

@@ -170,7 +170,7 @@ def _climbed(alpha: float, s: Array, tau: Array) -> Array:
     return tau + excess / (beta * jnp.sum(below, axis=-1, keepdims=True))
 
 
-def _entmax_forward(alpha: float, z: Array) -> tuple[Array, Array]:
+def _entmax_forward(alpha: float, z: Array) -> tuple[Array, Any]:
     return _heights(alpha, z)[0], (alpha, z)
 
 

@@ -237,7 +237,7 @@ def _wave(order: int, y: Array) -> Array:
     return _bessel(order, y)
 
 
-def _bessel_forward(order: int, y: Array) -> tuple[Array, Array]:
+def _bessel_forward(order: int, y: Array) -> tuple[Array, Any]:
     # The series Σ (-y/2)^i/(i! (2k + 2i + 1)!!), alternating and falling: to before the first zero of cos and sin, and
     # to y = 9 for the others, whose recurrence cancels below.
     near = y < (1 if order < 1 else 9)

@@ -55,7 +55,7 @@ def centered_log_ratio(p: ArrayLike, *, axis: int | Sequence[int] = -1) -> Array
     return _centered_log_ratio(axes, p.astype(checks.compute_dtype(p)))
 
 
-def _centered_log_ratio_forward(axes: tuple[int, ...], p: Array) -> tuple[Array, Array]:
+def _centered_log_ratio_forward(axes: tuple[int, ...], p: Array) -> tuple[Array, Any]:
     # Measured from the largest entry, logarithms are as small as the result; log p itself is not, near uniform.
     logits = log_ratio(p, jnp.broadcast_to(jnp.max(p, axis=axes, keepdims=True), p.shape))
     return logits - jnp.mean(logits, axis=axes, keepdims=True), (axes, p)
@@ -103,7 +103,7 @@ def aitchison_add(p: ArrayLike, q: ArrayLike) -> Array:
     return _aitchison_add(p, q)
 
 
-def _aitchison_add_forward(p: Array, q: Array) -> tuple[Array, tuple[Array, Array]]:
+def _aitchison_add_forward(p: Array, q: Array) -> tuple[Array, Any]:
     return softmax(jnp.log(p) + jnp.log(q)), (p, q)
 
 
