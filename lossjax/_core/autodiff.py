@@ -13,22 +13,16 @@ and nothing else; ``prevent_cse=False`` because nothing is recomputed that XLA c
 What the outer rule returns as output is ``known``: the number just computed, whose own derivative is again the rule's.
 """
 
-import contextlib
-import contextvars
 import dataclasses
 import functools
-from collections.abc import Callable, Hashable, Iterator
-from typing import Any, ParamSpec, TypeVar
+from collections.abc import Callable, Hashable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
-P = ParamSpec("P")
-R = TypeVar("R")
-
-_rules_are_off: contextvars.ContextVar[bool] = contextvars.ContextVar("lossjax_rules_are_off", default=False)
-
+from lossjax._core.plain import rules_are_off
 
 Forward = Callable[..., tuple[Any, Any]]
 """``(options, *args) -> (output, residuals)``: the value, written as the formula."""
@@ -115,7 +109,7 @@ def closed_form(forward: Forward, backward: Backward, *, value: Forward | None =
 
     @functools.wraps(forward)
     def function(options: Hashable, *args: Any) -> Any:
-        if _rules_are_off.get():
+        if rules_are_off():
             return forward(options, *args)[0]
         return differentiable(options, *_varying_alike(args))
 
@@ -139,39 +133,6 @@ def known_as(function: Callable[..., Any]) -> Callable[..., Any]:
         return known(options, value, *args), pushed
 
     return known
-
-
-def with_plain(loss: Callable[P, R]) -> Callable[P, R]:
-    """Attach ``loss.plain``: the same function with every closed-form rule in it replaced by its formula's body.
-
-    JAX then differentiates the formula by itself, which is what tests and the verifier compare the rule with.
-    """
-
-    @functools.wraps(loss)
-    def plain(*args: P.args, **kwargs: P.kwargs) -> R:
-        with rules_off():
-            return loss(*args, **kwargs)
-
-    loss.plain = plain  # pyright: ignore[reportFunctionMemberAccess]  # functions take attributes
-    return loss
-
-
-def plain_of(loss: Callable[..., Any]) -> Callable[..., Any]:
-    """``loss.plain``, for type checkers too; TypeError for a function without one."""
-    plain = getattr(loss, "plain", None)
-    if plain is None:
-        raise TypeError(f"{getattr(loss, '__name__', loss)} has no plain form; decorate it with with_plain")
-    return plain
-
-
-@contextlib.contextmanager
-def rules_off() -> Iterator[None]:
-    """While tracing inside, closed-form functions are their plain formulas."""
-    token = _rules_are_off.set(True)
-    try:
-        yield
-    finally:
-        _rules_are_off.reset(token)
 
 
 def _is_moving(tangent: Any) -> bool:

@@ -8,7 +8,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from lossjax._core import checks
-from lossjax._core.autodiff import with_plain
+from lossjax._core.plain import with_plain
 from lossjax._core.reduction import reduce
 from lossjax._rules.sigmoid import SigmoidOptions, elementwise_sigmoid_cross_entropy
 from lossjax._softmax.curves import CROSS_ENTROPY

@@ -10,8 +10,8 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from lossjax._core import checks
-from lossjax._core.autodiff import with_plain
 from lossjax._core.elementwise import elementwise
+from lossjax._core.plain import with_plain
 from lossjax._rules.sigmoid import elementwise_sigmoid_focal
 from lossjax._softmax.curves import FOCAL, GENERALIZED, POLY
 from lossjax._softmax.inputs import LogitLoss, Reduction

@@ -5,7 +5,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from lossjax._core import checks
-from lossjax._core.autodiff import with_plain
+from lossjax._core.plain import with_plain
 from lossjax._rules import probabilities as rules
 from lossjax._rules.probabilities import relative_entropy
 from lossjax.numerics import log_base, per_nat, xlogy

@@ -5,7 +5,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from lossjax._core import checks
-from lossjax._core.autodiff import with_plain
+from lossjax._core.plain import with_plain
 from lossjax._rules import logits as rules
 from lossjax._rules.logits import kl_of_logits
 from lossjax.numerics import per_nat

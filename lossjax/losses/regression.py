@@ -5,8 +5,8 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from lossjax._core import checks
-from lossjax._core.autodiff import with_plain
 from lossjax._core.elementwise import Reduction, elementwise, pair
+from lossjax._core.plain import with_plain
 from lossjax._core.reduction import reduce
 from lossjax._rules import regression as rules
 

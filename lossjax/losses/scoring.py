@@ -5,7 +5,7 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 
 from lossjax._core import checks
-from lossjax._core.autodiff import with_plain
+from lossjax._core.plain import with_plain
 from lossjax._core.reduction import reduce
 from lossjax._rules import brier as rules
 from lossjax._softmax.inputs import LogitLoss, Reduction

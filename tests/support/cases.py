@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 import lossjax
-from lossjax._core.autodiff import plain_of
+from lossjax._core.plain import plain_of
 from tests.support import truths
 from tests.support.draws import (
     FAMILIES,
