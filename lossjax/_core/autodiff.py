@@ -15,12 +15,10 @@ about five times, because the backward pass is traced, transposed twice and line
 program, in Python, and buys every order and mode of differentiation from one rule. ``tools/trace_cost.py`` measures it.
 """
 
-import contextlib
-import contextvars
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable
 from typing import Any, ParamSpec, TypeVar
 
 import jax
@@ -29,11 +27,10 @@ import numpy as np
 from jax.custom_derivatives import SymbolicZero
 
 from lossjax._core import sharding
+from lossjax._core.plain import rules_are_off
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-_rules_are_off: contextvars.ContextVar[bool] = contextvars.ContextVar("lossjax_rules_are_off", default=False)
 
 
 def closed_form(
@@ -141,7 +138,7 @@ def closed_form(
     @functools.wraps(forward)
     def function(*args: P.args, **kwargs: P.kwargs) -> R:
         given: Any = signature.bind(*args, **kwargs).args if kwargs else args
-        if _rules_are_off.get():
+        if rules_are_off():
             return formula(*given)[0]
         packed = _Packed.of(given)
         return differentiable(packed.structure, *sharding.alike(packed.arrays))
@@ -205,39 +202,6 @@ def known_as(function: Callable[..., R]) -> Callable[..., R]:
 def zeros_like(tree: Any) -> Any:
     """The cotangent of an argument that the output does not depend on: a zero for every array of it."""
     return jax.tree.map(lambda leaf: jnp.zeros_like(leaf) if _is_array(leaf) else None, tree)
-
-
-def with_plain(loss: Callable[P, R]) -> Callable[P, R]:
-    """Attach ``loss.plain``: the same function with every closed-form rule in it replaced by its formula's body.
-
-    JAX then differentiates the formula by itself, which is what tests and the verifier compare the rule with.
-    """
-
-    @functools.wraps(loss)
-    def plain(*args: P.args, **kwargs: P.kwargs) -> R:
-        with rules_off():
-            return loss(*args, **kwargs)
-
-    loss.plain = plain  # pyright: ignore[reportFunctionMemberAccess]  # functions take attributes
-    return loss
-
-
-def plain_of(loss: Callable[..., Any]) -> Callable[..., Any]:
-    """``loss.plain``, for type checkers too; TypeError for a function without one."""
-    plain = getattr(loss, "plain", None)
-    if plain is None:
-        raise TypeError(f"{getattr(loss, '__name__', loss)} has no plain form; decorate it with with_plain")
-    return plain
-
-
-@contextlib.contextmanager
-def rules_off() -> Iterator[None]:
-    """While tracing inside, closed-form functions are their plain formulas."""
-    token = _rules_are_off.set(True)
-    try:
-        yield
-    finally:
-        _rules_are_off.reset(token)
 
 
 def _summed_to(argument: Any, cotangent: Any) -> Any:

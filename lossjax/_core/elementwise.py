@@ -1,16 +1,32 @@
 """What every elementwise loss shares: its arguments checked, masked and broadcast, and the call of the rule."""
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Annotated, Any, TypedDict, Unpack
 
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
 from lossjax._core import checks
-from lossjax._core.reduction import reduce
+from lossjax._core.options import Option, complete
+from lossjax._core.reduction import Reduction, reduce
 
-Reduction = Literal["none", "sum", "mean"]
+
+class EntryOptions(TypedDict, total=False):
+    """The options of an elementwise loss."""
+
+    where: Annotated[
+        ArrayLike | None,
+        Option(
+            None,
+            "``[...]`` booleans, one per entry; a False entry contributes exactly 0 to value and gradient, whatever it "
+            "holds.",
+        ),
+    ]
+    reduction: Annotated[
+        Reduction,
+        Option("none", '"none", "sum", or "mean" over the unmasked entries; an empty mean is 0 (PyTorch: NaN).'),
+    ]
 
 
 def pair(name: str, predictions: ArrayLike, targets: ArrayLike) -> tuple[Array, Array]:
@@ -25,20 +41,18 @@ def elementwise(
     prediction: Array,
     target: Array,
     parameters: dict[str, Array],
-    *,
-    where: ArrayLike | None,
-    reduction: str,
+    **options: Unpack[EntryOptions],
 ) -> Array:
     """``rule(dtype, prediction, target, *parameters)``, entry by entry, masked and reduced.
 
     Masked entries are replaced before the rule by 0 (parameters by 1), so that what they hold reaches no arithmetic.
     """
-    shape = prediction.shape
+    given, shape = complete(EntryOptions, options), prediction.shape
     for name, parameter in parameters.items():
         checks.broadcastable(name, parameter.shape, shape)
     dtype = checks.compute_dtype(prediction, target, *parameters.values())
-    how = checks.reduction(reduction)
-    valid = checks.mask("where", where, shape)
+    how = checks.reduction(given["reduction"])
+    valid = checks.mask("where", given["where"], shape)
     spread = [jnp.broadcast_to(parameter.astype(dtype), shape) for parameter in parameters.values()]
     if valid is not None:
         prediction, target = (jnp.where(valid, a, 0) for a in (prediction, target))

@@ -1,16 +1,19 @@
-"""From losses a row to the result: masks, row weights, and none | sum | mean."""
+"""From one loss per row to the result: masks, row weights, and none | sum | mean."""
 
 import math
+from typing import Literal
 
 import jax.numpy as jnp
 from jax import Array
+
+Reduction = Literal["none", "sum", "mean"]
 
 
 def reduce(losses: Array, how: str, *, where: Array | None = None, weights: Array | None = None) -> Array:
     """Reduce the losses of rows; masked rows count as exactly 0 whatever they hold.
 
     Args:
-      losses: one loss a row, any shape.
+      losses: one loss per row, any shape.
       how: "none", "sum" or "mean" (checked by ``checks.reduction``).
       where: boolean, of the shape of ``losses``; None counts every row.
       weights: row weights that ``losses`` already contains; "mean" divides by their sum over the counted rows.
@@ -28,7 +31,7 @@ def reduce(losses: Array, how: str, *, where: Array | None = None, weights: Arra
 
 
 def mean_of(total: Array, shape: tuple[int, ...], *, where: Array | None = None, weights: Array | None = None) -> Array:
-    """The mean of losses of this shape whose sum, masked and weighted, is known; as for :func:`reduce`."""
+    """The mean of losses of this shape, whose masked and weighted sum is known; the options are those of ``reduce``."""
     if where is None and weights is None:
         count = math.prod(shape)
         return total / count if count else total

@@ -47,9 +47,7 @@ class _Terms(NamedTuple):
         return cls(a, t, jnp.exp(a), d)
 
 
-def _forward(
-    options: LogOptions, log_predictions: Array, targets: Array, kept: Array | None
-) -> tuple[Array, Any]:
+def _forward(options: LogOptions, log_predictions: Array, targets: Array, kept: Array | None) -> tuple[Array, Any]:
     a, t, q, d = _Terms.of(options, log_predictions, targets, kept)
     # t ξ(d) = q - t - t d where d is large: e^d may overflow, and t vanish.
     near = jnp.abs(d) < 1

@@ -98,9 +98,7 @@ class _Parts(NamedTuple):
         return cls(z, y, cross_entropy, doubt, 1.0 if alpha is None else alpha * y + (1 - alpha) * (1 - y))
 
 
-def _forward(
-    dtype: Any, logits: Array, targets: Array, gamma: Array, alpha: Array | None = None
-) -> tuple[Array, Any]:
+def _forward(dtype: Any, logits: Array, targets: Array, gamma: Array, alpha: Array | None = None) -> tuple[Array, Any]:
     part = _Parts.of(dtype, logits, targets, alpha)
     loss = times(part.weight * power(part.doubt, gamma), part.cross_entropy)
     undefined = jnp.isnan(part.z) | jnp.isnan(part.y)

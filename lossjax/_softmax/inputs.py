@@ -1,20 +1,116 @@
-"""What every loss of logits shares: its options, checked and made ready, and the call of the rule."""
+"""What every loss of logits shares: its options, written once; their check; and the call of the rule."""
 
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, TypedDict, Unpack
 
 import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import ArrayLike
 
 from lossjax._core import checks
-from lossjax._core.reduction import reduce
+from lossjax._core.options import Option, complete
+from lossjax._core.reduction import Reduction, reduce
 from lossjax._softmax.cross_entropy import LogitTransform, Options, Smoothing, SoftmaxInputs, softmax_losses
 from lossjax._softmax.curves import Curve
 from lossjax._softmax.row_sum import class_count
 
-Reduction = Literal["none", "sum", "mean"]
 Kind = Literal["labels", "distributions", "either"]
+
+
+class AxisOption(TypedDict, total=False):
+    """Which axis the classes are along."""
+
+    axis: Annotated[
+        int | Sequence[int],
+        Option(
+            -1, "the class axis, or several axes that are taken as one (a label then indexes the flattened classes)."
+        ),
+    ]
+
+
+class MaskOption(TypedDict, total=False):
+    """Which rows count, by a mask."""
+
+    where: Annotated[
+        ArrayLike | None,
+        Option(
+            None,
+            "``[...]`` booleans, one per row; a False row contributes exactly 0 to value and gradient, whatever it "
+            "holds.",
+        ),
+    ]
+
+
+class LabelMaskOptions(MaskOption, total=False):
+    """Which rows count, by a mask and by their labels."""
+
+    ignore_index: Annotated[
+        int | None, Option(None, "rows with this integer label are masked; it may lie outside [0, C).")
+    ]
+
+
+class ReductionOption(TypedDict, total=False):
+    """What becomes of the losses of the rows."""
+
+    reduction: Annotated[
+        Reduction,
+        Option("none", '"none", "sum", or "mean" over the unmasked rows; an empty mean is 0 (PyTorch: NaN).'),
+    ]
+
+
+class TermOptions(TypedDict, total=False):
+    """What happens to the logits, to the target, and to the terms of a row's loss."""
+
+    class_weights: Annotated[
+        ArrayLike | None,
+        Option(
+            None,
+            "``[C]`` floats >= 0 that multiply the classes' terms, and so a row's loss by the weight of its label; "
+            '"mean" divides by the sum of the labels\' weights.',
+        ),
+    ]
+    label_smoothing: Annotated[
+        float, Option(0.0, "ε in [0, 1]; the target keeps 1 - ε of its mass, and ε is spread over the classes.")
+    ]
+    smoothing: Annotated[
+        Literal["uniform", "others"],
+        Option(
+            "uniform", '"uniform" spreads ε/C over all classes, "others" ε/(C-1) over the classes but the target\'s.'
+        ),
+    ]
+    z_loss: Annotated[
+        ArrayLike,
+        Option(0.0, "coefficient λ >= 0 of the added term λ·lse² (times the row's weight), lse the log-sum-exp."),
+    ]
+    logit_softcap: Annotated[
+        ArrayLike | None,
+        Option(None, "c > 0 replaces each logit z by c·tanh(z/c), before the temperature; None leaves it as it is."),
+    ]
+    temperature: Annotated[ArrayLike, Option(1.0, "T > 0 divides the logits.")]
+
+
+class SoftmaxOptions(AxisOption, LabelMaskOptions, TermOptions, ReductionOption, total=False):
+    """The options of a softmax cross-entropy."""
+
+
+class DistributionOptions(AxisOption, MaskOption, TermOptions, ReductionOption, total=False):
+    """The options of a loss whose targets are distributions: no label to ignore."""
+
+
+class VocabOptions(LabelMaskOptions, TermOptions, ReductionOption, total=False):
+    """The options of a loss whose class axis is always the last."""
+
+
+class HessianOptions(AxisOption, LabelMaskOptions, TermOptions, total=False):
+    """The options of a second derivative, which is never reduced."""
+
+
+class LabelOptions(AxisOption, LabelMaskOptions, total=False):
+    """The options of a score of labelled rows with a reduction of its own."""
+
+
+class ScoreOptions(LabelOptions, ReductionOption, total=False):
+    """The options of a loss that takes the logits as they are."""
 
 
 class LogitLoss(NamedTuple):
@@ -38,57 +134,44 @@ class LogitLoss(NamedTuple):
         cls,
         logits: ArrayLike,
         targets: ArrayLike,
-        *,
         kind: Kind,
-        axis: int | Sequence[int],
-        where: ArrayLike | None,
-        ignore_index: int | None,
-        class_weights: ArrayLike | None,
-        label_smoothing: float,
-        smoothing: str,
-        z_loss: ArrayLike,
-        logit_softcap: ArrayLike | None,
-        temperature: ArrayLike,
-        reduction: str,
+        *,
         over: str | None = None,
+        **options: Unpack[SoftmaxOptions],
     ) -> "LogitLoss":
         """Check everything; ``kind`` says whether the targets are labels, distributions, or known by their dtype.
 
         With ``over`` the logits, distributions and class weights are those of the classes that this device holds.
         """
+        given = complete(SoftmaxOptions, options)
         logits = checks.floating("logits", logits)
-        axes = checks.class_axis(logits, "logits", axis)
+        axes = checks.class_axis(logits, "logits", given["axis"])
         labelled = kind == "labels" or (kind == "either" and jnp.issubdtype(jnp.result_type(targets), jnp.integer))
         z = classes_last(logits, axes)
         rows, classes = z.shape[:-1], z.shape[-1]
         targets = _labels(targets, rows) if labelled else _distributions(targets, logits, axes, kind)
-        weights = checks.nonnegative_weights("class_weights", class_weights, classes)
+        weights = checks.nonnegative_weights("class_weights", given["class_weights"], classes)
         dtype = checks.compute_dtype(logits, None if labelled else targets, weights)
-        valid = checks.mask("where", where, rows)
-        if ignore_index is not None:
-            label = checks.integer("ignore_index", ignore_index)
+        valid = checks.mask("where", given["where"], rows)
+        if given["ignore_index"] is not None:
+            label = checks.integer("ignore_index", given["ignore_index"])
             if not labelled:
                 raise ValueError("ignore_index is for integer labels; mask distributions by where=")
             valid = targets != label if valid is None else valid & (targets != label)
         if labelled:
             checks.labels_in_range(targets, class_count(z, over), valid)
-        if smoothing not in ("uniform", "others"):
-            raise ValueError(f"smoothing must be 'uniform' (ε/C) or 'others' (ε/(C-1)), got {smoothing!r}")
-        coefficient = checks.number("z_loss", z_loss, dtype, positive=False)
-        divisor = checks.number("temperature", temperature, dtype, positive=True)
+        softcap = given["logit_softcap"]
         return cls(
             logits=z,
             targets=targets,
             labelled=labelled,
             weights=None if weights is None else weights.astype(dtype),
-            smoothing=Smoothing(checks.fraction("label_smoothing", label_smoothing), smoothing == "others"),
-            z_loss=None if checks.is_known(z_loss, 0) else coefficient,
-            softcap=None
-            if logit_softcap is None
-            else checks.number("logit_softcap", logit_softcap, dtype, positive=True),
-            temperature=None if checks.is_known(temperature, 1) else divisor,
+            smoothing=_smoothing(given["label_smoothing"], given["smoothing"]),
+            z_loss=_unless(0, "z_loss", given["z_loss"], dtype),
+            softcap=None if softcap is None else checks.number("logit_softcap", softcap, dtype, positive=True),
+            temperature=_unless(1, "temperature", given["temperature"], dtype),
             valid=valid,
-            reduction=checks.reduction(reduction),
+            reduction=checks.reduction(given["reduction"]),
             dtype=dtype,
             over=over,
         )
@@ -135,6 +218,18 @@ def classes_last(array: Array, positive_axes: tuple[int, ...]) -> Array:
     rest = [a for a in range(array.ndim) if a not in positive_axes]
     moved = jnp.transpose(array, (*rest, *positive_axes))
     return moved if len(positive_axes) == 1 else moved.reshape(*(array.shape[a] for a in rest), -1)
+
+
+def _unless(default: int, name: str, value: ArrayLike, dtype: Any) -> Array | None:
+    """A number that may be 0 only if that is its default; None at its default, which then costs nothing."""
+    number = checks.number(name, value, dtype, positive=default != 0)
+    return None if checks.is_known(value, default) else number
+
+
+def _smoothing(amount: float, how: str) -> Smoothing:
+    if how not in ("uniform", "others"):
+        raise ValueError(f"smoothing must be 'uniform' (ε/C) or 'others' (ε/(C-1)), got {how!r}")
+    return Smoothing(checks.fraction("label_smoothing", amount), how == "others")
 
 
 def _labels(labels: ArrayLike, rows: tuple[int, ...]) -> Array:

@@ -1,51 +1,87 @@
 """Losses for classification: §4.1.3 (cross-entropy as likelihood) and §4.1.6 (softmax with cross-entropy)."""
 
-from collections.abc import Sequence
-from typing import Any, Literal, overload
+from typing import Literal, Protocol, Unpack, overload
 
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
 from lossjax._core import checks
-from lossjax._core.autodiff import with_plain
+from lossjax._core.elementwise import EntryOptions
+from lossjax._core.options import complete, with_options, with_overloads
+from lossjax._core.plain import with_plain
 from lossjax._core.reduction import reduce
 from lossjax._rules.sigmoid import SigmoidOptions, elementwise_sigmoid_cross_entropy
 from lossjax._softmax.curves import CROSS_ENTROPY
-from lossjax._softmax.inputs import LogitLoss, Reduction
+from lossjax._softmax.inputs import DistributionOptions, LogitLoss, SoftmaxOptions
 
 
-@overload
-def softmax_cross_entropy_with_integer_labels(
-    logits: ArrayLike, labels: ArrayLike, *, return_logsumexp: Literal[False] = ..., **options: Any
-) -> Array: ...
-@overload
-def softmax_cross_entropy_with_integer_labels(
-    logits: ArrayLike, labels: ArrayLike, *, return_logsumexp: Literal[True], **options: Any
-) -> tuple[Array, Array]: ...
+class LabelCrossEntropy(Protocol):
+    """How :func:`softmax_cross_entropy_with_integer_labels` is called: ``return_logsumexp`` makes the result a pair."""
+
+    @overload
+    def __call__(
+        self,
+        logits: ArrayLike,
+        labels: ArrayLike,
+        *,
+        return_logsumexp: Literal[False] = ...,
+        **options: Unpack[SoftmaxOptions],
+    ) -> Array: ...
+    @overload
+    def __call__(
+        self,
+        logits: ArrayLike,
+        labels: ArrayLike,
+        *,
+        return_logsumexp: Literal[True],
+        **options: Unpack[SoftmaxOptions],
+    ) -> tuple[Array, Array]: ...
+    @overload
+    def __call__(
+        self, logits: ArrayLike, labels: ArrayLike, *, return_logsumexp: bool, **options: Unpack[SoftmaxOptions]
+    ) -> Array | tuple[Array, Array]: ...
+
+
+class DistributionCrossEntropy(Protocol):
+    """How :func:`softmax_cross_entropy` is called: ``return_logsumexp`` makes the result a pair."""
+
+    @overload
+    def __call__(
+        self,
+        logits: ArrayLike,
+        targets: ArrayLike,
+        *,
+        return_logsumexp: Literal[False] = ...,
+        **options: Unpack[DistributionOptions],
+    ) -> Array: ...
+    @overload
+    def __call__(
+        self,
+        logits: ArrayLike,
+        targets: ArrayLike,
+        *,
+        return_logsumexp: Literal[True],
+        **options: Unpack[DistributionOptions],
+    ) -> tuple[Array, Array]: ...
+    @overload
+    def __call__(
+        self, logits: ArrayLike, targets: ArrayLike, *, return_logsumexp: bool, **options: Unpack[DistributionOptions]
+    ) -> Array | tuple[Array, Array]: ...
+
+
 @with_plain
+@with_overloads(LabelCrossEntropy)
+@with_options
 def softmax_cross_entropy_with_integer_labels(
-    logits: ArrayLike,
-    labels: ArrayLike,
-    *,
-    axis: int | Sequence[int] = -1,
-    where: ArrayLike | None = None,
-    ignore_index: int | None = None,
-    class_weights: ArrayLike | None = None,
-    label_smoothing: float = 0.0,
-    smoothing: str = "uniform",
-    z_loss: ArrayLike = 0.0,
-    logit_softcap: ArrayLike | None = None,
-    temperature: ArrayLike = 1.0,
-    reduction: Reduction = "none",
-    return_logsumexp: bool = False,
+    logits: ArrayLike, labels: ArrayLike, *, return_logsumexp: bool = False, **options: Unpack[SoftmaxOptions]
 ) -> Array | tuple[Array, Array]:
     r"""Negative log-likelihood of class labels under ``softmax(logits)``.
 
     .. math:: L = \log \sum_j e^{z_j} - z_c = (z_m - z_c) + \log(\textstyle\sum_j e^{z_j - z_m})
 
-    Domain: any real logits; -inf removes a class, one +inf makes it certain. A row with NaN, with two +inf, with
-    nothing but -inf, or with a label outside [0, C) has NaN loss and NaN gradient.
+    Domain: any real logits; a logit of -inf removes its class, and a single +inf makes its class certain. A row that
+    holds NaN, two +inf, or nothing but -inf, and a row whose label lies outside [0, C), has NaN loss and NaN gradient.
 
     Gradient: :math:`\partial L/\partial z = \hat p - e_c` (theorem 4.1.5), with :math:`\hat p_c - 1` formed without
     cancellation; true gradients also in ``class_weights``, ``z_loss``, ``logit_softcap`` and ``temperature``.
@@ -53,33 +89,23 @@ def softmax_cross_entropy_with_integer_labels(
     Args:
       logits: ``[..., C]`` floats (the class axis is ``axis``).
       labels: ``[...]`` integers in [0, C).
-      axis: the class axis; or several, which labels then index as flattened.
-      where: ``[...]`` booleans; False rows contribute exactly 0 to value and gradient, whatever they hold.
-      ignore_index: rows with this label are masked likewise.
-      class_weights: ``[C]``; a row's loss is multiplied by the weight of its label (of each class, under smoothing).
-      label_smoothing: ε in [0, 1]; the target keeps 1 - ε, and ε is spread over the classes.
-      smoothing: "uniform" spreads ε/C over all classes, "others" ε/(C-1) over the classes other than the label.
-      z_loss: coefficient λ of the added term λ·lse² (times the row's weight).
-      logit_softcap: c replaces the logits by c·tanh(z/c), before the temperature.
-      temperature: T divides the logits.
-      reduction: "none", "sum", or "mean" over unmasked rows, weighted by the labels' class weights; an empty mean is 0
-        (PyTorch: NaN).
       return_logsumexp: also return the log-sum-exp of the logits after softcap and temperature, 0 for masked rows.
+      **options: the options of :class:`SoftmaxOptions`.
 
     Returns:
-      The loss in nats, ``[...]`` or a scalar; float32 for 16-bit logits, else the logits' dtype. With
-      ``return_logsumexp`` a pair, both differentiable.
+      The loss in nats, ``[...]`` or a scalar; float32 for 16-bit logits, otherwise of the logits' dtype. With
+      ``return_logsumexp`` a pair, both parts of it differentiable.
 
-    Accuracy: value and gradient within 8u of the exact result for logits taken as exact, at every scale, offset and
-    gap, for up to 1000 classes (then log2(C)/2 more), plus C times the smallest normal number. Label smoothing, class
-    weights under smoothing and z-loss subtract terms of one size: then 13u of the terms. Softcap and temperature round
-    the logits once more.
+    Accuracy: value and gradient lie within 8u of the exact result for logits taken as exact, at every scale, offset
+    and gap, for up to 1000 classes (beyond, log2(C)/2 more), plus C times the smallest normal number. Label smoothing,
+    class weights under smoothing, and the z-loss subtract terms of one size: the error is then within 13u of the terms.
+    Softcap and temperature round the logits once more.
 
     Raises:
       TypeError: logits that are not floats, labels that are not integers, a ``where`` that is not boolean.
       ValueError: shapes that do not fit, no class, an option out of its range.
 
-    Under ``jax.experimental.checkify`` a label out of range raises with the label and its row.
+    Under ``jax.experimental.checkify`` a label out of range raises an error that names the label and its row.
 
     Example:
       >>> import jax.numpy as jnp
@@ -89,46 +115,24 @@ def softmax_cross_entropy_with_integer_labels(
 
     Source: theorems 4.1.2, 4.1.5 and 4.1.6, equations (4.1.4) and (4.1.5) with the sign corrected.
     """
-    given = LogitLoss.of(
-        logits, labels, kind="labels", axis=axis, where=where, ignore_index=ignore_index, class_weights=class_weights,
-        label_smoothing=label_smoothing, smoothing=smoothing, z_loss=z_loss, logit_softcap=logit_softcap,
-        temperature=temperature, reduction=reduction,
-    )  # fmt: skip
+    given = LogitLoss.of(logits, labels, "labels", **options)
     loss, lse = given.reduced(CROSS_ENTROPY)
     return (loss, lse) if return_logsumexp else loss
 
 
-@overload
-def softmax_cross_entropy(
-    logits: ArrayLike, targets: ArrayLike, *, return_logsumexp: Literal[False] = ..., **options: Any
-) -> Array: ...
-@overload
-def softmax_cross_entropy(
-    logits: ArrayLike, targets: ArrayLike, *, return_logsumexp: Literal[True], **options: Any
-) -> tuple[Array, Array]: ...
 @with_plain
+@with_overloads(DistributionCrossEntropy)
+@with_options
 def softmax_cross_entropy(
-    logits: ArrayLike,
-    targets: ArrayLike,
-    *,
-    axis: int | Sequence[int] = -1,
-    where: ArrayLike | None = None,
-    class_weights: ArrayLike | None = None,
-    label_smoothing: float = 0.0,
-    smoothing: str = "uniform",
-    z_loss: ArrayLike = 0.0,
-    logit_softcap: ArrayLike | None = None,
-    temperature: ArrayLike = 1.0,
-    reduction: Reduction = "none",
-    return_logsumexp: bool = False,
+    logits: ArrayLike, targets: ArrayLike, *, return_logsumexp: bool = False, **options: Unpack[DistributionOptions]
 ) -> Array | tuple[Array, Array]:
     r"""Cross-entropy of target distributions with ``softmax(logits)``; the targets need not sum to 1.
 
     .. math:: L = \sum_k t_k (z_m - z_k) + (\textstyle\sum_k t_k) \log(\textstyle\sum_j e^{z_j - z_m})
 
     Domain: any real logits (see :func:`softmax_cross_entropy_with_integer_labels` for infinite ones), targets >= 0.
-    A class of zero target contributes nothing, also where its probability is 0; a positive target there gives +inf,
-    as it does where the logit is further below the maximum than the largest number of the dtype.
+    A class of zero target contributes nothing, also where its probability is 0. A positive target there makes the loss
+    +inf, and so does a logit that is further below the maximum than the largest number of the dtype.
 
     Gradient: :math:`(\sum t)\,\hat p - t` in the logits (theorem 4.1.5, which prints the case Σt = 1) and
     :math:`-\log \hat p` in the targets; true gradients also in ``class_weights``, ``z_loss``, ``logit_softcap`` and
@@ -136,25 +140,20 @@ def softmax_cross_entropy(
 
     Args:
       logits: ``[..., C]`` floats (the class axis is ``axis``).
-      targets: ``[..., C]`` floats, the same shape as the logits.
-      axis: the class axis, or several, taken as one.
-      where: ``[...]`` booleans; False rows contribute exactly 0 to value and gradient, whatever they hold.
-      class_weights: ``[C]``; multiplies the terms of the sum (after smoothing).
-      label_smoothing: ε in [0, 1]; t becomes (1 - ε)t + ε·(Σt)/C, which keeps the mass (PyTorch adds ε/C, whatever
-        the mass).
-      smoothing: "uniform" spreads over all C classes, "others" over the C - 1 other classes.
-      z_loss: coefficient λ of the added term λ·lse².
-      logit_softcap: c replaces the logits by c·tanh(z/c), before the temperature.
-      temperature: T divides the logits.
-      reduction: "none", "sum", or "mean" over unmasked rows; an empty mean is 0 (PyTorch: NaN).
+      targets: ``[..., C]`` floats, of the shape of the logits.
       return_logsumexp: also return the log-sum-exp of the logits after softcap and temperature, 0 for masked rows.
+      class_weights: ``[C]`` floats >= 0 that multiply the terms of the sum, after smoothing. Default: None.
+      label_smoothing: ε in [0, 1]; t becomes (1 - ε)t + ε·(Σt)/C, which keeps the mass Σt (PyTorch adds ε/C, whatever
+        the mass). Default: 0.0.
+      **options: the options of :class:`DistributionOptions`.
 
     Returns:
-      The loss in nats, ``[...]`` or a scalar, in float32 or wider. With ``return_logsumexp`` a pair, both
+      The loss in nats, ``[...]`` or a scalar, in float32 or wider. With ``return_logsumexp`` a pair, both parts of it
       differentiable.
 
-    Accuracy: value within 33u (67u where a gap between logits reaches 16); gradient within 13u(p̂ + t) (67u likewise),
-    for the subtraction is inherent; as accurate as integer labels where the target is one-hot.
+    Accuracy: the value lies within 33u (67u where a gap between logits reaches 16), the gradient within 13u(p̂ + t)
+    (67u(p̂ + t) where a gap reaches 16), because the subtraction p̂ - t is inherent. One-hot targets are as accurate as
+    integer labels.
 
     Raises:
       TypeError: logits or targets that are not floats, a ``where`` that is not boolean.
@@ -165,48 +164,46 @@ def softmax_cross_entropy(
       >>> print(f"{softmax_cross_entropy(jnp.array([1.0, 1.0, -jnp.inf]), jnp.array([0.25, 0.75, 0.0])):.5f}")
       0.69315
 
-    Source: §4.1.3 (H(P, Q)), theorem 4.1.5.
+    Source: §4.1.3, H(P, Q); theorem 4.1.5.
     """
-    given = LogitLoss.of(
-        logits, targets, kind="distributions", axis=axis, where=where, ignore_index=None, class_weights=class_weights,
-        label_smoothing=label_smoothing, smoothing=smoothing, z_loss=z_loss, logit_softcap=logit_softcap,
-        temperature=temperature, reduction=reduction,
-    )  # fmt: skip
+    given = LogitLoss.of(logits, targets, "distributions", **options)
     loss, lse = given.reduced(CROSS_ENTROPY)
     return (loss, lse) if return_logsumexp else loss
 
 
 @with_plain
+@with_options
 def sigmoid_cross_entropy(
     logits: ArrayLike,
     targets: ArrayLike,
     *,
-    where: ArrayLike | None = None,
     pos_weight: ArrayLike | None = None,
     label_smoothing: float = 0.0,
-    reduction: Reduction = "none",
+    **options: Unpack[EntryOptions],
 ) -> Array:
     r"""Binary cross-entropy of targets in [0, 1] with ``sigmoid(logits)``, elementwise.
 
     .. math:: L = w\,y \log(1 + e^{-z}) + (1 - y) \log(1 + e^{z})
 
-    Domain: any logits, ±inf included (0 if the target agrees, +inf if not); targets in [0, 1]. NaN in, NaN out.
+    Domain: any logits, ±inf included (the loss is 0 if the target agrees and +inf if it does not); targets in [0, 1].
+    NaN in, NaN out.
 
     Gradient: :math:`(1 - y)\,\sigma(z) - w\,y\,\sigma(-z)` in the logits, which is σ(z) - y for w = 1 (theorem 4.1.5
     with two classes); w·softplus(-z) - softplus(z) in the targets (-z for w = 1); y·softplus(-z) in ``pos_weight``.
 
     Args:
       logits: ``[...]`` floats.
-      targets: ``[...]`` floats, the same shape.
-      where: ``[...]`` booleans; False entries contribute exactly 0 to value and gradient.
-      pos_weight: w, a weight of the positive class: a scalar, or a shape that broadcasts to the logits'.
+      targets: ``[...]`` floats, of the shape of the logits.
+      pos_weight: w, a weight of the positive class: a scalar, or an array that broadcasts to the shape of the logits.
+        None stands for 1.
       label_smoothing: ε in [0, 1]; y becomes (1 - ε)y + ε/2.
-      reduction: "none", "sum", or "mean" over unmasked entries; an empty mean is 0.
+      **options: the options of :class:`EntryOptions`.
 
     Returns:
       The loss in nats, the shape of the logits or a scalar, in float32 or wider.
 
-    Accuracy: value within 8u; gradient within 8u for targets 0 and 1, within 8u((1-y)σ(z) + w y σ(-z)) between.
+    Accuracy: the value lies within 8u, the gradient within 8u for targets 0 and 1, and within
+    8u((1 - y)σ(z) + w y σ(-z)) for targets between.
 
     Raises:
       TypeError: logits or targets that are not floats, a ``where`` that is not boolean.
@@ -219,6 +216,7 @@ def sigmoid_cross_entropy(
 
     Source: §4.1.3; theorem 4.1.5 for C = 2.
     """
+    given = complete(EntryOptions, options)
     logits = checks.floating("logits", logits)
     targets = checks.floating("targets", targets, remedy="convert 0/1 labels with .astype(logits.dtype)")
     checks.same_shape("targets", targets.shape, "of the logits", logits.shape, "give one target a logit")
@@ -228,8 +226,8 @@ def sigmoid_cross_entropy(
         checks.broadcastable("pos_weight", weight.shape, logits.shape)
     dtype = checks.compute_dtype(logits, targets, weight)
     amount = checks.fraction("label_smoothing", label_smoothing)
-    how = checks.reduction(reduction)
-    valid = checks.mask("where", where, logits.shape)
+    how = checks.reduction(given["reduction"])
+    valid = checks.mask("where", given["where"], logits.shape)
     if weight is not None:
         weight = jnp.broadcast_to(weight.astype(dtype), logits.shape)
     losses = elementwise_sigmoid_cross_entropy(SigmoidOptions(dtype, amount), logits, targets, weight, valid)

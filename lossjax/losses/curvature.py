@@ -1,6 +1,6 @@
 """Second-order products of the softmax cross-entropies: Hessian times vector, without a C×C matrix."""
 
-from collections.abc import Sequence
+from typing import Unpack
 
 import jax
 import jax.numpy as jnp
@@ -8,57 +8,42 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from lossjax._core import checks
+from lossjax._core.options import complete, with_options
 from lossjax._softmax import functions, row_statistics
 from lossjax._softmax.cross_entropy import LogitTransform, Options, SoftmaxInputs, softmax_losses
 from lossjax._softmax.curves import CROSS_ENTROPY
-from lossjax._softmax.inputs import LogitLoss, classes_last
+from lossjax._softmax.inputs import HessianOptions, LogitLoss, classes_last
 
 
+@with_options
 def softmax_cross_entropy_hvp(
-    logits: ArrayLike,
-    targets: ArrayLike,
-    vector: ArrayLike,
-    *,
-    axis: int | Sequence[int] = -1,
-    where: ArrayLike | None = None,
-    ignore_index: int | None = None,
-    class_weights: ArrayLike | None = None,
-    label_smoothing: float = 0.0,
-    smoothing: str = "uniform",
-    z_loss: ArrayLike = 0.0,
-    logit_softcap: ArrayLike | None = None,
-    temperature: ArrayLike = 1.0,
+    logits: ArrayLike, targets: ArrayLike, vector: ArrayLike, **options: Unpack[HessianOptions]
 ) -> Array:
     r"""Hessian of the softmax cross-entropy (summed over rows) times a vector.
 
     .. math:: H v = (\mu + 2\lambda\omega\,\mathrm{lse})\, p \circ (v - \langle p, v\rangle)
                     + 2\lambda\omega\, p\, \langle p, v\rangle, \qquad \mu = \textstyle\sum_k w_k t_k
 
-    With neither z-loss nor softcap it does not depend on the targets but through their mass μ: Hessian, Fisher
-    information and Gauss-Newton matrix are one.
+    Here ω is the row's weight and lse the log-sum-exp. Without z-loss and softcap the Hessian depends on the targets
+    only through their mass μ: Hessian, Fisher information and Gauss-Newton matrix are then the same.
 
     Domain: any logits that define a softmax (-inf removes a class), finite vectors.
 
-    Gradient: true in logits, float targets and vector (it is linear in the vector).
+    Gradient: true in logits, float targets and vector (the product is linear in the vector).
 
     Args:
       logits: ``[..., C]`` floats (the class axis is ``axis``).
       targets: ``[...]`` integers in [0, C), or ``[..., C]`` floats.
-      vector: ``[..., C]`` floats, the shape of the logits.
-      axis: the class axis, or several, taken as one.
-      where: ``[...]`` booleans; False rows have a zero product.
-      ignore_index: rows with this integer label likewise.
-      class_weights: ``[C]``, as of the loss.
-      label_smoothing: as of the loss (it keeps the mass).
-      smoothing: "uniform" or "others".
-      z_loss: λ, as of the loss.
-      logit_softcap: c, as of the loss; its curvature is included.
-      temperature: T, as of the loss.
+      vector: ``[..., C]`` floats, of the shape of the logits.
+      where: ``[...]`` booleans, one per row; the product of a False row is 0. Default: None.
+      logit_softcap: c > 0 replaces each logit z by c·tanh(z/c), whose curvature is included. Default: None.
+      **options: the options of :class:`HessianOptions`.
 
     Returns:
-      ``[..., C]``, the shape of the logits, in float32 or wider, in nats a squared unit of logit times the vector's.
+      ``[..., C]``, of the shape of the logits, in float32 or wider; in nats per squared unit of the logits, times the
+      unit of the vector.
 
-    Accuracy: 16u·μ p_i(|v_i - v_m| + Σ_j p_j|v_j - v_m|), m the most probable class: confident rows included.
+    Accuracy: 16u·μ p_i(|v_i - v_m| + Σ_j p_j|v_j - v_m|), with m the most probable class, for confident rows too.
 
     Raises:
       TypeError: arguments of the wrong dtype.
@@ -71,13 +56,9 @@ def softmax_cross_entropy_hvp(
 
     Source: theorem 4.1.5 differentiated once more; §4.1.5 (Fisher information).
     """
-    given = LogitLoss.of(
-        logits, targets, kind="either", axis=axis, where=where, ignore_index=ignore_index, class_weights=class_weights,
-        label_smoothing=label_smoothing, smoothing=smoothing, z_loss=z_loss, logit_softcap=logit_softcap,
-        temperature=temperature, reduction="none",
-    )  # fmt: skip
+    given = LogitLoss.of(logits, targets, "either", **options)
     vector = checks.floating("vector", vector)
-    shape = jnp.shape(logits)
+    shape, axis = jnp.shape(logits), complete(HessianOptions, options)["axis"]
     checks.same_shape("vector", vector.shape, "of the logits", shape, "give one entry a logit")
     axes = checks.class_axis(vector, "vector", axis)
     product = _hessian_product(given, classes_last(vector, axes).astype(given.dtype))
@@ -114,7 +95,7 @@ def _hessian_product(given: LogitLoss, v: Array) -> Array:
 
 
 def _masses(given: LogitLoss, targets: Array, dtype: jnp.dtype) -> tuple[Array, Array]:
-    """Σ_k w_k t_k of the smoothed target, and the row's weight in the z-loss; class axis kept."""
+    """The mass Σ_k w_k t_k of the smoothed target, and the row's weight in the z-loss; the class axis is kept."""
     classes = given.logits.shape[-1]
     weights = jnp.ones(classes, dtype) if given.weights is None else given.weights
     if not given.labelled:
@@ -127,7 +108,7 @@ def _masses(given: LogitLoss, targets: Array, dtype: jnp.dtype) -> tuple[Array, 
 
 
 def _gradient(given: LogitLoss, z: Array, targets: Array) -> Array:
-    """The loss's gradient in the logits after softcap and temperature."""
+    """The gradient of the loss in the logits that softcap and temperature have passed."""
     options = Options(given.dtype, given.smoothing, CROSS_ENTROPY, given.labelled)
 
     def total(z: Array) -> Array:

@@ -1,69 +1,53 @@
-"""Cross-entropy reshaped: losses Σ t_k F(-log p̂_k), which weigh what is easy and what is hard differently.
+"""Focal loss and its kin: losses Σ t_k F(-log p̂_k), which weigh easy and hard examples differently.
 
 Each has the gradient (Σs) p̂ - s of a cross-entropy with the effective target s = t∘F'(-log p̂).
 """
 
-from collections.abc import Sequence
+from typing import Unpack
 
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
 from lossjax._core import checks
-from lossjax._core.autodiff import with_plain
-from lossjax._core.elementwise import elementwise
+from lossjax._core.elementwise import EntryOptions, elementwise
+from lossjax._core.options import with_options
+from lossjax._core.plain import with_plain
 from lossjax._rules.sigmoid import elementwise_sigmoid_focal
 from lossjax._softmax.curves import FOCAL, GENERALIZED, POLY
-from lossjax._softmax.inputs import LogitLoss, Reduction
+from lossjax._softmax.inputs import LogitLoss, SoftmaxOptions
 
 
 @with_plain
+@with_options
 def softmax_focal_loss(
     logits: ArrayLike,
     labels: ArrayLike,
     *,
     gamma: ArrayLike = 2.0,
     alpha: ArrayLike | None = None,
-    axis: int | Sequence[int] = -1,
-    where: ArrayLike | None = None,
-    ignore_index: int | None = None,
-    class_weights: ArrayLike | None = None,
-    label_smoothing: float = 0.0,
-    smoothing: str = "uniform",
-    z_loss: ArrayLike = 0.0,
-    logit_softcap: ArrayLike | None = None,
-    temperature: ArrayLike = 1.0,
-    reduction: Reduction = "none",
+    **options: Unpack[SoftmaxOptions],
 ) -> Array:
-    r"""Focal loss: cross-entropy that fades where the label is predicted already.
+    r"""Focal loss: a cross-entropy that fades where the label is predicted already.
 
     .. math:: L = \textstyle\sum_k \alpha_k t_k (1 - \hat p_k)^\gamma (-\log \hat p_k)
 
-    Domain: γ >= 0; any real logits, as :func:`softmax_cross_entropy_with_integer_labels`. γ = 0 is the cross-entropy.
+    Domain: γ >= 0, and the logits of :func:`softmax_cross_entropy_with_integer_labels`. γ = 0 is the cross-entropy.
 
-    Gradient: :math:`(\sum s)\,\hat p - s` in the logits, with s = αt (1-p̂)^γ (1 + γ p̂ (-log p̂)/(1-p̂)); true gradients
-    also in γ, α, float targets and every other float option.
+    Gradient: :math:`(\sum s)\,\hat p - s` in the logits, with s = αt (1-p̂)^γ (1 + γ p̂ (-log p̂)/(1-p̂)); true
+    gradients also in γ, α, float targets and every other float option.
 
     Args:
       logits: ``[..., C]`` floats (the class axis is ``axis``).
       labels: ``[...]`` integers in [0, C), or a distribution over the classes, ``[..., C]`` floats.
       gamma: γ, a number >= 0.
-      alpha: a number, or ``[C]``: multiplies each class's term, and is not counted by "mean".
-      axis: the class axis, or several, taken as one.
-      where: ``[...]`` booleans; False rows contribute exactly 0 to value and gradient.
-      ignore_index: rows with this integer label are masked likewise.
-      class_weights: ``[C]``, as of the cross-entropies ("mean" divides by the labels' weights).
-      label_smoothing: ε in [0, 1].
-      smoothing: "uniform" or "others".
-      z_loss: coefficient λ of the added term λ·lse² (times the row's weight).
-      logit_softcap: c replaces the logits by c·tanh(z/c), before the temperature.
-      temperature: T divides the logits.
-      reduction: "none", "sum", or "mean" over unmasked rows.
+      alpha: a number, or ``[C]`` floats, that multiply the classes' terms; "mean" does not count them.
+      **options: the options of :class:`SoftmaxOptions`.
 
     Returns:
       The loss in nats, ``[...]`` or a scalar, in float32 or wider.
 
-    Accuracy: value and gradient within (16 + 8γ)u for integer labels, also where 1 - p̂ is tiny.
+    Accuracy: value and gradient lie within (16 + 8γ)u for integer labels, also where 1 - p̂ is tiny.
 
     Raises:
       TypeError: arguments of the wrong dtype.
@@ -76,11 +60,7 @@ def softmax_focal_loss(
 
     Source: Lin et al., Focal Loss for Dense Object Detection (2017).
     """
-    given = LogitLoss.of(
-        logits, labels, kind="either", axis=axis, where=where, ignore_index=ignore_index, class_weights=class_weights,
-        label_smoothing=label_smoothing, smoothing=smoothing, z_loss=z_loss, logit_softcap=logit_softcap,
-        temperature=temperature, reduction=reduction,
-    )  # fmt: skip
+    given = LogitLoss.of(logits, labels, "either", **options)
     multiplier = None
     if alpha is not None:
         multiplier = checks.nonnegative("alpha", alpha)
@@ -91,27 +71,16 @@ def softmax_focal_loss(
 
 
 @with_plain
+@with_options
 def poly_cross_entropy(
-    logits: ArrayLike,
-    labels: ArrayLike,
-    *,
-    epsilon: ArrayLike = 2.0,
-    axis: int | Sequence[int] = -1,
-    where: ArrayLike | None = None,
-    ignore_index: int | None = None,
-    class_weights: ArrayLike | None = None,
-    label_smoothing: float = 0.0,
-    smoothing: str = "uniform",
-    z_loss: ArrayLike = 0.0,
-    logit_softcap: ArrayLike | None = None,
-    temperature: ArrayLike = 1.0,
-    reduction: Reduction = "none",
+    logits: ArrayLike, labels: ArrayLike, *, epsilon: ArrayLike = 2.0, **options: Unpack[SoftmaxOptions]
 ) -> Array:
-    r"""Poly-1 loss: cross-entropy with the first term of its series in 1 - p̂ changed.
+    r"""Poly-1 loss: a cross-entropy with the first term of its series in 1 - p̂ changed.
 
     .. math:: L = \textstyle\sum_k t_k \left[-\log \hat p_k + \epsilon (1 - \hat p_k)\right]
 
-    Domain: any real ε (below -1 the loss can be negative); logits as of the cross-entropies.
+    Domain: any real ε (below -1 the loss can be negative), and the logits of
+    :func:`softmax_cross_entropy_with_integer_labels`.
 
     Gradient: :math:`(\sum s)\,\hat p - s` in the logits, with s = t(1 + ε p̂); :math:`\sum_k t_k (1 - \hat p_k)` in ε;
     true gradients also in float targets and every other float option.
@@ -120,21 +89,12 @@ def poly_cross_entropy(
       logits: ``[..., C]`` floats (the class axis is ``axis``).
       labels: ``[...]`` integers in [0, C), or a distribution over the classes, ``[..., C]`` floats.
       epsilon: ε, the change of the first coefficient, a real number.
-      axis: the class axis, or several, taken as one.
-      where: ``[...]`` booleans; False rows contribute exactly 0 to value and gradient.
-      ignore_index: rows with this integer label are masked likewise.
-      class_weights: ``[C]``, as of the cross-entropies.
-      label_smoothing: ε in [0, 1] of the smoothing.
-      smoothing: "uniform" or "others".
-      z_loss: coefficient λ of the added term λ·lse² (times the row's weight).
-      logit_softcap: c replaces the logits by c·tanh(z/c), before the temperature.
-      temperature: T divides the logits.
-      reduction: "none", "sum", or "mean" over unmasked rows.
+      **options: the options of :class:`SoftmaxOptions`.
 
     Returns:
       The loss in nats, ``[...]`` or a scalar, in float32 or wider.
 
-    Accuracy: 16u for integer labels and ε >= -1; below, 16u of the terms that are subtracted.
+    Accuracy: 16u for integer labels and ε >= -1; for ε below -1, 16u of the terms that are subtracted.
 
     Raises:
       TypeError: arguments of the wrong dtype.
@@ -147,61 +107,36 @@ def poly_cross_entropy(
 
     Source: Leng et al., PolyLoss (2022).
     """
-    given = LogitLoss.of(
-        logits, labels, kind="either", axis=axis, where=where, ignore_index=ignore_index, class_weights=class_weights,
-        label_smoothing=label_smoothing, smoothing=smoothing, z_loss=z_loss, logit_softcap=logit_softcap,
-        temperature=temperature, reduction=reduction,
-    )  # fmt: skip
+    given = LogitLoss.of(logits, labels, "either", **options)
     return given.reduced(POLY, checks.real("epsilon", epsilon, given.dtype))[0]
 
 
 @with_plain
+@with_options
 def generalized_cross_entropy(
-    logits: ArrayLike,
-    labels: ArrayLike,
-    *,
-    q: ArrayLike = 0.7,
-    axis: int | Sequence[int] = -1,
-    where: ArrayLike | None = None,
-    ignore_index: int | None = None,
-    class_weights: ArrayLike | None = None,
-    label_smoothing: float = 0.0,
-    smoothing: str = "uniform",
-    z_loss: ArrayLike = 0.0,
-    logit_softcap: ArrayLike | None = None,
-    temperature: ArrayLike = 1.0,
-    reduction: Reduction = "none",
+    logits: ArrayLike, labels: ArrayLike, *, q: ArrayLike = 0.7, **options: Unpack[SoftmaxOptions]
 ) -> Array:
-    r"""Generalised cross-entropy, bounded by 1/q: robust against wrong labels.
+    r"""Generalised cross-entropy, bounded by 1/q, and so robust against wrong labels.
 
     .. math:: L = \textstyle\sum_k t_k (1 - \hat p_k^q)/q
 
-    Between the cross-entropy (q → 0) and half the mean absolute error of probabilities (q = 1, L = 1 - p̂_c).
+    It lies between the cross-entropy (q → 0) and half the mean absolute error of probabilities (q = 1, L = 1 - p̂_c).
 
-    Domain: q in (0, 1]; logits as of the cross-entropies.
+    Domain: q in (0, 1], and the logits of :func:`softmax_cross_entropy_with_integer_labels`.
 
-    Gradient: :math:`(\sum s)\,\hat p - s` in the logits, with s = t p̂^q: a hopeless row pulls no more. True gradients
-    also in q, float targets and every other float option.
+    Gradient: :math:`(\sum s)\,\hat p - s` in the logits, with s = t p̂^q, so that a hopeless row has no
+    influence. True gradients also in q, float targets and every other float option.
 
     Args:
       logits: ``[..., C]`` floats (the class axis is ``axis``).
       labels: ``[...]`` integers in [0, C), or a distribution over the classes, ``[..., C]`` floats.
       q: a number in (0, 1].
-      axis: the class axis, or several, taken as one.
-      where: ``[...]`` booleans; False rows contribute exactly 0 to value and gradient.
-      ignore_index: rows with this integer label are masked likewise.
-      class_weights: ``[C]``, as of the cross-entropies.
-      label_smoothing: ε in [0, 1].
-      smoothing: "uniform" or "others".
-      z_loss: coefficient λ of the added term λ·lse² (times the row's weight).
-      logit_softcap: c replaces the logits by c·tanh(z/c), before the temperature.
-      temperature: T divides the logits.
-      reduction: "none", "sum", or "mean" over unmasked rows.
+      **options: the options of :class:`SoftmaxOptions`.
 
     Returns:
       The loss, a pure number (nats as q → 0), ``[...]`` or a scalar, in float32 or wider.
 
-    Accuracy: 24u for integer labels, also where p̂ is near 1 or tiny; where p̂ itself underflows, u·q·log(1/p̂) more.
+    Accuracy: 24u for integer labels, also where p̂ is near 1 or tiny; u·q·log(1/p̂) more where p̂ itself underflows.
 
     Raises:
       TypeError: arguments of the wrong dtype.
@@ -214,46 +149,41 @@ def generalized_cross_entropy(
 
     Source: Zhang and Sabuncu, Generalized Cross Entropy Loss for Training Deep Networks with Noisy Labels (2018).
     """
-    given = LogitLoss.of(
-        logits, labels, kind="either", axis=axis, where=where, ignore_index=ignore_index, class_weights=class_weights,
-        label_smoothing=label_smoothing, smoothing=smoothing, z_loss=z_loss, logit_softcap=logit_softcap,
-        temperature=temperature, reduction=reduction,
-    )  # fmt: skip
+    given = LogitLoss.of(logits, labels, "either", **options)
     return given.reduced(GENERALIZED, checks.number("q", q, given.dtype, positive=True, at_most=1))[0]
 
 
 @with_plain
+@with_options
 def sigmoid_focal_loss(
     logits: ArrayLike,
     targets: ArrayLike,
     *,
     alpha: ArrayLike | None = None,
     gamma: ArrayLike = 2.0,
-    where: ArrayLike | None = None,
-    reduction: Reduction = "none",
+    **options: Unpack[EntryOptions],
 ) -> Array:
     r"""Binary focal loss, elementwise.
 
     .. math:: L = \alpha_t (1 - p_t)^\gamma \left[y \log(1 + e^{-z}) + (1 - y) \log(1 + e^z)\right],
               \quad 1 - p_t = y\,\sigma(-z) + (1 - y)\,\sigma(z), \quad \alpha_t = \alpha y + (1 - \alpha)(1 - y)
 
-    Domain: any logits, ±inf included; targets in [0, 1], outside the result is NaN; γ >= 0. NaN in, NaN out.
+    Domain: any logits, ±inf included; γ >= 0; targets in [0, 1], and NaN for other targets. NaN in, NaN out.
 
     Gradient: true in logits, targets, γ and α.
 
     Args:
       logits: ``[...]`` floats.
-      targets: ``[...]`` floats, the same shape.
-      alpha: weight of the positive class in [0, 1] (the negative one has 1 - α): a number, or a shape that broadcasts
-        to the logits'; None weighs both by 1.
-      gamma: γ, a number >= 0, or a shape that broadcasts to the logits'.
-      where: ``[...]`` booleans; False entries contribute exactly 0 to value and gradient.
-      reduction: "none", "sum", or "mean" over unmasked entries.
+      targets: ``[...]`` floats, of the shape of the logits.
+      alpha: the weight in [0, 1] of the positive class (the negative class has 1 - α): a number, or an array that
+        broadcasts to the shape of the logits; None weighs both classes by 1.
+      gamma: γ, a number >= 0, or an array that broadcasts to the shape of the logits.
+      **options: the options of :class:`EntryOptions`.
 
     Returns:
       The loss in nats, the shape of the logits or a scalar, in float32 or wider.
 
-    Accuracy: (16 + 8γ)u for targets 0 and 1; between, the gradient within that of its terms.
+    Accuracy: (16 + 8γ)u for targets 0 and 1; for targets between, the gradient lies within (16 + 8γ)u of its terms.
 
     Raises:
       TypeError: logits or targets that are not floats, a ``where`` that is not boolean.
@@ -272,4 +202,4 @@ def sigmoid_focal_loss(
     parameters = {"gamma": checks.nonnegative("gamma", gamma)}
     if alpha is not None:
         parameters["alpha"] = checks.nonnegative("alpha", alpha, at_most=1)
-    return elementwise(elementwise_sigmoid_focal, logits, targets, parameters, where=where, reduction=reduction)
+    return elementwise(elementwise_sigmoid_focal, logits, targets, parameters, **options)

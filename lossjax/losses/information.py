@@ -1,14 +1,29 @@
-"""Information measures of probabilities: §4.1.1. The measures of logits, which lose nothing, are in ``logits.py``."""
+"""Information measures of probabilities: §4.1.1. Those of logits, where no digit is lost, are in ``logits.py``."""
+
+from typing import Annotated, TypedDict, Unpack
 
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
 from lossjax._core import checks
-from lossjax._core.autodiff import with_plain
+from lossjax._core.options import Option, complete, with_options
+from lossjax._core.plain import with_plain
 from lossjax._rules import probabilities as rules
 from lossjax._rules.probabilities import relative_entropy
 from lossjax.numerics import log_base, per_nat, xlogy
+
+
+class MeasureOptions(TypedDict, total=False):
+    """The options of a measure of information."""
+
+    axis: Annotated[int, Option(-1, "the axis along which the outcomes (or the classes) are.")]
+    base: Annotated[
+        float | None,
+        Option(
+            None, "the base of the logarithm, greater than 1; None stands for e (nats), 2 for bits, 10 for hartleys."
+        ),
+    ]
 
 
 @with_plain
@@ -17,13 +32,13 @@ def self_information(p: ArrayLike, *, base: float | None = None) -> Array:
 
     .. math:: I = -\log_b p
 
-    Domain: p in [0, 1]; +inf at 0, exactly 0 at 1, NaN outside.
+    Domain: p in [0, 1]; the information is +inf at 0, exactly 0 at 1, and NaN outside.
 
     Gradient: -1/(p ln b).
 
     Args:
       p: ``[...]`` floats.
-      base: of the logarithm, greater than 1; None = nats, 2 = bits, 10 = hartleys.
+      base: the base of the logarithm, greater than 1; None stands for e (nats), 2 for bits, 10 for hartleys.
 
     Returns:
       ``[...]`` in nats unless ``base``, in float32 or wider.
@@ -48,20 +63,20 @@ def self_information(p: ArrayLike, *, base: float | None = None) -> Array:
 
 
 @with_plain
-def entropy(p: ArrayLike, *, axis: int = -1, base: float | None = None) -> Array:
+@with_options
+def entropy(p: ArrayLike, **options: Unpack[MeasureOptions]) -> Array:
     r"""Shannon entropy, the expected self-information.
 
     .. math:: H(p) = -\textstyle\sum_i p_i \log_b p_i
 
-    Domain: p in [0, 1], summing to 1 along ``axis`` (not checked); 0·log 0 = 0. NaN for an entry outside [0, 1].
-    Between 0 (one certain outcome) and log n (the uniform distribution).
+    Domain: p in [0, 1], summing to 1 along ``axis`` (this is not checked); 0·log 0 = 0. An entry outside [0, 1] makes
+    the result NaN. It lies between 0 (one certain outcome) and log n (the uniform distribution).
 
     Gradient: -(log p_i + 1), +inf at 0.
 
     Args:
       p: ``[..., n]`` floats (the axis of outcomes is ``axis``).
-      axis: the axis of outcomes.
-      base: of the logarithm, greater than 1; None = nats, 2 = bits.
+      **options: the options of :class:`MeasureOptions`.
 
     Returns:
       ``[...]`` in nats unless ``base``, in float32 or wider.
@@ -79,25 +94,26 @@ def entropy(p: ArrayLike, *, axis: int = -1, base: float | None = None) -> Array
 
     Source: §4.1.1, H(X).
     """
-    probability, base, last = _measured("p", p, axis, base)
+    probability, base, last = _measured("p", p, options)
     return jnp.sum(0 - rules.plogp(base, probability), axis=last)
 
 
 @with_plain
-def cross_entropy(p: ArrayLike, q: ArrayLike, *, axis: int = -1, base: float | None = None) -> Array:
+@with_options
+def cross_entropy(p: ArrayLike, q: ArrayLike, **options: Unpack[MeasureOptions]) -> Array:
     r"""Cross-entropy of q relative to p, both probabilities (for logits: :func:`lossjax.softmax_cross_entropy`).
 
     .. math:: H(p, q) = -\textstyle\sum_i p_i \log_b q_i = H(p) + \mathrm{KL}(p\|q)
 
-    Domain: entries in [0, 1], NaN outside. 0·log 0 = 0; +inf where p_i > 0 = q_i.
+    Domain: entries in [0, 1]; any other entry makes the result NaN. 0·log 0 = 0; the result is +inf where p_i > 0 =
+    q_i.
 
     Gradient: -log q_i in p, -p_i/q_i in q (0 where p_i is 0).
 
     Args:
-      p: ``[..., n]`` floats, the distribution that weighs.
-      q: ``[..., n]`` floats, the same shape.
-      axis: the axis of outcomes.
-      base: of the logarithm, greater than 1; None = nats, 2 = bits.
+      p: ``[..., n]`` floats, the distribution that weighs the logarithms.
+      q: ``[..., n]`` floats of the shape of ``p``.
+      **options: the options of :class:`MeasureOptions`.
 
     Returns:
       ``[...]`` in nats unless ``base``, in float32 or wider.
@@ -115,12 +131,13 @@ def cross_entropy(p: ArrayLike, q: ArrayLike, *, axis: int = -1, base: float | N
 
     Source: §4.1.3, H(P, Q).
     """
-    weight, model, base, last = _measured_pair(p, q, axis, base)
+    weight, model, base, last = _measured_pair(p, q, options)
     return jnp.sum(0 - xlogy(weight, model), axis=last) * per_nat(base)
 
 
 @with_plain
-def kl_divergence(p: ArrayLike, q: ArrayLike, *, axis: int = -1, base: float | None = None) -> Array:
+@with_options
+def kl_divergence(p: ArrayLike, q: ArrayLike, **options: Unpack[MeasureOptions]) -> Array:
     r"""Kullback-Leibler divergence of p from q: the Bregman divergence of negative entropy (theorem 4.1.4).
 
     .. math:: \mathrm{KL}(p\|q) = \textstyle\sum_i \left(p_i \log_b \frac{p_i}{q_i} + \frac{q_i - p_i}{\ln b}\right)
@@ -129,15 +146,16 @@ def kl_divergence(p: ArrayLike, q: ArrayLike, *, axis: int = -1, base: float | N
     Each term is non-negative and computed without cancellation, so that the result is never negative, exactly 0 for
     p = q, and accurate for close distributions.
 
-    Domain: p, q >= 0, NaN for a negative entry; p_i = 0 contributes q_i; +inf where p_i > 0 = q_i.
+    Domain: p, q >= 0; a negative entry makes the result NaN. An outcome with p_i = 0 contributes q_i, and one with
+    p_i > 0 = q_i makes the result +inf.
 
-    Gradient: log(p_i/q_i) in p, 1 - p_i/q_i in q; where p_i = q_i = 0, 0 in p (its limit along p = q) and 1 in q.
+    Gradient: log(p_i/q_i) in p, 1 - p_i/q_i in q; where p_i = q_i = 0 it is 0 in p (the limit along p = q)
+    and 1 in q.
 
     Args:
-      p: ``[..., n]`` floats, the distribution that weighs.
-      q: ``[..., n]`` floats, the same shape.
-      axis: the axis of outcomes.
-      base: of the logarithm, greater than 1; None = nats, 2 = bits.
+      p: ``[..., n]`` floats, the distribution that weighs the logarithms.
+      q: ``[..., n]`` floats of the shape of ``p``.
+      **options: the options of :class:`MeasureOptions`.
 
     Returns:
       ``[...]`` in nats unless ``base``, in float32 or wider.
@@ -156,25 +174,25 @@ def kl_divergence(p: ArrayLike, q: ArrayLike, *, axis: int = -1, base: float | N
 
     Source: §4.1.1, theorem 4.1.4 and equation (4.1.3) with the doubled term removed.
     """
-    first, second, base, last = _measured_pair(p, q, axis, base, at_most=jnp.inf)
+    first, second, base, last = _measured_pair(p, q, options, at_most=jnp.inf)
     return jnp.sum(relative_entropy(first, second), axis=last) * per_nat(base)
 
 
 @with_plain
-def jeffreys_divergence(p: ArrayLike, q: ArrayLike, *, axis: int = -1, base: float | None = None) -> Array:
+@with_options
+def jeffreys_divergence(p: ArrayLike, q: ArrayLike, **options: Unpack[MeasureOptions]) -> Array:
     r"""Jeffreys divergence, the symmetric sum of both Kullback-Leibler divergences.
 
     .. math:: J(p, q) = \mathrm{KL}(p\|q) + \mathrm{KL}(q\|p) = \textstyle\sum_i (p_i - q_i) \log_b (p_i/q_i)
 
-    Domain: p, q >= 0, NaN for a negative entry; +inf where exactly one of p_i, q_i is 0.
+    Domain: p, q >= 0; a negative entry makes the result NaN. It is +inf where exactly one of p_i, q_i is 0.
 
     Gradient: log(p_i/q_i) + 1 - q_i/p_i in p, and with p and q exchanged in q.
 
     Args:
       p: ``[..., n]`` floats.
-      q: ``[..., n]`` floats, the same shape.
-      axis: the axis of outcomes.
-      base: of the logarithm, greater than 1; None = nats, 2 = bits.
+      q: ``[..., n]`` floats of the shape of ``p``.
+      **options: the options of :class:`MeasureOptions`.
 
     Returns:
       ``[...]`` in nats unless ``base``, in float32 or wider.
@@ -192,26 +210,26 @@ def jeffreys_divergence(p: ArrayLike, q: ArrayLike, *, axis: int = -1, base: flo
 
     Source: Jeffreys (1946); §4.1.1 (asymmetry of KL).
     """
-    first, second, base, last = _measured_pair(p, q, axis, base, at_most=jnp.inf)
+    first, second, base, last = _measured_pair(p, q, options, at_most=jnp.inf)
     both = relative_entropy(first, second) + relative_entropy(second, first)
     return jnp.sum(both, axis=last) * per_nat(base)
 
 
 @with_plain
-def js_divergence(p: ArrayLike, q: ArrayLike, *, axis: int = -1, base: float | None = None) -> Array:
+@with_options
+def js_divergence(p: ArrayLike, q: ArrayLike, **options: Unpack[MeasureOptions]) -> Array:
     r"""Jensen-Shannon divergence: the mean divergence from the midpoint. Its square root is a metric.
 
     .. math:: \mathrm{JS}(p, q) = \tfrac12 \mathrm{KL}(p\|m) + \tfrac12 \mathrm{KL}(q\|m), \quad m = (p + q)/2
 
-    Domain: p, q >= 0, NaN for a negative entry. Between 0 and log 2, finite for any two distributions.
+    Domain: p, q >= 0; a negative entry makes the result NaN. It lies between 0 and log 2, for any two distributions.
 
     Gradient: ½ log(p_i/m_i) in p, ½ log(q_i/m_i) in q.
 
     Args:
       p: ``[..., n]`` floats.
-      q: ``[..., n]`` floats, the same shape.
-      axis: the axis of outcomes.
-      base: of the logarithm, greater than 1; None = nats, 2 = bits.
+      q: ``[..., n]`` floats of the shape of ``p``.
+      **options: the options of :class:`MeasureOptions`.
 
     Returns:
       ``[...]`` in nats unless ``base``, in float32 or wider.
@@ -229,7 +247,7 @@ def js_divergence(p: ArrayLike, q: ArrayLike, *, axis: int = -1, base: float | N
 
     Source: Lin (1991); §4.1.1.
     """
-    first, second, base, last = _measured_pair(p, q, axis, base, at_most=jnp.inf)
+    first, second, base, last = _measured_pair(p, q, options, at_most=jnp.inf)
     return jnp.sum(rules.jensen_shannon(first, second), axis=last) * per_nat(base)
 
 
@@ -238,25 +256,28 @@ def _probabilities(name: str, value: ArrayLike) -> Array:
     return array.astype(checks.compute_dtype(array))
 
 
-def _measured(name: str, p: ArrayLike, axis: int, base: float | None) -> tuple[Array, float | None, int]:
-    """The probabilities, NaN where they are none, with the checked base and axis."""
+def _measured(name: str, p: ArrayLike, options: MeasureOptions) -> tuple[Array, float | None, int]:
+    """The probabilities, NaN where they lie outside [0, 1], with the checked base and axis."""
+    given = complete(MeasureOptions, options)
     array = _probabilities(name, p)
-    (last,) = checks.one_class_axis(array, name, axis)
-    return _between(array, 1), checks.base(base), last
+    (last,) = checks.one_class_axis(array, name, given["axis"])
+    return _between(array, 1), checks.base(given["base"]), last
 
 
 def _measured_pair(
-    p: ArrayLike, q: ArrayLike, axis: int, base: float | None, at_most: float = 1
+    p: ArrayLike, q: ArrayLike, options: MeasureOptions, at_most: float = 1
 ) -> tuple[Array, Array, float | None, int]:
+    """Both probabilities, NaN where they lie outside [0, at_most], with the checked base and axis."""
+    given = complete(MeasureOptions, options)
     first, second = checks.floating("p", p), checks.floating("q", q)
     checks.same_shape("q", second.shape, "of p", first.shape, "give two probabilities an outcome")
-    (last,) = checks.one_class_axis(first, "p", axis)
+    (last,) = checks.one_class_axis(first, "p", given["axis"])
     dtype = checks.compute_dtype(first, second)
     first, second = (_between(array.astype(dtype), at_most) for array in (first, second))
-    return first, second, checks.base(base), last
+    return first, second, checks.base(given["base"]), last
 
 
 def _between(array: Array, most: float) -> Array:
-    # Rounding may carry a probability of 1 an ulp too far.
+    # Rounding may carry a probability of 1 a few ulps too far.
     slack = most + 4 * float(jnp.finfo(array.dtype).eps)
     return array + jnp.where((array >= 0) & (array <= slack), 0, jnp.nan)  # a sum: its slope too becomes NaN

@@ -1,4 +1,6 @@
-"""Negative log-likelihoods of a continuous or counted target: §4.1.2, squared error as Gaussian likelihood, and kin."""
+"""Negative log-likelihoods of continuous or counted targets: §4.1.2, the squared error as a Gaussian likelihood."""
+
+from typing import Unpack
 
 import jax
 import jax.numpy as jnp
@@ -6,46 +8,44 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from lossjax._core import checks
-from lossjax._core.autodiff import with_plain
-from lossjax._core.elementwise import Reduction, elementwise, pair
+from lossjax._core.elementwise import EntryOptions, elementwise, pair
+from lossjax._core.options import complete, with_options
+from lossjax._core.plain import with_plain
 from lossjax._core.reduction import reduce
 from lossjax._rules import likelihood as rules
 from lossjax._rules.likelihood import normalizer, student_t
 
 
 @with_plain
+@with_options
 def gaussian_nll(
-    mean: ArrayLike,
-    targets: ArrayLike,
-    *,
-    log_variance: ArrayLike = 0.0,
-    where: ArrayLike | None = None,
-    reduction: Reduction = "none",
+    mean: ArrayLike, targets: ArrayLike, *, log_variance: ArrayLike = 0.0, **options: Unpack[EntryOptions]
 ) -> Array:
     r"""Negative log-likelihood of a Gaussian, elementwise; the variance may be fixed, learned, or heteroscedastic.
 
     .. math:: L = \tfrac12\left[\log 2\pi + s + (\mu - y)^2 e^{-s}\right], \quad s = \log \sigma^2
 
-    For one fixed variance it is an increasing affine function of the squared error: N·MSE/(2σ²) + (N/2) log 2πσ² in
-    sum (theorem 4.1.1). It may be negative: a density is no probability. With a learned variance it is unbounded
-    below where the squared error can be 0: bound s, or add a prior.
+    For one fixed variance it is an increasing affine function of the squared error: the sum over N entries is
+    N·MSE/(2σ²) + (N/2) log 2πσ² (theorem 4.1.1). It may be negative, for a density may exceed 1. With a learned
+    variance it is unbounded below where the squared error can be 0: bound s, or add a prior.
 
     Domain: all real numbers.
 
-    Gradient: (μ - y) e^{-s} in the mean, its negative in the targets, ½(1 - (μ - y)² e^{-s}) in s. Not convex in
-    (μ, s) jointly; its Fisher information is diag(e^{-s}, ½).
+    Gradient: (μ - y) e^{-s} in the mean, its negative in the targets, ½(1 - (μ - y)² e^{-s}) in s. The loss is
+    not convex in (μ, s) jointly; its Fisher information is diag(e^{-s}, ½).
 
     Args:
       mean: ``[...]`` floats, the predicted mean μ.
-      targets: ``[...]`` floats, the same shape.
-      log_variance: s, a scalar or a shape that broadcasts to the mean's (predict it to let the noise vary).
-      where: ``[...]`` booleans; False entries contribute exactly 0 to value and gradient.
-      reduction: "none", "sum", or "mean" over unmasked entries; an empty mean is 0.
+      targets: ``[...]`` floats of the shape of ``mean``.
+      log_variance: s, a scalar, or an array that broadcasts to the shape of ``mean`` (predict it to let the noise
+        vary).
+      **options: the options of :class:`EntryOptions`.
 
     Returns:
       The loss in nats, ½ log 2π included, ``[...]`` or a scalar, in float32 or wider.
 
-    Accuracy: 8u of the three terms' magnitudes; (μ - y) e^{-s/2} is squared, so that e^{-s} alone never overflows.
+    Accuracy: 8u of the magnitudes of the three terms; (μ - y) e^{-s/2} is squared, so that e^{-s} alone never
+    overflows.
 
     Raises:
       TypeError: arguments that are not floats, a ``where`` that is not boolean.
@@ -60,19 +60,15 @@ def gaussian_nll(
     """
     center, target = pair("mean", mean, targets)
     parameters = {"log_variance": checks.floating("log_variance", log_variance)}
-    return elementwise(rules.gaussian_nll, center, target, parameters, where=where, reduction=reduction)
+    return elementwise(rules.gaussian_nll, center, target, parameters, **options)
 
 
 @with_plain
+@with_options
 def laplace_nll(
-    location: ArrayLike,
-    targets: ArrayLike,
-    *,
-    log_scale: ArrayLike = 0.0,
-    where: ArrayLike | None = None,
-    reduction: Reduction = "none",
+    location: ArrayLike, targets: ArrayLike, *, log_scale: ArrayLike = 0.0, **options: Unpack[EntryOptions]
 ) -> Array:
-    r"""Negative log-likelihood of a Laplace distribution, elementwise: the absolute error is one of its cases.
+    r"""Negative log-likelihood of a Laplace distribution, elementwise: the absolute error is a case of it.
 
     .. math:: L = \log 2 + s + |\mu - y|\, e^{-s}, \quad s = \log b
 
@@ -83,15 +79,14 @@ def laplace_nll(
 
     Args:
       location: ``[...]`` floats, the predicted median μ.
-      targets: ``[...]`` floats, the same shape.
-      log_scale: s, a number, or a shape that broadcasts to the location's.
-      where: ``[...]`` booleans; False entries contribute exactly 0 to value and gradient.
-      reduction: "none", "sum", or "mean" over unmasked entries.
+      targets: ``[...]`` floats of the shape of ``location``.
+      log_scale: s, a number, or an array that broadcasts to the shape of ``location``.
+      **options: the options of :class:`EntryOptions`.
 
     Returns:
       The loss in nats, log 2 included, ``[...]`` or a scalar, in float32 or wider.
 
-    Accuracy: 8u of the three terms' magnitudes.
+    Accuracy: 8u of the magnitudes of the three terms.
 
     Raises:
       TypeError: arguments that are not floats, a ``where`` that is not boolean.
@@ -106,41 +101,41 @@ def laplace_nll(
     """
     center, target = pair("location", location, targets)
     parameters = {"log_scale": checks.floating("log_scale", log_scale)}
-    return elementwise(rules.laplace, center, target, parameters, where=where, reduction=reduction)
+    return elementwise(rules.laplace, center, target, parameters, **options)
 
 
 @with_plain
+@with_options
 def student_t_nll(
     location: ArrayLike,
     targets: ArrayLike,
     *,
     degrees_of_freedom: ArrayLike,
     log_scale: ArrayLike = 0.0,
-    where: ArrayLike | None = None,
-    reduction: Reduction = "none",
+    **options: Unpack[EntryOptions],
 ) -> Array:
-    r"""Negative log-likelihood of Student's t distribution, elementwise: outliers pull less and less.
+    r"""Negative log-likelihood of Student's t distribution, elementwise: the further an outlier, the less it pulls.
 
     .. math:: L = \tfrac{\nu+1}{2} \log\left(1 + \tfrac{r^2 e^{-2s}}{\nu}\right) + s + \tfrac12 \log \nu\pi
               + \log\Gamma(\tfrac\nu2) - \log\Gamma(\tfrac{\nu+1}2), \quad r = \mu - y
 
-    Domain: all real numbers, ν > 0. It tends to the Gaussian's as ν grows, without losing digits.
+    Domain: all real numbers, ν > 0. As ν grows it tends to the Gaussian's negative log-likelihood, without loss of
+    digits.
 
     Gradient: with w = r²e^{-2s}/ν and q = w/(1+w): (ν+1) q/r in the location, its negative in the targets, 1 - (ν+1) q
     in s; true in ν.
 
     Args:
       location: ``[...]`` floats, the predicted centre μ.
-      targets: ``[...]`` floats, the same shape.
-      degrees_of_freedom: ν, a number > 0, or a shape that broadcasts to the location's.
-      log_scale: s, a number, or a shape that broadcasts to the location's.
-      where: ``[...]`` booleans; False entries contribute exactly 0 to value and gradient.
-      reduction: "none", "sum", or "mean" over unmasked entries.
+      targets: ``[...]`` floats of the shape of ``location``.
+      degrees_of_freedom: ν, a number > 0, or an array that broadcasts to the shape of ``location``.
+      log_scale: s, a number, or an array that broadcasts to the shape of ``location``.
+      **options: the options of :class:`EntryOptions`.
 
     Returns:
       The loss in nats, all constants included, ``[...]`` or a scalar, in float32 or wider.
 
-    Accuracy: 16u of the terms' magnitudes, at any ν.
+    Accuracy: 16u of the magnitudes of the terms, at any ν.
 
     Raises:
       TypeError: arguments that are not floats, a ``where`` that is not boolean.
@@ -151,7 +146,7 @@ def student_t_nll(
       >>> print(f"{student_t_nll(jnp.array(0.0), jnp.array(1.0), degrees_of_freedom=1.0):.5f}")  # log 2π
       1.83788
 
-    Source: Lange, Little and Taylor (1989); §4.1.2 (other noise than Gaussian).
+    Source: Lange, Little and Taylor (1989); §4.1.2 (noise that is not Gaussian).
     """
     center, target = pair("location", location, targets)
     freedom = checks.positive("degrees_of_freedom", degrees_of_freedom)
@@ -159,37 +154,33 @@ def student_t_nll(
     checks.broadcastable("degrees_of_freedom", freedom.shape, center.shape)
     dtype = checks.compute_dtype(center, target, freedom, scale)
     parameters = {"degrees_of_freedom": freedom, "log_scale": scale, "normalizer": normalizer(freedom.astype(dtype))}
-    return elementwise(student_t, center, target, parameters, where=where, reduction=reduction)
+    return elementwise(student_t, center, target, parameters, **options)
 
 
 @with_plain
+@with_options
 def poisson_nll(
-    log_rate: ArrayLike,
-    targets: ArrayLike,
-    *,
-    full: bool = False,
-    where: ArrayLike | None = None,
-    reduction: Reduction = "none",
+    log_rate: ArrayLike, targets: ArrayLike, *, full: bool = False, **options: Unpack[EntryOptions]
 ) -> Array:
     r"""Negative log-likelihood of a Poisson distribution with rate :math:`e^z`, elementwise.
 
     .. math:: L = e^z - t z \;[\, + \log t!\,]
 
-    Domain: any real z, targets t >= 0 (counts, or rates); NaN for a negative one. It can be negative without log t!.
+    Domain: any real z, and targets t >= 0 (counts, or rates); the loss of a negative target is NaN. Without log t! it
+    can be negative.
 
     Gradient: :math:`e^z - t` in z (mean - target), -z in the targets (with log t! also the digamma function of t + 1).
 
     Args:
       log_rate: ``[...]`` floats, z.
-      targets: ``[...]`` floats, the same shape.
-      full: add log t!, exactly (not by Stirling's approximation), which no prediction can change.
-      where: ``[...]`` booleans; False entries contribute exactly 0 to value and gradient.
-      reduction: "none", "sum", or "mean" over unmasked entries.
+      targets: ``[...]`` floats of the shape of ``log_rate``.
+      full: add log t!, exactly (not by Stirling's approximation). It does not depend on the prediction.
+      **options: the options of :class:`EntryOptions`.
 
     Returns:
       The loss in nats, ``[...]`` or a scalar, in float32 or wider.
 
-    Accuracy: 8u of the terms' magnitudes, e^z - t is one rounded difference; log t! and its slope within 64u.
+    Accuracy: 8u of the magnitudes of the terms; e^z - t is one rounded difference; log t! and its slope lie within 64u.
 
     Raises:
       TypeError: arguments that are not floats, a ``where`` that is not boolean.
@@ -200,12 +191,14 @@ def poisson_nll(
       >>> [f"{loss:.4f}" for loss in poisson_nll(jnp.array([0.0, 1.0]), jnp.array([2.0, 3.0]), full=True)]
       ['1.6931', '1.5100']
 
-    Source: the exponential family with log-partition exp, of which §4.1.2's is another.
+    Source: the exponential family whose log-partition is exp; the Gaussian of §4.1.2 is another.
     """
     log_mean, target = pair("log_rate", log_rate, targets)
-    loss = elementwise(rules.poisson_nll, log_mean, target, {}, where=where, reduction="none")
+    given = complete(EntryOptions, options)
+    how, where = checks.reduction(given["reduction"]), given["where"]
+    loss = elementwise(rules.poisson_nll, log_mean, target, {}, where=where)
     valid = None if where is None else jnp.asarray(where)
     if full:
         count = target.astype(loss.dtype) if valid is None else jnp.where(valid, target, 0).astype(loss.dtype)
         loss = loss + jax.scipy.special.gammaln(count + 1)
-    return reduce(loss, checks.reduction(reduction), where=valid)
+    return reduce(loss, how, where=valid)

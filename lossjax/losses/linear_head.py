@@ -1,7 +1,7 @@
 """Cross-entropy of a linear head whose logits are never stored."""
 
 import math
-from typing import Any, Literal, overload
+from typing import Annotated, Any, Literal, Unpack, cast, overload
 
 import jax
 import jax.numpy as jnp
@@ -9,25 +9,26 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from lossjax._core import checks
+from lossjax._core.options import Option, complete, with_options
 from lossjax._core.reduction import mean_of, reduce
 from lossjax._softmax.cross_entropy import LogitTransform
 from lossjax._softmax.curves import CROSS_ENTROPY
 from lossjax._softmax.head import Head, Shared, in_blocks, row_losses, summed_loss
-from lossjax._softmax.inputs import LogitLoss, Reduction
+from lossjax._softmax.inputs import LogitLoss, VocabOptions
 
 _BLOCK_BYTES = {"cpu": 50 * 2**20, "gpu": 2**29, "tpu": 2**27}
-"""Logits of one block: enough rows to keep the matrix products busy, and a small part of what is saved."""
+"""Bytes of logits in one block: enough rows to keep the matrix products busy, and few beside the logits not stored."""
 
 
 def auto_chunk_size(rows: int, classes: int, dtype: Any = jnp.float32) -> int:
-    r"""How many rows :func:`linear_softmax_cross_entropy` takes at a time on this machine, unless told.
+    r"""How many rows :func:`linear_softmax_cross_entropy` takes at a time on this machine by default.
 
     .. math:: \min(N, \max(8, \text{budget}/(C \cdot \text{bytes})))
 
     Args:
-      rows: N.
-      classes: C.
-      dtype: of the logits; 16-bit heads have logits in float32.
+      rows: N, the number of rows.
+      classes: C, the number of classes.
+      dtype: the dtype of the logits; 16-bit heads have logits in float32.
 
     Returns:
       A number of rows; the budget is 50 MiB of logits on a CPU, 128 on a TPU, 512 on a GPU.
@@ -46,71 +47,95 @@ def auto_chunk_size(rows: int, classes: int, dtype: Any = jnp.float32) -> int:
     return max(1, min(rows, -(-rows // blocks // 8) * 8))
 
 
+class HeadOptions(VocabOptions, total=False):
+    """The options of a linear head: those of the loss of its logits, and how the logits are formed."""
+
+    chunk_size: Annotated[
+        int | Literal["auto"],
+        Option(
+            "auto",
+            'rows per block, or "auto": :func:`~lossjax.losses.linear_head.auto_chunk_size`. It changes memory and '
+            "speed, not the result (except for the order of sums); more rows than there are means all of them.",
+        ),
+    ]
+    skip_below: Annotated[
+        float | Literal["auto"] | None,
+        Option(
+            None,
+            'ε, or "auto" for the roundoff of the sums (6e-8 in float32). A block of rows and 2048 classes in which '
+            "every entry of ∂L/∂z is below ε is left out of the products for x and W, which saves up to two of the "
+            "three once most probabilities are that small. The price is an error of at most "
+            ":math:`\\varepsilon \\sum_k |W_{hk}|` per row in ∂L/∂x_h and of at most :math:`\\varepsilon \\sum |x_h|` "
+            "over rows in ∂L/∂W_hk, in units of the row's own loss; all else, second derivatives included, is exact. "
+            'Only with ``reduction`` "sum" or "mean" and without ``return_logsumexp``.',
+        ),
+    ]
+
+
 @overload
 def linear_softmax_cross_entropy(
-    hidden: ArrayLike, weight: ArrayLike, labels: ArrayLike, *, return_logsumexp: Literal[False] = ..., **options: Any
+    hidden: ArrayLike,
+    weight: ArrayLike,
+    labels: ArrayLike,
+    *,
+    bias: ArrayLike | None = ...,
+    return_logsumexp: Literal[False] = ...,
+    **options: Unpack[HeadOptions],
 ) -> Array: ...
 @overload
 def linear_softmax_cross_entropy(
-    hidden: ArrayLike, weight: ArrayLike, labels: ArrayLike, *, return_logsumexp: Literal[True], **options: Any
+    hidden: ArrayLike,
+    weight: ArrayLike,
+    labels: ArrayLike,
+    *,
+    bias: ArrayLike | None = ...,
+    return_logsumexp: Literal[True],
+    **options: Unpack[HeadOptions],
 ) -> tuple[Array, Array]: ...
-def linear_softmax_cross_entropy(  # pyright: ignore[reportInconsistentOverload]  # "options" are those below
+@overload
+def linear_softmax_cross_entropy(
+    hidden: ArrayLike,
+    weight: ArrayLike,
+    labels: ArrayLike,
+    *,
+    bias: ArrayLike | None = ...,
+    return_logsumexp: bool,
+    **options: Unpack[HeadOptions],
+) -> Array | tuple[Array, Array]: ...
+@with_options
+def linear_softmax_cross_entropy(
     hidden: ArrayLike,
     weight: ArrayLike,
     labels: ArrayLike,
     *,
     bias: ArrayLike | None = None,
-    where: ArrayLike | None = None,
-    ignore_index: int | None = None,
-    class_weights: ArrayLike | None = None,
-    label_smoothing: float = 0.0,
-    smoothing: str = "uniform",
-    z_loss: ArrayLike = 0.0,
-    logit_softcap: ArrayLike | None = None,
-    temperature: ArrayLike = 1.0,
-    reduction: Reduction = "none",
     return_logsumexp: bool = False,
-    chunk_size: int | Literal["auto"] = "auto",
-    skip_below: float | Literal["auto"] | None = None,
+    **options: Unpack[HeadOptions],
 ) -> Array | tuple[Array, Array]:
-    r"""Softmax cross-entropy of the logits xW + b, which exist for a block of rows at a time only.
+    r"""Softmax cross-entropy of the logits xW + b, which exist for only one block of rows at a time.
 
     .. math:: L = -\log \operatorname{softmax}(xW + b)_c
 
-    Domain: as :func:`~lossjax.softmax_cross_entropy_with_integer_labels` of those logits.
+    Domain: that of :func:`~lossjax.softmax_cross_entropy_with_integer_labels` for the logits xW + b.
 
     Gradient: :math:`(\hat p - e_c) W^\top` in x, :math:`x^\top(\hat p - e_c)` in W, :math:`\hat p - e_c` in b, summed
-    over rows; true in every other float argument. With ``reduction`` "sum" or "mean" the gradient is formed in the
-    forward pass, with three matrix products in all; with "none", or ``return_logsumexp``, logits are made twice.
+    over rows; true in every other float argument. With ``reduction`` "sum" or "mean" the forward pass forms the
+    gradient too, with three matrix products in all; with "none", or with ``return_logsumexp``, the backward pass makes
+    the logits again, a fourth product.
 
     Args:
       hidden: x, ``[..., H]`` floats.
       weight: W, ``[H, C]`` floats, of the dtype of ``hidden``.
       labels: ``[...]`` integers in [0, C).
-      bias: b, ``[C]`` floats.
-      where: as there, for this and what follows down to ``return_logsumexp``.
-      ignore_index: rows with this label are masked.
-      class_weights: ``[C]`` floats >= 0.
-      label_smoothing: ε in [0, 1].
-      smoothing: "uniform" or "others".
-      z_loss: coefficient of lse².
-      logit_softcap: c in c·tanh(z/c).
-      temperature: T divides the logits.
-      reduction: "none", "sum" or "mean".
-      return_logsumexp: also return the log-sum-exp of each row.
-      chunk_size: rows a block, or "auto": :func:`auto_chunk_size`. It changes memory and speed, not the result (but for
-        the order of sums), and more than there are rows is all of them.
-      skip_below: ε, or "auto" for the roundoff of the sums (6e-8 in float32). Where every entry of ∂L/∂z in a block of
-        rows and 2048 classes is below it, the block is left out of the products for x and W: up to two of the three,
-        once most probabilities are that small. It costs ∂L/∂x_h at most :math:`\varepsilon \sum_k |W_{hk}|` a row,
-        ∂L/∂W_hk at most :math:`\varepsilon \sum |x_h|` over rows, in units of the row's own loss; all else, second
-        derivatives included, is exact. Only with ``reduction`` "sum" or "mean".
+      bias: b, ``[C]`` floats; None stands for 0.
+      return_logsumexp: also return the log-sum-exp of the logits after softcap and temperature, 0 for masked rows.
+      **options: the options of :class:`HeadOptions`.
 
     Returns:
       The loss in nats, ``[...]`` or a scalar, in float32 or wider; with ``return_logsumexp`` a pair.
 
     Accuracy: that of :func:`~lossjax.softmax_cross_entropy_with_integer_labels` for the logits as computed. Products of
-    16-bit numbers are summed in float32, and so are gradients over blocks.
+    16-bit numbers are summed in float32, and so are the gradients of the blocks.
 
     Raises:
       TypeError: arguments that are not floats (labels: integers), hidden and weight of different dtypes.
@@ -130,12 +155,7 @@ def linear_softmax_cross_entropy(  # pyright: ignore[reportInconsistentOverload]
     Source: theorem 4.1.5 through the chain rule; Wijmans et al., Cut your losses in large-vocabulary language models,
     ICLR 2025.
     """
-    return linear_head(
-        hidden, weight, labels, bias=bias, where=where, ignore_index=ignore_index, class_weights=class_weights,
-        label_smoothing=label_smoothing, smoothing=smoothing, z_loss=z_loss, logit_softcap=logit_softcap,
-        temperature=temperature, reduction=reduction, return_logsumexp=return_logsumexp, chunk_size=chunk_size,
-        skip_below=skip_below,
-    )  # fmt: skip
+    return linear_head(hidden, weight, labels, bias=bias, return_logsumexp=return_logsumexp, **options)
 
 
 def linear_head(
@@ -144,14 +164,16 @@ def linear_head(
     labels: ArrayLike,
     *,
     bias: ArrayLike | None,
-    reduction: str,
     return_logsumexp: bool,
-    chunk_size: int | str,
-    skip_below: float | str | None,
     over: str | None = None,
-    **logit_options: Any,
+    **options: Unpack[HeadOptions],
 ) -> Array | tuple[Array, Array]:
-    """The same; with ``over``, weight, bias and class weights are those of the classes that this device holds."""
+    """The cross-entropy of a linear head whose classes are all here, or split over the devices of a mesh axis.
+
+    With ``over``, the name of that axis, weight, bias and class weights are those of the classes that this device
+    holds.
+    """
+    chunk_size, skip_below, of_logits = _split(**options)
     x, w = checks.floating("hidden", hidden), checks.floating("weight", weight)
     if x.ndim < 1 or w.ndim != 2 or w.shape[0] != x.shape[-1]:
         raise ValueError(
@@ -166,26 +188,33 @@ def linear_head(
     rows = x.shape[:-1]
     # The options are those of the row-wise loss, checked against logits that are never made.
     stand_in = jnp.broadcast_to(jnp.zeros((), x.dtype), (*rows, w.shape[1]))
-    given = LogitLoss.of(stand_in, labels, kind="labels", axis=-1, reduction=reduction, over=over, **logit_options)
-    options = given.rule_options(CROSS_ENTROPY)
+    given = LogitLoss.of(stand_in, labels, "labels", over=over, **of_logits)
+    static = given.rule_options(CROSS_ENTROPY)
     shared = Shared(w, b, given.weights, given.z_loss, LogitTransform(given.softcap, given.temperature))
     count = given.targets.size
     valid = None if given.valid is None else given.valid.reshape(count)
     size = _chunk(chunk_size, count, w.shape[1], given.dtype)
     blocks = in_blocks(x.reshape(count, x.shape[-1]), given.targets.reshape(count), valid, size)
     of_row = given.row_weights()
-    summed = reduction != "none" and not return_logsumexp
+    summed = given.reduction != "none" and not return_logsumexp
     if skip_below is not None and not summed:
         raise ValueError(
             'skip_below wants reduction="sum" or "mean" and no return_logsumexp: otherwise the gradient is not formed '
             "block by block; drop it, or reduce the loss here"
         )
     if summed:
-        total = summed_loss(Head(options, _threshold(skip_below, given.dtype)), shared, blocks)
-        return total if reduction == "sum" else mean_of(total, rows, where=given.valid, weights=of_row)
-    losses, lse = (a.reshape(-1)[:count].reshape(rows) for a in row_losses(options, shared, blocks))
+        total = summed_loss(Head(static, _threshold(skip_below, given.dtype)), shared, blocks)
+        return total if given.reduction == "sum" else mean_of(total, rows, where=given.valid, weights=of_row)
+    losses, lse = (a.reshape(-1)[:count].reshape(rows) for a in row_losses(static, shared, blocks))
     loss = reduce(losses, given.reduction, where=given.valid, weights=of_row)
     return (loss, lse) if return_logsumexp else loss
+
+
+def _split(**options: Unpack[HeadOptions]) -> tuple[int | str, float | str | None, VocabOptions]:
+    """How the logits are formed (chunk size and threshold), and the options of the loss of the logits."""
+    given = complete(HeadOptions, options)
+    chunk_size, skip_below = given.pop("chunk_size"), given.pop("skip_below")
+    return chunk_size, skip_below, cast(VocabOptions, given)
 
 
 def _threshold(skip_below: float | str | None, dtype: Any) -> float | None:

@@ -1,20 +1,23 @@
-"""How far two rows of logits are apart: §4.1.1's divergences without leaving the logits."""
+"""How far two rows of logits are apart: the divergences of §4.1.1 without leaving the logits."""
+
+from typing import Unpack
 
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
 from lossjax._core import checks
-from lossjax._core.autodiff import with_plain
+from lossjax._core.options import complete, with_options
+from lossjax._core.plain import with_plain
 from lossjax._rules import logits as rules
 from lossjax._rules.logits import kl_of_logits
+from lossjax.losses.information import MeasureOptions
 from lossjax.numerics import per_nat
 
 
 @with_plain
-def softmax_kl_divergence(
-    logits_p: ArrayLike, logits_q: ArrayLike, *, axis: int = -1, base: float | None = None
-) -> Array:
+@with_options
+def softmax_kl_divergence(logits_p: ArrayLike, logits_q: ArrayLike, **options: Unpack[MeasureOptions]) -> Array:
     r"""Kullback-Leibler divergence KL(p‖q) of ``p = softmax(logits_p)`` from ``q = softmax(logits_q)``.
 
     .. math:: \log\left(1 + \textstyle\sum_k p_k\, \xi(r_k)\right), \quad r = w - \textstyle\sum_k p_k w_k,
@@ -23,16 +26,15 @@ def softmax_kl_divergence(
     Every term is non-negative: the result is never negative, exactly 0 for equal logits, and as accurate for close
     distributions as for distant ones.
 
-    Domain: as :func:`softmax` for both; classes impossible under p contribute nothing, a class possible under p and
-    impossible under q gives +inf.
+    Domain: that of :func:`softmax` for both logits. A class that is impossible under p contributes nothing; a class
+    that is possible under p and impossible under q makes the result +inf.
 
     Gradient: -p∘r in ``logits_p``, q - p in ``logits_q``.
 
     Args:
-      logits_p: ``[..., C]`` floats, of the distribution that weighs (the prediction, or the first argument of KL).
-      logits_q: ``[..., C]`` floats, the same shape.
-      axis: the class axis.
-      base: of the logarithm, greater than 1; None = nats, 2 = bits.
+      logits_p: ``[..., C]`` floats, the logits of the distribution that weighs the logarithms.
+      logits_q: ``[..., C]`` floats of the shape of ``logits_p``.
+      **options: the options of :class:`MeasureOptions`.
 
     Returns:
       ``[...]`` in nats unless ``base``, in float32 or wider.
@@ -50,30 +52,31 @@ def softmax_kl_divergence(
 
     Source: theorem 4.1.6 as corrected: KL(softmax u‖softmax v) is the Bregman divergence of log-sum-exp from v to u.
     """
-    return kl_of_logits(*_pair(logits_p, logits_q, axis)) * per_nat(checks.base(base))
+    given = complete(MeasureOptions, options)
+    return kl_of_logits(*_pair(logits_p, logits_q, given["axis"])) * per_nat(checks.base(given["base"]))
 
 
 @with_plain
-def softmax_js_divergence(
-    logits_p: ArrayLike, logits_q: ArrayLike, *, axis: int = -1, base: float | None = None
-) -> Array:
+@with_options
+def softmax_js_divergence(logits_p: ArrayLike, logits_q: ArrayLike, **options: Unpack[MeasureOptions]) -> Array:
     r"""Jensen-Shannon divergence of ``p = softmax(logits_p)`` and ``q = softmax(logits_q)``.
 
     .. math:: \tfrac12 \textstyle\sum_k \left[p_k\, \psi(\tfrac{q_k - p_k}{2 p_k})
               + q_k\, \psi(\tfrac{p_k - q_k}{2 q_k})\right], \quad \psi(t) = t - \log(1 + t),
               \quad \tfrac{q_k - p_k}{p_k} = e^{d_k} - 1, \quad d = \log q - \log p
 
-    Every term is non-negative: the result is never negative, and as accurate for close distributions as for distant.
+    Every term is non-negative: the result is never negative, and as accurate for close distributions as for distant
+    ones.
 
-    Domain: as :func:`softmax` for both. Between 0 and log 2, finite for any two distributions.
+    Domain: that of :func:`softmax` for both logits. The result lies between 0 and log 2, for any two distributions.
 
-    Gradient: p∘(a - Σ p a) in ``logits_p`` with a = ½ log(p/m), m = (p + q)/2; likewise in ``logits_q``.
+    Gradient: p∘(a - Σ p a) in ``logits_p`` with a = ½ log(p/m), m = (p + q)/2, and with p and q exchanged in
+    ``logits_q``.
 
     Args:
       logits_p: ``[..., C]`` floats.
-      logits_q: ``[..., C]`` floats, the same shape.
-      axis: the class axis.
-      base: of the logarithm, greater than 1; None = nats, 2 = bits.
+      logits_q: ``[..., C]`` floats of the shape of ``logits_p``.
+      **options: the options of :class:`MeasureOptions`.
 
     Returns:
       ``[...]`` in nats unless ``base``, in float32 or wider.
@@ -91,7 +94,8 @@ def softmax_js_divergence(
 
     Source: Lin (1991); §4.1.1.
     """
-    return rules.js_divergence(*_pair(logits_p, logits_q, axis)) * per_nat(checks.base(base))
+    given = complete(MeasureOptions, options)
+    return rules.js_divergence(*_pair(logits_p, logits_q, given["axis"])) * per_nat(checks.base(given["base"]))
 
 
 def _pair(logits_p: ArrayLike, logits_q: ArrayLike, axis: int) -> tuple[Array, Array]:

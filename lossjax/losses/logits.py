@@ -1,13 +1,17 @@
-"""What a row of logits says by itself: §4.1.6, and §4.1.1's entropy without leaving the logits."""
+"""What a row of logits says by itself: §4.1.6, and the entropy of §4.1.1 without leaving the logits."""
+
+from typing import Unpack
 
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
 from lossjax._core import checks
-from lossjax._core.autodiff import with_plain
+from lossjax._core.options import complete, with_options
+from lossjax._core.plain import with_plain
 from lossjax._rules import entropy as rules
 from lossjax._softmax import functions
+from lossjax.losses.information import MeasureOptions
 from lossjax.numerics import per_nat
 
 
@@ -21,18 +25,18 @@ def softmax(logits: ArrayLike, *, axis: int = -1) -> Array:
 
     .. math:: p_j = e^{z_j - m} / \textstyle\sum_k e^{z_k - m}, \quad m = \max z
 
-    Domain: any real logits; -inf has probability 0, one +inf has 1. A row with NaN, with two +inf, or with nothing
-    but -inf is NaN.
+    Domain: any real logits; a logit of -inf has probability 0, a single +inf has probability 1. A row that holds NaN,
+    two +inf, or nothing but -inf is NaN.
 
-    Gradient: J(p) = diag(p) - p pᵀ, applied without the matrix; every row of it sums to 0 to rounding.
+    Gradient: J(p) = diag(p) - p pᵀ, applied without the matrix; each of its rows sums to 0, up to rounding.
 
     Args:
       logits: ``[..., C]`` floats (the class axis is ``axis``).
       axis: the class axis.
 
     Returns:
-      Probabilities, the logits' shape and dtype (computed in float32 for 16-bit logits). Onto the open simplex, and
-      not one to one: softmax(z + a) = softmax(z).
+      Probabilities, of the shape and dtype of the logits (computed in float32 for 16-bit logits). The map is onto the
+      open simplex, and not one to one: softmax(z + a) = softmax(z).
 
     Accuracy: 8u relative in every entry (plus the smallest normal number), at every scale, offset and gap.
 
@@ -58,7 +62,7 @@ def log_softmax(logits: ArrayLike, *, axis: int = -1) -> Array:
 
     .. math:: \log p_k = -\left[(m - z_k) + \log(1 + \textstyle\sum_{j \ne i} e^{z_j - m})\right], \quad z_i = m
 
-    Domain: as :func:`softmax`; a logit of -inf has -inf.
+    Domain: that of :func:`softmax`; the log-probability of a logit of -inf is -inf.
 
     Gradient: g - (Σg) p for a cotangent g, without cancellation where p_k is near 1.
 
@@ -67,7 +71,7 @@ def log_softmax(logits: ArrayLike, *, axis: int = -1) -> Array:
       axis: the class axis.
 
     Returns:
-      Log-probabilities in nats, the logits' shape, in float32 or wider.
+      Log-probabilities in nats, of the shape of the logits, in float32 or wider.
 
     Accuracy: 8u relative in every entry; the entry of a certain class does not round to 0.
 
@@ -93,7 +97,7 @@ def logsumexp(logits: ArrayLike, *, axis: int = -1) -> Array:
 
     .. math:: A(z) = \log \textstyle\sum_j e^{z_j} = m + \log(1 + \textstyle\sum_{j \ne i} e^{z_j - m})
 
-    Domain: as :func:`softmax`; a row of nothing but -inf is NaN (its gradient has no value).
+    Domain: that of :func:`softmax`; a row of nothing but -inf is NaN, for it has no gradient.
 
     Gradient: softmax(z).
 
@@ -104,7 +108,7 @@ def logsumexp(logits: ArrayLike, *, axis: int = -1) -> Array:
     Returns:
       ``[...]`` in nats, in float32 or wider.
 
-    Accuracy: 8u·max(|m|, |A - m|): where the two terms cancel, the result is small beside them.
+    Accuracy: 8u·max(|m|, |A - m|), the larger of the two terms: where they cancel, the result is small beside them.
 
     Raises:
       TypeError: logits that are not floats.
@@ -123,19 +127,19 @@ def logsumexp(logits: ArrayLike, *, axis: int = -1) -> Array:
 
 
 @with_plain
-def softmax_entropy(logits: ArrayLike, *, axis: int = -1, base: float | None = None) -> Array:
+@with_options
+def softmax_entropy(logits: ArrayLike, **options: Unpack[MeasureOptions]) -> Array:
     r"""Shannon entropy of ``softmax(logits)``.
 
     .. math:: H = \textstyle\sum_k p_k (m - z_k) + \log \textstyle\sum_j e^{z_j - m}
 
-    Domain: as :func:`softmax`; impossible classes contribute nothing. Never negative.
+    Domain: that of :func:`softmax`; impossible classes contribute nothing. The entropy is never negative.
 
     Gradient: p_k ((m - z_k) - Σ_j p_j (m - z_j)).
 
     Args:
       logits: ``[..., C]`` floats (the class axis is ``axis``).
-      axis: the class axis.
-      base: of the logarithm, greater than 1; None = nats, 2 = bits.
+      **options: the options of :class:`MeasureOptions`.
 
     Returns:
       ``[...]`` in nats unless ``base``, in float32 or wider.
@@ -153,6 +157,7 @@ def softmax_entropy(logits: ArrayLike, *, axis: int = -1, base: float | None = N
 
     Source: §4.1.1, H(P).
     """
+    given = complete(MeasureOptions, options)
     logits = checks.floating("logits", logits)
-    (one,) = checks.one_class_axis(logits, "logits", axis)
-    return rules.entropy(_last(logits, one)) * per_nat(checks.base(base))
+    (one,) = checks.one_class_axis(logits, "logits", given["axis"])
+    return rules.entropy(_last(logits, one)) * per_nat(checks.base(given["base"]))

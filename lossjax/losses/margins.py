@@ -1,55 +1,48 @@
-"""Losses of margins: hinge, perceptron and sparsemax, binary and multiclass."""
+"""Losses of the margin: hinge, perceptron and sparsemax, binary and multiclass."""
 
 import functools
-from typing import Any
+from typing import Any, Unpack
 
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
 from lossjax._core import checks
-from lossjax._core.autodiff import with_plain
-from lossjax._core.elementwise import Reduction, elementwise, pair
+from lossjax._core.elementwise import EntryOptions, elementwise, pair
+from lossjax._core.options import with_options
+from lossjax._core.plain import with_plain
 from lossjax._core.reduction import reduce
 from lossjax._rules.margins import behind_rival, below_margin, binary_sparsemax, multiclass_sparsemax
-from lossjax._softmax.inputs import LogitLoss
+from lossjax._softmax.inputs import LogitLoss, ScoreOptions
 
 
 def _with_margin(margin: float, dtype: Any, score: Array, target: Array) -> Array:
     return below_margin((dtype, margin), score, target)
 
 
-def _of_labels(
-    rule: Any, margin: float | None, logits: ArrayLike, labels: ArrayLike, axis: int, where: ArrayLike | None,
-    ignore_index: int | None, reduction: str,
-) -> Array:  # fmt: skip
+def _of_labels(rule: Any, margin: float | None, logits: ArrayLike, labels: ArrayLike, options: ScoreOptions) -> Array:
     """Check the arguments of a multiclass loss, apply its rule, and reduce."""
-    given = LogitLoss.of(
-        logits, labels, kind="labels", axis=axis, where=where, ignore_index=ignore_index, class_weights=None,
-        label_smoothing=0.0, smoothing="uniform", z_loss=0.0, logit_softcap=None, temperature=1.0, reduction=reduction,
-    )  # fmt: skip
-    options = given.dtype if margin is None else (given.dtype, margin)
-    losses = rule(options, given.logits, given.targets, given.valid)
+    given = LogitLoss.of(logits, labels, "labels", **options)
+    static = given.dtype if margin is None else (given.dtype, margin)
+    losses = rule(static, given.logits, given.targets, given.valid)
     return reduce(losses, given.reduction, where=given.valid)
 
 
 @with_plain
-def hinge_loss(
-    predictions: ArrayLike, targets: ArrayLike, *, where: ArrayLike | None = None, reduction: Reduction = "none"
-) -> Array:
-    r"""The support vector machine's loss, elementwise.
+@with_options
+def hinge_loss(predictions: ArrayLike, targets: ArrayLike, **options: Unpack[EntryOptions]) -> Array:
+    r"""The loss of a support vector machine, elementwise.
 
     .. math:: L = \max(0, 1 - s y)
 
     Domain: any score s, targets y in {-1, 1}.
 
-    Gradient: -y in the score and -s in the target where 1 - sy > 0, else 0 (at the kink too, a subgradient).
+    Gradient: -y in the score and -s in the target where 1 - sy > 0, otherwise 0 (a subgradient at the kink).
 
     Args:
       predictions: ``[...]`` floats, the scores.
-      targets: ``[...]`` floats, the same shape, -1 or 1.
-      where: ``[...]`` booleans; False entries contribute exactly 0 to value and gradient.
-      reduction: "none", "sum", or "mean" over unmasked entries.
+      targets: ``[...]`` floats of the shape of the predictions, each -1 or 1.
+      **options: the options of :class:`EntryOptions`.
 
     Returns:
       The loss in units of the score, ``[...]`` or a scalar, in float32 or wider.
@@ -68,26 +61,24 @@ def hinge_loss(
     Source: Cortes and Vapnik (1995).
     """
     score, target = pair("predictions", predictions, targets)
-    return elementwise(functools.partial(_with_margin, 1.0), score, target, {}, where=where, reduction=reduction)
+    return elementwise(functools.partial(_with_margin, 1.0), score, target, {}, **options)
 
 
 @with_plain
-def perceptron_loss(
-    predictions: ArrayLike, targets: ArrayLike, *, where: ArrayLike | None = None, reduction: Reduction = "none"
-) -> Array:
-    r"""Rosenblatt's loss, elementwise: 0 where the sign is right.
+@with_options
+def perceptron_loss(predictions: ArrayLike, targets: ArrayLike, **options: Unpack[EntryOptions]) -> Array:
+    r"""Rosenblatt's loss, elementwise: 0 where the score has the sign of the target.
 
     .. math:: L = \max(0, -s y)
 
     Domain: any score s, targets y in {-1, 1}.
 
-    Gradient: -y in the score and -s in the target where sy < 0, else 0 (at the kink too, a subgradient).
+    Gradient: -y in the score and -s in the target where sy < 0, otherwise 0 (a subgradient at the kink).
 
     Args:
       predictions: ``[...]`` floats, the scores.
-      targets: ``[...]`` floats, the same shape, -1 or 1.
-      where: ``[...]`` booleans; False entries contribute exactly 0 to value and gradient.
-      reduction: "none", "sum", or "mean" over unmasked entries.
+      targets: ``[...]`` floats of the shape of the predictions, each -1 or 1.
+      **options: the options of :class:`EntryOptions`.
 
     Returns:
       The loss in units of the score, ``[...]`` or a scalar, in float32 or wider.
@@ -106,27 +97,25 @@ def perceptron_loss(
     Source: Rosenblatt (1958).
     """
     score, target = pair("predictions", predictions, targets)
-    return elementwise(functools.partial(_with_margin, 0.0), score, target, {}, where=where, reduction=reduction)
+    return elementwise(functools.partial(_with_margin, 0.0), score, target, {}, **options)
 
 
 @with_plain
-def sparsemax_loss(
-    logits: ArrayLike, labels: ArrayLike, *, where: ArrayLike | None = None, reduction: Reduction = "none"
-) -> Array:
-    r"""Binary sparsemax loss, elementwise: a smooth hinge, 0 from a margin of 1 on.
+@with_options
+def sparsemax_loss(logits: ArrayLike, labels: ArrayLike, **options: Unpack[EntryOptions]) -> Array:
+    r"""Binary sparsemax loss, elementwise: a smooth hinge, which is 0 from a margin of 1 on.
 
     .. math:: L = \begin{cases} 0 & m \ge 1 \\ -m & m \le -1 \\ (1 - m)^2/4 & \text{between} \end{cases},
               \quad m = (2y - 1) z
 
-    Domain: any logits, labels 0 and 1; NaN for another label.
+    Domain: any logits, labels 0 and 1; the loss of any other label is NaN.
 
     Gradient: -(2y - 1) times (1 - m)/2 clipped to [0, 1].
 
     Args:
       logits: ``[...]`` floats.
-      labels: ``[...]`` integers, the same shape, 0 or 1.
-      where: ``[...]`` booleans; False entries contribute exactly 0 to value and gradient.
-      reduction: "none", "sum", or "mean" over unmasked entries.
+      labels: ``[...]`` integers of the shape of the logits, each 0 or 1.
+      **options: the options of :class:`EntryOptions`.
 
     Returns:
       The loss in units of the logit, ``[...]`` or a scalar, in float32 or wider.
@@ -146,37 +135,27 @@ def sparsemax_loss(
     """
     logits, labels = checks.floating("logits", logits), checks.integer_labels("labels", labels)
     checks.same_shape("labels", labels.shape, "of the logits", logits.shape, "give one label a logit")
-    checks.labels_in_range(labels, 2, checks.mask("where", where, logits.shape))
+    checks.labels_in_range(labels, 2, checks.mask("where", options.get("where"), logits.shape))
     known = (labels == 0) | (labels == 1)
     sign = jnp.where(known, 2 * labels.astype(logits.dtype) - 1, jnp.nan)
-    return elementwise(binary_sparsemax, logits, sign, {}, where=where, reduction=reduction)
+    return elementwise(binary_sparsemax, logits, sign, {}, **options)
 
 
 @with_plain
-def multiclass_hinge_loss(
-    logits: ArrayLike,
-    labels: ArrayLike,
-    *,
-    axis: int = -1,
-    where: ArrayLike | None = None,
-    ignore_index: int | None = None,
-    reduction: Reduction = "none",
-) -> Array:
-    r"""Crammer and Singer's hinge loss: 0 once the label leads every other class by 1.
+@with_options
+def multiclass_hinge_loss(logits: ArrayLike, labels: ArrayLike, **options: Unpack[ScoreOptions]) -> Array:
+    r"""Crammer and Singer's hinge loss: 0 once the label's logit exceeds every other by 1.
 
     .. math:: L = \max(0,\, 1 + \max_{j \ne c} z_j - z_c)
 
-    Domain: any real logits; a label outside [0, C) gives NaN.
+    Domain: any real logits; a row whose label lies outside [0, C) is NaN.
 
-    Gradient: e_j - e_c with j the first largest of the other classes, where L > 0; else 0.
+    Gradient: e_j - e_c with j the first largest of the other classes, where L > 0; otherwise 0.
 
     Args:
       logits: ``[..., C]`` floats, the scores (the class axis is ``axis``).
       labels: ``[...]`` integers in [0, C).
-      axis: the class axis.
-      where: ``[...]`` booleans; False rows contribute exactly 0 to value and gradient.
-      ignore_index: rows with this label are masked likewise.
-      reduction: "none", "sum", or "mean" over unmasked rows.
+      **options: the options of :class:`ScoreOptions`.
 
     Returns:
       The loss in units of the logits, ``[...]`` or a scalar, in float32 or wider.
@@ -194,39 +173,29 @@ def multiclass_hinge_loss(
 
     Source: Crammer and Singer (2001).
     """
-    return _of_labels(behind_rival, 1.0, logits, labels, axis, where, ignore_index, reduction)
+    return _of_labels(behind_rival, 1.0, logits, labels, options)
 
 
 @with_plain
-def multiclass_perceptron_loss(
-    logits: ArrayLike,
-    labels: ArrayLike,
-    *,
-    axis: int = -1,
-    where: ArrayLike | None = None,
-    ignore_index: int | None = None,
-    reduction: Reduction = "none",
-) -> Array:
-    r"""How far the label is behind the leading class.
+@with_options
+def multiclass_perceptron_loss(logits: ArrayLike, labels: ArrayLike, **options: Unpack[ScoreOptions]) -> Array:
+    r"""How far the label's logit is below the largest logit.
 
     .. math:: L = \max_j z_j - z_c = \max(0,\, \max_{j \ne c} z_j - z_c)
 
-    Domain: any real logits; a label outside [0, C) gives NaN.
+    Domain: any real logits; a row whose label lies outside [0, C) is NaN.
 
-    Gradient: e_j - e_c with j the first leading class, where L > 0; else 0.
+    Gradient: e_j - e_c with j the first largest class, where L > 0; otherwise 0.
 
     Args:
       logits: ``[..., C]`` floats, the scores (the class axis is ``axis``).
       labels: ``[...]`` integers in [0, C).
-      axis: the class axis.
-      where: ``[...]`` booleans; False rows contribute exactly 0 to value and gradient.
-      ignore_index: rows with this label are masked likewise.
-      reduction: "none", "sum", or "mean" over unmasked rows.
+      **options: the options of :class:`ScoreOptions`.
 
     Returns:
       The loss in units of the logits, ``[...]`` or a scalar, in float32 or wider.
 
-    Accuracy: u, whatever the offset of the logits; the gradient is exact.
+    Accuracy: 1u, whatever the offset of the logits; the gradient is exact.
 
     Raises:
       TypeError: logits that are not floats, labels that are not integers.
@@ -239,41 +208,33 @@ def multiclass_perceptron_loss(
 
     Source: Collins (2002).
     """
-    return _of_labels(behind_rival, 0.0, logits, labels, axis, where, ignore_index, reduction)
+    return _of_labels(behind_rival, 0.0, logits, labels, options)
 
 
 @with_plain
-def multiclass_sparsemax_loss(
-    logits: ArrayLike,
-    labels: ArrayLike,
-    *,
-    axis: int = -1,
-    where: ArrayLike | None = None,
-    ignore_index: int | None = None,
-    reduction: Reduction = "none",
-) -> Array:
-    r"""The Fenchel-Young loss of the sparsemax: cross-entropy's kin with the projection in softmax's place.
+@with_options
+def multiclass_sparsemax_loss(logits: ArrayLike, labels: ArrayLike, **options: Unpack[ScoreOptions]) -> Array:
+    r"""The Fenchel-Young loss of the sparsemax: a cross-entropy with the projection in the place of the softmax.
 
     .. math:: L = \tfrac12 \|\pi(z) - e_c\|^2 + \max(0, \tau - z_c), \qquad \pi(z) = \max(z - \tau, 0)
 
-    with π the Euclidean projection onto the simplex. Both terms are non-negative: 0 once the label leads by 1.
+    with π the Euclidean projection onto the simplex. Both terms are non-negative; both are 0 once the label's logit
+    exceeds every other by 1.
 
-    Domain: any real logits; a label outside [0, C) gives NaN.
+    Domain: any real logits; a row whose label lies outside [0, C) is NaN.
 
     Gradient: π(z) - e_c.
 
     Args:
       logits: ``[..., C]`` floats, the scores (the class axis is ``axis``).
       labels: ``[...]`` integers in [0, C).
-      axis: the class axis.
-      where: ``[...]`` booleans; False rows contribute exactly 0 to value and gradient.
-      ignore_index: rows with this label are masked likewise.
-      reduction: "none", "sum", or "mean" over unmasked rows.
+      **options: the options of :class:`ScoreOptions`.
 
     Returns:
       The loss in units of the logits, ``[...]`` or a scalar, in float32 or wider.
 
-    Accuracy: 16u of max(1, L) absolute, the gradient 8u absolute, whatever the offset of the logits.
+    Accuracy: an absolute error of 16u·max(1, L) in the value and of 8u in the gradient, whatever the offset of the
+    logits.
 
     Raises:
       TypeError: logits that are not floats, labels that are not integers.
@@ -286,4 +247,4 @@ def multiclass_sparsemax_loss(
 
     Source: Martins and Astudillo, From Softmax to Sparsemax (2016); Blondel, Martins and Niculae (2020).
     """
-    return _of_labels(multiclass_sparsemax, None, logits, labels, axis, where, ignore_index, reduction)
+    return _of_labels(multiclass_sparsemax, None, logits, labels, options)

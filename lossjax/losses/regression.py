@@ -1,12 +1,15 @@
-"""Losses of a regression's error: §4.1.2, and what grows slower than the square."""
+"""Losses of the error of a regression: the square of §4.1.2, and losses that grow more slowly."""
+
+from typing import Unpack
 
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
 from lossjax._core import checks
-from lossjax._core.autodiff import with_plain
-from lossjax._core.elementwise import Reduction, elementwise, pair
+from lossjax._core.elementwise import EntryOptions, elementwise, pair
+from lossjax._core.options import with_options
+from lossjax._core.plain import with_plain
 from lossjax._core.reduction import reduce
 from lossjax._rules import regression as rules
 
@@ -23,12 +26,12 @@ def squared_error(predictions: ArrayLike, targets: ArrayLike) -> Array:
 
     Args:
       predictions: ``[...]`` floats.
-      targets: ``[...]`` floats, the same shape (nothing broadcasts).
+      targets: ``[...]`` floats of the shape of the predictions (nothing broadcasts).
 
     Returns:
       ``[...]`` in squared units of the data, in float32 or wider.
 
-    Accuracy: 3u in the value, u in the gradient.
+    Accuracy: 3u in the value, 1u in the gradient.
 
     Raises:
       TypeError: arguments that are not floats.
@@ -53,21 +56,23 @@ def mean_squared_error(
 
     .. math:: \mathrm{MSE} = \tfrac{1}{N} \textstyle\sum_i (\hat y_i - y_i)^2 = \tfrac{1}{N} \|\hat y - y\|^2
 
-    Minimising it is maximising the Gaussian likelihood of one fixed variance (theorem 4.1.1); the minimiser over a
+    To minimise it is to maximise the Gaussian likelihood of one fixed variance (theorem 4.1.1); the minimiser over a
     closed convex set of predictions is the projection of the targets onto it (theorem 4.1.3).
 
     Domain: all real numbers.
 
-    Gradient: (2/N)(ŷ - y) in the predictions (weighted: 2 w (ŷ - y)/Σw), true gradients in targets and weights.
+    Gradient: (2/N)(ŷ - y) in the predictions (with weights 2 w (ŷ - y)/Σw), true gradients in targets and weights.
 
     Args:
       predictions: ``[...]`` floats.
-      targets: ``[...]`` floats, the same shape.
-      where: ``[...]`` booleans; False entries contribute exactly 0, and are not counted.
-      weights: ``[...]`` floats >= 0, the same shape: the weighted mean Σ w (ŷ - y)²/Σ w.
+      targets: ``[...]`` floats of the shape of the predictions.
+      where: ``[...]`` booleans, one per entry; a False entry contributes exactly 0 and is not counted.
+      weights: ``[...]`` floats >= 0 of the shape of the predictions, for the weighted mean Σ w (ŷ - y)²/Σ w; None
+        weighs all entries by 1.
 
     Returns:
-      A scalar in squared units of the data, in float32 or wider; 0 with zero gradient for a mean over nothing.
+      A scalar in squared units of the data, in float32 or wider. A mean over nothing is 0, with zero
+      gradient.
 
     Accuracy: 16u.
 
@@ -98,13 +103,9 @@ def mean_squared_error(
 
 
 @with_plain
+@with_options
 def huber_loss(
-    predictions: ArrayLike,
-    targets: ArrayLike,
-    *,
-    delta: ArrayLike = 1.0,
-    where: ArrayLike | None = None,
-    reduction: Reduction = "none",
+    predictions: ArrayLike, targets: ArrayLike, *, delta: ArrayLike = 1.0, **options: Unpack[EntryOptions]
 ) -> Array:
     r"""Half the squared error near 0, linear beyond ``delta``, elementwise.
 
@@ -116,15 +117,14 @@ def huber_loss(
 
     Args:
       predictions: ``[...]`` floats.
-      targets: ``[...]`` floats, the same shape.
-      delta: δ, a number > 0, or a shape that broadcasts to the predictions'.
-      where: ``[...]`` booleans; False entries contribute exactly 0 to value and gradient.
-      reduction: "none", "sum", or "mean" over unmasked entries.
+      targets: ``[...]`` floats of the shape of the predictions.
+      delta: δ, a number > 0, or an array that broadcasts to the shape of the predictions.
+      **options: the options of :class:`EntryOptions`.
 
     Returns:
       The loss in squared units of the data, ``[...]`` or a scalar, in float32 or wider.
 
-    Accuracy: 8u in the value, u in the gradients in predictions and targets.
+    Accuracy: 8u in the value, 1u in the gradients in predictions and targets.
 
     Raises:
       TypeError: arguments that are not floats, a ``where`` that is not boolean.
@@ -139,13 +139,12 @@ def huber_loss(
     """
     prediction, target = pair("predictions", predictions, targets)
     parameters = {"delta": checks.positive("delta", delta)}
-    return elementwise(rules.huber, prediction, target, parameters, where=where, reduction=reduction)
+    return elementwise(rules.huber, prediction, target, parameters, **options)
 
 
 @with_plain
-def log_cosh(
-    predictions: ArrayLike, targets: ArrayLike, *, where: ArrayLike | None = None, reduction: Reduction = "none"
-) -> Array:
+@with_options
+def log_cosh(predictions: ArrayLike, targets: ArrayLike, **options: Unpack[EntryOptions]) -> Array:
     r"""The logarithm of the hyperbolic cosine of the error, elementwise: r²/2 near 0, \|r\| - log 2 far away.
 
     .. math:: L = \log\cosh r = \tfrac12 \log(1 + \sinh^2 r) = |r| - \log 2 + \log(1 + e^{-2|r|}), \quad r = \hat y - y
@@ -156,14 +155,14 @@ def log_cosh(
 
     Args:
       predictions: ``[...]`` floats.
-      targets: ``[...]`` floats, the same shape.
-      where: ``[...]`` booleans; False entries contribute exactly 0 to value and gradient.
-      reduction: "none", "sum", or "mean" over unmasked entries.
+      targets: ``[...]`` floats of the shape of the predictions.
+      **options: the options of :class:`EntryOptions`.
 
     Returns:
-      The loss, of no units, ``[...]`` or a scalar, in float32 or wider.
+      The loss, a pure number, ``[...]`` or a scalar, in float32 or wider.
 
-    Accuracy: value relatively within 16u, near 0 also (the first form below \|r\| = 1, the second beyond); gradient 8u.
+    Accuracy: a relative error within 16u in the value, also near 0 (the first form is used below \|r\| = 1, the second
+    beyond), and within 8u in the gradient.
 
     Raises:
       TypeError: arguments that are not floats, a ``where`` that is not boolean.
@@ -174,41 +173,37 @@ def log_cosh(
       >>> [f"{loss:.4g}" for loss in log_cosh(jnp.array([1e-4, 1.0, 100.0]), jnp.zeros(3))]
       ['5e-09', '0.4338', '99.31']
 
-    Source: Chen et al., Log Hyperbolic Cosine Loss (2019); §4.1.2 (other noise than Gaussian).
+    Source: Chen et al., Log Hyperbolic Cosine Loss (2019); §4.1.2 (noise that is not Gaussian).
     """
     prediction, target = pair("predictions", predictions, targets)
-    return elementwise(rules.log_cosh, prediction, target, {}, where=where, reduction=reduction)
+    return elementwise(rules.log_cosh, prediction, target, {}, **options)
 
 
 @with_plain
+@with_options
 def quantile_loss(
-    predictions: ArrayLike,
-    targets: ArrayLike,
-    *,
-    level: ArrayLike = 0.5,
-    where: ArrayLike | None = None,
-    reduction: Reduction = "none",
+    predictions: ArrayLike, targets: ArrayLike, *, level: ArrayLike = 0.5, **options: Unpack[EntryOptions]
 ) -> Array:
-    r"""Pinball loss, elementwise: its mean is least where the prediction is the target's quantile of that level.
+    r"""Pinball loss, elementwise: its mean is least where the prediction is the quantile of the targets at this level.
 
     .. math:: L = \max(\tau (y - \hat y), (1 - \tau)(\hat y - y))
 
     Domain: all real numbers, τ in [0, 1]. τ = ½ is half the absolute error, whose minimiser is the median.
 
-    Gradient: -τ where the prediction is below the target, 1 - τ above, 0 (a subgradient) where they are equal; its
-    negative in the targets; y - ŷ in τ.
+    Gradient: -τ where the prediction is below the target, 1 - τ above, and 0 (a subgradient) where they are equal;
+    its negative in the targets; y - ŷ in τ.
 
     Args:
       predictions: ``[...]`` floats.
-      targets: ``[...]`` floats, the same shape.
-      level: τ, a number, or a shape that broadcasts to the predictions' (many quantiles at once).
-      where: ``[...]`` booleans; False entries contribute exactly 0 to value and gradient.
-      reduction: "none", "sum", or "mean" over unmasked entries.
+      targets: ``[...]`` floats of the shape of the predictions.
+      level: τ in [0, 1], a number, or an array that broadcasts to the shape of the predictions (many quantiles at
+        once).
+      **options: the options of :class:`EntryOptions`.
 
     Returns:
       The loss in units of the data, ``[...]`` or a scalar, in float32 or wider.
 
-    Accuracy: 3u in the value, u in the gradients.
+    Accuracy: 3u in the value, 1u in the gradients.
 
     Raises:
       TypeError: arguments that are not floats, a ``where`` that is not boolean.
@@ -223,4 +218,4 @@ def quantile_loss(
     """
     prediction, target = pair("predictions", predictions, targets)
     parameters = {"level": checks.nonnegative("level", level, at_most=1)}
-    return elementwise(rules.quantile, prediction, target, parameters, where=where, reduction=reduction)
+    return elementwise(rules.quantile, prediction, target, parameters, **options)

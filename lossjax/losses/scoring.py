@@ -1,40 +1,27 @@
 """Scores of predicted distributions: the Brier score, and accuracy."""
 
+from typing import Unpack
+
 import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import ArrayLike
 
 from lossjax._core import checks
-from lossjax._core.autodiff import with_plain
-from lossjax._core.reduction import reduce
+from lossjax._core.options import with_options
+from lossjax._core.plain import with_plain
+from lossjax._core.reduction import Reduction, reduce
 from lossjax._rules import brier as rules
-from lossjax._softmax.inputs import LogitLoss, Reduction
-
-
-def _given(
-    logits: ArrayLike, targets: ArrayLike, axis: int, where: ArrayLike | None, ignore_index: int | None, reduction: str
-) -> LogitLoss:
-    return LogitLoss.of(
-        logits, targets, kind="either", axis=axis, where=where, ignore_index=ignore_index, class_weights=None,
-        label_smoothing=0.0, smoothing="uniform", z_loss=0.0, logit_softcap=None, temperature=1.0, reduction=reduction,
-    )  # fmt: skip
+from lossjax._softmax.inputs import LabelOptions, LogitLoss, ScoreOptions
 
 
 @with_plain
-def softmax_brier_score(
-    logits: ArrayLike,
-    targets: ArrayLike,
-    *,
-    axis: int = -1,
-    where: ArrayLike | None = None,
-    ignore_index: int | None = None,
-    reduction: Reduction = "none",
-) -> Array:
+@with_options
+def softmax_brier_score(logits: ArrayLike, targets: ArrayLike, **options: Unpack[ScoreOptions]) -> Array:
     r"""Squared distance of ``softmax(logits)`` from the target distribution: a strictly proper, bounded score.
 
     .. math:: L = \|\hat p - t\|^2
 
-    Domain: any logits that define a softmax; a label stands for its one-hot distribution. Between 0 and 2.
+    Domain: any logits that define a softmax; a label stands for its one-hot distribution.
 
     Gradient: :math:`2 J(\hat p)(\hat p - t)` in the logits, with J(p) = diag(p) - p pᵀ, without the matrix;
     :math:`2(t - \hat p)` in float targets.
@@ -42,15 +29,12 @@ def softmax_brier_score(
     Args:
       logits: ``[..., C]`` floats (the class axis is ``axis``).
       targets: ``[...]`` integers in [0, C), or ``[..., C]`` floats.
-      axis: the class axis.
-      where: ``[...]`` booleans; False rows contribute exactly 0 to value and gradient.
-      ignore_index: rows with this integer label are masked likewise.
-      reduction: "none", "sum", or "mean" over unmasked rows.
+      **options: the options of :class:`ScoreOptions`.
 
     Returns:
       A pure number in [0, 2], ``[...]`` or a scalar, in float32 or wider.
 
-    Accuracy: 24u for labels; between, 24u of p̂ + t. A confident right row does not round to 0.
+    Accuracy: 24u for labels, 24u of p̂ + t for distributions. The score of a confident right row does not round to 0.
 
     Raises:
       TypeError: logits that are not floats, a ``where`` that is not boolean.
@@ -63,44 +47,42 @@ def softmax_brier_score(
 
     Source: Brier (1950); §4.1.5 (the Bregman divergence of ‖·‖²).
     """
-    given = _given(logits, targets, axis, where, ignore_index, reduction)
+    given = LogitLoss.of(logits, targets, "either", **options)
     losses = rules.brier(rules.BrierOptions(given.dtype, given.labelled), given.logits, given.targets, given.valid)
     return reduce(losses, given.reduction, where=given.valid)
 
 
+@with_options
 def accuracy(
     logits: ArrayLike,
     labels: ArrayLike,
     *,
     top_k: int = 1,
-    axis: int = -1,
-    where: ArrayLike | None = None,
-    ignore_index: int | None = None,
     reduction: Reduction = "mean",
+    **options: Unpack[LabelOptions],
 ) -> Array:
-    r"""Whether the label is among the ``top_k`` largest logits.
+    r"""Whether the label is among the ``top_k`` largest logits: 1 if it is, 0 if it is not.
 
     .. math:: \left[\,|\{j : z_j > z_c \text{ or } z_j = z_c,\ j < c\}| < k\,\right]
 
-    With ``top_k=1`` it is ``argmax(logits) == labels``; ties go to the smaller index, as of arg max.
+    With ``top_k=1`` it is ``argmax(logits) == labels``; ties go to the smaller index, as ``argmax`` decides them.
 
-    Domain: any logits without NaN and labels in [0, C); otherwise NaN.
+    Domain: logits without NaN, and labels in [0, C); the result of any other row is NaN.
 
-    Gradient: 0 wherever it is continuous: a measure to watch, not a loss to train on.
+    Gradient: 0 wherever the accuracy is continuous. It is a measure to watch, not a loss to train on.
 
     Args:
       logits: ``[..., C]`` floats (the class axis is ``axis``).
       labels: ``[...]`` integers in [0, C).
       top_k: how many of the largest logits count as right.
-      axis: the class axis.
-      where: ``[...]`` booleans; False rows are not counted.
-      ignore_index: rows with this label are not counted.
-      reduction: "none" (0.0 or 1.0 a row), "sum", or "mean" over counted rows (0 over none).
+      reduction: "none" (0.0 or 1.0 per row), "sum", or "mean" over the counted rows; an empty mean is 0.
+      where: ``[...]`` booleans, one per row; False rows are not counted. Default: None.
+      **options: the options of :class:`LabelOptions`.
 
     Returns:
-      A share in [0, 1] (or a count), ``[...]`` or a scalar, in float32 or wider.
+      A share in [0, 1], or a count with "sum"; ``[...]`` or a scalar, in float32 or wider.
 
-    Accuracy: exact (the mean is rounded once).
+    Accuracy: exact, and a mean is rounded once.
 
     Raises:
       TypeError: logits that are not floats, labels that are not integers.
@@ -111,13 +93,12 @@ def accuracy(
       >>> print(accuracy(jnp.array([[1.0, 3.0, 2.0], [5.0, 0.0, 0.0]]), jnp.array([2, 0])))
       0.5
 
-    Source: §4.1.3, the corrected remark that p̂_y is not the accuracy of arg-max decisions.
+    Source: §4.1.3, with the correction that p̂_y is not the accuracy of arg-max decisions.
     """
     count = checks.integer("top_k", top_k)
     if count < 1:
         raise ValueError(f"top_k must be at least 1, got {count}")
-    labels = checks.integer_labels("labels", labels)
-    given = _given(logits, labels, axis, where, ignore_index, reduction)
+    given = LogitLoss.of(logits, labels, "labels", reduction=reduction, **options)
     z, chosen = lax.stop_gradient(given.logits).astype(given.dtype), given.targets[..., None]
     index = lax.broadcasted_iota(chosen.dtype, z.shape, z.ndim - 1)
     own = jnp.sum(jnp.where(index == chosen, z, 0), axis=-1, keepdims=True)

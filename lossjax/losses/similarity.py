@@ -7,7 +7,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from lossjax._core import checks
-from lossjax._core.autodiff import with_plain
+from lossjax._core.plain import with_plain
 from lossjax._rules import cosine as rules
 from lossjax._softmax.inputs import classes_last
 
@@ -25,22 +25,23 @@ def cosine_similarity(
 
     .. math:: \cos(a, b) = \langle a, b\rangle/(\|a\| \|b\|)
 
-    Domain: real vectors of any length: nothing overflows or underflows. A zero vector has no direction: 0, with zero
-    gradient.
+    Domain: real vectors of any length; nothing overflows or underflows. A zero vector has no direction: its cosine is
+    0, with zero gradient.
 
-    Gradient: :math:`(\hat b - \cos\,\hat a)/\|a\|` in a, with :math:`\hat a = a/\|a\|`; likewise in b.
+    Gradient: :math:`(\hat b - \cos\,\hat a)/\|a\|` in a, with :math:`\hat a = a/\|a\|`, and with a and b exchanged in
+    b.
 
     Args:
       predictions: ``[..., n]`` floats, a.
-      targets: ``[..., n]`` floats, the same shape, b.
+      targets: ``[..., n]`` floats of the shape of the predictions, b.
       epsilon: a static number >= 0: a vector shorter than √ε is divided by √ε instead of its length.
-      axis: the axis of the vectors' entries, or several, taken as one.
-      where: booleans of the vectors' shape (or one that broadcasts to it); False entries count as 0.
+      axis: the axis of the vectors' entries, or several axes that are taken as one.
+      where: booleans of the shape of the vectors, or of one that broadcasts to it; False entries count as 0.
 
     Returns:
       ``[...]``, a pure number in [-1, 1], in float32 or wider.
 
-    Accuracy: 8u absolute, plus log₂(n)u; the gradient within that of 1/‖a‖.
+    Accuracy: an absolute error within (8 + log₂ n)u; the gradient within as many u of 1/‖a‖.
 
     Raises:
       TypeError: arguments that are not floats, an ε that is traced.
@@ -65,7 +66,7 @@ def cosine_distance(
     axis: int | Sequence[int] = -1,
     where: ArrayLike | None = None,
 ) -> Array:
-    r"""One less the cosine of the angle between two vectors.
+    r"""One minus the cosine of the angle between two vectors.
 
     .. math:: 1 - \cos(a, b) = \tfrac12 \|\hat a - \hat b\|^2
 
@@ -77,15 +78,15 @@ def cosine_distance(
 
     Args:
       predictions: ``[..., n]`` floats, a.
-      targets: ``[..., n]`` floats, the same shape, b.
+      targets: ``[..., n]`` floats of the shape of the predictions, b.
       epsilon: a static number >= 0: a vector shorter than √ε is divided by √ε instead of its length.
-      axis: the axis of the vectors' entries, or several, taken as one.
-      where: booleans of the vectors' shape (or one that broadcasts to it); False entries count as 0.
+      axis: the axis of the vectors' entries, or several axes that are taken as one.
+      where: booleans of the shape of the vectors, or of one that broadcasts to it; False entries count as 0.
 
     Returns:
       ``[...]``, a pure number in [0, 2], in float32 or wider. Never negative.
 
-    Accuracy: with d the distance, (16 + log₂ n)u·√d + 64u² (1 - cos has an error of u, whatever d).
+    Accuracy: (16 + log₂ n)u·√d + 64u², with d the distance (1 - cos has an error of 1u, whatever d).
 
     Raises:
       TypeError: arguments that are not floats, an ε that is traced.

@@ -1,15 +1,16 @@
 """Cross-entropies whose classes are split over devices: for use inside ``jax.shard_map``."""
 
-from typing import Any, Literal, overload
+from typing import Literal, Unpack, overload
 
 import jax
 from jax import Array, lax
 from jax.typing import ArrayLike
 
+from lossjax._core.options import with_options
 from lossjax._core.sharding import varies_over
 from lossjax._softmax.curves import CROSS_ENTROPY
-from lossjax._softmax.inputs import LogitLoss, Reduction
-from lossjax.losses.linear_head import linear_head
+from lossjax._softmax.inputs import LogitLoss, VocabOptions
+from lossjax.losses.linear_head import HeadOptions, linear_head
 
 
 @overload
@@ -19,64 +20,65 @@ def vocab_parallel_softmax_cross_entropy(
     *,
     axis_name: str,
     return_logsumexp: Literal[False] = ...,
-    **options: Any,
+    **options: Unpack[VocabOptions],
 ) -> Array: ...
 @overload
 def vocab_parallel_softmax_cross_entropy(
-    logits: ArrayLike, labels: ArrayLike, *, axis_name: str, return_logsumexp: Literal[True], **options: Any
-) -> tuple[Array, Array]: ...
-def vocab_parallel_softmax_cross_entropy(  # pyright: ignore[reportInconsistentOverload]  # "options" are those below
     logits: ArrayLike,
     labels: ArrayLike,
     *,
     axis_name: str,
-    where: ArrayLike | None = None,
-    ignore_index: int | None = None,
-    class_weights: ArrayLike | None = None,
-    label_smoothing: float = 0.0,
-    smoothing: str = "uniform",
-    z_loss: ArrayLike = 0.0,
-    logit_softcap: ArrayLike | None = None,
-    temperature: ArrayLike = 1.0,
-    reduction: Reduction = "none",
+    return_logsumexp: Literal[True],
+    **options: Unpack[VocabOptions],
+) -> tuple[Array, Array]: ...
+@overload
+def vocab_parallel_softmax_cross_entropy(
+    logits: ArrayLike, labels: ArrayLike, *, axis_name: str, return_logsumexp: bool, **options: Unpack[VocabOptions]
+) -> Array | tuple[Array, Array]: ...
+@with_options
+def vocab_parallel_softmax_cross_entropy(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    *,
+    axis_name: str,
     return_logsumexp: bool = False,
+    **options: Unpack[VocabOptions],
 ) -> Array | tuple[Array, Array]:
     r"""Softmax cross-entropy where each device holds the logits of its own classes, equally many.
 
     .. math:: L = \log \sum_d \sum_{j \in d} e^{z_j} - z_c
 
-    Three numbers a row cross the devices, whatever C is: the maximum, the label's logit, the rest of the sum (options
-    add up to four).
+    Three numbers per row cross the devices, whatever C is: the maximum, the label's logit, and the rest of the sum
+    (options add up to four more).
 
-    Domain: as :func:`~lossjax.softmax_cross_entropy_with_integer_labels`, of the whole rows.
+    Domain: that of :func:`~lossjax.softmax_cross_entropy_with_integer_labels`, for the whole rows.
 
-    Gradient: of the one loss that all devices share: :math:`\hat p - e_c` of the classes held here. Arguments that are
-    the same on all devices have the whole gradient, summed over devices by ``jax.shard_map``; it must check varying
-    axes for that (``check_vma``, its default).
+    Gradient: that of the one loss that all devices share: :math:`\hat p - e_c` for the classes held here. Arguments
+    that are equal on all devices have the whole gradient, which ``jax.shard_map`` sums over the devices; for that it
+    must check varying axes (``check_vma=True``, its default).
 
     Args:
-      logits: ``[..., C/D]`` floats, the classes of this device; the class axis is the last.
-      labels: ``[...]`` integers in [0, C), the same on all devices; or ``[..., C/D]`` floats, the target's part here.
-      axis_name: the mesh axis that the D devices are along.
-      where: as there, for this and what follows; the same on all devices.
-      ignore_index: rows with this label are masked.
-      class_weights: ``[C/D]``, of the classes held here.
-      label_smoothing: ε in [0, 1].
-      smoothing: "uniform" or "others".
-      z_loss: coefficient of lse².
-      logit_softcap: c in c·tanh(z/c).
-      temperature: T divides the logits.
-      reduction: "none", "sum" or "mean", over the rows held here.
-      return_logsumexp: also return the log-sum-exp of each row.
+      logits: ``[..., C/D]`` floats, those of the classes held here; the class axis is the last.
+      labels: ``[...]`` integers in [0, C), equal on all devices; or ``[..., C/D]`` floats, the target's entries for the
+        classes held here.
+      axis_name: the name of the mesh axis along which the D devices lie.
+      return_logsumexp: also return the log-sum-exp of the logits after softcap and temperature, 0 for masked rows.
+      where: ``[...]`` booleans, one per row, equal on all devices; a False row contributes exactly 0 to value and
+        gradient, whatever it holds. Default: None.
+      class_weights: ``[C/D]`` floats >= 0, the weights of the classes held here, which multiply their terms; "mean"
+        divides by the sum of the labels' weights. Default: None.
+      reduction: "none", "sum", or "mean" over the unmasked rows that are held here; an empty mean is 0 (PyTorch: NaN).
+        Default: "none".
+      **options: the options of :class:`VocabOptions`.
 
     Returns:
-      The loss in nats, ``[...]`` or a scalar, the same on all devices; with ``return_logsumexp`` a pair.
+      The loss in nats, ``[...]`` or a scalar, equal on all devices; with ``return_logsumexp`` a pair.
 
     Accuracy: that of :func:`~lossjax.softmax_cross_entropy_with_integer_labels`.
 
     Raises:
       TypeError: logits that are not floats.
-      ValueError: an axis that is no mesh axis here, or ``check_vma=False``; shapes that do not fit, an
+      ValueError: a name that is not a mesh axis here, or ``check_vma=False``; shapes that do not fit, an
         option out of its range.
 
     Example:
@@ -91,11 +93,7 @@ def vocab_parallel_softmax_cross_entropy(  # pyright: ignore[reportInconsistentO
 
     Source: theorem 4.1.5; Shoeybi et al., Megatron-LM (2019), §3.
     """
-    given = LogitLoss.of(
-        logits, labels, kind="either", axis=-1, where=where, ignore_index=ignore_index, class_weights=class_weights,
-        label_smoothing=label_smoothing, smoothing=smoothing, z_loss=z_loss, logit_softcap=logit_softcap,
-        temperature=temperature, reduction=reduction, over=_mesh_axis(axis_name),
-    )  # fmt: skip
+    given = LogitLoss.of(logits, labels, "either", over=_mesh_axis(axis_name), **options)
     loss, lse = given.reduced(CROSS_ENTROPY)
     return (loss, lse) if return_logsumexp else loss
 
@@ -107,8 +105,9 @@ def vocab_parallel_linear_softmax_cross_entropy(
     labels: ArrayLike,
     *,
     axis_name: str,
+    bias: ArrayLike | None = ...,
     return_logsumexp: Literal[False] = ...,
-    **options: Any,
+    **options: Unpack[HeadOptions],
 ) -> Array: ...
 @overload
 def vocab_parallel_linear_softmax_cross_entropy(
@@ -117,65 +116,64 @@ def vocab_parallel_linear_softmax_cross_entropy(
     labels: ArrayLike,
     *,
     axis_name: str,
+    bias: ArrayLike | None = ...,
     return_logsumexp: Literal[True],
-    **options: Any,
+    **options: Unpack[HeadOptions],
 ) -> tuple[Array, Array]: ...
-def vocab_parallel_linear_softmax_cross_entropy(  # pyright: ignore[reportInconsistentOverload]  # "options" are those below
+@overload
+def vocab_parallel_linear_softmax_cross_entropy(
+    hidden: ArrayLike,
+    weight: ArrayLike,
+    labels: ArrayLike,
+    *,
+    axis_name: str,
+    bias: ArrayLike | None = ...,
+    return_logsumexp: bool,
+    **options: Unpack[HeadOptions],
+) -> Array | tuple[Array, Array]: ...
+@with_options
+def vocab_parallel_linear_softmax_cross_entropy(
     hidden: ArrayLike,
     weight: ArrayLike,
     labels: ArrayLike,
     *,
     axis_name: str,
     bias: ArrayLike | None = None,
-    where: ArrayLike | None = None,
-    ignore_index: int | None = None,
-    class_weights: ArrayLike | None = None,
-    label_smoothing: float = 0.0,
-    smoothing: str = "uniform",
-    z_loss: ArrayLike = 0.0,
-    logit_softcap: ArrayLike | None = None,
-    temperature: ArrayLike = 1.0,
-    reduction: Reduction = "none",
     return_logsumexp: bool = False,
-    chunk_size: int | Literal["auto"] = "auto",
-    skip_below: float | Literal["auto"] | None = None,
+    **options: Unpack[HeadOptions],
 ) -> Array | tuple[Array, Array]:
     r"""Cross-entropy of a linear head where each device holds the weights of its own classes; logits are not stored.
 
     .. math:: L = -\log \operatorname{softmax}(xW + b)_c, \qquad W = [W_1, \ldots, W_D]
 
-    Domain: as :func:`~lossjax.linear_softmax_cross_entropy`, of the whole head.
+    Domain: that of :func:`~lossjax.linear_softmax_cross_entropy`, for the whole head.
 
-    Gradient: of the one loss that all devices share: in W and b for the classes held here, in x the sum over devices
-    (by ``jax.shard_map``, which must check varying axes for that).
+    Gradient: that of the one loss that all devices share: in W and b for the classes held here, in x the sum over
+    devices, which ``jax.shard_map`` forms (for that it must check varying axes: ``check_vma=True``, its default).
 
     Args:
-      hidden: x, ``[..., H]`` floats, the same on all devices.
-      weight: W, ``[H, C/D]`` floats, the classes of this device.
-      labels: ``[...]`` integers in [0, C), the same on all devices.
-      axis_name: the mesh axis that the D devices are along.
-      bias: b, ``[C/D]`` floats.
-      where: as :func:`vocab_parallel_softmax_cross_entropy`, for this and what follows down to ``return_logsumexp``.
-      ignore_index: rows with this label are masked.
-      class_weights: ``[C/D]`` floats >= 0.
-      label_smoothing: ε in [0, 1].
-      smoothing: "uniform" or "others".
-      z_loss: coefficient of lse².
-      logit_softcap: c in c·tanh(z/c).
-      temperature: T divides the logits.
-      reduction: "none", "sum" or "mean", over the rows held here.
-      return_logsumexp: also return the log-sum-exp of each row.
-      chunk_size: rows a block, as :func:`~lossjax.linear_softmax_cross_entropy`.
-      skip_below: as there; each device leaves out classes of its own.
+      hidden: x, ``[..., H]`` floats, equal on all devices.
+      weight: W, ``[H, C/D]`` floats of the dtype of ``hidden``, the columns of the classes held here.
+      labels: ``[...]`` integers in [0, C), equal on all devices.
+      axis_name: the name of the mesh axis along which the D devices lie.
+      bias: b, ``[C/D]`` floats, those of the classes held here; None stands for 0.
+      return_logsumexp: also return the log-sum-exp of the logits after softcap and temperature, 0 for masked rows.
+      where: ``[...]`` booleans, one per row, equal on all devices; a False row contributes exactly 0 to value and
+        gradient, whatever it holds. Default: None.
+      class_weights: ``[C/D]`` floats >= 0, the weights of the classes held here, which multiply their terms; "mean"
+        divides by the sum of the labels' weights. Default: None.
+      reduction: "none", "sum", or "mean" over the unmasked rows that are held here; an empty mean is 0 (PyTorch: NaN).
+        Default: "none".
+      **options: the options of :class:`HeadOptions`.
 
     Returns:
-      The loss in nats, ``[...]`` or a scalar, the same on all devices; with ``return_logsumexp`` a pair.
+      The loss in nats, ``[...]`` or a scalar, equal on all devices; with ``return_logsumexp`` a pair.
 
     Accuracy: that of :func:`~lossjax.linear_softmax_cross_entropy`.
 
     Raises:
       TypeError: arguments that are not floats (labels: integers), hidden and weight of different dtypes.
-      ValueError: an axis that is no mesh axis here, or ``check_vma=False``; shapes that do not fit, a
+      ValueError: a name that is not a mesh axis here, or ``check_vma=False``; shapes that do not fit, a
         chunk size that is not positive.
 
     Example:
@@ -192,11 +190,8 @@ def vocab_parallel_linear_softmax_cross_entropy(  # pyright: ignore[reportIncons
     Source: theorem 4.1.5 through the chain rule; Shoeybi et al., Megatron-LM (2019), §3.
     """
     return linear_head(
-        hidden, weight, labels, bias=bias, where=where, ignore_index=ignore_index, class_weights=class_weights,
-        label_smoothing=label_smoothing, smoothing=smoothing, z_loss=z_loss, logit_softcap=logit_softcap,
-        temperature=temperature, reduction=reduction, return_logsumexp=return_logsumexp, chunk_size=chunk_size,
-        skip_below=skip_below, over=_mesh_axis(axis_name),
-    )  # fmt: skip
+        hidden, weight, labels, bias=bias, return_logsumexp=return_logsumexp, over=_mesh_axis(axis_name), **options
+    )
 
 
 def _mesh_axis(name: str) -> str:

@@ -7,7 +7,8 @@ import pytest
 from jax.sharding import AxisType
 
 import lossjax
-from lossjax._core.autodiff import closed_form, plain_of
+from lossjax._core.autodiff import closed_form
+from lossjax._core.plain import plain_of
 from lossjax.verify.signatures import SIGNATURES
 from tests.support import contract
 from tests.support.cases import CASE, CASES, OPTION_CASES, Case

@@ -76,7 +76,7 @@ def check_shift(run: Callable[..., list[np.ndarray]], second: str = "") -> None:
 
     def holds(z: np.ndarray, other: Any, shift: float) -> None:
         rest = [] if other is None else [other]
-        moved = [other + np.float32(2 * shift)] if second == "other logits" else rest
+        moved = [np.asarray(other) + np.float32(2 * shift)] if second == "other logits" else rest
         for got, want in zip(run(z + np.float32(shift), *moved), run(z, *rest), strict=True):
             assert np.array_equal(got, want), f"{z} + {shift}: {got}, {want}"
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import lossjax
-from lossjax._core.autodiff import closed_form, plain_of, rules_off, with_plain
+from lossjax._core.autodiff import closed_form
+from lossjax._core.plain import plain_of, rules_off, with_plain
 from lossjax._softmax import functions, row_statistics
 
 

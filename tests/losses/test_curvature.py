@@ -9,7 +9,7 @@ import pytest
 
 import lossjax
 from lossjax import softmax_cross_entropy_hvp
-from lossjax._core.autodiff import plain_of
+from lossjax._core.plain import plain_of
 from lossjax.geometry import softmax_fisher_vector_product
 from lossjax.verify import oracle, ulp
 from tests.support.quick import quick

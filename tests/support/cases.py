@@ -12,10 +12,9 @@ import jax
 import numpy as np
 
 import lossjax
-from lossjax._core.autodiff import plain_of
+from lossjax._core.plain import plain_of
 from lossjax.verify.samples import bound
 from lossjax.verify.signatures import SIGNATURES, Signature
-from tests.support import truths_of_scores  # noqa: F401  # registers truths
 from tests.support.draws import (
     FAMILIES,
     Draw,

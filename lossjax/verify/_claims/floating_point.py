@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import lossjax
-from lossjax._core.autodiff import plain_of
+from lossjax._core.plain import plain_of
 from lossjax.verify import oracle
 from lossjax.verify._claims._tools import exact_softmax, gradient, measured, wide
 from lossjax.verify.claim import Claim, Trial, claim

@@ -9,7 +9,7 @@ import numpy as np
 
 import lossjax
 from lossjax import geometry
-from lossjax._core.autodiff import plain_of
+from lossjax._core.plain import plain_of
 from lossjax.numerics import sigmoid
 from lossjax.verify._claims._tools import centered, exact_softmax, gradient, jacobian, measured, wide
 from lossjax.verify.claim import Claim, Trial, claim
