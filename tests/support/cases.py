@@ -27,7 +27,8 @@ from tests.support.draws import (
     with_targets,
 )
 from tests.support.option_truths import OptionTruth, focal, generalized, poly
-from tests.support.truths import TRUTHS, Truth
+from tests.support.truths import Truth
+from tests.support.truths_of_scores import TRUTHS
 
 
 @dataclasses.dataclass(frozen=True)

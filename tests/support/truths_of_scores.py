@@ -8,6 +8,7 @@ from flint import arb
 
 from lossjax.verify import oracle
 from lossjax.verify.ulp import Balls
+from tests.support.truths import TRUTHS as TRUTHS
 from tests.support.truths import Truth, truth_of
 
 
