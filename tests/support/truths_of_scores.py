@@ -8,8 +8,9 @@ from flint import arb
 
 from lossjax.verify import oracle
 from lossjax.verify.ulp import Balls
-from tests.support.truths import TRUTHS as TRUTHS
-from tests.support.truths import Truth, truth_of
+from tests.support.truths import TRUTHS, Truth, truth_of
+
+__all__ = ("TRUTHS",)  # complete once this module has been loaded
 
 
 @truth_of("squared_error", units=3)
