@@ -20,9 +20,9 @@ def alike(arrays: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(_varying_over(union, a) if jnp.issubdtype(a.dtype, jnp.inexact) else a for a in arrays)
 
 
-def varying_alike(reference: Any, arrays: Any) -> Any:
-    """Make the arrays vary over the mesh axes that the reference varies over, as a loop or a branch requires."""
-    axes = _varying_axes(reference)
+def varying_alike(references: Any, arrays: Any) -> Any:
+    """Make the arrays vary over every mesh axis that a reference varies over, as a loop or a branch requires."""
+    axes = frozenset().union(*map(_varying_axes, jax.tree.leaves(references)))
     return jax.tree.map(lambda array: _varying_over(axes, array), arrays)
 
 

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from lossjax._core import sharding
+from lossjax._core.platform import by_platform
 
 
 def class_index(z: Array, dtype: Any, axis: int = -1) -> Array:
@@ -81,53 +82,88 @@ def others(z: Array, index: Array, maximum: Array) -> Array:
 
 
 def sum_without(z: Array, index: Array, maximum: Array, *, reused: bool = False) -> Array:
-    """``Σ_{j≠i} exp(z_j - m)``, class axis kept; the whole sum for an index that is no class.
+    """``Σ_{j≠i} exp(z_j - m)``, with the class axis kept; the whole sum for an index that is not a class.
 
-    XLA's CPU backend leaves a sum to a library that goes over a row once for each operation of an entry, and knows no
-    select: the ten of an exact exponential cost more than the exponential, and the mask an array of them all. Its own
-    loops have every operation of an entry at once. So pieces of a row are added in one such loop, the addition within
-    the mask's select, where the library does not find it; and the library sums what is left, an eighth to a twelfth.
+    Args:
+      z: logits ``[..., C]``, of the dtype of ``maximum`` or narrower.
+      index: the class i to leave out, ``[..., 1]``.
+      maximum: m, ``[..., 1]``.
+      reused: whether the caller wants the exponentials once more: then one array of them serves both.
     """
-    blocks, width = _pieces(z.shape[-1], sharding.split_count(z), z.dtype != maximum.dtype)
+    if reused or _pieces(z, maximum) is None:
+        return _whole(z, index, maximum)
+    return by_platform(z, index, maximum, cpu=_by_pieces, otherwise=_whole)
+
+
+def _whole(z: Array, index: Array, maximum: Array) -> Array:
+    """The sum as one masked reduction, which GPU and TPU compile to one loop together with everything in it."""
+    return sum_over_classes(others(z, index, maximum))
+
+
+def _by_pieces(z: Array, index: Array, maximum: Array) -> Array:
+    """The same sum in a form that XLA's CPU backend compiles to one loop.
+
+    XLA's CPU backend (JAX 0.10 to 0.12) gives every reduction to a library that passes over a row once per operation
+    and cannot take a select into a pass. The ten operations of an exact exponential then cost more than the exponential
+    itself, and the mask costs an array of the exponentials. In a loop that LLVM compiles, all operations of an entry
+    happen at once. So each row is cut into pieces, and the pieces are added elementwise in one such loop; the addition
+    stands inside the mask's select, where the library does not find it. What is left for the library to sum is one
+    piece per block, an eighth to a twelfth of the row.
+    """
+    blocks, width = _pieces(z, maximum) or (1, z.shape[-1])
     length = z.shape[-1] // blocks
-    if reused or width == length:
-        return sum_over_classes(others(z, index, maximum))
     whole = z.reshape(*z.shape[:-1], blocks, length)
     size = lax.full_like(index, length)
-    # What is no class is in no block, or at a negative place.
+    # An index that is not a class is in no block, or at a negative place.
     number, within = lax.div(index, size)[..., None], lax.rem(index, size)[..., None]
     total = jnp.zeros_like(whole[..., :width], maximum.dtype)
     for first in range(0, length, width):
         start = min(first, length - width)  # the last piece overlaps the one before
         piece = whole[..., start : start + width]
-        total = _with_piece(total, piece, number, within - start, maximum[..., None], known=first - start)
+        total = _with_piece(total, piece, number, within - start, maximum[..., None], skip_first=first - start)
     return sum_over_classes(jnp.sum(total, axis=-1))
 
 
-@functools.partial(jax.jit, static_argnames="known")
-def _with_piece(total: Array, piece: Array, number: Array, within: Array, maximum: Array, *, known: int) -> Array:
-    """One more of each block's pieces, less its first entries if they are known. Compiled, so as to be traced once."""
+@functools.partial(jax.jit, static_argnames="skip_first")
+def _with_piece(total: Array, piece: Array, number: Array, within: Array, maximum: Array, *, skip_first: int) -> Array:
+    """Add one more piece of each block, without its first entries where they have been added before.
+
+    It is jitted so that JAX traces it once for all pieces of one width.
+    """
     place = class_index(piece, within.dtype)
     apart = (class_index(piece, number.dtype, -2) == number) & (place == within)
-    apart = apart | (place < known) if known else apart
+    apart = apart | (place < skip_first) if skip_first else apart
     return jnp.where(apart, total, total + shifted_exponential(piece, maximum))
 
 
-def _pieces(classes: int, devices: int, narrow: bool) -> tuple[int, int]:
-    """Into how many blocks to cut a row, and the width of the pieces that are added of each; its length, if none are.
+# How rows are cut, measured on two CPU cores by `python benchmarks/row_sum.py` (JAX 0.10.2):
+SHORT_ROW = 20
+"""Up to this many classes of 32 bits or more the pieces are single entries: the whole sum is one loop."""
+SHORT_NARROW_ROW = 192
+"""LLVM makes slow loops of short pieces of 16-bit logits: rows below this width are summed whole."""
+TRIPLES = range(6, 13)
+"""These 16-bit rows are the exception: pieces of three are fast."""
+MOST_PIECES = 12
+"""Of twice as many pieces XLA stores a wider copy of 16-bit logits, and compiles for twice as long."""
+LANES = 16
+"""Piece widths are multiples of this many entries, which LLVM vectorises in every dtype."""
+SHORTEST_BLOCK = 96
+"""A partitioner that splits the classes unseen, into 2ⁿ parts of at least this many, must not find a block on two
+devices; so rows are halved into blocks until the blocks are about this short."""
 
-    The blocks are so many that none lies on two devices, whether an explicit mesh says how many there are or a
-    partitioner splits the classes unseen, into 2ⁿ parts of 96 or more. Twelve pieces at most: of twice as many XLA
-    stores a wider copy of 16-bit logits, and compiles for twice as long.
-    """
-    if jax.default_backend() != "cpu":  # elsewhere the sum and all that is in it are one loop
-        return 1, classes
-    if devices == 1 and classes <= 20 and not narrow:
+
+def _pieces(z: Array, maximum: Array) -> tuple[int, int] | None:
+    """Into how many blocks to cut a row, and the width of the pieces that are added of each; None: not at all."""
+    classes, devices, narrow = z.shape[-1], sharding.split_count(z), z.dtype != maximum.dtype
+    if not isinstance(classes, int):  # a symbolic dimension of jax.export
+        return None
+    if devices == 1 and classes <= SHORT_ROW and not narrow:
         return 1, 1
-    if narrow and classes < 192:  # LLVM makes slow loops of short pieces of 16 bits, but for three numbers
-        return 1, 3 if devices == 1 and 6 <= classes <= 12 else classes
+    if narrow and classes < SHORT_NARROW_ROW:
+        return (1, 3) if devices == 1 and classes in TRIPLES else None
     blocks = devices
-    while classes % (2 * blocks) == 0 and classes // (2 * blocks) >= 96:
+    while classes % (2 * blocks) == 0 and classes // (2 * blocks) >= SHORTEST_BLOCK:
         blocks *= 2
     length = classes // blocks
-    return blocks, min(length, 16 * -(-length // 192))
+    width = min(length, LANES * -(-length // (LANES * MOST_PIECES)))
+    return None if width == length else (blocks, width)

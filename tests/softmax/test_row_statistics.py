@@ -1,5 +1,6 @@
 """The row statistics: exact differences, and what the compiler makes of them."""
 
+from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
@@ -9,8 +10,9 @@ import numpy as np
 import pytest
 
 import lossjax
+from lossjax._softmax import row_sum
 from lossjax._softmax.row_statistics import row_statistics
-from lossjax._softmax.row_sum import _pieces, difference_error, shifted_exponential
+from lossjax._softmax.row_sum import _by_pieces, _pieces, _whole, difference_error, shifted_exponential
 
 UNIT = {np.float32: 2.0**-24, np.float64: 2.0**-53}
 FAINTEST = {np.float32: 87, np.float64: 708}
@@ -90,29 +92,54 @@ def test_long_rows_need_no_array_of_their_size(dtype: str, what: str) -> None:
     assert analysis.temp_size_in_bytes <= 4 * room
 
 
-@pytest.mark.parametrize("backend", ["cpu", "tpu"])
+@pytest.mark.parametrize("formula", [_by_pieces, _whole])
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 @pytest.mark.parametrize("classes", [1, 2, 10, 20, 21, 97, 191, 192, 195, 1000, 1187, 50257])
 def test_a_sum_has_every_class_once(
-    classes: int, dtype: Any, backend: str, random: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+    classes: int, dtype: Any, formula: Callable[..., jax.Array], random: np.random.Generator
 ) -> None:
     """By pieces on a CPU, at their ends and overlaps too; without the pivot, or whole if that is no class."""
-    monkeypatch.setattr(jax, "default_backend", lambda: backend)
     z = jnp.asarray(random.normal(size=classes), dtype)
     exact = np.exp(np.asarray(z, np.float64))
+    maximum = jnp.max(z, keepdims=True).astype(jnp.float32)[None]
     for pivot in {0, 8, classes // 2, classes - 9, classes - 1, -1, classes} - set(range(-9, -1)):
         left_out = exact[pivot] if 0 <= pivot < classes else 0.0
-        found = row_statistics(z[None], jnp.asarray([pivot]), dtype=jnp.dtype("float32"))
-        scaled = float(found.rest[0, 0]) * np.exp(float(z.max()))
+        found = formula(z[None], jnp.asarray([[pivot]]), maximum)
+        scaled = float(found[0, 0]) * np.exp(float(z.max()))
         assert abs(scaled - (exact.sum() - left_out)) <= 8 * 2.0**-24 * exact.sum(), pivot
 
 
 def test_on_an_automatic_mesh_no_block_lies_on_two_devices() -> None:
     for classes in (192, 1000, 32000, 32768, 50304, 128256, 151936):
+        z, maximum = jnp.zeros((1, classes)), jnp.zeros((1, 1))
+        blocks, _ = _pieces(z, maximum) or (0, 0)
         for devices in (2, 4, 8, 16, 32, 64, 128, 256):
             if classes % devices == 0 and classes // devices >= 96:
-                assert _pieces(classes, 1, narrow=False)[0] % devices == 0
-    assert _pieces(50304, 3, narrow=False)[0] % 3 == 0
+                assert blocks % devices == 0
+
+
+def _lowered(platform: str, classes: int = 1000) -> str:
+    """The program of a loss for one platform, as text, traced on this machine."""
+    loss = lossjax.softmax_cross_entropy_with_integer_labels
+    shapes = jax.ShapeDtypeStruct((3, classes), jnp.float32), jax.ShapeDtypeStruct((3,), jnp.int32)
+    return jax.jit(loss).trace(*shapes).lower(lowering_platforms=(platform,)).as_text()
+
+
+def test_the_formula_is_chosen_where_a_program_is_lowered() -> None:
+    """For a TPU a program has no pieces, whichever machine traces it, and one lowered for a CPU has them."""
+    pieces = [_lowered(platform).count("_with_piece") for platform in ("cpu", "tpu", "cuda")]
+    assert pieces[0] > 0
+    assert pieces[1:] == [0, 0]
+
+
+def test_asking_the_process_for_its_backend_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The planted fault: a formula chosen while tracing is the same for all platforms."""
+
+    def by_backend(*arguments: Any, cpu: Callable[..., Any], otherwise: Callable[..., Any]) -> Any:
+        return (cpu if jax.default_backend() == "cpu" else otherwise)(*arguments)
+
+    monkeypatch.setattr(row_sum, "by_platform", by_backend)
+    assert _lowered("tpu", classes=1001).count("_with_piece") > 0
 
 
 def test_statistics_of_narrow_logits_are_wide() -> None:

@@ -14,7 +14,7 @@ CALLS = (
     "remat_call", "checkpoint", "call_hi_primitive",
     *(f"custom_{what}_call" for what in ("jvp", "vjp", "vmap")),
 )  # fmt: skip
-LOOPS = ("scan", "while", "cond")
+LOOPS = ("scan", "while", "cond", "platform_index")
 """Interpreted also where all operands are integers."""
 
 
@@ -38,6 +38,13 @@ def _expanded(context: Context, high: Any) -> ClosedJaxpr:
 @rule(*CALLS)
 def _call(context: Context, params: Any, *values: Any) -> list[Any]:
     return context.run(called(context, params), values)
+
+
+@rule("platform_index")
+def _platform_index(context: Context, params: Any) -> np.ndarray:
+    """Of formulas that ``jax.lax.platform_dependent`` chooses between, the default: exact arithmetic is no platform."""
+    platforms = params["platforms"]
+    return np.asarray(platforms.index(None) if None in platforms else 0)
 
 
 @rule("cond")

@@ -1,0 +1,76 @@
+"""Every way round a compiler is still needed: each test fails on the first JAX whose compiler no longer needs it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lossjax import linear_softmax_cross_entropy
+from lossjax._core import xla
+
+OBSOLETE = "this version of JAX no longer needs it: remove it from lossjax/_core/xla.py, and raise the oldest JAX"
+
+
+def with_nan(size: int) -> jax.Array:
+    return jnp.ones(size).at[size // 2].set(jnp.nan)
+
+
+def test_a_minimum_in_a_sum_loses_a_nan() -> None:
+    x = with_nan(4096)[None]
+    naive = jax.jit(lambda x: jnp.sum(jnp.exp(jnp.maximum(x, 0)), axis=-1))(x)
+    kept = jax.jit(lambda x: jnp.sum(jnp.exp(xla.at_least(x, 0)), axis=-1))(x)
+    both = jax.jit(lambda x: jnp.sum(jnp.exp(xla.between(x, 0, 2)), axis=-1))(x)
+    assert np.isnan(kept).all()
+    assert np.isnan(both).all()
+    assert not np.isnan(naive).any(), f"at_least, at_most, between: {OBSOLETE}"
+
+
+def test_a_maximum_of_many_loses_a_nan() -> None:
+    x = with_nan(4096)[None]
+    assert np.isnan(jax.jit(xla.largest)(x)).all()
+    assert not np.isnan(jax.jit(lambda x: jnp.max(x, axis=-1))(x)).any(), f"largest: {OBSOLETE}"
+
+
+def head_memory() -> int:
+    """Bytes that the gradient of a head takes beside its arguments and results."""
+    loss = lambda x, W, y: linear_softmax_cross_entropy(x, W, y, reduction="sum", chunk_size=64)  # noqa: E731
+    shapes = [
+        jax.ShapeDtypeStruct(s, d) for s, d in (((512, 64), "float32"), ((64, 8192), "float32"), ((512,), "int32"))
+    ]
+    jax.clear_caches()
+    analysis = jax.jit(jax.value_and_grad(loss, (0, 1))).lower(*shapes).compile().memory_analysis()
+    assert analysis is not None
+    return analysis.temp_size_in_bytes
+
+
+def naive_call(function: Callable[..., Any], index: jax.Array, *arguments: Any) -> Any:
+    return function(*arguments)
+
+
+def naive_repeat(count: int, body: Callable[[Any, Any], Any], carry: Any) -> Any:
+    return jax.lax.fori_loop(0, count, body, carry)
+
+
+BLOCK = 64 * 8192 * 4
+WEIGHT = 64 * 8192 * 4
+
+
+@pytest.mark.parametrize(
+    ("name", "naive", "saved"),
+    [
+        ("not_hoisted", naive_call, BLOCK // 2),
+        ("repeat", naive_repeat, WEIGHT // 2),
+    ],
+)
+def test_a_loop_whose_body_stays_whole_takes_less_memory(
+    name: str, naive: Callable[..., Any], saved: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = head_memory()
+    monkeypatch.setattr(xla, name, naive)
+    theirs = head_memory()
+    monkeypatch.undo()
+    jax.clear_caches()
+    assert theirs - ours >= saved, f"{name}: {theirs} bytes without it, {ours} with it; {OBSOLETE}"
