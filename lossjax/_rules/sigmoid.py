@@ -123,8 +123,8 @@ def _backward(saved: Any, cotangent: Array) -> tuple[Any, ...]:
     # log c = log(1 - p_t), by whichever of the two is small.
     near_one = jnp.log1p(-jnp.where(c < 0.5, 0, y * likely + (1 - y) * unlikely))
     in_gamma = times(jnp.where(c < 0.5, jnp.log(jnp.where(c > 0, c, 1)), near_one), a * shared)
-    in_alpha = None if alpha is None else cotangent * (2 * y - 1) * shared
-    return None, cotangent * in_z, cotangent * in_y, cotangent * in_gamma, in_alpha
+    in_alpha = [] if alpha is None else [cotangent * (2 * y - 1) * shared]
+    return None, cotangent * in_z, cotangent * in_y, cotangent * in_gamma, *in_alpha
 
 
 elementwise_sigmoid_focal = closed_form(_forward, _backward)

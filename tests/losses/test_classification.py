@@ -178,64 +178,9 @@ def test_temporary_memory(dtype: str, what: str) -> None:
     assert spent <= 2.1, f"{spent:.2f} times the logits"
 
 
-# --- what always holds -----------------------------------------------------------------------------------------------
+# --- what always holds (the rest is in tests/contract/test_symmetries.py) --------------------------------------------
 
-SHAPES = st.sampled_from([(3, 2), (4, 5), (2, 9)])
 STEADY = settings(deadline=None, max_examples=25, derandomize=True)
-
-
-@st.composite
-def rows_and_labels(draw: st.DrawFn, largest: float = 64) -> tuple[np.ndarray, np.ndarray]:
-    shape = draw(SHAPES)
-    z = draw(arrays.arrays(np.float32, shape, elements=st.floats(-largest, largest, width=32, allow_subnormal=False)))
-    return z, draw(arrays.arrays(np.int32, shape[:1], elements=st.integers(0, shape[1] - 1)))
-
-
-both = jax.jit(lambda z, c: (LABEL(z, c), jax.grad(lambda z: LABEL(z, c, reduction="sum"))(z)))
-
-
-@STEADY
-@given(rows_and_labels(), st.integers(-20, 20))
-def test_a_shift_by_a_power_of_two_grid_changes_nothing(drawn: tuple[np.ndarray, np.ndarray], steps: int) -> None:
-    z, labels = np.round(drawn[0] * 16) / 16, drawn[1]
-    for a, b in zip(both(z, labels), both(z + np.float32(steps * 64), labels), strict=True):
-        assert np.array_equal(a, b)
-
-
-@STEADY
-@given(rows_and_labels(2.0**127))
-def test_the_loss_is_never_negative_and_its_gradient_sums_to_0(drawn: tuple[np.ndarray, np.ndarray]) -> None:
-    value, gradient = both(*drawn)
-    wide = np.asarray(gradient, np.float64)
-    assert np.all(value >= 0)
-    assert np.all(np.abs(wide) <= 1)
-    tiny = float(np.finfo(np.float32).tiny)
-    assert np.all(np.abs(wide.sum(-1)) <= 8 * 2.0**-24 * np.abs(wide).sum(-1) + 2 * wide.shape[-1] * tiny)
-
-
-@STEADY
-@given(rows_and_labels(), st.randoms(use_true_random=False))
-def test_classes_may_be_renamed(drawn: tuple[np.ndarray, np.ndarray], shuffle: Any) -> None:
-    z, labels = drawn
-    order = list(range(z.shape[1]))
-    shuffle.shuffle(order)
-    value, gradient = both(z, labels)
-    renamed, slope = both(z[:, order], np.argsort(order).astype(np.int32)[labels])
-    assert np.allclose(value, renamed, rtol=16 * 2.0**-24, atol=1e-36)
-    assert np.allclose(np.asarray(gradient)[:, order], slope, rtol=16 * 2.0**-24, atol=1e-36)
-
-
-masked = jax.jit(lambda z, c, where: LABEL(z, c, where=where, reduction="mean"))
-
-
-@STEADY
-@given(rows_and_labels(), st.lists(st.booleans(), min_size=4, max_size=4))
-def test_a_mask_removes_rows(drawn: tuple[np.ndarray, np.ndarray], keep: list[bool]) -> None:
-    z, labels = drawn
-    where = np.array(keep[: len(z)])
-    kept = np.asarray(both(z, labels)[0], np.float64)[where]
-    want = kept.mean() if kept.size else 0.0
-    assert abs(float(masked(z, labels, where)) - want) <= 8 * 2.0**-24 * want
 
 
 binary = jax.jit(jax.value_and_grad(lambda z, y: jnp.sum(BINARY(z, y))))

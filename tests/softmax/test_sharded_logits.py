@@ -12,6 +12,7 @@ from jax.sharding import PartitionSpec as P
 
 import lossjax
 from tests.support.compiled import collectives, text_of
+from tests.support.quick import quick
 
 ROWS = 6
 LABELS = np.array([0, 5, 9, 15, 8, 7])
@@ -46,6 +47,7 @@ def on_mesh(z: np.ndarray, kind: AxisType, spec: Any) -> jax.Array:
     return jax.device_put(z, NamedSharding(mesh(kind), spec))
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=["automatic", "explicit"])
 @pytest.mark.parametrize("spec", [P(None, "devices"), P("devices", None)], ids=["classes", "rows"])
 @pytest.mark.parametrize("name", LOSSES)
@@ -54,11 +56,12 @@ def test_as_on_one_device(name: str, spec: Any, kind: AxisType, random: np.rando
     loss = LOSSES[name]
     classes = 2560 if name in ("labels", "distributions", "log-sum-exp") else 386  # in many blocks, or in two
     z = np.float32(random.normal(size=(ROWS, classes)) * 3)
-    value, gradient = jax.jit(jax.value_and_grad(loss))(z)
+    value, gradient = quick(jax.value_and_grad(loss))(z)
     with jax.set_mesh(mesh(kind)):
         sharded = on_mesh(z, kind, spec)
-        got, got_gradient = jax.jit(jax.value_and_grad(loss))(sharded)
-        moved = collectives(text_of(jax.value_and_grad(loss), sharded))
+        program = jax.jit(jax.value_and_grad(loss)).lower(sharded).compile()
+        got, got_gradient = program(sharded)
+        moved = collectives(program.as_text() or "")
     u = 2.0**-24
     np.testing.assert_allclose(got, value, rtol=32 * u)
     np.testing.assert_allclose(got_gradient, gradient, rtol=32 * u, atol=32 * u * float(jnp.max(jnp.abs(gradient))))
