@@ -9,8 +9,10 @@ hence p* is the I-projection of q onto {p : Tp = b}. And for every member q' = s
 the same holds with q' for q: p* is the M-projection onto that family of every p with Tp = b.
 """
 
+import functools
 from typing import Literal, overload
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
@@ -155,6 +157,12 @@ def _statistics(T: ArrayLike) -> Array:
 def _by_row(q: Array, T: Array, b: Array, max_iterations: int) -> tuple[Array, ProjectionInfo]:
     if checks.integer("max_iterations", max_iterations) < 1:
         raise ValueError(f"max_iterations must be at least 1, got {max_iterations}")
+    return _solved(q, T, b, int(max_iterations))
+
+
+@functools.partial(jax.jit, static_argnums=3)
+def _solved(q: Array, T: Array, b: Array, max_iterations: int) -> tuple[Array, ProjectionInfo]:
+    # Jitted for callers that are not: the iteration is some 130 small programs otherwise, 4 s of compiling.
     row = jnp.vectorize(lambda q, b: tilted_to(q, T, b, max_iterations), signature="(n),(k)->(n),(),(),()")
     point, *ending = row(q, b)
     return point, ProjectionInfo(*ending)

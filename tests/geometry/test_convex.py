@@ -10,6 +10,7 @@ import pytest
 from lossjax.geometry import project_to_ball, project_to_box, project_to_simplex
 from lossjax.geometry.convex import project_to_affine, project_to_half_space
 from lossjax.verify import assert_verified
+from tests.support.batches import assert_batches_are_loops
 from tests.support.differences import assert_central_differences
 from tests.support.floats import unit
 from tests.support.quick import quick
@@ -216,15 +217,11 @@ def test_batches_are_loops(name, dtype):
         "half-space": lambda y: project_to_half_space(y, a[0], b[0]),
         "affine": lambda y: project_to_affine(y, a, b),
     }[name]
-    of_row = quick(function)
-    rows = np.array([[of_row(row) for row in block] for block in y])
-    tolerance = 64 * unit(dtype)
-    for whole in (function(y), quick(function)(y), quick(jax.vmap(function))(y)):
-        np.testing.assert_allclose(whole, rows, atol=tolerance)
+    assert_batches_are_loops(function, (y,), 64)
     tangent = np.cos(np.arange(30)).reshape(y.shape).astype(dtype)
-    pushed = quick(lambda y, t: jax.jvp(function, (y,), (t,))[1])(y, tangent)
-    pulled = quick(lambda y, t: jax.vjp(function, y)[1](t)[0])(y, tangent)
-    np.testing.assert_allclose(np.vdot(pushed, tangent), np.vdot(pulled, tangent), atol=tolerance * 30)
+    both_ways = quick(lambda y, t: (jax.jvp(function, (y,), (t,))[1], jax.vjp(function, y)[1](t)[0]))
+    pushed, pulled = both_ways(y, tangent)
+    np.testing.assert_allclose(np.vdot(pushed, tangent), np.vdot(pulled, tangent), atol=64 * unit(dtype) * 30)
 
 
 def test_16_bit_is_computed_in_float32():

@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flint import arb, ctx
-from jax.test_util import check_grads
 
 from lossjax.geometry import (
     NegativeEntropy,
@@ -17,6 +16,11 @@ from lossjax.geometry import (
 from lossjax.verify import assert_verified
 from tests.support.floats import distribution, unit
 from tests.support.quick import quick
+
+distance, slope = jax.jit(fisher_rao_distance), jax.jit(jax.grad(fisher_rao_distance))
+geodesic, information = jax.jit(fisher_rao_geodesic), jax.jit(fisher_information)
+mapped_geodesic = jax.jit(jax.vmap(fisher_rao_geodesic, in_axes=(None, None, 0)))
+mapped_distance = jax.jit(jax.vmap(fisher_rao_distance, in_axes=(None, 0)))
 
 
 def exact_distance(p, q):
@@ -55,7 +59,7 @@ def test_the_arc_cosine_form_is_not():
         with ctx.workprec(300):
             want = float(exact_distance(p, q))
         errors[separation] = abs(naive(p, q) - want) / want
-        assert abs(float(fisher_rao_distance(p, q)) - want) <= 4 * 2**-24 * want
+        assert abs(float(distance(p, q)) - want) <= 4 * 2**-24 * want
     assert errors[1e-3] > 1e-3
     assert errors[1e-5] > 0.9
 
@@ -63,20 +67,20 @@ def test_the_arc_cosine_form_is_not():
 def test_distance_edges(dtype):
     u = unit(dtype)
     corners = np.eye(3, dtype=dtype)
-    np.testing.assert_allclose(fisher_rao_distance(corners[0], corners[1]), np.pi, rtol=2 * u)
-    np.testing.assert_array_equal(fisher_rao_distance(corners, corners), np.zeros(3, dtype))
+    np.testing.assert_allclose(distance(corners[0], corners[1]), np.pi, rtol=2 * u)
+    np.testing.assert_array_equal(distance(corners, corners), np.zeros(3, dtype))
     p = distribution(np.random.default_rng(0), 3, dtype)
     centre = np.full(3, 1 / 3, dtype)
-    assert float(fisher_rao_distance(p, centre)) == float(fisher_rao_distance(centre, p))
+    assert float(distance(p, centre)) == float(distance(centre, p))
     # d from e_1 to the centre: cos(d/2) = 1/√3
-    np.testing.assert_allclose(fisher_rao_distance(corners[0], centre), 2 * np.arccos(3**-0.5), rtol=4 * u)
+    np.testing.assert_allclose(distance(corners[0], centre), 2 * np.arccos(3**-0.5), rtol=4 * u)
 
 
 def test_a_distance_whose_squares_underflow(dtype):
     """All but the rarest entry agree: its share of the distance is its own root, and is kept."""
     rare = dtype.type(np.finfo(dtype).tiny * 4)
     p, q = np.array([1, 0], dtype), np.array([1, rare], dtype)
-    np.testing.assert_allclose(fisher_rao_distance(p, q), 2 * np.sqrt(rare), rtol=4 * unit(dtype))
+    np.testing.assert_allclose(distance(p, q), 2 * np.sqrt(rare), rtol=4 * unit(dtype))
     assert float(rare) ** 2 < np.finfo(dtype).tiny
 
 
@@ -86,7 +90,7 @@ def test_distance_squared_is_twice_kl_to_leading_order():
         p, v = np.array([0.2, 0.3, 0.5]), np.array([1.0, 2.0, -3.0])
         for size in (1e-2, 1e-3, 1e-4):
             q = p + size * v / 10
-            kl, d = bregman_divergence(NegativeEntropy(), p, q), fisher_rao_distance(p, q)
+            kl, d = bregman_divergence(NegativeEntropy(), p, q), distance(p, q)
             assert abs(float(kl / d**2) - 0.5) <= size
             assert abs(float(d**2 / np.sum((q - p) ** 2 / p)) - 1) <= 2 * size
 
@@ -95,33 +99,32 @@ def test_eikonal_equation():
     """|∇d| = 1 in the dual metric: gᵀ (diag p - p pᵀ) g."""
     with jax.enable_x64(True):
         rng = np.random.default_rng(0)
-        slope = quick(jax.grad(fisher_rao_distance))
         for n in (2, 3, 7):
             p, q = distribution(rng, n, np.float64), distribution(rng, n, np.float64)
             gradient = slope(p, q)
-            np.testing.assert_allclose(gradient @ fisher_information(p) @ gradient, 1.0, rtol=1e-14)
+            np.testing.assert_allclose(gradient @ information(p) @ gradient, 1.0, rtol=1e-14)
             near = p * (1 + 1e-9 * rng.normal(size=n))
             gradient = slope(p, near / near.sum())
-            np.testing.assert_allclose(gradient @ fisher_information(p) @ gradient, 1.0, rtol=1e-6)
-        check_grads(fisher_rao_distance, (p, q), order=2, modes=("fwd", "rev"), eps=1e-5, rtol=1e-6, atol=1e-6)
+            np.testing.assert_allclose(gradient @ information(p) @ gradient, 1.0, rtol=1e-6)
 
 
 def test_distance_in_every_mode():
     p, q = jnp.array([[0.5, 0.3, 0.2], [0.1, 0.2, 0.7]]), jnp.array([[0.2, 0.3, 0.5], [0.3, 0.3, 0.4]])
     assert_verified(fisher_rao_distance, p, q, argnums=(0, 1), checks=("rule", "cotangent", "modes"))
-    assert fisher_rao_distance(p.astype(jnp.bfloat16), q.astype(jnp.bfloat16)).dtype == jnp.float32
+    narrow = p.astype(jnp.bfloat16), q.astype(jnp.bfloat16)
+    assert jax.eval_shape(fisher_rao_distance, *narrow).dtype == jnp.float32
 
 
 def test_gradients_at_singular_places(dtype):
     p = distribution(np.random.default_rng(0), 5, dtype)
-    np.testing.assert_array_equal(jax.grad(fisher_rao_distance)(p, p), np.zeros(5, dtype))
+    np.testing.assert_array_equal(slope(p, p), np.zeros(5, dtype))
     a, b = np.array([0.0, 0.5, 0.5], dtype), np.array([0.0, 0.25, 0.75], dtype)
-    gradient = jax.grad(fisher_rao_distance)(a, b)
+    gradient = slope(a, b)
     assert float(gradient[0]) == 0.0
     assert np.isfinite(gradient).all()
-    inner = jax.grad(fisher_rao_distance)(a[1:], b[1:])
+    inner = slope(a[1:], b[1:])
     np.testing.assert_allclose(gradient[1:], inner, rtol=4 * unit(dtype))
-    assert np.asarray(jax.grad(fisher_rao_distance)(a, np.array([0.5, 0.5, 0.0], dtype)))[0] == -np.inf
+    assert np.asarray(slope(a, np.array([0.5, 0.5, 0.0], dtype)))[0] == -np.inf
     jacobian = quick(jax.jacobian(fisher_rao_geodesic, argnums=(0, 1, 2)))
     for t in (0.0, 0.3, 1.0):
         for other in (a, b):
@@ -139,13 +142,13 @@ def test_geodesic_is_traversed_at_constant_speed(n, separation, dtype):
     q = p * np.exp(separation * rng.normal(size=n))
     q = (q / q.sum()).astype(dtype)
     times = np.linspace(0, 1, 9).astype(dtype)
-    path = jax.vmap(fisher_rao_geodesic, in_axes=(None, None, 0))(p, q, times)
+    path = mapped_geodesic(p, q, times)
     assert float(jnp.min(path)) >= 0
     np.testing.assert_allclose(path.sum(-1), np.ones(9), atol=32 * u)
     np.testing.assert_allclose(path[0], p, rtol=32 * u)
     np.testing.assert_allclose(path[-1], q, rtol=32 * u)
-    whole = float(fisher_rao_distance(p, q))
-    travelled = jax.vmap(fisher_rao_distance, in_axes=(None, 0))(p, path)
+    whole = float(distance(p, q))
+    travelled = mapped_distance(p, path)
     np.testing.assert_allclose(travelled, times * whole, atol=32 * u)
 
 
@@ -156,7 +159,7 @@ def test_geodesic_entries_are_accurate(dtype):
             p, q = distribution(rng, 7, dtype, scale), distribution(rng, 7, dtype, scale)
             t = dtype.type(rng.uniform())
             theta = exact_distance(p, q) / 2
-            for got, a, b in zip(np.asarray(fisher_rao_geodesic(p, q, t)), p, q, strict=True):
+            for got, a, b in zip(np.asarray(geodesic(p, q, t)), p, q, strict=True):
                 at_p = ((1 - arb(float(t))) * theta).sin() * arb(float(a)).sqrt()
                 at_q = (arb(float(t)) * theta).sin() * arb(float(b)).sqrt()
                 want = float(((at_p + at_q) / theta.sin()) ** 2)
@@ -168,11 +171,11 @@ def test_the_straight_segment_is_longer():
     with jax.enable_x64(True):
         p, q = np.array([0.7, 0.2, 0.1]), np.array([0.1, 0.2, 0.7])
         t = np.linspace(0, 1, 101)[:, None]
-        segment, path = (1 - t) * p + t * q, fisher_rao_geodesic(np.tile(p, (101, 1)), np.tile(q, (101, 1)), t[:, 0])
-        whole = float(fisher_rao_distance(p, q))
+        segment, path = (1 - t) * p + t * q, geodesic(np.tile(p, (101, 1)), np.tile(q, (101, 1)), t[:, 0])
+        whole = float(distance(p, q))
 
         def length(points):
-            return float(jnp.sum(fisher_rao_distance(points[:-1], points[1:])))
+            return float(jnp.sum(distance(points[:-1], points[1:])))
 
         assert abs(length(path) - whole) <= 1e-13
         assert length(segment) > 1.001 * whole
@@ -186,12 +189,12 @@ def test_lengths_by_quadrature():
         rng = np.random.default_rng(0)
 
         def length(path):
-            point, velocity = jax.vmap(lambda t: jax.jvp(path, (t,), (1.0,)))(times)
+            point, velocity = quick(jax.vmap(lambda t: jax.jvp(path, (t,), (1.0,))))(times)
             return float(np.sum(weights / 2 * np.sqrt(np.sum(velocity**2 / point, axis=-1))))
 
         for n in (2, 3, 7):
             p, q = distribution(rng, n, np.float64), distribution(rng, n, np.float64)
-            whole = float(fisher_rao_distance(p, q))
-            assert abs(length(lambda t, p=p, q=q: fisher_rao_geodesic(p, q, t)) - whole) <= 1e-10 * whole
+            whole = float(distance(p, q))
+            assert abs(length(lambda t, p=p, q=q: geodesic(p, q, t)) - whole) <= 1e-10 * whole
             segment = length(lambda t, p=p, q=q: (1 - t) * p + t * q)
             assert segment > whole * (1 + 1e-4) if n > 2 else abs(segment - whole) <= 1e-10 * whole

@@ -16,6 +16,7 @@ from lossjax.geometry.fisher_rao import (
 )
 from lossjax.verify import assert_verified
 from tests.geometry.test_fisher_rao import exact_distance
+from tests.support.batches import assert_batches_are_loops
 from tests.support.floats import distribution, unit
 from tests.support.quick import quick
 
@@ -253,13 +254,10 @@ def test_errors_say_what_came_and_what_to_do():
 def test_batches_are_loops(dtype):
     rng = np.random.default_rng(0)
     p, q = (np.stack([[distribution(rng, 3, dtype) for _ in range(2)] for _ in range(4)]) for _ in range(2))
-    for function in (
+    functions = (
         fisher_rao_distance,
         fisher_rao_log,
         lambda p, q: fisher_rao_exp(p, q - p),
         lambda p, q: fisher_rao_geodesic(p, q, p[..., 0]),
-    ):
-        whole = jax.jit(function)(p, q)
-        rows = np.array([[function(a, b) for a, b in zip(x, y, strict=True)] for x, y in zip(p, q, strict=True)])
-        np.testing.assert_allclose(whole, rows, atol=16 * unit(dtype))
-        np.testing.assert_allclose(jax.vmap(function)(p, q), whole, atol=16 * unit(dtype))
+    )
+    assert_batches_are_loops(functions, (p, q), 16)

@@ -105,9 +105,10 @@ def test_batches_are_loops(dtype):
     for function, args in ((lambda q, b: i_projection(q, T, b), (q, b)), (lambda x, q: m_projection(x, T, q), (x, q))):
         of_row = quick(function)
         rows = np.array([[of_row(u, v) for u, v in zip(*block, strict=True)] for block in zip(*args, strict=True)])
-        for whole in (quick(function), jax.vmap(of_row)):
-            np.testing.assert_allclose(whole(*args), rows, atol=tolerance)
-    info = quick(lambda q, b: i_projection(q, T, b, return_info=True)[1])(q, b)
+        np.testing.assert_allclose(quick(function)(*args), rows, atol=tolerance)
+    mapped = quick(jax.vmap(lambda q, b: i_projection(q, T, b, return_info=True)))
+    found, info = mapped(q, b)
+    np.testing.assert_allclose(found, quick(lambda q, b: i_projection(q, T, b))(q, b), atol=tolerance)
     assert info.iterations.shape == info.residual.shape == info.converged.shape == (2, 3)
 
 

@@ -134,11 +134,11 @@ def test_offsets_and_units_of_the_statistics_do_not_matter(dtype):
 def test_nan_stays_nan(dtype):
     T, b = np.array([[0, 1, 2]], dtype), np.array([1], dtype)
     traced = quick(lambda *args: (i_projection(*args), jax.grad(lambda *a: i_projection(*a)[0], (0, 1, 2))(*args)))
-    uniform = np.full(3, 1 / 3, dtype)
-    for q in ([np.nan, 0.5, 0.5], [-0.5, 1, 0.5]):
+    uniform, no_base = np.full(3, 1 / 3, dtype), ([np.nan, 0.5, 0.5], [np.inf, 0.5, 0.5], [0, 0, 0], [-0.5, 1, 0.5])
+    for q in (no_base[0], no_base[3]):
         assert np.isnan(i_projection(np.array(q, dtype), T, b)).all()
     for args in (
-        *((np.array(q, dtype), T, b) for q in ([np.nan, 0.5, 0.5], [np.inf, 0.5, 0.5], [0, 0, 0], [-0.5, 1, 0.5])),
+        *((np.array(q, dtype), T, b) for q in no_base),
         *((uniform, np.array([[0, bad, 2]], dtype), b) for bad in (np.nan, np.inf)),
         *((uniform, T, np.array([bad], dtype)) for bad in (np.nan, np.inf)),
     ):

@@ -7,6 +7,7 @@ import pytest
 
 from lossjax import geometry
 from lossjax.geometry import project_to_box
+from tests.support.batches import assert_batches_are_loops
 from tests.support.floats import unit
 from tests.support.quick import quick
 
@@ -165,14 +166,8 @@ def test_nan_stays_nan(dtype):
 def test_batches_are_loops(dtype):
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(2, 3, 5, 2)).astype(dtype), rng.normal(size=(2, 3, 5)).astype(dtype)
-    for function in (least_squares, orthogonal_projection, lambda X, y: r_squared(X[..., 0], y)):
-        single = jax.jit(function)
-        whole = single(X, y)
-        rows = [[single(X[i, j], y[i, j]) for j in range(3)] for i in range(2)]
-        np.testing.assert_allclose(whole, np.array(rows), rtol=64 * unit(dtype), atol=64 * unit(dtype))
-        np.testing.assert_allclose(
-            jax.jit(jax.vmap(function))(X, y), whole, rtol=64 * unit(dtype), atol=64 * unit(dtype)
-        )
+    functions = least_squares, orthogonal_projection, lambda X, y: r_squared(X[..., 0], y)
+    assert_batches_are_loops(functions, (X, y), 64)
 
 
 @pytest.mark.parametrize("offset", [0.0, 1e4])

@@ -11,6 +11,7 @@ from flint import arb, ctx
 from lossjax.geometry import aitchison_add, aitchison_distance, aitchison_scale, centered_log_ratio
 from lossjax.geometry.simplex import aitchison_inner_product
 from lossjax.verify import assert_verified
+from tests.support.batches import assert_batches_are_loops
 from tests.support.floats import distribution, unit
 from tests.support.quick import quick
 
@@ -192,15 +193,10 @@ BATCHED = (
 )
 
 
-@pytest.mark.parametrize("function", BATCHED)
-def test_batches_are_loops(function, dtype):
+def test_batches_are_loops(dtype):
     rng = np.random.default_rng(0)
-    p, q = (np.stack([[distribution(rng, 3, dtype, 1.0) for _ in range(2)] for _ in range(4)]) for _ in range(2))
-    single = jax.jit(function)
-    whole = single(p, q)
-    rows = np.stack([[single(a, b) for a, b in zip(x, y, strict=True)] for x, y in zip(p, q, strict=True)])
-    np.testing.assert_allclose(whole, rows, rtol=8 * unit(dtype))
-    np.testing.assert_allclose(jax.jit(jax.vmap(function))(p, q), whole, rtol=8 * unit(dtype))
+    p, q = (np.stack([[distribution(rng, 3, dtype) for _ in range(2)] for _ in range(4)]) for _ in range(2))
+    assert_batches_are_loops(BATCHED, (p, q), 8)
 
 
 def test_axis(dtype):
