@@ -237,6 +237,7 @@ MANY: dict[str, tuple[Callable[..., Any], tuple[Any, ...], float]] = {
         (WHOLE,), 0,
     ),
     "fori": (lambda x: lax.fori_loop(0, 3, lambda i, c: c + i * x, x), (WHOLE,), 0),
+    "platform_index": (lambda x: lax.platform_dependent(x, tpu=lambda v: v + 1, default=lambda v: v - 1), (WHOLE,), 0),
     "cond": (lambda x: lax.cond(x[0, 1] > 0.5, lambda v: v + 1, lambda v: v - 1, x), (WHOLE,), 0),
     "switch": (lambda x, i: lax.switch(i, [lambda v: v, lambda v: -v, lambda v: 3 * v], x), (WHOLE, np.int32(7)), 0),
     "remat": (jax.grad(lambda x: jax.checkpoint(lambda v: jnp.sin(v) * v)(x).sum()), (WHOLE,), 16),
