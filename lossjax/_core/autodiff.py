@@ -10,9 +10,11 @@ arguments that each row owns (logits) and for those that all rows share (class w
 The transpose stands inside ``jax.checkpoint``, so that reverse mode keeps what the forward pass saved and nothing else.
 It is told ``prevent_cse=False``: XLA may merge the recomputed operations with the originals, which costs nothing here.
 
-What it costs.  A function that is only evaluated is traced twice (``custom_jvp``, ``jit``), one that is differentiated
-about five times, because the backward pass is traced, transposed twice and linearised once. That is paid once per
-program, in Python, and buys every order and mode of differentiation from one rule. ``tools/trace_cost.py`` measures it.
+What it costs.  A rule that is only evaluated is one ``custom_jvp`` around one ``jit``. Where a derivative is asked for,
+JAX traces the forward pass, the backward pass, and the backward pass's transpose, and transposes that again. The layers
+themselves are cheap; what is traced is the number of operations: the gradient of the cross-entropy has about 250, where
+optax's has 40, and takes 0.12 s of tracing where optax's takes 0.02 s, once per program (``python tools/trace_cost.py``,
+JAX 0.10.2). It is paid for every order and mode of differentiation from one rule.
 """
 
 import dataclasses
