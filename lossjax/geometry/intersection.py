@@ -28,11 +28,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
-from jax.core import Tracer
-from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
+from jax.core import Tracer, eval_jaxpr
 from jax.typing import ArrayLike
 
-from lossjax._core import checks
+from lossjax._core import checks, versions
 from lossjax._core.autodiff import closed_form
 from lossjax.geometry._elementary import norm, vectors
 from lossjax.numerics import unit_roundoff
@@ -188,22 +187,23 @@ def _sets(
     functions, sizes, captured = [], [], []
     vector = jax.ShapeDtypeStruct(y.shape[-1:], y.dtype)
     for index, projection in enumerate(projections):
-        traced = jax.make_jaxpr(projection)(vector)
+        traced: versions.Jaxpr = jax.make_jaxpr(projection)(vector)
         if [(out.shape, out.dtype) for out in traced.out_avals] != [(vector.shape, vector.dtype)]:
             raise ValueError(f"projection {index} gives {traced.out_avals} for {vector}, wanted the same")
-        traces = any(isinstance(array, Tracer) for array in traced.consts)
+        constants = versions.constants(traced)
+        traces = any(isinstance(array, Tracer) for array in constants)
         functions.append(_with_arguments(traced) if traces else projection)
-        sizes.append(len(traced.consts) if traces else 0)
-        captured += traced.consts if traces else []
+        sizes.append(len(constants) if traces else 0)
+        captured += constants if traces else []
     # At rest, a projection within 8u of the truth and the two sums around it move a point by 10u of its size: in a
     # cycle of m, by 10mu at most.
     each = 16 * len(functions) * unit_roundoff(y.dtype) if tolerance is None else tolerance
     return _Sets(tuple(functions), tuple(sizes), max_iterations, each), captured
 
 
-def _with_arguments(traced: ClosedJaxpr) -> Callable[..., Array]:
+def _with_arguments(traced: versions.Jaxpr) -> Callable[..., Array]:
     def projection(w: Array, *captured: Array) -> Array:
-        return jaxpr_as_fun(ClosedJaxpr(traced.jaxpr, list(captured)))(w)[0]
+        return eval_jaxpr(versions.body(traced), captured, w)[0]
 
     return projection
 

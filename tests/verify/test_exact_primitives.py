@@ -11,9 +11,9 @@ import pytest
 from flint import arb
 from jax import lax
 from jax.ad_checkpoint import checkpoint_name
-from jax.extend.core import ClosedJaxpr, Jaxpr
 from jax.extend.core.primitives import eq_to_p
 
+from lossjax._core.versions import body, is_jaxpr
 from lossjax.verify import oracle, ulp
 from lossjax.verify._exact import covered, exact
 from tests.support.paths import ROOT
@@ -272,7 +272,7 @@ def test_rank_one_pvary() -> None:
 
 UNTESTED = {
     # Spellings of other JAX versions.
-    "pjit", "core_call", "core_closed_call", "call", "remat", "checkpoint", "remat_call", "call_hi_primitive",
+    "call", "eval_jaxpr", "call_hi_primitive",
     "scatter_add", "scatter_sub", "scatter_mul", "scatter_max", "scatter_min", "expand_dims", "copy_p",
     "closed_call", "pbroadcast", "custom_vmap_call", "custom_jvp_call", "custom_vjp_call",
     # Not in every JAX, or only inside what newer ones call.
@@ -287,14 +287,13 @@ UNTESTED = {
 
 def names_in(jaxpr: Any) -> set[str]:
     """The primitives of a jaxpr and of all in it."""
-    jaxpr = jaxpr.jaxpr if isinstance(jaxpr, ClosedJaxpr) else jaxpr
-    return {name for equation in jaxpr.eqns for name in (equation.primitive.name, *_inner_names(equation))}
+    return {name for equation in body(jaxpr).eqns for name in (equation.primitive.name, *_inner_names(equation))}
 
 
 def _inner_names(equation: Any) -> Iterator[str]:
     for value in equation.params.values():
         for inner in value if isinstance(value, tuple) else (value,):
-            if isinstance(inner, ClosedJaxpr | Jaxpr):
+            if is_jaxpr(inner):
                 yield from names_in(inner)
 
 

@@ -5,12 +5,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
+from jax.extend.core import Literal
 
-CUSTOM = ("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr", "custom_vmap_call", "call_hi_primitive")
-"""Primitives that carry a derivative (or a batching) of their own beside the body."""
+from lossjax._core.versions import CALLS, CUSTOM_RULES, Jaxpr, body, called, constants, is_jaxpr, shape_of
 
-_CALLS = ("jit", "pjit", "closed_call", "core_call", "core_closed_call", "call", "remat", "remat2", "checkpoint")
+_WITH_AXES = ("shard_map", "pallas_call")
+"""Primitives whose programs speak of axes and memory that exist only inside: these cannot be traced by themselves."""
 
 
 def inlined(fn: Callable[..., Any]) -> Callable[..., Any]:
@@ -21,60 +21,54 @@ def inlined(fn: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(fn)
     def plain(*args: Any) -> Any:
-        closed, shapes = jax.make_jaxpr(fn, return_shape=True)(*args)
-        leaves = jax.tree.leaves(args)
-        return jax.tree.unflatten(jax.tree.structure(shapes), _run(closed.jaxpr, closed.consts, leaves))
+        traced, shapes = jax.make_jaxpr(fn, return_shape=True)(*args)
+        return jax.tree.unflatten(jax.tree.structure(shapes), _run(traced, jax.tree.leaves(args)))
 
     return plain
 
 
-def has_custom_rules(closed: ClosedJaxpr | Jaxpr) -> bool:
+def has_custom_rules(jaxpr: Jaxpr) -> bool:
     """Whether a custom derivative stands anywhere in a jaxpr."""
-    return uses(closed, CUSTOM)
+    return uses(jaxpr, CUSTOM_RULES)
 
 
-def uses(closed: ClosedJaxpr | Jaxpr, names: Sequence[str]) -> bool:
+def uses(jaxpr: Jaxpr, names: Sequence[str]) -> bool:
     """Whether one of these primitives stands anywhere in a jaxpr."""
-    jaxpr = closed.jaxpr if isinstance(closed, ClosedJaxpr) else closed
     return any(
         equation.primitive.name in names or any(uses(inner, names) for inner in inner_jaxprs(equation.params))
-        for equation in jaxpr.eqns
+        for equation in body(jaxpr).eqns
     )
 
 
-def inner_jaxprs(params: dict[str, Any]) -> list[Any]:
+def inner_jaxprs(params: dict[str, Any]) -> list[Jaxpr]:
     """The jaxprs that an equation's parameters hold."""
     found = []
     for value in params.values():
         found += value if isinstance(value, tuple | list) else [value]
-    return [v for v in found if isinstance(v, ClosedJaxpr | Jaxpr)]
+    return [v for v in found if is_jaxpr(v)]
 
 
-def _run(jaxpr: Jaxpr, consts: Sequence[Any], args: Sequence[Any]) -> list[Any]:
-    environment: dict[Any, Any] = dict(zip(jaxpr.constvars, consts, strict=True))
-    environment.update(zip(jaxpr.invars, args, strict=True))
+def _run(jaxpr: Jaxpr, args: Sequence[Any]) -> list[Any]:
+    program = body(jaxpr)
+    environment: dict[Any, Any] = dict(zip(program.constvars, constants(jaxpr), strict=True))
+    environment.update(zip(program.invars, args, strict=True))
 
     def read(atom: Any) -> Any:
         return atom.val if isinstance(atom, Literal) else environment[atom]
 
-    for equation in jaxpr.eqns:
+    for equation in program.eqns:
         results = _step(equation, [read(atom) for atom in equation.invars])
         environment.update(zip(equation.outvars, results, strict=True))
-    return [read(atom) for atom in jaxpr.outvars]
+    return [read(atom) for atom in program.outvars]
 
 
 def _step(equation: Any, values: list[Any]) -> list[Any]:
     name, params = equation.primitive.name, equation.params
-    if "_prim" in params and name == "call_hi_primitive":
-        high = params["_prim"]
-        return jax.tree.leaves(inlined(high.expand)(*jax.tree.unflatten(high.in_tree, values)))
-    inner = inner_jaxprs(params)
-    if name in CUSTOM or (name in _CALLS and any(map(has_custom_rules, inner))):
-        body = next(params[k] for k in ("jaxpr", "call_jaxpr", "fun_jaxpr", "call") if k in params)
-        closed = ClosedJaxpr(body, ()) if isinstance(body, Jaxpr) else body
-        return _run(closed.jaxpr, closed.consts, values)
-    if any(map(has_custom_rules, inner)):
-        params = {key: _without(value) for key, value in params.items()}
+    inside = any(map(has_custom_rules, inner_jaxprs(params)))
+    if name in CUSTOM_RULES or (name in CALLS and inside):
+        return _run(called(equation), values)
+    if inside and name not in _WITH_AXES:
+        params = {key: jax.tree.map(_without, value, is_leaf=is_jaxpr) for key, value in params.items()}
     settled = equation.primitive.get_bind_params(params)
     functions, params = settled if isinstance(settled, tuple) else ((), settled)
     results = equation.primitive.bind(*functions, *values, **params)
@@ -82,10 +76,7 @@ def _step(equation: Any, values: list[Any]) -> list[Any]:
 
 
 def _without(value: Any) -> Any:
-    """A parameter of a loop or a branch, its closed jaxprs inlined. (An open one may need axes that are not here.)"""
-    if isinstance(value, tuple | list):
-        return type(value)(_without(v) for v in value)
-    if not isinstance(value, ClosedJaxpr) or not has_custom_rules(value):
+    """A parameter of a loop, a branch or a solver; if it is a jaxpr, the custom rules in it inlined."""
+    if not is_jaxpr(value) or not has_custom_rules(value):
         return value
-    shapes = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in value.jaxpr.invars]
-    return jax.make_jaxpr(lambda *args: _run(value.jaxpr, value.consts, args))(*shapes)
+    return jax.make_jaxpr(lambda *args: _run(value, args))(*map(shape_of, body(value).invars))

@@ -80,14 +80,21 @@ class _Subject:
         return self.one.call(self.one.fn, self.arrays)
 
     def hessian(self) -> Any:
-        """Of the formula by JAX, reverse over reverse."""
+        """The second derivatives of the formula, by JAX, in reverse over reverse mode."""
         self.second_order_fits()
+        return self.by_formula(lambda scalar: jax.jacrev(jax.jacrev(scalar, self.argnums), self.argnums)(*self.moving))
+
+    def by_formula(self, derivative: Callable[[Callable[..., jax.Array]], Any]) -> Any:
+        """A derivative of the weighted sum as the formula has it, free of custom rules.
+
+        Where JAX cannot differentiate the formula so often, it is the function's own, and the modes are compared with
+        each other.
+        """
         formula = self.pair.truth if self.pair.plain is not self.pair.ruled else inlined(self.one.fn)
-        of_formula = functools.partial(self.scalar, fn=formula)
         try:
-            return jax.jacrev(jax.jacrev(of_formula, self.argnums), self.argnums)(*self.moving)
-        except Exception:  # the formula alone cannot be differentiated twice: the modes are compared with each other
-            return jax.jacrev(jax.jacrev(self.scalar, self.argnums), self.argnums)(*self.moving)
+            return derivative(functools.partial(self.scalar, fn=formula))
+        except Exception:  # JAX and the formula may raise anything
+            return derivative(self.scalar)
 
     def second_order_fits(self) -> None:
         if (entries := sum(map(np.size, self.moving))) > _MOST_SECOND:
@@ -146,7 +153,12 @@ def _scan(s: _Subject) -> Any:
 
 
 def _scan_twice(s: _Subject) -> Any:
-    """Of the squares of what a loop over inputs returns: JAX drops rules from its body once it has linearised it."""
+    """The second derivative of the squares of what a loop over inputs returns.
+
+    The square makes the first derivative depend on the value that the rule returned: if that value is cut off from the
+    inputs, the second derivative lacks a term. JAX 0.10 and 0.11 cut it off by themselves: they drop the custom rules
+    from the body of a loop once they have linearised it.
+    """
     s.second_order_fits()
 
     def looped(*moving: Any) -> jax.Array:
@@ -157,7 +169,8 @@ def _scan_twice(s: _Subject) -> Any:
     def along_tangents(f: Callable[..., jax.Array]) -> Any:
         return jax.grad(lambda *m: weighted_sum(jax.grad(f, s.argnums)(*m), s.tangents), s.argnums)(*s.moving)
 
-    return along_tangents(looped), along_tangents(lambda *moving: 2 * s.scalar(*moving) ** 2)
+    want = s.by_formula(lambda scalar: along_tangents(lambda *moving: 2 * scalar(*moving) ** 2))
+    return along_tangents(looped), want
 
 
 def _shard_map(s: _Subject) -> Any:
@@ -229,7 +242,7 @@ MODES: dict[str, tuple[Callable[[_Subject], Any], str]] = {
     "reverse over reverse": (_reverse_twice, "as the formula's Hessian"),
     "remat": (_remat, "gradient as without"),
     "scan": (_scan, "gradient of two steps is twice that of one"),
-    "scan, second derivative": (_scan_twice, "as without the loop"),
+    "scan, second derivative": (_scan_twice, "of squares, as the formula's without the loop"),
     "shard_map": (_shard_map, "gradient on two devices as on one"),
     "half a batch": (_batch, "value as in the whole"),
 }

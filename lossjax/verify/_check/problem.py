@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lossjax._core.versions import Jaxpr, body
 from lossjax.verify._check.inlining import inner_jaxprs
 from lossjax.verify._exact import UndecidedComparison
 from lossjax.verify._exact.interpreter import interpret
@@ -161,7 +162,7 @@ class Program:
     def __init__(self, function: Callable[..., Any], *examples: Any, wide: bool):
         self._wide = wide
         with x64(wide):
-            self.closed, shapes = jax.make_jaxpr(function, return_shape=True)(*examples)
+            self.jaxpr, shapes = jax.make_jaxpr(function, return_shape=True)(*examples)
         self._tree = jax.tree.structure(shapes)
 
     def __call__(self, *args: Any) -> Any:
@@ -169,9 +170,9 @@ class Program:
         with x64(self._wide):
             leaves = jax.tree.leaves(args)
             try:
-                results = interpret(self.closed, leaves, _BITS)
+                results = interpret(self.jaxpr, leaves, _BITS)
             except UndecidedComparison:  # once more, not to the last: what is undecided here is mostly a tie
-                results = interpret(self.closed, leaves, 4 * _BITS)
+                results = interpret(self.jaxpr, leaves, 4 * _BITS)
             return jax.tree.unflatten(self._tree, results)
 
 
@@ -202,11 +203,10 @@ def can_be_wide(one: Problem) -> bool:
     return all(o.dtype == np.float64 for o in outputs)
 
 
-def narrowest(closed: Any) -> Any:
+def narrowest(jaxpr: Jaxpr) -> Any:
     """The float dtype of fewest bits in a jaxpr: in it, constants may be rounded."""
     found = [np.dtype(np.float64)]
-    jaxpr = getattr(closed, "jaxpr", closed)
-    for equation in jaxpr.eqns:
+    for equation in body(jaxpr).eqns:
         found += [v.aval.dtype for v in (*equation.invars, *equation.outvars) if is_float(getattr(v, "aval", None))]
         found += [narrowest(inner) for inner in inner_jaxprs(equation.params)]
     return max(found, key=lambda dtype: float(jnp.finfo(dtype).eps))

@@ -42,7 +42,7 @@ class Pair:
         if reference is not None or self.has_rules:
             self.plain = self._differentiated(truth, *examples)
         self.truth = truth
-        self.tolerance = by.of(*(narrowest(p.closed) for p in (self.ruled, self.plain) if p is not None))
+        self.tolerance = by.of(*(narrowest(p.jaxpr) for p in (self.ruled, self.plain) if p is not None))
 
     def _differentiated(self, truth: Callable[..., Any], *examples: Arrays) -> Program | None:
         """The formula's pullback: in reverse, or forward where a loop has no reverse mode; None if it has neither."""
@@ -189,7 +189,7 @@ def _adjoint(one: Problem, pair: Pair, seed: int) -> Row | None:
     except Exception:  # whatever a rule raises that has no forward mode
         return None
     name = "rule: forward = reverse"
-    if uses(forward.closed, _NO_FORWARD_MODE):
+    if uses(forward.jaxpr, _NO_FORWARD_MODE):
         return None
     try:
         _, pushed = forward(arrays, tangents)

@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-from jax.extend.core import ClosedJaxpr
 
+from lossjax._core.versions import Jaxpr
 from lossjax.verify._exact.context import UndecidedComparison as UndecidedComparison
 from lossjax.verify._exact.context import UnsupportedPrimitive as UnsupportedPrimitive
 from lossjax.verify._exact.interpreter import covered as covered
@@ -69,20 +69,20 @@ def exact(fn: Callable[..., Any], precision: int = 256, *, round_conversions: bo
     """
 
     def in_exact_arithmetic(*args: Any, **kwargs: Any) -> Any:
-        closed, shapes = jax.make_jaxpr(lambda a, k: fn(*a, **k), return_shape=True)(args, kwargs)
-        results = exact_jaxpr(closed, jax.tree.leaves((args, kwargs)), precision, round_conversions=round_conversions)
+        jaxpr, shapes = jax.make_jaxpr(lambda a, k: fn(*a, **k), return_shape=True)(args, kwargs)
+        results = exact_jaxpr(jaxpr, jax.tree.leaves((args, kwargs)), precision, round_conversions=round_conversions)
         return jax.tree.unflatten(jax.tree.structure(shapes), results)
 
     return in_exact_arithmetic
 
 
 def exact_jaxpr(
-    closed: ClosedJaxpr, args: Sequence[Any], precision: int = 256, *, round_conversions: bool = False
+    jaxpr: Jaxpr, args: Sequence[Any], precision: int = 256, *, round_conversions: bool = False
 ) -> list[Any]:
     """:func:`exact` for those who hold a jaxpr.
 
     Args:
-      closed: what ``jax.make_jaxpr`` returns.
+      jaxpr: what ``jax.make_jaxpr`` returns.
       args: one array an input; for floats also an object array of ``flint.arb``, taken as it is.
       precision: bits of the first attempt.
       round_conversions: as for :func:`exact`.
@@ -97,8 +97,8 @@ def exact_jaxpr(
 
     Example:
       >>> import jax, jax.numpy as jnp
-      >>> closed = jax.make_jaxpr(jnp.square)(jnp.float32(3))
-      >>> print(exact_jaxpr(closed, [jnp.float32(3)])[0][()].str(5))
+      >>> jaxpr = jax.make_jaxpr(jnp.square)(jnp.float32(3))
+      >>> print(exact_jaxpr(jaxpr, [jnp.float32(3)])[0][()].str(5))
       9.0000
     """
     if precision < 2:
@@ -106,7 +106,7 @@ def exact_jaxpr(
     bits = precision
     while True:
         try:
-            return interpret(closed, args, bits, round_conversions=round_conversions)
+            return interpret(jaxpr, args, bits, round_conversions=round_conversions)
         except UndecidedComparison:
             bits *= 2
             if bits > MOST_BITS:

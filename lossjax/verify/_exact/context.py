@@ -121,7 +121,7 @@ class Context:
         self._size = 0
 
     def run(self, closed: Any, args: Sequence[Any]) -> list[Any]:
-        """Interpret a closed jaxpr."""
+        """Interpret a jaxpr."""
         return self._evaluate(self, closed, args)
 
     @property

@@ -1,43 +1,15 @@
-"""Rules of calls and of control flow: their jaxprs are interpreted, loops as often as they run."""
+"""Rules of control flow: the jaxpr of a branch or a loop is interpreted as often as it runs."""
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Jaxpr
 
+from lossjax._core.versions import body
 from lossjax.verify._exact.context import Context, rule
 
-CALLS = (
-    "jit", "pjit", "closed_call", "core_call", "core_closed_call", "call", "remat", "remat2",
-    "remat_call", "checkpoint", "call_hi_primitive",
-    *(f"custom_{what}_call" for what in ("jvp", "vjp", "vmap")),
-)  # fmt: skip
 LOOPS = ("scan", "while", "cond", "platform_index")
-"""Interpreted also where all operands are integers."""
-
-
-def called(context: Context, params: Any) -> ClosedJaxpr:
-    """The jaxpr that a call's parameters hold."""
-    if "_prim" in params:
-        return context.once("expanded", params["_prim"], lambda: _expanded(context, params["_prim"]))
-    inner = next(params[key] for key in ("jaxpr", "call_jaxpr", "call") if key in params)
-    return context.once("closed", inner, lambda: ClosedJaxpr(inner, ())) if isinstance(inner, Jaxpr) else inner
-
-
-def _expanded(context: Context, high: Any) -> ClosedJaxpr:
-    """A primitive of newer JAX that stands for a function of others: that function."""
-
-    def expand(*flat: Any) -> list[Any]:
-        return jax.tree.leaves(high.expand(*jax.tree.unflatten(high.in_tree, flat)))
-
-    return jax.make_jaxpr(expand)(*(jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in context.equation.invars))
-
-
-@rule(*CALLS)
-def _call(context: Context, params: Any, *values: Any) -> list[Any]:
-    return context.run(called(context, params), values)
+"""These are interpreted also where all operands are integers."""
 
 
 @rule("platform_index")
@@ -72,19 +44,20 @@ def _where(rows: np.ndarray, new: Any, old: Any) -> Any:
 
 @rule("scan")
 def _scan(context: Context, params: Any, *values: Any) -> list[Any]:
-    body, equation = params["jaxpr"], context.equation
+    step_of, equation = params["jaxpr"], context.equation
+    inside = body(step_of)
     # What is scanned over or stacked has one axis more outside than inside. JAX's versions name the counts differently.
-    scanned = _longer(equation.invars, body.jaxpr.invars)
-    of_state = len(equation.outvars) - _longer(equation.outvars, body.jaxpr.outvars)
+    scanned = _longer(equation.invars, inside.invars)
+    of_state = len(equation.outvars) - _longer(equation.outvars, inside.outvars)
     of_constants = len(values) - scanned - of_state
     constants, state = values[:of_constants], list(values[of_constants : of_constants + of_state])
     sequences = values[of_constants + of_state :]
     steps = range(params["length"])
     rows: dict[int, list[Any]] = {}
     for step in reversed(steps) if params["reverse"] else steps:
-        results = context.run(body, [*constants, *state, *(_at(s, step) for s in sequences)])
+        results = context.run(step_of, [*constants, *state, *(_at(s, step) for s in sequences)])
         state, rows[step] = results[:of_state], results[of_state:]
-    stacked = [_stacked([rows[step][k] for step in steps], v.aval) for k, v in enumerate(body.jaxpr.outvars[of_state:])]
+    stacked = [_stacked([rows[step][k] for step in steps], v.aval) for k, v in enumerate(inside.outvars[of_state:])]
     return [*state, *stacked]
 
 

@@ -7,8 +7,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Literal
+from jax.extend.core import Literal
 
+from lossjax._core.versions import CALLS, Jaxpr, body, called, constants
 from lossjax.verify._exact import control, elementwise, ordering, reductions, structural
 from lossjax.verify._exact.context import RULES, Context, Unknown, is_balls
 from lossjax.verify.oracle import precision as at_precision
@@ -46,15 +47,15 @@ def covered() -> tuple[str, ...]:
       >>> "dot_general" in covered()
       True
     """
-    return tuple(sorted(RULES))
+    return tuple(sorted({*RULES, *CALLS}))
 
 
-def interpret(closed: ClosedJaxpr, args: Sequence[Any], bits: int, *, round_conversions: bool = False) -> list[Any]:
-    """The outputs of a closed jaxpr at one precision; UndecidedComparison where it does not suffice."""
+def interpret(jaxpr: Jaxpr, args: Sequence[Any], bits: int, *, round_conversions: bool = False) -> list[Any]:
+    """The outputs of a jaxpr at one precision; UndecidedComparison where it does not suffice."""
     with at_precision(bits):
         context = Context(bits, round_conversions, _run)
-        values = [_value(context, a, v.aval) for a, v in zip(args, closed.jaxpr.invars, strict=True)]
-        results = context.run(closed, values)
+        values = [_value(context, a, v.aval) for a, v in zip(args, body(jaxpr).invars, strict=True)]
+        results = context.run(jaxpr, values)
         for result in filter(is_balls, results):
             for entry in result.ravel().tolist():
                 if type(entry) is Unknown:
@@ -78,26 +79,27 @@ def _value(context: Context, array: Any, aval: Any) -> Any:
     return np.asarray(array) if dtype == jax.dtypes.float0 else np.asarray(array).astype(dtype)
 
 
-def _run(context: Context, closed: ClosedJaxpr, args: Sequence[Any], wanted: Sequence[bool] | None = None) -> list[Any]:
-    """Interpret a closed jaxpr on values; outputs that are not ``wanted`` may be None."""
-    jaxpr = closed.jaxpr
-    constants = context.once("constants", closed, lambda: _constants(context, closed))
-    environment: dict[Any, Any] = dict(zip(jaxpr.constvars, constants, strict=True))
-    environment.update(zip(jaxpr.invars, args, strict=True))
+def _run(context: Context, jaxpr: Jaxpr, args: Sequence[Any], wanted: Sequence[bool] | None = None) -> list[Any]:
+    """Interpret a jaxpr on values; outputs that are not ``wanted`` may be None."""
+    program = body(jaxpr)
+    environment: dict[Any, Any] = dict(
+        zip(program.constvars, context.once("constants", jaxpr, lambda: _constants(context, jaxpr)), strict=True)
+    )
+    environment.update(zip(program.invars, args, strict=True))
 
     def read(atom: Any) -> Any:
         return _value(context, atom.val, atom.aval) if isinstance(atom, Literal) else environment[atom]
 
-    for equation, needed in context.once(("alive", *(wanted or ())), jaxpr, lambda: _alive(jaxpr, wanted)):
+    for equation, needed in context.once(("alive", *(wanted or ())), program, lambda: _alive(program, wanted)):
         with context.executing(equation):
             results = _step(context, equation, [read(atom) for atom in equation.invars], needed)
         environment.update(zip(equation.outvars, results, strict=True))
         context.forget()
-    return [read(atom) if wanted is None or wanted[i] else None for i, atom in enumerate(jaxpr.outvars)]
+    return [read(atom) if wanted is None or wanted[i] else None for i, atom in enumerate(program.outvars)]
 
 
-def _constants(context: Context, closed: ClosedJaxpr) -> list[Any]:
-    return [_value(context, c, v.aval) for c, v in zip(closed.consts, closed.jaxpr.constvars, strict=True)]
+def _constants(context: Context, jaxpr: Jaxpr) -> list[Any]:
+    return [_value(context, c, v.aval) for c, v in zip(constants(jaxpr), body(jaxpr).constvars, strict=True)]
 
 
 def _alive(jaxpr: Any, wanted: Sequence[bool] | None) -> list[tuple[Any, list[bool]]]:
@@ -114,8 +116,8 @@ def _alive(jaxpr: Any, wanted: Sequence[bool] | None) -> list[tuple[Any, list[bo
 
 def _step(context: Context, equation: Any, values: list[Any], needed: list[bool]) -> list[Any]:
     name, params = equation.primitive.name, equation.params
-    if name in control.CALLS:
-        return _run(context, control.called(context, params), values, needed)
+    if name in CALLS:
+        return _run(context, context.once("called", equation, lambda: called(equation)), values, needed)
     for aval in (v.aval for v in (*equation.invars, *equation.outvars)):
         if _is(getattr(aval, "dtype", bool), jnp.complexfloating):
             raise context.unsupported("balls are real numbers, and it is complex")
