@@ -50,58 +50,44 @@ def verify(
         list[str] | None, typer.Option(help="Only the claims of this section, as 4.1.5; may be repeated.")
     ] = None,
     loss: Annotated[list[str] | None, typer.Option(help="Only this loss; may be repeated.")] = None,
+    every_dtype: Annotated[
+        bool, typer.Option("--all", help="Certify losses in float64, bfloat16 and float16 too, not in float32 alone.")
+    ] = False,
     processes: Annotated[int, typer.Option(min=1, help="How many processes to check in.")] = min(
         os.cpu_count() or 1, 4
     ),
-    details: Annotated[bool, typer.Option("--details", help="Print every figure, not the tightest only.")] = False,
+    details: Annotated[bool, typer.Option("--details", help="Print every measurement, not the tightest only.")] = False,
     markdown: Annotated[
-        Path | None, typer.Option(help="Also bring the table of losses in this Markdown file up to date.", exists=True)
+        Path | None,
+        typer.Option(help="Also bring the table of losses in this Markdown file up to date; needs --all.", exists=True),
     ] = None,
 ) -> None:
-    """Check every claim of the chapter and certify every loss, on this machine."""
-    from lossjax.verify import loss_report, report
-    from lossjax.verify._losses import DTYPES as LOSS_DTYPES
-    from lossjax.verify._losses import Certified, losses
-    from lossjax.verify._theorems import claims, theorems
-    from lossjax.verify.claim import DTYPES, Result
-    from lossjax.verify.samples import names
+    """Check every claim of chapter 4.1 and certify every loss, on this machine."""
+    from lossjax.verify import everything, loss_report, report
 
     console = Console()
-    sections, only = section or [], loss or []
     if json is not None and not json.parent.is_dir():
         raise typer.BadParameter(f"the folder of {json} does not exist", param_hint="--json")
-    if markdown is not None and (sections or only):
-        raise typer.BadParameter("the table has all losses: leave out --section and --loss", param_hint="--markdown")
+    if markdown is not None and (section or loss or not every_dtype):
+        raise typer.BadParameter(
+            "the table has all losses in all dtypes: give --all, without --section and --loss", param_hint="--markdown"
+        )
     if markdown is not None:
         _has_place(markdown, "certified")
-    with_claims, with_losses = bool(sections or not only), bool(only or not sections)
-    count = with_claims * len(DTYPES) * sum(not sections or c.section in sections for c in claims())
-    count += with_losses * len(LOSS_DTYPES) * sum(not only or name in only for name in names())
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    proven: list[Result] = []
-    certified: list[Certified] = []
-    took = [0.0, 0.0]
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("checking", total=count)
-        try:
-            if with_claims:
-                start = time.monotonic()
-                proven = theorems(
-                    sections=sections, processes=processes, progress=lambda claim, dtype: bar.update(
-                        task, advance=1, description=f"§{claim.section:<6} {claim.name:<12} {dtype}"),
-                )  # fmt: skip
-                took[0] = time.monotonic() - start
-            if with_losses:
-                start = time.monotonic()
-                certified = losses(
-                    only=only, processes=processes, progress=lambda one: bar.update(
-                        task, advance=1, description=f"{one.name} {one.dtype}"),
-                )  # fmt: skip
-                took[1] = time.monotonic() - start
-        except ValueError as error:
-            raise typer.BadParameter(
-                str(error), param_hint="--section" if "sections" in str(error) else "--loss"
-            ) from error
+    try:
+        plan = everything.Plan.of(section or [], loss or [], every_dtype=every_dtype)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--section" if "section" in str(error) else "--loss") from error
+    console.print(plan.sentence(processes), markup=False)
+    start = time.monotonic()
+    with Steps(plan.steps) as steps:
+        proven, certified = everything.run(
+            plan,
+            processes=processes,
+            proven=lambda one: steps.done(f"§{one.section:<6} {one.name:<12} {one.dtype}", one.ok),
+            certified=lambda one: steps.done(f"{one.name} {one.dtype}", one.ok),
+        )
+    took = time.monotonic() - start
     if proven:
         console.print(report.table(proven))
     if certified:
@@ -113,10 +99,6 @@ def verify(
             console.print(one.certificate)
     for line in (*report.failures(proven), *loss_report.failures(certified)):
         console.print(line, style="red", markup=False)
-    if proven:
-        console.print(report.summary(proven, took[0]))
-    if certified:
-        console.print(loss_report.summary(certified, took[1]))
     try:
         if json is not None:
             report.write_json([*proven, *certified], json)
@@ -124,7 +106,35 @@ def verify(
             markdown_tables.replace(markdown, "certified", loss_report.markdown(certified))
     except OSError as error:
         raise typer.BadParameter(f"cannot write {error.filename}: {error.strerror}") from error
-    raise typer.Exit(0 if all(r.ok for r in (*proven, *certified)) else 1)
+    ok = all(r.ok for r in (*proven, *certified))
+    parts = [summary for summary in (report.summary(proven), loss_report.summary(certified)) if summary]
+    console.print(f"{'; '.join(parts)} ({took:.0f} s).", style="bold green" if ok else "bold red", markup=False)
+    raise typer.Exit(0 if ok else 1)
+
+
+class Steps:
+    """Progress on long work: a bar on a terminal, elsewhere one line per step."""
+
+    def __init__(self, total: int) -> None:
+        console = Console(stderr=True)
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        self._bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self._task = self._bar.add_task("starting", total=total)
+        self._total, self._done = total, 0
+
+    def __enter__(self) -> "Steps":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def done(self, what: str, ok: bool) -> None:
+        """One step more."""
+        self._done += 1
+        self._bar.update(self._task, advance=1, description=what)
+        if self._bar.disable:
+            typer.echo(f"{self._done:>4}/{self._total}  {'✓' if ok else '✗'}  {what}", err=True)
 
 
 @app.command()
@@ -142,8 +152,8 @@ def check(
     json: Annotated[Path | None, typer.Option(help="Also write the certificate to this file.", dir_okay=False)] = None,
 ) -> None:
     """Certify anybody's loss: is its gradient right, how accurate is it, does it work as JAX code?"""
+    from lossjax.verify import check as certify
     from lossjax.verify import subject
-    from lossjax.verify._check import check as certify
 
     console = Console()
     if json is not None and not json.parent.is_dir():

@@ -1,6 +1,7 @@
 """The command line: what it prints, what it writes, and its exit codes."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -57,9 +58,15 @@ def test_verify_proves_a_section_and_writes_json(tmp_path: Path) -> None:
 
 
 def test_verify_certifies_a_loss_and_writes_json(tmp_path: Path) -> None:
-    result = run("verify", "--loss", "squared_error", "--processes", "1", "--json", "out.json", cwd=tmp_path)
+    result = run("verify", "--all", "--loss", "squared_error", "--processes", "1", "--json", "out.json", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
-    assert "All 1 losses are certified in float32, float64, bfloat16, float16" in " ".join(result.stdout.split())
+    said = " ".join(result.stdout.split())
+    assert said.startswith(
+        "Checking 1 losses in float32, float64, bfloat16, float16, in 1 process: less than a minute."
+    )
+    assert re.search(r"All 1 losses are certified in float32, float64, bfloat16, float16 \(\d+ s\)\.$", said)
+    # Where there is no terminal, progress is a line per result.
+    assert result.stderr.split("\n")[0] == "   1/4  ✓  squared_error float32"
     written = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
     assert [entry["dtype"] for entry in written] == ["float32", "float64", "bfloat16", "float16"]
     assert all(set(entry) >= {"name", "ok", "measured", "allowed", "statement"} for entry in written)
@@ -85,6 +92,7 @@ def test_verify_exits_1_when_something_falls_short() -> None:
     ("arguments", "words"),
     [
         (("verify", "--section", "7"), "wanted some of"),
+        (("verify", "--markdown", "README.md"), "give --all"),
         (("verify", "--json", "no/such/folder/x.json"), "does not exist"),
         (("verify", "--loss", "nothing"), "there is no loss 'nothing'"),
         (("verify", "--loss", "squared_error", "--markdown", "x.md"), "does not exist"),

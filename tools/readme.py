@@ -40,7 +40,7 @@ def main() -> None:
     results = [
         f"--results={path}" for name in ("rows", "head") for path in ROOT.glob(f"benchmarks/results/*_{name}.json")
     ]
-    for arguments in (["bench", *results], ["verify"]):
+    for arguments in (["bench", *results], ["verify", "--all"]):
         subprocess.run([sys.executable, "-m", "lossjax", *arguments, "--markdown", str(README)], cwd=ROOT, check=True)
 
 

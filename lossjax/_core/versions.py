@@ -1,4 +1,7 @@
-"""What differs between the versions of JAX that lossjax supports: written for the newest (0.12), working on the oldest (0.10.0)."""
+"""What differs between the versions of JAX that lossjax supports.
+
+It is written for the newest (0.12) and works on the oldest (0.10.0).
+"""
 
 from typing import Any, TypeAlias
 
@@ -16,8 +19,8 @@ _JAXPRS = (core.Jaxpr, getattr(core, "ClosedJaxpr", core.Jaxpr))
 CUSTOM_RULES = ("custom_jvp_call", "custom_vjp_call", "custom_vmap_call", "call_hi_primitive")
 """Primitives that carry a derivative, or a batching, of their own beside the program that they stand for.
 
-``call_hi_primitive`` is what JAX 0.12 makes of ``custom_jvp`` and ``custom_vjp`` under the flags ``jax_custom_jvp3`` and
-``jax_custom_vjp3``, and what any version makes of a hijax primitive.
+``call_hi_primitive`` is what JAX 0.12 makes of ``custom_jvp`` and ``custom_vjp`` under the flags ``jax_custom_jvp3``
+and ``jax_custom_vjp3``, and what any version makes of a hijax primitive.
 """
 
 CALLS = (*CUSTOM_RULES, "jit", "remat2", "eval_jaxpr", "closed_call", "call")

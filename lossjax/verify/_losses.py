@@ -14,10 +14,9 @@ from lossjax.verify._check.accuracy import check_accuracy
 from lossjax.verify._check.inputs import variations
 from lossjax.verify._check.problem import problem
 from lossjax.verify._check.rule import Pair, check_rule
-from lossjax.verify.samples import Sample, names, sample
-from lossjax.verify.workers import run_all
+from lossjax.verify.samples import DTYPES, Sample, names, sample
+from lossjax.verify.workers import Pool, pool_of, run_all
 
-DTYPES = ("float32", "float64", "bfloat16", "float16")
 _ACCURACY = ("value", "gradient")
 
 
@@ -91,8 +90,20 @@ def losses(
     for dtype in dtypes:
         if dtype not in DTYPES:
             raise ValueError(f"dtypes has {dtype!r}, wanted some of {', '.join(DTYPES)}")
-    chosen = [name for name in every if not only or name in only]
-    return run_all(certify, [(name, dtype) for dtype in dtypes for name in chosen], processes, progress)
+    with pool_of(processes) as pool:
+        return certify_all(only, dtypes, progress, pool)
+
+
+COSTLY = ("softmax_js_divergence", "softmax_kl_divergence")
+"""These take longest to certify, and come first: no process is left waiting for them at the end."""
+
+
+def certify_all(
+    only: Sequence[str], dtypes: Sequence[str], progress: Progress | None, pool: Pool | None
+) -> list[Certified]:
+    """:func:`losses` of arguments that are checked, in a pool that may do other work too."""
+    chosen = sorted((n for n in names() if not only or n in only), key=lambda name: name not in COSTLY)
+    return run_all(certify, [(name, dtype) for dtype in dtypes for name in chosen], pool, progress)
 
 
 def certify(name: str, dtype: str) -> Certified:

@@ -2,36 +2,10 @@
 
 from collections.abc import Callable, Sequence
 
-from lossjax.verify.claim import DTYPES, Claim, Result
-from lossjax.verify.workers import run_all
+from lossjax.verify.claim import DTYPES, SECTIONS, Claim, Result, claims
+from lossjax.verify.workers import Pool, pool_of, run_all
 
 Progress = Callable[[Claim, str], None]
-
-SECTIONS = ("4.1", "4.1.1", "4.1.2", "4.1.3", "4.1.4", "4.1.5", "4.1.6", "4.1.7")
-
-
-def claims() -> tuple[Claim, ...]:
-    """All claims in the chapter's order."""
-    from lossjax.verify._claims import (
-        bregman,
-        categorical,
-        divergence,
-        fisher,
-        floating_point,
-        gaussian,
-        information,
-        isomorphism,
-        noise,
-        projection,
-        softmax,
-        summary,
-    )
-
-    rooms = (
-        information, divergence, gaussian, noise, categorical, projection, bregman, fisher, softmax, floating_point,
-        isomorphism, summary,
-    )  # fmt: skip
-    return tuple(sorted((c for room in rooms for c in room.CLAIMS), key=lambda c: SECTIONS.index(c.section)))
 
 
 def theorems(
@@ -73,12 +47,19 @@ def theorems(
     for dtype in dtypes:
         if dtype not in DTYPES:
             raise ValueError(f"dtypes has {dtype!r}, wanted some of {', '.join(DTYPES)}")
-    every = claims()
-    work = [(i, d) for i, claim in enumerate(every) if not sections or claim.section in sections for d in dtypes]
-    if progress is None:
-        return run_all(_run, work, processes)
-    by_name = {claim.name: claim for claim in every}
-    return run_all(_run, work, processes, lambda result: progress(by_name[result.name], result.dtype))
+    by_name = {claim.name: claim for claim in claims()}
+    report = None if progress is None else lambda result: progress(by_name[result.name], result.dtype)
+    with pool_of(processes) as pool:
+        return prove(dtypes, sections, report, pool)
+
+
+def prove(
+    dtypes: Sequence[str], sections: Sequence[str], report: Callable[[Result], None] | None, pool: Pool | None
+) -> list[Result]:
+    """:func:`theorems` of arguments that are checked, in a pool that may do other work too."""
+    every = enumerate(claims())
+    work = [(i, d) for i, claim in every if not sections or claim.section in sections for d in dtypes]
+    return run_all(_run, work, pool, report)
 
 
 def _run(index: int, dtype: str) -> Result:

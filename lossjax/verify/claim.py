@@ -208,3 +208,30 @@ def claim(
     if (verdict == "holds") != (correction is None):
         raise ValueError(f"claim {name}: a correction goes with every verdict but 'holds', got {verdict!r}")
     return lambda check: Claim(name, section, statement, verdict, correction, check)
+
+
+SECTIONS = ("4.1", "4.1.1", "4.1.2", "4.1.3", "4.1.4", "4.1.5", "4.1.6", "4.1.7")
+
+
+def claims() -> tuple[Claim, ...]:
+    """All claims in the chapter's order."""
+    from lossjax.verify._claims import (
+        bregman,
+        categorical,
+        divergence,
+        fisher,
+        floating_point,
+        gaussian,
+        information,
+        isomorphism,
+        noise,
+        projection,
+        softmax,
+        summary,
+    )
+
+    rooms = (
+        information, divergence, gaussian, noise, categorical, projection, bregman, fisher, softmax, floating_point,
+        isomorphism, summary,
+    )  # fmt: skip
+    return tuple(sorted((c for room in rooms for c in room.CLAIMS), key=lambda c: SECTIONS.index(c.section)))

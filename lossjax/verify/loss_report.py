@@ -8,8 +8,9 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from lossjax.verify._losses import DTYPES, Certified
+from lossjax.verify._losses import Certified
 from lossjax.verify.report import number
+from lossjax.verify.samples import DTYPES
 
 
 def table(results: Sequence[Certified]) -> Table:
@@ -48,16 +49,14 @@ def failures(results: Iterable[Certified]) -> list[str]:
     return [f"{r.name} ({r.dtype}): {line}" for r in results if not r.ok for line in r.certificate.failures]
 
 
-def summary(results: Sequence[Certified], seconds: float) -> Text:
-    """The last line: how many losses are certified, in how many dtypes."""
+def summary(results: Sequence[Certified]) -> str:
+    """In words, how many losses are certified in which dtypes; nothing for no losses."""
     names, dtypes = {r.name for r in results}, {r.dtype for r in results}
     failed = sorted({r.name for r in results if not r.ok})
     if failed:
-        return Text(f"{len(failed)} of {len(names)} losses fall short: {', '.join(failed)}", style="bold red")
-    return Text(
-        f"All {len(names)} losses are certified in {', '.join(d for d in DTYPES if d in dtypes)}: {seconds:.0f} s.",
-        style="bold green",
-    )
+        return f"{len(failed)} of {len(names)} losses fall short: {', '.join(failed)}"
+    ordered = ", ".join(d for d in DTYPES if d in dtypes)
+    return f"All {len(names)} losses are certified in {ordered}" if names else ""
 
 
 def markdown(results: Sequence[Certified]) -> str:

@@ -8,6 +8,9 @@ import numpy as np
 import lossjax
 from lossjax.verify.signatures import KINDS, SIGNATURES
 
+DTYPES = ("float32", "float64", "bfloat16", "float16")
+"""The dtypes that losses are certified in."""
+
 SHAPE = (5, 7)
 """Rows and classes."""
 

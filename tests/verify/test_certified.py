@@ -14,9 +14,9 @@ import lossjax
 from lossjax.bench import markdown_tables
 from lossjax.verify import Certificate, Certified, losses
 from lossjax.verify._check import CHECKS, Row
-from lossjax.verify._losses import DTYPES, certify
+from lossjax.verify._losses import certify
 from lossjax.verify.loss_report import failures, markdown
-from lossjax.verify.samples import names
+from lossjax.verify.samples import DTYPES, names
 from tests.support.paths import ROOT
 
 README = ROOT / "README.md"
@@ -42,7 +42,7 @@ def departures(one: Certified, record: tuple[int, int]) -> list[str]:
     for name, stated in zip(("value", "gradient"), record, strict=True):
         units = math.ceil(one.units(name))
         if abs(units - stated) > ROUNDING:
-            what = "has grown" if units > stated else "is stale, run: lossjax verify --markdown README.md"
+            what = "has grown" if units > stated else "is stale, run: lossjax verify --all --markdown README.md"
             lines.append(f"{one.name}, {one.dtype}: {name} is within {units}u, README says {stated}u: it {what}")
     return lines
 

@@ -90,7 +90,7 @@ def cube(settled: Callable[[jax.Array, jax.Array], jax.Array]) -> Callable[..., 
 
 
 def cut_off_in_a_loop() -> Callable[..., Any]:
-    """x³ whose value has a rule of its own, which JAX 0.10 and 0.11 drop in a loop: what they keep has no derivative."""
+    """x³ whose value has a rule of its own, which JAX 0.10 and 0.11 drop in a loop: what is kept has no derivative."""
     known = jax.custom_jvp(lambda value, x: value)
     made = cube(known)
     known.defjvp(lambda given, tangents: jax.jvp(made, given[1:], tangents[1:]))

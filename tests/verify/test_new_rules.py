@@ -1,4 +1,4 @@
-"""The verifier under the flags with which newer JAX stages custom rules in another way (``jax_custom_vjp3`` and ``_jvp3``)."""
+"""The verifier under the flags with which newer JAX stages custom rules otherwise (``jax_custom_jvp3``, ``vjp3``)."""
 
 from collections.abc import Iterator
 

@@ -74,7 +74,7 @@ def test_a_failure_is_shown(tmp_path: Path) -> None:
     result = failing()
     console = Console(record=True, width=120)
     console.print(report.table([result]))
-    console.print(report.summary([result], 1.0))
+    console.print(report.summary([result]))
     text = console.export_text()
     assert "✗" in text
     assert "3 ≤ 1" in text

@@ -90,3 +90,20 @@ def text(ball: arb) -> str:
 def first(wrong: np.ndarray, units: np.ndarray) -> tuple[int, ...]:
     """The index of the worst wrong entry."""
     return tuple(int(i) for i in np.unravel_index(int(np.argmax(np.where(wrong, units, -1))), units.shape))
+
+
+def largest(a: Any) -> float:
+    a = np.abs(np.asarray(a).astype(np.float64))
+    return float(np.max(a, initial=0, where=np.isfinite(a)))
+
+
+def off(got: Any, want: Any, floor: float) -> float:
+    """The largest difference over the largest entry; entries whose truth is NaN are none."""
+    got, want = (np.asarray(x).astype(np.float64) for x in (got, want))
+    if got.shape != want.shape:
+        return float("inf")
+    with np.errstate(all="ignore"):
+        gap = np.where(np.isnan(want) | (got == want), 0.0, np.abs(got - want))
+    worst = float(np.max(np.where(np.isnan(gap), np.inf, gap), initial=0))
+    scale = max(largest(want), floor)
+    return worst / scale if scale else worst

@@ -296,8 +296,8 @@ def _row(name: str, about: _Subject) -> Row:
     else:
         # Roundings are amplified by what cancels; a wrong transformation is off by far more than 2^23 of them.
         allowed = {by.WIDE: 2.0**-30, by.NARROW: 2.0**-10, by.HALF: 2.0**-3}[tolerance]
-        floor = 2.0**-10 * max((_largest(w) for _, w in pairs), default=0)
-        worst = max((_off(g, w, floor) for g, w in pairs), default=0)
+        floor = 2.0**-10 * max((by.largest(w) for _, w in pairs), default=0)
+        worst = max((by.off(g, w, floor) for g, w in pairs), default=0)
         ok = worst <= allowed
         detail = f"{meaning}, computed, relative to the largest entry"
         wrong = [f"off by {number(worst)} of the largest entry, allowed {number(allowed)}"]
@@ -310,20 +310,3 @@ def _exactly_or_compiled(function: Callable[[], Any], wide: bool) -> Any:
         return jax.tree.map(lambda balls: np.vectorize(float, otypes=[float])(balls), Program(function, wide=wide)())
     except REFUSALS:
         return jax.jit(function)()
-
-
-def _largest(a: Any) -> float:
-    a = np.abs(np.asarray(a).astype(np.float64))
-    return float(np.max(a, initial=0, where=np.isfinite(a)))
-
-
-def _off(got: Any, want: Any, floor: float) -> float:
-    """The largest difference over the largest entry; entries whose truth is NaN are none."""
-    got, want = (np.asarray(x).astype(np.float64) for x in (got, want))
-    if got.shape != want.shape:
-        return float("inf")
-    with np.errstate(all="ignore"):
-        gap = np.where(np.isnan(want) | (got == want), 0.0, np.abs(got - want))
-    worst = float(np.max(np.where(np.isnan(gap), np.inf, gap), initial=0))
-    scale = max(_largest(want), floor)
-    return worst / scale if scale else worst

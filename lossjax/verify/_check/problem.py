@@ -207,7 +207,8 @@ def narrowest(jaxpr: Jaxpr) -> Any:
     """The float dtype of fewest bits in a jaxpr: in it, constants may be rounded."""
     found = [np.dtype(np.float64)]
     for equation in body(jaxpr).eqns:
-        found += [v.aval.dtype for v in (*equation.invars, *equation.outvars) if is_float(getattr(v, "aval", None))]
+        avals: list[Any] = [getattr(v, "aval", None) for v in (*equation.invars, *equation.outvars)]
+        found += [aval.dtype for aval in avals if is_float(aval)]
         found += [narrowest(inner) for inner in inner_jaxprs(equation.params)]
     return max(found, key=lambda dtype: float(jnp.finfo(dtype).eps))
 
