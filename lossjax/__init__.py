@@ -1,5 +1,6 @@
 """Loss functions for JAX whose values and gradients are proven."""
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 from lossjax import families as families
@@ -117,8 +118,31 @@ __all__ = [
 ]
 
 
+_FORMER_PATHS = {
+    "classification": "classification",
+    "curvature": "curvature",
+    "information": "information",
+    "likelihood": "likelihood",
+    "linear": "linear_head",
+    "logit_divergences": "logit_divergences",
+    "logits": "logits",
+    "margin": "margins",
+    "regression": "regression",
+    "reshaped": "focal",
+    "scoring": "scoring",
+    "similarity": "similarity",
+    "vocab_parallel": "vocab_parallel",
+}
+"""Modules that were once directly in ``lossjax``, and where they are in ``lossjax.losses``: both paths work."""
+
+for _former, _present in _FORMER_PATHS.items():
+    sys.modules[f"lossjax.{_former}"] = sys.modules[f"lossjax.losses.{_present}"]
+
+
 def __getattr__(name: str) -> Any:
-    """Load what has dependencies of its own when it is first used."""
+    """Find the modules at their former paths, and load what has dependencies of its own when it is first used."""
+    if name in _FORMER_PATHS:
+        return sys.modules[f"lossjax.{name}"]
     if name in ("optax", "plot", "verify"):
         import importlib
 

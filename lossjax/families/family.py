@@ -143,7 +143,7 @@ def canonical_nll(
     Args:
       family: a member of ``lossjax.families``, such as ``families.Poisson()``.
       natural: ``[...]`` floats; ``[..., n]`` for families of vectors.
-      targets: floats of the same shape (``GaussianUnknownVariance``: ``[...]``).
+      targets: floats of the shape of ``natural`` (``GaussianUnknownVariance``: ``[...]``).
       where: ``[...]`` booleans; False entries contribute exactly 0 to value and gradient.
       reduction: "none", "sum", or "mean" over unmasked entries.
 

@@ -47,7 +47,7 @@ def fenchel_young_loss(generator: Generator | Any, scores: ArrayLike, targets: A
     Args:
       generator: Ω: one of this package's, or an object with ``value`` and ``conjugate``.
       scores: ``[..., n]`` floats.
-      targets: ``[..., n]`` floats, the same shape.
+      targets: ``[..., n]`` floats of the shape of ``scores``.
 
     Returns:
       The loss, ``[...]``, in the units of Ω (nats for the entropies), in float32 or wider. Never negative, for this
