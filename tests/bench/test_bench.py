@@ -132,8 +132,9 @@ def test_the_summary_compares_what_both_were_measured_on() -> None:
     assert report.summary(rows) == "lossjax / optax, geometric means: time 1.00, time to compile 1.50"
 
 
-def test_the_command(tmp_path: Path) -> None:
+def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One suite, its JSON, its plot, its table in a Markdown file; the usage errors, one sentence each."""
+    monkeypatch.setitem(SUITES, "quick", lambda: [SMALL])
     (tmp_path / "README.md").write_text("before\n<!-- bench -->\nold\n<!-- end of bench -->\nafter\n")
     arguments = ["--seconds", "0", "--peer", "lossjax", "--peer", "optax", "--json", tmp_path / "r.json"]
     arguments += ["--plot", tmp_path / "r.png", "--markdown", tmp_path / "README.md"]
