@@ -12,7 +12,9 @@ from types import ModuleType
 import pytest
 
 import lossjax
-from tools.rooms import FACADE, ROOMS
+from lossjax.bench import markdown_tables
+from tests.support.paths import ROOT
+from tools.rooms import FACADE, ROOMS, table
 
 PACKAGE = Path(lossjax.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -59,6 +61,12 @@ def violations(name: str, imports: set[tuple[str, ...]]) -> list[str]:
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_imports_go_one_way(path: Path) -> None:
     assert violations(room(path), imported_modules(path.read_text(encoding="utf-8"))) == []
+
+
+def test_the_rooms_are_those_of_the_document() -> None:
+    path = ROOT / "CONTRIBUTING.md"
+    before, after = markdown_tables.around(path, "rooms")
+    assert path.read_text(encoding="utf-8") == f"{before}\n{table()}\n{after}", "run: python tools/rooms.py"
 
 
 def test_an_import_against_the_order_is_caught() -> None:
