@@ -166,7 +166,7 @@ class Mathematics(Extension):
     """All of them."""
 
     def extendMarkdown(self, md: Markdown) -> None:
-        """Blocks before fences (25); roles before code (190), dollars after it, before escapes (180); statements last."""
+        """Blocks before fences (25); roles before code (190), dollars before escapes (180), statements last."""
         md.preprocessors.register(Blocks(md), "lossjax-blocks", 28)
         md.inlinePatterns.register(Formula(r":math:`([^`]+)`", md), "lossjax-math", 205)
         md.inlinePatterns.register(Reference(r":(?:func|class|data|mod|meth):`([^`]+)`", md), "lossjax-role", 204)
