@@ -14,6 +14,7 @@ from xml.etree import ElementTree
 from latex2mathml.converter import convert
 from markdown import Markdown
 from markdown.extensions import Extension
+from markdown.extensions.toc import slugify
 from markdown.inlinepatterns import InlineProcessor
 from markdown.preprocessors import Preprocessor
 from markdown.util import AtomicString
@@ -34,6 +35,13 @@ def public_names() -> dict[str, str]:
                 for name in ast.literal_eval(node.value):
                     found[name] = found[f"{module}.{name}"] = f"{module}.{name}"
     return found
+
+
+def statements() -> dict[str, str]:
+    """The number of each statement of docs/theorems.md -> the identifier of its heading."""
+    text = (PACKAGE.parent / "docs" / "theorems.md").read_text(encoding="utf-8")
+    headings = re.findall(r"^### ((?:Theorem )?([G\d.]+\d)\. .*)$", text, re.M)
+    return {number: slugify(heading, "-") for heading, number in headings}
 
 
 def mathml(tex: str, display: str = "inline") -> str:
@@ -139,15 +147,33 @@ class Reference(InlineProcessor):
         return link, m.start(0), m.end(0)
 
 
+class Statement(InlineProcessor):
+    """``theorem 4.1.5`` or ``G6``: a link to where docs/theorems.md states it, on a site that has that page."""
+
+    ANCESTOR_EXCLUDES = ("a", "h1", "h2", "h3", "h4")
+    headings = statements()
+
+    def handleMatch(self, m: re.Match[str], data: str) -> tuple[Any, Any, Any]:  # type: ignore[override]  # noqa: D102
+        target = self.headings.get(m[1])
+        if target is None:
+            return None, None, None
+        link = ElementTree.Element("autoref", {"identifier": target, "optional": ""})
+        link.text = m[0]
+        return link, m.start(0), m.end(0)
+
+
 class Mathematics(Extension):
     """All of them."""
 
     def extendMarkdown(self, md: Markdown) -> None:
-        """Blocks before fences are looked for (25); roles before code (190), dollars after it, before escapes (180)."""
+        """Blocks before fences (25); roles before code (190), dollars before escapes (180), statements last."""
         md.preprocessors.register(Blocks(md), "lossjax-blocks", 28)
         md.inlinePatterns.register(Formula(r":math:`([^`]+)`", md), "lossjax-math", 205)
         md.inlinePatterns.register(Reference(r":(?:func|class|data|mod|meth):`([^`]+)`", md), "lossjax-role", 204)
         md.inlinePatterns.register(Formula(r"(?<![\\$])\$(?![\s$])([^$]+?)(?<![\s\\])\$", md), "lossjax-dollar", 185)
+        md.inlinePatterns.register(
+            Statement(r"\b(?:theorem (?=4)|(?=G))(4\.1\.\d|G\d{1,2})\b", md), "lossjax-statement", 75
+        )
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:

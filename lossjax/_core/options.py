@@ -30,10 +30,20 @@ class Option:
     meaning: str
 
 
+@functools.cache
 def options_of(kind: type) -> dict[str, Option]:
     """Each entry of a ``TypedDict`` of options, inherited ones first."""
     hints = typing.get_type_hints(kind, include_extras=True)
     return {name: hint.__metadata__[0] for name, hint in hints.items()}
+
+
+@functools.cache
+def _parameters(kind: type) -> tuple[inspect.Parameter, ...]:
+    types, keyword = typing.get_type_hints(kind), inspect.Parameter.KEYWORD_ONLY
+    return tuple(
+        inspect.Parameter(name, keyword, default=option.default, annotation=types[name])
+        for name, option in options_of(kind).items()
+    )
 
 
 def complete(kind: type, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -48,12 +58,10 @@ def with_options(function: Function) -> Function:
     becomes a line per option, and a name that is not among them raises the ordinary ``TypeError``, with the nearest
     name that is. An option that the docstring describes itself keeps that description.
     """
-    *parameters, rest = inspect.signature(function).parameters.values()
+    signature = inspect.signature(function)
+    *parameters, rest = signature.parameters.values()
     (kind,) = typing.get_args(rest.annotation)
-    types, options = typing.get_type_hints(kind), options_of(kind)
-    for name, option in options.items():
-        keyword = inspect.Parameter.KEYWORD_ONLY
-        parameters.append(inspect.Parameter(name, keyword, default=option.default, annotation=types[name]))
+    parameters += _parameters(kind)
     known = {parameter.name for parameter in parameters}
 
     @functools.wraps(function)
@@ -63,8 +71,8 @@ def with_options(function: Function) -> Function:
                 raise TypeError(_unexpected(function.__qualname__, name, known))
         return function(*args, **given)
 
-    checked.__signature__ = inspect.signature(function).replace(parameters=parameters)  # pyright: ignore[reportAttributeAccessIssue]  # functions take attributes
-    checked.__doc__ = _documented(function.__doc__ or "", options)
+    checked.__signature__ = signature.replace(parameters=parameters)  # pyright: ignore[reportAttributeAccessIssue]  # functions take attributes
+    checked.__doc__ = _documented(function.__doc__ or "", options_of(kind))
     return cast(Function, checked)
 
 
@@ -76,24 +84,22 @@ def with_overloads(protocol: type[Overloads]) -> Callable[[Callable[..., Any]], 
     return lambda function: cast(Overloads, function)
 
 
-def argument(name: str, option: Option) -> str:
-    """The line of ``Args:`` that describes an option."""
-    default = f'"{option.default}"' if isinstance(option.default, str) else str(option.default)
-    return f"{name}: {option.meaning} Default: {default}."
-
-
 def _documented(docstring: str, options: dict[str, Option]) -> str:
     place = _PLACE.search(docstring)
     if place is None:
         raise ValueError("Args: lacks the line **options: …, where the shared options are to be described")
     indent = place[1]
     own = set(re.findall(rf"^{indent}(\w+):", docstring, re.M))
-    lines = [
-        textwrap.fill(argument(name, option), 120, initial_indent=indent, subsequent_indent=f"{indent}  ")
-        for name, option in options.items()
-        if name not in own
-    ]
+    lines = [_described(name, option, indent) for name, option in options.items() if name not in own]
     return docstring[: place.start()] + "\n".join(lines) + "\n" + docstring[place.end() :]
+
+
+@functools.cache
+def _described(name: str, option: Option, indent: str) -> str:
+    """The lines of ``Args:`` that describe an option."""
+    default = f'"{option.default}"' if isinstance(option.default, str) else str(option.default)
+    text = f"{name}: {option.meaning} Default: {default}."
+    return textwrap.fill(text, 120, initial_indent=indent, subsequent_indent=f"{indent}  ")
 
 
 def _unexpected(function: str, name: str, known: set[str]) -> str:

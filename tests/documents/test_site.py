@@ -97,6 +97,14 @@ def test_nothing_comes_from_a_network(site: Path) -> None:
         assert [a for a in addresses if re.match(r"(\w+:)?//", a)] == [], page
 
 
+def test_shared_options_and_statements_are_shown(site: Path) -> None:
+    """The source of a loss has ``**options``, its page has each of them; a theorem is a link to its statement."""
+    text = (site / "api" / "other_classification.html").read_text(encoding="utf-8")
+    assert text.count("T &gt; 0 divides the logits") == 3
+    statement = 'href="../theorems.html#theorem-415-the-gradient-is-prediction-target"'
+    assert statement in (site / "api" / "classification.html").read_text(encoding="utf-8")
+
+
 def test_mathematics_is_rendered(site: Path) -> None:
     """No TeX, role or directive is left in the text of a page."""
     left = re.compile(r"\\[a-z]{2}|:(math|func|class|data|mod):|\.\. math|\$[^$\n]+\$")

@@ -9,8 +9,12 @@ from typing import Any, Unpack, get_type_hints
 import pytest
 
 import lossjax
-from lossjax._core.options import with_options
+from lossjax._core.elementwise import EntryOptions
+from lossjax._core.options import options_of, with_options
 from lossjax._softmax.inputs import SoftmaxOptions
+from lossjax.losses.information import MeasureOptions
+from lossjax.losses.linear_head import HeadOptions
+from tests.support.paths import ROOT
 
 FUNCTIONS = {name: f for name in lossjax.__all__ if inspect.isfunction(f := getattr(lossjax, name))}
 LOSSES = {name: f for name, f in FUNCTIONS.items() if hasattr(f, "plain")}
@@ -93,3 +97,13 @@ def test_a_docstring_without_the_place_is_refused() -> None:
 
     with pytest.raises(ValueError, match=r"lacks the line \*\*options"):
         with_options(loss)
+
+
+def test_the_page_of_options_has_each_with_its_default() -> None:
+    """docs/api/options.md explains every option of every list, and says what it is by default."""
+    page = (ROOT / "docs" / "api" / "options.md").read_text(encoding="utf-8")
+    rows = set(re.findall(r"^\| `(\w+)` \| `(.*?)` \| \S", page, re.M))
+    for kind in (HeadOptions, SoftmaxOptions, EntryOptions, MeasureOptions):
+        for name, option in options_of(kind).items():
+            default = f'"{option.default}"' if isinstance(option.default, str) else str(option.default)
+            assert (name, default) in rows

@@ -1,0 +1,53 @@
+"""Shared options on the site: the signature and the arguments that ``help`` shows, where the source has ``**options``.
+
+An extension of griffe, which reads the source without running it, and so sees only ``**options: Unpack[SomeOptions]``.
+"""
+
+import importlib
+import typing
+from collections.abc import Iterator
+from typing import Any
+
+import griffe
+
+
+def functions(module: griffe.Module) -> Iterator[griffe.Function]:
+    """Each function of a package that shows its ``**options`` at run time."""
+    for member in module.members.values():
+        if member.is_alias:
+            continue
+        if isinstance(member, griffe.Module):
+            yield from functions(member)
+        elif isinstance(member, griffe.Function) and "with_options" in {str(d.value) for d in member.decorators}:
+            yield member
+
+
+def annotations(path: str, package: griffe.Module) -> dict[str, Any]:
+    """The types of a ``TypedDict`` of options as its source spells them, inherited ones first."""
+    if not path.startswith(f"{package.path}."):
+        return {}  # typing.TypedDict
+    kind, found = package[path.removeprefix(f"{package.path}.")], {}
+    for base in kind.bases:
+        found |= annotations(kind.resolve(str(base)), package)
+    for name, attribute in kind.attributes.items():
+        found[name] = attribute.annotation.slice.elements[0]  # of Annotated[type, Option(…)]
+    return found
+
+
+class SharedOptions(griffe.Extension):
+    """Replace ``**options`` by the options."""
+
+    def on_package(self, *, pkg: griffe.Module, **_: Any) -> None:
+        """Once all of the package is read."""
+        for function in functions(pkg):
+            kept = [parameter for parameter in function.parameters if parameter.name != "options"]
+            runtime = getattr(importlib.import_module(function.module.path), function.name)
+            (kind,) = typing.get_args(typing.get_type_hints(runtime, include_extras=True)["options"])
+            defaults = runtime.__signature__.parameters
+            keyword = griffe.ParameterKind.keyword_only
+            shared = [
+                griffe.Parameter(name, annotation=annotation, kind=keyword, default=repr(defaults[name].default))
+                for name, annotation in annotations(f"{kind.__module__}.{kind.__qualname__}", pkg).items()
+            ]
+            function.parameters = griffe.Parameters(*kept, *shared)
+            function.docstring.value = griffe.Docstring(runtime.__doc__).value
