@@ -77,10 +77,10 @@ def psi(t: Array) -> Array:
 
 
 def _taylor_xi(x: Array, terms: int) -> Array:
-    """x²/2! + x³/3! + … + xⁿ/n! by Horner, n = terms."""
-    total = jnp.ones_like(x)
-    for k in range(terms, 2, -1):
-        total = 1 + total * (x / k)
+    """x²/2! + x³/3! + … + xⁿ/n! by Horner's rule, n = terms: 2/n! times the coefficients, with x²/2 in front."""
+    total = jnp.full_like(x, 2 / math.factorial(terms))
+    for k in range(terms - 1, 1, -1):
+        total = 2 / math.factorial(k) + total * x
     return x * x * total * 0.5
 
 

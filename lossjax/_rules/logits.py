@@ -3,10 +3,11 @@
 import math
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
-from lossjax._core.autodiff import closed_form
+from lossjax._core.autodiff import closed_form, known_as
 from lossjax._softmax import functions, row_statistics
 from lossjax.numerics import exact_difference, expm1, log1p, psi, softplus, times, xi
 
@@ -43,6 +44,7 @@ class _Relative(NamedTuple):
         return cls(r, exponent, possible)
 
 
+@jax.jit  # one function in the program, called for both rows
 def _tame(z: Array) -> Array:
     """The same distributions by logits that can be subtracted from each other.
 
@@ -57,41 +59,68 @@ def _tame(z: Array) -> Array:
     return jnp.where(extreme, z - jnp.where(extreme, maximum, 0), z)
 
 
+@jax.jit  # one function in the program, called for both rows
+def _softmax_of(z: Array) -> tuple[row_statistics.RowStatistics, Array]:
+    rows = row_statistics.row_statistics(z, plan=row_statistics.Plan(reused=True))
+    return rows, row_statistics.p_of(z, rows)
+
+
 def _from_pivot(values: Array, u: Array, rows_u: row_statistics.RowStatistics) -> Array:
     return values - jnp.sum(jnp.where(rows_u.is_pivot(u), values, 0), axis=-1, keepdims=True)
 
 
+class _Compared(NamedTuple):
+    """Two rows of logits with their statistics, what r and p are, and KL, one number per row."""
+
+    u: Array
+    v: Array
+    rows_u: row_statistics.RowStatistics
+    rows_v: row_statistics.RowStatistics
+    p: Array
+    q: Array
+    r: Array
+    kl: Array
+    undefined: Array
+
+    @classmethod
+    def of(cls, u: Array, v: Array) -> "_Compared":
+        u, v = _tame(u), _tame(v)
+        (rows_u, p), (rows_v, q) = _softmax_of(u), _softmax_of(v)
+        excluded = jnp.any(jnp.isneginf(v) & ~jnp.isneginf(u), axis=-1, keepdims=True)
+        r, exponent, possible = _Relative.of(u, jnp.where(excluded, u, v), p, rows_u)
+        # The terms p ξ(r): by ξ near 0; else p e^r - p(1 + r), where p e^r neither overflows nor vanishes with p.
+        near = (jnp.abs(r) < 1) & possible
+        far = jnp.exp(jnp.minimum(exponent, 2)) - times(p, 1 + r)
+        terms = jnp.where(near, p * xi(jnp.where(near, r, 0)), far)
+        close = jnp.log1p(jnp.sum(terms, axis=-1, keepdims=True))
+        # A divergence with an exponent above 2 is that exponent plus a log-sum-exp: both positive.
+        largest = jnp.max(exponent, axis=-1, keepdims=True)
+        anchor = jnp.maximum(largest, 2)
+        distant = anchor + jnp.log(jnp.sum(jnp.exp(exponent - anchor), axis=-1, keepdims=True))
+        divergence = jnp.where(largest > 2, distant, close)
+        undefined = jnp.isnan(rows_u.rest) | jnp.isnan(rows_v.rest)
+        kl = jnp.where(undefined, jnp.nan, jnp.where(excluded, jnp.inf, divergence))
+        return cls(u, v, rows_u, rows_v, p, q, r, kl, undefined)
+
+    def saved(self) -> tuple[Any, ...]:
+        """What a backward pass needs: the logits, and a few numbers per row."""
+        return self.u, self.v, self.rows_u.stopped(), self.rows_v.stopped(), jax.lax.stop_gradient(self.kl)
+
+
 def _kl_divergence_forward(u: Array, v: Array) -> tuple[Array, Any]:
-    u, v = _tame(u), _tame(v)
-    rows_u, rows_v = row_statistics.row_statistics(u), row_statistics.row_statistics(v)
-    excluded = jnp.any(jnp.isneginf(v) & ~jnp.isneginf(u), axis=-1, keepdims=True)
-    p = row_statistics.p_of(u, rows_u)
-    relative = _Relative.of(u, jnp.where(excluded, u, v), p, rows_u)
-    r, exponent = relative.r, relative.exponent
-    # The terms p ξ(r): by ξ near 0; else p e^r - p(1 + r), where p e^r neither overflows nor vanishes with p.
-    near = (jnp.abs(r) < 1) & relative.possible
-    far = jnp.exp(jnp.minimum(exponent, 2)) - times(p, 1 + r)
-    terms = jnp.where(near, p * xi(jnp.where(near, r, 0)), far)
-    close = jnp.log1p(jnp.sum(terms, axis=-1, keepdims=True))
-    # A divergence with an exponent above 2 is that exponent plus a log-sum-exp: both positive.
-    largest = jnp.max(exponent, axis=-1, keepdims=True)
-    anchor = jnp.maximum(largest, 2)
-    distant = anchor + jnp.log(jnp.sum(jnp.exp(exponent - anchor), axis=-1, keepdims=True))
-    divergence = jnp.where(largest > 2, distant, close)
-    undefined = jnp.isnan(rows_u.rest) | jnp.isnan(rows_v.rest)
-    divergence = jnp.where(undefined, jnp.nan, jnp.where(excluded, jnp.inf, divergence))
-    return divergence[..., 0], (u, v, rows_u.stopped(), rows_v.stopped())
+    compared = _Compared.of(u, v)
+    return compared.kl[..., 0], compared.saved()
 
 
 def _kl_divergence_backward(saved: Any, cotangent: Array) -> tuple[Array, Array]:
-    u, v, rows_u, rows_v = saved
+    u, v, rows_u, rows_v, kl = saved
     g = cotangent[..., None]
     p, q = functions.probabilities(u, rows_u), functions.probabilities(v, rows_v)
     excluded = jnp.isneginf(v) & ~jnp.isneginf(u)
     somewhere = jnp.any(excluded, axis=-1, keepdims=True)
     relative = _Relative.of(u, jnp.where(somewhere, u, v), p, rows_u)
     # q - p = p (e^d - 1) with d = log q - log p = r - KL: no cancellation where the two are close.
-    kl = _kl_divergence(u, v)[..., None]
+    kl = _precomputed_kl(kl, u, v)
     d = relative.r - kl
     close = (jnp.abs(d) < 0.5) & relative.possible & (kl < 1)
     in_v = jnp.where(close, p * expm1(jnp.where(close, d, 0)), q - p)
@@ -103,8 +132,10 @@ def _kl_divergence_backward(saved: Any, cotangent: Array) -> tuple[Array, Array]
 
 
 _kl_divergence = closed_form(_kl_divergence_forward, _kl_divergence_backward)
+_precomputed_kl = known_as(lambda u, v: _kl_divergence(u, v)[..., None])
 
 
+@jax.jit  # one function in the program, called for both sides
 def _log_share(d: Array) -> Array:
     """``log(p/m) = log 2 - softplus(d)`` with m = (p + q)/2."""
     near = jnp.abs(d) < 1
@@ -125,26 +156,22 @@ def _comparable(u: Array, v: Array) -> Array:
 
 
 def _js_divergence_forward(u: Array, v: Array) -> tuple[Array, Any]:
-    u, v = _tame(u), _tame(v)
-    rows_u, rows_v = row_statistics.row_statistics(u), row_statistics.row_statistics(v)
-    p, q = row_statistics.p_of(u, rows_u), row_statistics.p_of(v, rows_v)
-    kl = _kl_divergence_forward(u, v)[0][..., None]
-    r = _Relative.of(u, _comparable(u, v), p, rows_u).r
-    d = _log_ratio(kl, r, -row_statistics.surprisal(u, rows_u), -row_statistics.surprisal(v, rows_v))
+    both = _Compared.of(u, v)
+    log_p, log_q = -row_statistics.surprisal(both.u, both.rows_u), -row_statistics.surprisal(both.v, both.rows_v)
+    d = _log_ratio(both.kl, both.r, log_p, log_q)
     near = jnp.abs(d) < 1
     step = jnp.where(near, d, 0)
-    close = p * psi(expm1(step) / 2) + q * psi(expm1(-step) / 2)
-    distant = times(p, _log_share(d)) + times(q, _log_share(-d))
+    close = both.p * psi(expm1(step) / 2) + both.q * psi(expm1(-step) / 2)
+    distant = times(both.p, _log_share(d)) + times(both.q, _log_share(-d))
     divergence = jnp.sum(jnp.where(near, close, distant), axis=-1) / 2
-    undefined = jnp.isnan(rows_u.rest) | jnp.isnan(rows_v.rest)
-    return jnp.where(undefined[..., 0], jnp.nan, divergence), (u, v, rows_u.stopped(), rows_v.stopped())
+    return jnp.where(both.undefined[..., 0], jnp.nan, divergence), both.saved()
 
 
 def _js_divergence_backward(saved: Any, cotangent: Array) -> tuple[Array, Array]:
-    u, v, rows_u, rows_v = saved
+    u, v, rows_u, rows_v, kl = saved
     g = cotangent[..., None]
     p, q = functions.probabilities(u, rows_u), functions.probabilities(v, rows_v)
-    kl = _kl_divergence(u, v)[..., None]
+    kl = _precomputed_kl(kl, u, v)
     r = _Relative.of(u, _comparable(u, v), p, rows_u).r
     d = _log_ratio(kl, r, functions.log_probabilities(u, rows_u), functions.log_probabilities(v, rows_v))
     a, b = (jnp.where(kl < 1, _log_share(side), -softplus(side)) / 2 for side in (d, -d))
