@@ -41,7 +41,9 @@ def test_an_incomplete_product_loses_nothing():
 
 
 def test_the_fast_tier_is_a_part_of_everything(pytester: pytest.Pytester):
-    pytester.makeconftest("from tests import tiers\n\ndef pytest_collection_modifyitems(items): tiers.mark_slow(items)")
+    pytester.makeconftest(
+        "from tests.support import tiers\n\ndef pytest_collection_modifyitems(items): tiers.mark_slow(items)"
+    )
     pytester.makepyfile("""
         import pytest
 
