@@ -97,7 +97,7 @@ def test_accuracy_in_other_shapes(case: Case, family: Family, dtype: type) -> No
 
 @pytest.mark.covering
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
-@pytest.mark.parametrize("case", [*CASES, *{c for c, _ in COMBINED}], ids=lambda c: c.name)
+@pytest.mark.parametrize("case", [*CASES, *dict.fromkeys(c for c, _ in COMBINED)], ids=lambda c: c.name)
 def test_sixteen_bits(case: Case, dtype: type) -> None:
     contract.assert_narrow(case, MODERATE, dtype)
 
