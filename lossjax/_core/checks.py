@@ -118,7 +118,7 @@ def mask(name: str, value: ArrayLike | None, shape: Sequence[int]) -> Array | No
     if value is None:
         return None
     array = boolean(name, value)
-    same_shape(name, array.shape, "of the rows", shape, "the mask has one entry a row")
+    same_shape(name, array.shape, "of the rows", shape, "the mask has one entry per row")
     return array
 
 
@@ -234,7 +234,7 @@ def nonnegative_weights(name: str, value: ArrayLike | None, classes: int) -> Arr
         return None
     floating(name, value)
     array = nonnegative(name, value)
-    same_shape(name, array.shape, "(one weight a class)", (classes,), "give a weight for every class")
+    same_shape(name, array.shape, "(one weight per class)", (classes,), "give a weight for every class")
     return array
 
 
@@ -264,7 +264,7 @@ def labels_in_range(labels: Array, classes: int, counted: Array | None) -> None:
     row = jnp.min(jnp.where(wrong, position, labels.size))
     checkify.debug_check(
         ~jnp.any(wrong),
-        "label {label} in row {row} is outside the {classes} classes; mend it, or name it with ignore_index",
+        "label {label} in row {row} is outside the {classes} classes; correct it, or name it with ignore_index",
         label=jnp.sum(jnp.where(position == row, labels, 0)),
         row=row,
         classes=jnp.asarray(classes),

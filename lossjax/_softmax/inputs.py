@@ -235,7 +235,7 @@ def _smoothing(amount: float, how: str) -> Smoothing:
 def _labels(labels: ArrayLike, rows: tuple[int, ...]) -> Array:
     array = checks.integer_labels("labels", labels)
     wanted = "of the rows (the logits less the class axis)"
-    checks.same_shape("labels", array.shape, wanted, rows, "give one label a row")
+    checks.same_shape("labels", array.shape, wanted, rows, "give one label per row")
     # Every class index, and iota, must fit the dtype.
     return array.astype(jnp.int32) if jnp.iinfo(array.dtype).bits < 32 else array
 
@@ -245,5 +245,5 @@ def _distributions(targets: ArrayLike, logits: Array, axes: tuple[int, ...], kin
     if kind == "either":
         remedy = "give integer labels, or a distribution over the classes as floats"
     array = checks.floating("targets", targets, remedy=remedy)
-    checks.same_shape("targets", array.shape, "of the logits", logits.shape, "give one target a logit")
+    checks.same_shape("targets", array.shape, "of the logits", logits.shape, "give one target per logit")
     return classes_last(array, axes)

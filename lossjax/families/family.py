@@ -153,7 +153,7 @@ def canonical_nll(
     Accuracy: 8u of the terms' magnitudes; Bernoulli and categorical, whose terms are non-negative, 8u of the loss.
 
     Raises:
-      TypeError: arguments that are not floats, a ``where`` that is not boolean, a family that is none.
+      TypeError: arguments that are not floats, a ``where`` that is not boolean, a family of another class.
       ValueError: shapes that do not agree, an unknown reduction.
 
     Example:
@@ -239,7 +239,7 @@ def kl_divergence(family: Family, natural_p: ArrayLike, natural_q: ArrayLike) ->
     are 16 apart; ``GaussianUnknownVariance``: 32u(1 + (\|μ_p\| + \|μ_q\|)/σ_q), for z forgets μ by that much).
 
     Raises:
-      TypeError: arguments that are not floats, a family that is none.
+      TypeError: arguments that are not floats, a family of another class.
       ValueError: shapes that do not agree.
 
     Example:
@@ -270,7 +270,7 @@ Options = tuple[Family, Any]
 
 
 def _seen(options: Options, z: Array, y: Array) -> tuple[Array, Array]:
-    """Both in the dtype, z NaN outside the domain and where the observation is none."""
+    """Both in the dtype; z is NaN outside the domain, and where the observation is not one of the family's."""
     family, dtype = options
     z, y = z.astype(dtype), y.astype(dtype)
     return _where_or_nan(family._inside(z) & family._supports(y), z), y

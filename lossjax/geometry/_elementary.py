@@ -22,13 +22,13 @@ def vectors(**named: ArrayLike) -> tuple[Array, ...]:
 
 
 def per_row(name: str, value: ArrayLike, rows: Sequence[int], dtype: Any) -> Array:
-    """A real scalar, or one a row, as an array that broadcasts with ``[..., n]``."""
+    """A real scalar, or one per row, as an array that broadcasts with ``[..., n]``."""
     array = jnp.asarray(value)
     if jnp.issubdtype(array.dtype, jnp.bool_) or not jnp.isrealobj(array):
         raise TypeError(f"{name} must be a real number, got {array.dtype}; convert it with .astype(jnp.float32)")
     if array.shape == ():
         return array.astype(dtype)
-    checks.same_shape(name, array.shape, "(one number a row)", rows, "or give a scalar, or use jax.vmap")
+    checks.same_shape(name, array.shape, "(one number per row)", rows, "or give a scalar, or use jax.vmap")
     return array.astype(dtype)[..., None]
 
 

@@ -35,7 +35,7 @@ def entropy_contour(entropy: ArrayLike, direction: ArrayLike) -> Array:
     log n.
 
     Args:
-      entropy: in nats, a number, or one a row, ``[...]``.
+      entropy: in nats, a number, or one per row, ``[...]``.
       direction: ``[..., n]`` floats, d.
 
     Returns:

@@ -128,7 +128,7 @@ def project_to_half_space(y: ArrayLike, normal: ArrayLike, offset: ArrayLike) ->
     Args:
       y: ``[..., n]`` floats.
       normal: a, ``[n]`` floats, of any length.
-      offset: b, a number, or one a row, ``[...]``; +inf is no bound.
+      offset: b, a number, or one per row, ``[...]``; +inf is no bound.
 
     Returns:
       The projection, ``[..., n]``, in float32 or wider.
@@ -201,7 +201,7 @@ def project_to_affine(y: ArrayLike, A: ArrayLike, b: ArrayLike) -> Array:
     if A.ndim != 2 or 0 in A.shape:
         raise ValueError(f"A has shape {A.shape}, wanted [k, n], k, n >= 1; for one equation use a[None, :]")
     checks.same_shape("A", A.shape[1:], "of a row of y, after its first axis", y.shape[-1:], "give [k, n]")
-    checks.same_shape("b", b.shape, "of A less its last axis", A.shape[:1], "give one number a row of A")
+    checks.same_shape("b", b.shape, "of A less its last axis", A.shape[:1], "give one number per row of A")
     dtype = checks.compute_dtype(y, A, b)
     y, A, b = y.astype(dtype), A.astype(dtype), b.astype(dtype)
     inverse = factors(A)

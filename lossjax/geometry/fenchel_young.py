@@ -57,7 +57,7 @@ def fenchel_young_loss(generator: Generator | Any, scores: ArrayLike, targets: A
     threshold is subtracted from the scores. By ``value`` and ``conjugate``, a few u of the largest of the terms.
 
     Raises:
-      TypeError: arguments that are not floats, a generator that is none.
+      TypeError: arguments that are not floats, a generator that is not one.
       ValueError: shapes that do not agree, no entry, Tsallis with α outside (1, 2].
 
     Example:

@@ -65,7 +65,7 @@ def fisher_rao_geodesic(p: ArrayLike, q: ArrayLike, t: ArrayLike) -> Array:
     Args:
       p: ``[..., n]`` floats, the point at t = 0.
       q: ``[..., n]`` floats, the same shape, the point at t = 1.
-      t: a number, or one a row, ``[...]``; for many points of one path use ``jax.vmap``.
+      t: a number, or one per row, ``[...]``; for many points of one path use ``jax.vmap``.
 
     Returns:
       A distribution, ``[..., n]``, in float32 or wider.

@@ -38,7 +38,7 @@ from lossjax.numerics import unit_roundoff
 
 
 class ProjectionInfo(NamedTuple):
-    """How an iteration ended, an entry a row.
+    """How an iteration ended, an entry per row.
 
     Attributes:
       iterations: ``[...]`` integers, the cycles or steps made.

@@ -155,6 +155,6 @@ def _design(X: ArrayLike) -> Array:
 
 def _design_and_targets(X: ArrayLike, y: ArrayLike) -> tuple[Array, Array]:
     design, targets = _design(X), checks.floating("y", y)
-    checks.same_shape("y", targets.shape, "of X less its last axis", design.shape[:-1], "give one target a row of X")
+    checks.same_shape("y", targets.shape, "of X less its last axis", design.shape[:-1], "give one target per row of X")
     dtype = checks.compute_dtype(design, targets)
     return design.astype(dtype), targets.astype(dtype)

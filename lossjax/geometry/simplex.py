@@ -130,7 +130,7 @@ def aitchison_scale(p: ArrayLike, scalar: ArrayLike) -> Array:
 
     Args:
       p: ``[..., n]`` floats.
-      scalar: t, a number, or one a row, ``[...]``.
+      scalar: t, a number, or one per row, ``[...]``.
 
     Returns:
       A distribution, ``[..., n]``, in float32 or wider.

@@ -219,7 +219,7 @@ def sigmoid_cross_entropy(
     given = complete(EntryOptions, options)
     logits = checks.floating("logits", logits)
     targets = checks.floating("targets", targets, remedy="convert 0/1 labels with .astype(logits.dtype)")
-    checks.same_shape("targets", targets.shape, "of the logits", logits.shape, "give one target a logit")
+    checks.same_shape("targets", targets.shape, "of the logits", logits.shape, "give one target per logit")
     weight = None
     if pos_weight is not None:
         weight = checks.nonnegative("pos_weight", pos_weight)

@@ -59,7 +59,7 @@ def softmax_cross_entropy_hvp(
     given = LogitLoss.of(logits, targets, "either", **options)
     vector = checks.floating("vector", vector)
     shape, axis = jnp.shape(logits), complete(HessianOptions, options)["axis"]
-    checks.same_shape("vector", vector.shape, "of the logits", shape, "give one entry a logit")
+    checks.same_shape("vector", vector.shape, "of the logits", shape, "give one entry per logit")
     axes = checks.class_axis(vector, "vector", axis)
     product = _hessian_product(given, classes_last(vector, axes).astype(given.dtype))
     rest = tuple(a for a in range(len(shape)) if a not in axes)

@@ -198,7 +198,7 @@ def sigmoid_focal_loss(
     """
     logits = checks.floating("logits", logits)
     targets = checks.floating("targets", targets, remedy="convert 0/1 labels with .astype(logits.dtype)")
-    checks.same_shape("targets", targets.shape, "of the logits", logits.shape, "give one target a logit")
+    checks.same_shape("targets", targets.shape, "of the logits", logits.shape, "give one target per logit")
     parameters = {"gamma": checks.nonnegative("gamma", gamma)}
     if alpha is not None:
         parameters["alpha"] = checks.nonnegative("alpha", alpha, at_most=1)

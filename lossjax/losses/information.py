@@ -270,7 +270,7 @@ def _measured_pair(
     """Both probabilities, NaN where they lie outside [0, at_most], with the checked base and axis."""
     given = complete(MeasureOptions, options)
     first, second = checks.floating("p", p), checks.floating("q", q)
-    checks.same_shape("q", second.shape, "of p", first.shape, "give two probabilities an outcome")
+    checks.same_shape("q", second.shape, "of p", first.shape, "give two probabilities per outcome")
     (last,) = checks.one_class_axis(first, "p", given["axis"])
     dtype = checks.compute_dtype(first, second)
     first, second = (_between(array.astype(dtype), at_most) for array in (first, second))

@@ -189,7 +189,7 @@ def linear_head(
         raise TypeError(f"hidden is {x.dtype} and weight {w.dtype}, wanted one dtype; cast one of them")
     b = None if bias is None else checks.floating("bias", bias)
     if b is not None:
-        checks.same_shape("bias", b.shape, "(one number a class)", w.shape[1:], "give a bias for every class")
+        checks.same_shape("bias", b.shape, "(one number per class)", w.shape[1:], "give a bias for every class")
     rows = x.shape[:-1]
     # The options are those of the row-wise loss, checked against logits that are never made.
     stand_in = jnp.broadcast_to(jnp.zeros((), x.dtype), (*rows, w.shape[1]))

@@ -102,7 +102,7 @@ def _pair(logits_p: ArrayLike, logits_q: ArrayLike, axis: int) -> tuple[Array, A
     """Both logits checked, the class axis last, in the dtype to compute in."""
     logits_p = checks.floating("logits_p", logits_p)
     logits_q = checks.floating("logits_q", logits_q)
-    checks.same_shape("logits_q", logits_q.shape, "of logits_p", logits_p.shape, "give two logits a class")
+    checks.same_shape("logits_q", logits_q.shape, "of logits_p", logits_p.shape, "give two logits per class")
     (one,) = checks.one_class_axis(logits_p, "logits_p", axis)
     dtype = checks.compute_dtype(logits_p, logits_q)
     u, v = (jnp.moveaxis(z, one, -1).astype(dtype) for z in (logits_p, logits_q))

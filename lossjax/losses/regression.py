@@ -95,7 +95,7 @@ def mean_squared_error(
     if weights is None:
         return reduce(errors, "mean", where=valid)
     weight = checks.nonnegative("weights", weights)
-    checks.same_shape("weights", weight.shape, "of the predictions", prediction.shape, "give one weight an entry")
+    checks.same_shape("weights", weight.shape, "of the predictions", prediction.shape, "give one weight per entry")
     if valid is not None:
         weight = jnp.where(valid, weight, 0)
     weight = weight.astype(errors.dtype)

@@ -152,7 +152,7 @@ def multiclass_sparsemax_loss(scores: ArrayLike, labels: ArrayLike) -> Array:
 
 
 def _scores(scores: ArrayLike, labels: ArrayLike) -> tuple[Array, Array, Any]:
-    """Scores, one label a row, and the dtype that optax's one-hot labels in float32 lead to."""
+    """Scores, one label per row, and the dtype that optax's one-hot labels in float32 lead to."""
     z = checks.floating("scores", scores)
     return z, labels_of_rows(labels, z.shape[:-1]), jnp.promote_types(z.dtype, jnp.float32)
 

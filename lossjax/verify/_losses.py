@@ -72,7 +72,7 @@ def losses(
       processes: how many to check in at once; more than 1 needs a main module that can be imported again.
 
     Returns:
-      One result a loss and dtype: ``.name``, ``.dtype``, ``.ok``, ``.measured`` and ``.allowed`` (u of result and
+      One result per loss and dtype: ``.name``, ``.dtype``, ``.ok``, ``.measured`` and ``.allowed`` (u of result and
       inputs), ``.statement``, ``.certificate``.
 
     Raises:

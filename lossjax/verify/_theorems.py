@@ -27,7 +27,7 @@ def theorems(
       processes: how many to check in at once; more than 1 needs a main module that can be imported again.
 
     Returns:
-      One result a claim and dtype, in the chapter's order: ``.name`` ("4.1.1" is the theorem, "(4.1.1)" the
+      One result per claim and dtype, in the chapter's order: ``.name`` ("4.1.1" is the theorem, "(4.1.1)" the
       equation), ``.ok``, ``.measured`` and ``.allowed`` (the figure nearest its limit; ``.figures`` has all),
       ``.statement``, ``.correction``, ``.dtype``.
 

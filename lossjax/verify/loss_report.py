@@ -14,7 +14,7 @@ from lossjax.verify.samples import DTYPES
 
 
 def table(results: Sequence[Certified]) -> Table:
-    """One row a loss: the errors of value and gradient in each dtype, and whether all is well."""
+    """One row per loss: the errors of value and gradient in each dtype, and whether all is well."""
     dtypes = [d for d in DTYPES if any(r.dtype == d for r in results)]
     one = Table(
         title="Losses: largest errors of value, gradient in u of result and inputs; "

@@ -47,7 +47,7 @@ def figure(one: Figure) -> Text:
 
 
 def table(results: Sequence[Result]) -> Group:
-    """One table a section, one row a claim: what the chapter says, what holds, and the tightest figure a dtype."""
+    """One table per section, one row per claim: what the chapter says, what holds, and the tightest number per dtype."""
     tables = []
     for section, of_section in groupby(results, key=lambda r: r.section):
         dtypes = list(dict.fromkeys(r.dtype for r in results))

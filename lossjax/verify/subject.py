@@ -74,7 +74,7 @@ def _file(path: Path) -> Any:
 
 
 def read(path: Path, what: str) -> np.ndarray:
-    """An array from a .npy file; UsageError if it is none."""
+    """An array from a .npy file; UsageError if it is not one."""
     try:
         array = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:

@@ -83,7 +83,7 @@ REFUSALS: dict[str, tuple[Call, type[Exception], tuple[str, ...]]] = {
     ),
     "a mask of another shape": (
         lambda: checks.mask("where", np.ones((2, 3), bool), (2,)),
-        ValueError, ("where", "(2, 3)", "wanted (2)", "one entry a row"),
+        ValueError, ("where", "(2, 3)", "wanted (2)", "one entry per row"),
     ),
     "an unknown reduction": (
         lambda: checks.reduction("average"), ValueError, ("reduction", "'none', 'sum', 'mean'", "'average'"),

@@ -224,7 +224,7 @@ def test_errors_say_what_came_and_what_to_do():
         aitchison_inner_product(p, jnp.ones(3))
     with pytest.raises(ValueError, match="p is a scalar"):
         centered_log_ratio(0.5)
-    with pytest.raises(ValueError, match=r"scalar has shape \(2\), wanted \(\) \(one number a row\)"):
+    with pytest.raises(ValueError, match=r"scalar has shape \(2\), wanted \(\) \(one number per row\)"):
         aitchison_scale(p, p)
     with pytest.raises(TypeError, match="scalar must be a real number, got bool"):
         aitchison_scale(p, True)

@@ -98,7 +98,7 @@ def largest(a: Any) -> float:
 
 
 def off(got: Any, want: Any, floor: float) -> float:
-    """The largest difference over the largest entry; entries whose truth is NaN are none."""
+    """The largest difference over the largest entry; entries whose truth is NaN do not count."""
     got, want = (np.asarray(x).astype(np.float64) for x in (got, want))
     if got.shape != want.shape:
         return float("inf")

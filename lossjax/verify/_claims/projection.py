@@ -272,7 +272,7 @@ def least_squares_estimate(trial: Trial) -> None:
 
 @claim("4.7", section="4.1.4", statement="The projection matrix P is idempotent and symmetric: P² = P, Pᵀ = P")
 def projection_matrix(trial: Trial) -> None:
-    """For full rank, less than that, and more columns than rows; trace, range, and two matrices that are none."""
+    """For full rank, less than that, and more columns than rows; trace, range; and two other matrices."""
     for rows, columns, rank in ((40, 5, 5), (40, 5, 3), (4, 7, 4)):
         X = trial.array(trial.random.normal(size=(rows, rank)) @ trial.random.normal(size=(rank, columns)))
         y = trial.normal(rows, scale=3)
