@@ -131,7 +131,7 @@ def mean(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def thousand_rows(entry: Entry) -> tuple[Any, ...]:
-    """The arguments, those of one row per row repeated."""
+    """The arguments, with those of one row repeated for each row."""
     rows = len(entry.args[0])
     return tuple(np.resize(a, (1000, *a.shape[1:])) if a.ndim and len(a) == rows else a for a in entry.args)
 
