@@ -47,7 +47,7 @@ def figure(one: Figure) -> Text:
 
 
 def table(results: Sequence[Result]) -> Group:
-    """One table per section, one row per claim: what the chapter says, what holds, and the tightest figure per dtype."""
+    """One table per section, one row per claim: what is said, what holds, the tightest figure per dtype."""
     tables = []
     for section, of_section in groupby(results, key=lambda r: r.section):
         dtypes = list(dict.fromkeys(r.dtype for r in results))
