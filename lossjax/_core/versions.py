@@ -34,7 +34,7 @@ def is_jaxpr(value: Any) -> bool:
     return isinstance(value, _JAXPRS)
 
 
-def body(jaxpr: Jaxpr) -> core.Jaxpr:
+def body(jaxpr: Jaxpr) -> Any:
     """The object that has ``invars``, ``eqns``, and ``outvars``: before JAX 0.12 a closed jaxpr holds it inside."""
     return getattr(jaxpr, "jaxpr", jaxpr)
 

@@ -5,10 +5,9 @@ that is cheap. Exact balls are interned by value, and a function of the same obj
 that ``x == max(x)`` is decided also where x was computed.
 """
 
-import contextlib
 import functools
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import jax
@@ -129,12 +128,11 @@ class Context:
         """The equation being executed, the innermost."""
         return self._equations[-1]
 
-    @contextlib.contextmanager
-    def executing(self, equation: Any) -> Iterator[None]:
-        """Inside, this is the equation."""
+    def executing(self, equation: Any, execute: Callable[..., T], values: list[Any], needed: list[bool]) -> T:
+        """``execute(self, equation, values, needed)``; meanwhile this is the equation."""
         self._equations.append(equation)
         try:
-            yield
+            return execute(self, equation, values, needed)
         finally:
             self._equations.pop()
 
@@ -214,19 +212,22 @@ class Context:
 
     def apply(self, key: Any, operation: Operation, *arrays: Balls) -> Balls:
         """The operation on each entry, arrays broadcast; ``key`` names it in the memory."""
-        shape = np.broadcast_shapes(*(a.shape for a in arrays))
-        arrays = tuple(a if a.shape == shape else np.broadcast_to(a, shape) for a in arrays)
+        shape = arrays[0].shape
+        if any(a.shape != shape for a in arrays):
+            shape = np.broadcast_shapes(*(a.shape for a in arrays))
+            arrays = tuple(a if a.shape == shape else np.broadcast_to(a, shape) for a in arrays)
         columns = [a.ravel().tolist() for a in arrays]
         identities: Any = zip(*(map(id, column) for column in columns), strict=True)
         if operation.commutes:
             identities = [(i, j) if i < j else (j, i) for i, j in identities]
-        memo = self.memo(key, *columns)
-        results = []
-        for identity, operands in zip(identities, zip(*columns, strict=True), strict=True):
+        memo, identities = self.memo(key, *columns), list(identities)
+        results = list(map(memo.get, identities))  # most operands have been met before
+        for k in [k for k, result in enumerate(results) if result is None]:
+            identity = identities[k]
             result = memo.get(identity)
             if result is None:
-                result = memo[identity] = self.one(operation, *operands)
-            results.append(result)
+                result = memo[identity] = self.one(operation, *(column[k] for column in columns))
+            results[k] = result
         return to_array(results, shape)
 
     def one(self, operation: Operation, *operands: arb) -> arb:

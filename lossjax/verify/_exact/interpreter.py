@@ -1,8 +1,9 @@
 """The interpreter: walks a jaxpr, hands balls to the rules, and what has no floats in it to numpy or JAX."""
 
 import functools
-from collections.abc import Sequence
-from typing import Any
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,7 @@ from jax.extend.core import Literal
 
 from lossjax._core.versions import CALLS, Jaxpr, body, called, constants
 from lossjax.verify._exact import control, elementwise, ordering, reductions, structural
-from lossjax.verify._exact.context import RULES, Context, Unknown, is_balls
+from lossjax.verify._exact.context import RULES, Context, Rule, Unknown, is_balls
 from lossjax.verify.oracle import precision as at_precision
 
 __all__ = ["covered", "interpret"]
@@ -79,61 +80,105 @@ def _value(context: Context, array: Any, aval: Any) -> Any:
     return np.asarray(array) if dtype == jax.dtypes.float0 else np.asarray(array).astype(dtype)
 
 
+class _Step(NamedTuple):
+    """One equation, with all that does not depend on the numbers."""
+
+    equation: Any
+    operands: list[Any]
+    """Keys of the environment: variables, and for each literal the object itself, by its identity."""
+    needed: list[bool]
+    """Which results are used."""
+    execute: Callable[[Context, Any, list[Any], list[bool]], list[Any]]
+
+
+class _Plan(NamedTuple):
+    """A jaxpr made ready to be executed many times."""
+
+    literals: dict[int, Any]
+    steps: list[_Step]
+    outputs: list[Any]
+
+
+_plans: weakref.WeakKeyDictionary[Any, dict[Any, _Plan]] = weakref.WeakKeyDictionary()
+
+
 def _run(context: Context, jaxpr: Jaxpr, args: Sequence[Any], wanted: Sequence[bool] | None = None) -> list[Any]:
     """Interpret a jaxpr on values; outputs that are not ``wanted`` may be None."""
     program = body(jaxpr)
-    environment: dict[Any, Any] = dict(
-        zip(program.constvars, context.once("constants", jaxpr, lambda: _constants(context, jaxpr)), strict=True)
-    )
+    plans = _plans.setdefault(program, {})
+    which = None if wanted is None else tuple(wanted)
+    plan = plans.get(which)
+    if plan is None:
+        plan = plans[which] = _plan(program, which)
+    environment = dict(context.once(("given", which), jaxpr, lambda: _given(context, jaxpr, plan)))
     environment.update(zip(program.invars, args, strict=True))
-
-    def read(atom: Any) -> Any:
-        return _value(context, atom.val, atom.aval) if isinstance(atom, Literal) else environment[atom]
-
-    for equation, needed in context.once(("alive", *(wanted or ())), program, lambda: _alive(program, wanted)):
-        with context.executing(equation):
-            results = _step(context, equation, [read(atom) for atom in equation.invars], needed)
+    for equation, operands, needed, execute in plan.steps:
+        results = context.executing(equation, execute, [environment[key] for key in operands], needed)
         environment.update(zip(equation.outvars, results, strict=True))
         context.forget()
-    return [read(atom) if wanted is None or wanted[i] else None for i, atom in enumerate(program.outvars)]
+    return [environment[key] if wanted is None or wanted[i] else None for i, key in enumerate(plan.outputs)]
 
 
-def _constants(context: Context, jaxpr: Jaxpr) -> list[Any]:
-    return [_value(context, c, v.aval) for c, v in zip(constants(jaxpr), body(jaxpr).constvars, strict=True)]
+def _given(context: Context, jaxpr: Jaxpr, plan: _Plan) -> dict[Any, Any]:
+    """The values that are known before any argument: of the constants and of the literals."""
+    values = {key: _value(context, literal.val, literal.aval) for key, literal in plan.literals.items()}
+    pairs = zip(constants(jaxpr), body(jaxpr).constvars, strict=True)
+    return values | {variable: _value(context, constant, variable.aval) for constant, variable in pairs}
 
 
-def _alive(jaxpr: Any, wanted: Sequence[bool] | None) -> list[tuple[Any, list[bool]]]:
+def _plan(program: Any, wanted: Sequence[bool] | None) -> _Plan:
     """The equations that a wanted output depends on, each with which of its results are needed."""
-    needed = {v for i, v in enumerate(jaxpr.outvars) if not isinstance(v, Literal) and (wanted is None or wanted[i])}
-    alive = []
-    for equation in reversed(jaxpr.eqns):
+    literals: dict[int, Any] = {}
+
+    def key(atom: Any) -> Any:
+        if not isinstance(atom, Literal):
+            return atom
+        literals[id(atom)] = atom
+        return id(atom)
+
+    needed = {v for i, v in enumerate(program.outvars) if not isinstance(v, Literal) and (wanted is None or wanted[i])}
+    steps = []
+    for equation in reversed(program.eqns):
         results = [v in needed for v in equation.outvars]
         if any(results):
-            alive.append((equation, results))
+            steps.append(_Step(equation, [key(v) for v in equation.invars], results, _executor(equation)))
             needed.update(v for v in equation.invars if not isinstance(v, Literal))
-    return alive[::-1]
+    return _Plan(literals, steps[::-1], [key(v) for v in program.outvars])
 
 
-def _step(context: Context, equation: Any, values: list[Any], needed: list[bool]) -> list[Any]:
-    name, params = equation.primitive.name, equation.params
+def _executor(equation: Any) -> Callable[[Context, Any, list[Any], list[bool]], list[Any]]:
+    """How an equation is executed: as a call, or by a rule."""
+    name = equation.primitive.name
     if name in CALLS:
-        return _run(context, context.once("called", equation, lambda: called(equation)), values, needed)
-    for aval in (v.aval for v in (*equation.invars, *equation.outvars)):
-        if _is(getattr(aval, "dtype", bool), jnp.complexfloating):
-            raise context.unsupported("balls are real numbers, and it is complex")
+        return _call
+    variables = (*equation.invars, *equation.outvars)
+    if any(_is(getattr(v.aval, "dtype", bool), jnp.complexfloating) for v in variables):
+        return _complex
     floating = any(_is(getattr(v.aval, "dtype", bool), jnp.floating) for v in equation.outvars)
-    rule = RULES.get(name)
-    if (
-        not any(map(is_balls, values))
-        and not (floating and name != "bitcast_convert_type")
-        and name not in control.LOOPS
-    ):
+    exactly = (floating and name != "bitcast_convert_type") or name in control.LOOPS
+    return functools.partial(_by_rule, RULES.get(name), exactly)
+
+
+def _call(context: Context, equation: Any, values: list[Any], needed: list[bool]) -> list[Any]:
+    return _run(context, context.once("called", equation, lambda: called(equation)), values, needed)
+
+
+def _complex(context: Context, equation: Any, values: list[Any], needed: list[bool]) -> list[Any]:
+    raise context.unsupported("balls are real numbers, and it is complex")
+
+
+def _by_rule(
+    rule: Rule | None, exactly: bool, context: Context, equation: Any, values: list[Any], needed: list[bool]
+) -> list[Any]:
+    """By the rule of the primitive; without a float among operands and results, by numpy or JAX."""
+    if not exactly and not any(map(is_balls, values)):
         results = _without_floats(context, equation, values)
         # The bits of floats made of integers, as random numbers are.
         return [_value(context, r, v.aval) for r, v in zip(results, equation.outvars, strict=True)]
     if rule is None:
+        name = equation.primitive.name
         raise context.unsupported(_REFUSED.get(name, "there is no rule for it"))
-    results = rule(context, params, *values)
+    results = rule(context, equation.params, *values)
     return list(results) if equation.primitive.multiple_results else [results]
 
 
