@@ -78,10 +78,10 @@ def psi(t: Array) -> Array:
 
 def _taylor_xi(x: Array, terms: int) -> Array:
     """x²/2! + x³/3! + … + xⁿ/n! by Horner, n = terms."""
-    total = jnp.ones_like(x)
-    for k in range(terms, 2, -1):
-        total = 1 + total * (x / k)
-    return x * x * total * 0.5
+    total = jnp.full_like(x, 1 / math.factorial(terms))
+    for k in range(terms - 1, 1, -1):
+        total = total * x + 1 / math.factorial(k)
+    return x * x * total
 
 
 def _atanh_psi(t: Array, terms: int) -> Array:
