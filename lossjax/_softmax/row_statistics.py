@@ -171,27 +171,6 @@ def p_of(z: Array, rows: RowStatistics) -> Array:
     return jnp.where(rows.is_pivot(z), rows.own, others(z, rows.pivot, rows.maximum)) / rows.total()
 
 
-def softmax_with_statistics(z: Array) -> tuple[RowStatistics, Array]:
-    """The statistics about a maximum, and p, from one array of exponentials; formulas."""
-    pivot = jnp.argmax(z, axis=-1, keepdims=True)
-    maximum, rest, p = _softmax_about(z, pivot)
-    return RowStatistics(pivot, maximum, maximum, jnp.ones_like(rest), rest, Plan(reused=True)), p
-
-
-@jax.jit
-def _softmax_about(z: Array, pivot: Array) -> tuple[Array, Array, Array]:
-    """The maximum, the sum of the other exponentials, and p; NaN for a row that has no softmax.
-
-    It is jitted so that JAX traces and lowers it once where several rows of one shape are compared.
-    """
-    maximum = logit_at(z, pivot)
-    exponentials = shifted_exponential(z, maximum)
-    rest = sum_over_classes(jnp.where(class_index(z, pivot.dtype) == pivot, 0, exponentials))
-    defined = jnp.isfinite(maximum) | (jnp.isposinf(maximum) & (rest == 0))
-    rest = jnp.where(defined, rest, jnp.nan)
-    return maximum, rest, exponentials / (1 + rest)
-
-
 def p_minus_one_hot_of(z: Array, rows: RowStatistics) -> Array:
     """``p - e_i``, a formula (rules use :func:`p_minus_one_hot`)."""
     total = rows.total()
