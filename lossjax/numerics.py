@@ -77,11 +77,11 @@ def psi(t: Array) -> Array:
 
 
 def _taylor_xi(x: Array, terms: int) -> Array:
-    """x²/2! + x³/3! + … + xⁿ/n! by Horner's rule, n = terms: 2/n! times the coefficients, with x²/2 in front."""
-    total = jnp.full_like(x, 2 / math.factorial(terms))
+    """x²/2! + x³/3! + … + xⁿ/n! by Horner's rule, n = terms."""
+    total = jnp.full_like(x, 1 / math.factorial(terms))
     for k in range(terms - 1, 1, -1):
-        total = 2 / math.factorial(k) + total * x
-    return x * x * total * 0.5
+        total = total * x + 1 / math.factorial(k)
+    return x * x * total
 
 
 def _atanh_psi(t: Array, terms: int) -> Array:
