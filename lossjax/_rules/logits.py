@@ -1,25 +1,15 @@
-"""Divergences of two rows of logits by non-negative terms, which never leave the logits.
-
-Both divergences are sums over the classes of functions of p, q and  d = log q - log p  alone. With w = v - u,
-
-    d = w - log <p, e^w> = w - <p, w> - KL(p‖q)
-
-so that d is w measured from a centre of the row. A common offset of u or of v must not be felt: each row is measured
-from its maximum first, with the rounding error kept.
-"""
+"""Divergences of two rows of logits by non-negative terms, which never leave the logits."""
 
 import math
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 
 from lossjax._core.autodiff import closed_form, known_as
-from lossjax._softmax import functions
-from lossjax._softmax.row_statistics import RowStatistics, logit_at
-from lossjax._softmax.row_sum import class_index
-from lossjax.numerics import exact_difference, expm1, log1p, softplus, times, xi
+from lossjax._softmax import functions, row_statistics
+from lossjax.numerics import exact_difference, expm1, log1p, psi, softplus, times, xi
 
 
 def kl_of_logits(u: Array, v: Array) -> Array:
@@ -27,187 +17,166 @@ def kl_of_logits(u: Array, v: Array) -> Array:
     return _kl_divergence(u, v)
 
 
-class _Pair(NamedTuple):
-    """Two rows of logits, and one number per row each: all that a backward pass needs.
+class _Relative(NamedTuple):
+    """``r = w - <p, w>`` with w = v - u, and the logarithms of p_k e^{r_k}; r = 0 where a class is impossible under p.
 
-    ``centre`` is log <p, e^w>, with w measured from its value for the two maxima.
+    w is measured from its value at the pivot, and its rounding errors are kept: neither a common offset of u nor one
+    of v, however large, is felt in r.
     """
+
+    r: Array
+    exponent: Array
+    possible: Array
+
+    @classmethod
+    def of(cls, u: Array, v: Array, p: Array, rows_u: row_statistics.RowStatistics) -> "_Relative":
+        possible = ~jnp.isneginf(u)
+        w, error = exact_difference(jnp.where(possible, v, 0), jnp.where(possible, u, 0))
+        w, error, own_v = (_from_pivot(part, u, rows_u) for part in (w, error, v))
+        relative = w + error
+        mean = jnp.sum(times(p, relative), axis=-1, keepdims=True)
+        r = jnp.where(possible, relative - mean, 0)
+        # r - gap = own_v - mean: by whichever has the smaller terms (the first is ∞ - ∞ where r leaves the range). The
+        # pivot is a maximum; the last term, which is 0, says so to a derivative.
+        by_gap = possible & jnp.isfinite(r) & (jnp.abs(r) <= 2 * jnp.abs(own_v))
+        by_pivot = own_v - mean + (rows_u.pivot_logit - rows_u.maximum)
+        exponent = jnp.where(by_gap, r - row_statistics.gaps(u, rows_u), by_pivot) - rows_u.log_total()
+        return cls(r, exponent, possible)
+
+
+@jax.jit  # one function in the program, called for both rows
+def _tame(z: Array) -> Array:
+    """The same distributions by logits that can be subtracted from each other.
+
+    A row that one +inf makes certain has 0 there and -inf elsewhere; a row near the end of the range is measured from
+    its maximum.
+    """
+    maximum = jnp.max(z, axis=-1, keepdims=True)
+    infinite = jnp.isposinf(z)
+    certain = jnp.sum(infinite, axis=-1, keepdims=True, dtype=jnp.int32) == 1
+    z = jnp.where(certain, jnp.where(infinite, 0, jnp.where(jnp.isnan(z), z, -jnp.inf)), z)
+    extreme = (jnp.abs(maximum) > float(jnp.finfo(z.dtype).max) / 4) & jnp.isfinite(maximum)
+    return jnp.where(extreme, z - jnp.where(extreme, maximum, 0), z)
+
+
+@jax.jit  # one function in the program, called for both rows
+def _softmax_of(z: Array) -> tuple[row_statistics.RowStatistics, Array]:
+    rows = row_statistics.row_statistics(z, plan=row_statistics.Plan(reused=True))
+    return rows, row_statistics.p_of(z, rows)
+
+
+def _from_pivot(values: Array, u: Array, rows_u: row_statistics.RowStatistics) -> Array:
+    return values - jnp.sum(jnp.where(rows_u.is_pivot(u), values, 0), axis=-1, keepdims=True)
+
+
+class _Compared(NamedTuple):
+    """Two rows of logits with their statistics, what r and p are, and KL, one number per row."""
 
     u: Array
     v: Array
-    rows_u: RowStatistics
-    rows_v: RowStatistics
-    centre: Array
-
-    def constant(self) -> "_Pair":
-        """The same numbers as constants to a derivative."""
-        return jax.tree.map(lambda part: lax.stop_gradient(part), self)
-
-    def undefined(self) -> Array:
-        """Whether one of the rows is no row of logits, one boolean per row."""
-        return jnp.isnan(self.rows_u.rest + self.rows_v.rest)
-
-    def excluded(self) -> Array:
-        """Whether a class is possible under p and impossible under q."""
-        return _impossible(self.v, self.rows_v) & ~_impossible(self.u, self.rows_u)
-
-
-def _impossible(z: Array, rows: RowStatistics) -> Array:
-    """Whether p is 0: under a finite maximum at -inf, under a maximum of +inf at everything else."""
-    return rows.maximum - z == jnp.inf
-
-
-@jax.jit
-def _finite(x: Array) -> Array:
-    largest = float(jnp.finfo(x.dtype).max)
-    return jnp.minimum(jnp.maximum(x, -largest), largest)
-
-
-class _Gap(NamedTuple):
-    """``z - max z``, with 0 at a maximum, infinite or not: the rounded difference, and its rounding error."""
-
-    rounded: Array
-    error: Array
-
-    def exponential(self) -> Array:
-        exponential = jnp.exp(self.rounded)
-        return exponential + exponential * self.error
-
-
-@jax.jit
-def _gap(z: Array, maximum: Array) -> _Gap:
-    largest = float(jnp.finfo(z.dtype).max)
-    # A select, which keeps a NaN: inside a fusion XLA's CPU backend may answer it with the other operand of a minimum.
-    return _Gap(*exact_difference(jnp.where(z > largest, largest, z), _finite(maximum)))
-
-
-def _relative(u: _Gap, v: _Gap) -> Array:
-    """``w = v - u`` measured from its value for the two maxima; finite."""
-    return (_finite(v.rounded) - _finite(u.rounded)) + (v.error - u.error)
-
-
-class _Softmax(NamedTuple):
-    """A row of logits, from one array of exponentials."""
-
-    rows: RowStatistics
-    gap: _Gap
+    rows_u: row_statistics.RowStatistics
+    rows_v: row_statistics.RowStatistics
     p: Array
+    q: Array
+    r: Array
+    kl: Array
+    undefined: Array
 
     @classmethod
-    def of(cls, z: Array) -> "_Softmax":
-        pivot = jnp.argmax(z, axis=-1, keepdims=True)
-        maximum, rest, gap, p = _softmax_about(z, pivot)
-        return cls(RowStatistics(pivot, maximum, maximum, jnp.ones_like(rest), rest), gap, p)
+    def of(cls, u: Array, v: Array) -> "_Compared":
+        u, v = _tame(u), _tame(v)
+        (rows_u, p), (rows_v, q) = _softmax_of(u), _softmax_of(v)
+        excluded = jnp.any(jnp.isneginf(v) & ~jnp.isneginf(u), axis=-1, keepdims=True)
+        r, exponent, possible = _Relative.of(u, jnp.where(excluded, u, v), p, rows_u)
+        # The terms p ξ(r): by ξ near 0; else p e^r - p(1 + r), where p e^r neither overflows nor vanishes with p.
+        near = (jnp.abs(r) < 1) & possible
+        far = jnp.exp(jnp.minimum(exponent, 2)) - times(p, 1 + r)
+        terms = jnp.where(near, p * xi(jnp.where(near, r, 0)), far)
+        close = jnp.log1p(jnp.sum(terms, axis=-1, keepdims=True))
+        # A divergence with an exponent above 2 is that exponent plus a log-sum-exp: both positive.
+        largest = jnp.max(exponent, axis=-1, keepdims=True)
+        anchor = jnp.maximum(largest, 2)
+        distant = anchor + jnp.log(jnp.sum(jnp.exp(exponent - anchor), axis=-1, keepdims=True))
+        divergence = jnp.where(largest > 2, distant, close)
+        undefined = jnp.isnan(rows_u.rest) | jnp.isnan(rows_v.rest)
+        kl = jnp.where(undefined, jnp.nan, jnp.where(excluded, jnp.inf, divergence))
+        return cls(u, v, rows_u, rows_v, p, q, r, kl, undefined)
 
-
-@jax.jit
-def _softmax_about(z: Array, pivot: Array) -> tuple[Array, Array, _Gap, Array]:
-    """The maximum, the sum of the other exponentials, z - m, and p; NaN for a row that has no softmax.
-
-    It is jitted so that JAX traces and lowers it once for the two rows.
-    """
-    maximum = logit_at(z, pivot)
-    gap = _gap(z, maximum)
-    exponentials = gap.exponential()
-    rest = jnp.sum(jnp.where(class_index(z, pivot.dtype) == pivot, 0, exponentials), axis=-1, keepdims=True)
-    defined = jnp.isfinite(maximum) | (jnp.isposinf(maximum) & (rest == 0))
-    rest = jnp.where(defined, rest, jnp.nan)
-    return maximum, rest, gap, exponentials / (1 + rest)
-
-
-def _compared(u: Array, v: Array) -> tuple[Array, Array, Array, Array, _Pair]:
-    """KL(p‖q) where no class is excluded, d, p, q, and what to save.
-
-    The centre c is log <p, e^w>, and KL = Σ p ξ(w - c), with terms q - p - p (w - c) away from 0. A c that is wrong by
-    δ adds ξ(δ) to this. By the two row statistics c is known to some u, which is enough for KL > 1/2. Below, the
-    mean stands for the centre, where δ = KL itself: the sum is then e^KL - 1.
-    """
-    (rows_u, gap_u, p), (rows_v, gap_v, q) = _Softmax.of(u), _Softmax.of(v)
-    w = _relative(gap_u, gap_v)
-    mean = jnp.sum(p * w, axis=-1, keepdims=True)
-    centre = jnp.log1p(rows_v.rest) - jnp.log1p(rows_u.rest)
-    close = centre - mean < 0.5
-    x = _finite(w - jnp.where(close, mean, centre))
-    q_at_x = q * jnp.exp(jnp.where(close, centre - mean, 0))
-    total = jnp.sum(jnp.where(x < 2, p * xi(jnp.minimum(x, 2)), q_at_x - p * (1 + x)), axis=-1, keepdims=True)
-    kl = jnp.where(close, jnp.log1p(total), total)
-    centre = jnp.where(close, mean + kl, centre)
-    return kl, _finite(w - centre), p, q, _Pair(u, v, rows_u.stopped(), rows_v.stopped(), lax.stop_gradient(centre))
+    def saved(self) -> tuple[Any, ...]:
+        """What a backward pass needs: the logits, and a few numbers per row."""
+        return self.u, self.v, self.rows_u.stopped(), self.rows_v.stopped(), jax.lax.stop_gradient(self.kl)
 
 
 def _kl_divergence_forward(u: Array, v: Array) -> tuple[Array, Any]:
-    kl, _, _, _, pair = _compared(u, v)
-    kl = jnp.where(jnp.any(pair.excluded(), axis=-1, keepdims=True), jnp.inf, kl)
-    return jnp.where(pair.undefined(), jnp.nan, kl)[..., 0], pair
+    compared = _Compared.of(u, v)
+    return compared.kl[..., 0], compared.saved()
 
 
-_difference = known_as(lambda u, v: v - u)
-_kl_slope = known_as(lambda u, v, rows_u, w: -functions.fisher_product(u, rows_u, _difference(w, u, v)))
-_change = known_as(lambda u, v, rows_u, rows_v: functions.probabilities(v, rows_v) - functions.probabilities(u, rows_u))
-
-
-def _kl_divergence_backward(saved: _Pair, cotangent: Array) -> tuple[Array, Array]:
-    u, v, rows_u, rows_v, centre = saved.constant()
-    gap_u, gap_v = _gap(u, rows_u.maximum), _gap(v, rows_v.maximum)
-    p, q = gap_u.exponential() / (1 + rows_u.rest), gap_v.exponential() / (1 + rows_v.rest)
-    w, excluded = _relative(gap_u, gap_v), saved.excluded()
-    mean = jnp.sum(p * w, axis=-1, keepdims=True)
-    # Where a logit of q tends to -inf under p's eyes, so does w - <p, w> there, and to +inf at the classes beside it.
-    apart = jnp.where(excluded, jnp.where(p < 1, -jnp.inf, 0), jnp.inf)
-    in_u = -times(p, jnp.where(jnp.any(excluded, axis=-1, keepdims=True), apart, w - mean))
-    # q - p = p (e^d - 1): no cancellation where the two are close.
-    d = w - centre
-    in_v = jnp.where(jnp.abs(d) < 0.5, p * jnp.expm1(jnp.clip(d, -0.5, 0.5)), q - p)
-    g = jnp.where(saved.undefined(), jnp.nan, cotangent[..., None])
-    return (
-        g * _kl_slope(in_u, saved.u, saved.v, rows_u, w),
-        g * _change(in_v, saved.u, saved.v, rows_u, rows_v),
-    )
+def _kl_divergence_backward(saved: Any, cotangent: Array) -> tuple[Array, Array]:
+    u, v, rows_u, rows_v, kl = saved
+    g = cotangent[..., None]
+    p, q = functions.probabilities(u, rows_u), functions.probabilities(v, rows_v)
+    excluded = jnp.isneginf(v) & ~jnp.isneginf(u)
+    somewhere = jnp.any(excluded, axis=-1, keepdims=True)
+    relative = _Relative.of(u, jnp.where(somewhere, u, v), p, rows_u)
+    # q - p = p (e^d - 1) with d = log q - log p = r - KL: no cancellation where the two are close.
+    kl = _precomputed_kl(kl, u, v)
+    d = relative.r - kl
+    close = (jnp.abs(d) < 0.5) & relative.possible & (kl < 1)
+    in_v = jnp.where(close, p * expm1(jnp.where(close, d, 0)), q - p)
+    # Where a logit of q tends to -inf under p's eyes, so does r there, and to +inf at the classes beside it.
+    apart = jnp.where(excluded, jnp.where(p < 1, -jnp.inf, 0), jnp.where(relative.possible, jnp.inf, 0))
+    r = jnp.where(somewhere, apart, relative.r)
+    undefined = jnp.isnan(rows_u.rest) | jnp.isnan(rows_v.rest)
+    return g * jnp.where(undefined, jnp.nan, -times(p, r)), g * jnp.where(undefined, jnp.nan, in_v)
 
 
 _kl_divergence = closed_form(_kl_divergence_forward, _kl_divergence_backward)
+_precomputed_kl = known_as(lambda u, v: _kl_divergence(u, v)[..., None])
 
 
-def _js_curve(d: Array) -> Array:
-    """``½[(1-τ) log(1-τ) + (1+τ) log(1+τ)]`` with τ = tanh(d/2) = (q - p)/(q + p): even, between 0 and log 2.
+@jax.jit  # one function in the program, called for both sides
+def _log_share(d: Array) -> Array:
+    """``log(p/m) = log 2 - softplus(d)`` with m = (p + q)/2."""
+    near = jnp.abs(d) < 1
+    return jnp.where(near, -log1p(expm1(jnp.where(near, d, 0)) / 2), math.log(2) - softplus(jnp.where(near, 0, d)))
 
-    Near 0 by its series τ²/2 + τ⁴/12 + … + τ²ⁿ/2n(2n-1), all of one sign; beyond, with ε = e^-|d|, it is
-    log 2 - log(1 + ε) - |d| ε/(1 + ε).
-    """
-    distance = jnp.minimum(jnp.abs(d), 1e3)  # ε is 0 long before
-    epsilon = jnp.exp(-distance)
-    tau = -jnp.expm1(-jnp.minimum(distance, 1)) / (1 + epsilon)
-    square = tau * tau
-    terms = 10 if jnp.finfo(d.dtype).bits <= 32 else 22
-    series = jnp.zeros_like(d)
-    for n in range(terms, 0, -1):
-        series = series * square + 1 / (2 * n * (2 * n - 1))
-    far = math.log(2) - jnp.log1p(epsilon) - distance * (epsilon / (1 + epsilon))
-    return jnp.where(distance < 1, series * square, far)
+
+def _log_ratio(kl: Array, r: Array, log_p: Array, log_q: Array) -> Array:
+    """``log q - log p``: r - KL where the two are close; ±inf where one of them is 0, and 0 where both are."""
+    neither = jnp.isneginf(log_p) & jnp.isneginf(log_q)
+    apart = jnp.where(neither, 0, jnp.where(neither, 0, log_q) - jnp.where(neither, 0, log_p))
+    close = (kl < 1) & ~jnp.isneginf(log_p)
+    return jnp.where(close, r - jnp.where(kl < 1, kl, 0), apart)
+
+
+def _comparable(u: Array, v: Array) -> Array:
+    """v, or u in the rows where v lacks a class that u has: their relative logits would be infinite."""
+    return jnp.where(jnp.any(jnp.isneginf(v) & ~jnp.isneginf(u), axis=-1, keepdims=True), u, v)
 
 
 def _js_divergence_forward(u: Array, v: Array) -> tuple[Array, Any]:
-    _, d, p, q, pair = _compared(u, v)
-    divergence = jnp.sum((p + q) * _js_curve(d), axis=-1) / 2
-    return jnp.where(pair.undefined()[..., 0], jnp.nan, divergence), pair
+    both = _Compared.of(u, v)
+    log_p, log_q = -row_statistics.surprisal(both.u, both.rows_u), -row_statistics.surprisal(both.v, both.rows_v)
+    d = _log_ratio(both.kl, both.r, log_p, log_q)
+    near = jnp.abs(d) < 1
+    step = jnp.where(near, d, 0)
+    close = both.p * psi(expm1(step) / 2) + both.q * psi(expm1(-step) / 2)
+    distant = times(both.p, _log_share(d)) + times(both.q, _log_share(-d))
+    divergence = jnp.sum(jnp.where(near, close, distant), axis=-1) / 2
+    return jnp.where(both.undefined[..., 0], jnp.nan, divergence), both.saved()
 
 
-_log_ratio = known_as(
-    lambda u, v, rows_u, rows_v: functions.log_probabilities(v, rows_v) - functions.log_probabilities(u, rows_u)
-)
-_half_log_share = known_as(lambda d: -softplus(d) / 2)
-
-
-def _js_divergence_backward(saved: _Pair, cotangent: Array) -> tuple[Array, Array]:
-    # J takes no notice of the log 2 in  ½ log(p/m) = ½ (log 2 - softplus d)  and  ½ log(q/m) = ½ (log 2 - softplus -d).
-    u, v, rows_u, rows_v, centre = saved.constant()
-    d = _finite(_relative(_gap(u, rows_u.maximum), _gap(v, rows_v.maximum)) - centre)
-    even = -log1p(expm1(-jnp.abs(d)) / 2)  # log 2 - log(1 + e^-|d|)
-    ratio = _log_ratio(d, saved.u, saved.v, rows_u, rows_v)
-    a = _half_log_share((even - jnp.maximum(d, 0)) / 2, ratio)
-    b = _half_log_share((even - jnp.maximum(-d, 0)) / 2, -ratio)
-    g = jnp.where(saved.undefined(), jnp.nan, cotangent[..., None])
-    return g * functions.fisher_product(saved.u, rows_u, a), g * functions.fisher_product(saved.v, rows_v, b)
+def _js_divergence_backward(saved: Any, cotangent: Array) -> tuple[Array, Array]:
+    u, v, rows_u, rows_v, kl = saved
+    g = cotangent[..., None]
+    p, q = functions.probabilities(u, rows_u), functions.probabilities(v, rows_v)
+    kl = _precomputed_kl(kl, u, v)
+    r = _Relative.of(u, _comparable(u, v), p, rows_u).r
+    d = _log_ratio(kl, r, functions.log_probabilities(u, rows_u), functions.log_probabilities(v, rows_v))
+    a, b = (jnp.where(kl < 1, _log_share(side), -softplus(side)) / 2 for side in (d, -d))
+    a, b = jnp.where(p > 0, a, 0), jnp.where(q > 0, b, 0)
+    return g * functions.fisher_product(u, rows_u, a), g * functions.fisher_product(v, rows_v, b)
 
 
 js_divergence = closed_form(_js_divergence_forward, _js_divergence_backward)

@@ -111,9 +111,9 @@ def row_statistics(z: Array, pivot: Array | None = None, plan: Plan = ONE_DEVICE
         index = jnp.argmax(z, axis=-1, keepdims=True)
         if over is not None:
             index = jnp.where(_is_first_with(largest_here.astype(maximum.dtype), maximum, over), index, -1)
-    parts = logit_at(z, index, over).astype(maximum.dtype), sum_without(z, index, maximum, reused=plan.reused)
+    parts = _logit_at(z, index, over).astype(maximum.dtype), sum_without(z, index, maximum, reused=plan.reused)
     logit, rest = parts if over is None else lax.psum(parts, over)
-    own = jnp.ones_like(maximum) if pivot is None else shifted_exponential(logit, maximum)
+    own = shifted_exponential(logit, maximum)
     # With a maximum of +inf every finite entry has E = 0, so that own + rest counts the infinities. XLA's maximum of a
     # long row may not be NaN for a NaN in it.
     defined = jnp.isfinite(maximum) | (jnp.isposinf(maximum) & (own + rest == 1))
@@ -140,7 +140,7 @@ def _is_first_with(here: Array, maximum: Array, over: str) -> Array:
     return lax.axis_index(over) == lax.pmin(candidate, over)
 
 
-def logit_at(z: Array, index: Array, over: str | None = None) -> Array:
+def _logit_at(z: Array, index: Array, over: str | None) -> Array:
     """``z_i``, class axis kept; where the classes are on several devices, 0 for an index that is no class here."""
     if over is not None or sharding.split_count(z) > 1:
         return sum_over_classes(jnp.where(class_index(z, index.dtype) == index, z, 0))
