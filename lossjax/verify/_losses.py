@@ -13,7 +13,8 @@ from lossjax.verify._check import Certificate, Row, check
 from lossjax.verify._check.accuracy import check_accuracy
 from lossjax.verify._check.inputs import variations
 from lossjax.verify._check.problem import problem
-from lossjax.verify._check.rule import Pair, check_rule
+from lossjax.verify._check.programs import Pair
+from lossjax.verify._check.rule import check_rule
 from lossjax.verify.samples import DTYPES, Sample, names, sample
 from lossjax.verify.workers import Pool, pool_of, run_all
 

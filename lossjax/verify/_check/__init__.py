@@ -16,7 +16,8 @@ from lossjax.verify._check.inlining import inlined as inlined
 from lossjax.verify._check.inputs import variations
 from lossjax.verify._check.modes import check_modes
 from lossjax.verify._check.problem import problem
-from lossjax.verify._check.rule import Pair, check_rule
+from lossjax.verify._check.programs import Pair
+from lossjax.verify._check.rule import check_rule
 
 __all__ = ["CHECKS", "Certificate", "Row", "assert_verified", "check", "inlined"]
 

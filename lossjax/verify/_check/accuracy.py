@@ -19,9 +19,9 @@ from flint import arb
 
 from lossjax.verify import oracle, ulp
 from lossjax.verify._check.certificate import Row
-from lossjax.verify._check.inputs import Family, shown
-from lossjax.verify._check.problem import Arrays, Problem, Program, cotangents
-from lossjax.verify._check.rule import REFUSALS, affordable
+from lossjax.verify._check.inputs import Family, affordable, shown
+from lossjax.verify._check.problem import Arrays, Problem
+from lossjax.verify._check.programs import REFUSALS, Program, cotangents
 from lossjax.verify.report import number
 from lossjax.verify.ulp import Balls
 

@@ -5,9 +5,9 @@ import numpy as np
 from lossjax.verify import oracle, ulp
 from lossjax.verify._check import compare as by
 from lossjax.verify._check.certificate import Row
-from lossjax.verify._check.inputs import shown
-from lossjax.verify._check.problem import Arrays, Problem, cotangents
-from lossjax.verify._check.rule import REFUSALS, Pair, generic
+from lossjax.verify._check.inputs import generic, shown
+from lossjax.verify._check.problem import Arrays, Problem
+from lossjax.verify._check.programs import REFUSALS, Pair, cotangents
 from lossjax.verify.ulp import Balls
 
 _A, _B = 0.75, -1.25

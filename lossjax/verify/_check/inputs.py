@@ -204,3 +204,21 @@ def shown(one: Problem, arrays: Arrays, row: int | None = None) -> str:
         text = " ".join(text.split())
         parts.append(f"{name}{'' if whole else f'[{row}]'} = {text} ({a.dtype}{list(a.shape)})")
     return "; ".join(parts)
+
+
+def generic(one: Problem, arrays: Arrays, random: np.random.Generator) -> Arrays:
+    """The example a little moved, off every kink and tie; what lies in [0, 1] stays there."""
+    moved, of = {}, kinds(one)
+    for i in one.moving:
+        a = np.asarray(arrays[i]).astype(np.float64)
+        size = np.max(np.abs(a), initial=0, where=np.isfinite(a)) or 1.0
+        step = 2.0**-6 * random.uniform(-1, 1, a.shape)
+        inward = -np.abs(step) if of[i] in ("unit", "simplex") else step
+        moved[i] = np.where(a == 0, size * np.abs(step), a * (1 + inward))
+    return one.replaced(arrays, moved)
+
+
+def affordable(one: Problem, families: Sequence[Family], entries: int) -> list[Family]:
+    """As many of the families, the example first, as the arrays' size leaves time for."""
+    size = max(sum(np.size(a) for a in one.arrays), 1)
+    return list(families[: max(1, entries // size)])

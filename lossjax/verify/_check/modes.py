@@ -19,8 +19,17 @@ from jax.sharding import AxisType, PartitionSpec
 from lossjax.verify._check import compare as by
 from lossjax.verify._check.certificate import Row
 from lossjax.verify._check.inlining import inlined
-from lossjax.verify._check.problem import Arrays, Problem, Program, cotangents, weighted_sum, x64
-from lossjax.verify._check.rule import REFUSALS, Pair, generic
+from lossjax.verify._check.inputs import generic
+from lossjax.verify._check.problem import Arrays, Problem, weighted_sum
+from lossjax.verify._check.programs import (
+    REFUSALS,
+    Pair,
+    Program,
+    cotangents,
+    exactly_or_compiled,
+    independent_rows,
+    x64,
+)
 from lossjax.verify.report import number
 
 _MOST_SECOND = 128
@@ -46,7 +55,7 @@ class _Subject:
     @functools.cached_property
     def rows(self) -> int | None:
         """The length of a batch axis whose rows do not feel each other."""
-        return _independent_rows(self)
+        return independent_rows(self.pair, self.arrays)
 
     @property
     def moving(self) -> Arrays:
@@ -102,7 +111,7 @@ class _Subject:
 
 
 def _jit(s: _Subject) -> Any:
-    return jax.jit(s.both_of)(s.arrays), _exactly_or_compiled(lambda: s.both_of(s.arrays), s.pair.wide)
+    return jax.jit(s.both_of)(s.arrays), exactly_or_compiled(lambda: s.both_of(s.arrays), s.pair.wide)
 
 
 def _vmap(s: _Subject) -> Any:
@@ -197,26 +206,8 @@ def _shard_map(s: _Subject) -> Any:
     both = tuple(jnp.stack([a, a]) for a in s.arrays)
     split = tuple(jax.device_put(a, jax.NamedSharding(mesh, spec)) for a in both)
     gradients = jax.jit(jax.grad(of_moving), compiler_options=_QUICK)(s.one.chosen(split), split)
-    singles = _exactly_or_compiled(lambda: s.gradient, s.pair.wide)
+    singles = exactly_or_compiled(lambda: s.gradient, s.pair.wide)
     return gradients, tuple(np.stack([g, g]) for g in singles)
-
-
-def _independent_rows(s: _Subject) -> int | None:
-    """Of the leading axis of outputs and of arrays."""
-    shapes = [o.shape for o in s.pair.outputs]
-    if any(not shape or shape[0] != shapes[0][0] for shape in shapes) or shapes[0][0] < 2:
-        return None
-    rows = shapes[0][0]
-    batched = [k for k, m in enumerate(s.moving) if np.ndim(m) and m.shape[0] == rows]
-    if not batched:
-        return None
-    for row in {0, rows - 1}:
-        of_row = tuple(np.where((np.arange(rows) == row).reshape(-1, *[1] * (np.ndim(w) - 1)), w, np.zeros_like(w))
-                       for w in s.weights)  # fmt: skip
-        gradients = _exactly_or_compiled(lambda w=of_row: s.one.pullback(s.one.fn)(s.arrays, w)[1], s.pair.wide)
-        if any(np.delete(gradients[k], row, axis=0).any() for k in batched):
-            return None
-    return rows
 
 
 def _batch(s: _Subject) -> Any:
@@ -249,7 +240,7 @@ MODES: dict[str, tuple[Callable[[_Subject], Any], str]] = {
 """Each with what it must equal."""
 
 
-def subject(one: Problem, pair: Pair, seed: int) -> _Subject:
+def _subject(one: Problem, pair: Pair, seed: int) -> _Subject:
     """The function near the example, in float64 if it takes that."""
     random = np.random.default_rng(seed + 4)
     arrays = generic(one, pair.arrays, random)
@@ -260,7 +251,7 @@ def subject(one: Problem, pair: Pair, seed: int) -> _Subject:
 def check_modes(one: Problem, pair: Pair, seed: int) -> list[Row]:
     """One row a transformation, ``modes: jvp`` and so on."""
     with x64(pair.wide):
-        about = subject(one, pair, seed)
+        about = _subject(one, pair, seed)
         with contextlib.suppress(Exception):  # what fails here fails in its own row
             _ = about.rows  # before anything is traced: it computes
         return [_row(name, about) for name in MODES]
@@ -302,11 +293,3 @@ def _row(name: str, about: _Subject) -> Row:
         detail = f"{meaning}, computed, relative to the largest entry"
         wrong = [f"off by {number(worst)} of the largest entry, allowed {number(allowed)}"]
     return Row(title, ok, worst, allowed, detail, () if ok else (f"{wrong[0]}: {meaning}",))
-
-
-def _exactly_or_compiled(function: Callable[[], Any], wide: bool) -> Any:
-    """The results as floats."""
-    try:
-        return jax.tree.map(lambda balls: np.vectorize(float, otypes=[float])(balls), Program(function, wide=wide)())
-    except REFUSALS:
-        return jax.jit(function)()

@@ -1,23 +1,15 @@
-"""The function under check as flat arrays: what moves, what is kept, and the programs made of it."""
+"""The question: a function under check as one of flat arrays, some of which are differentiated."""
 
-import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lossjax._core.versions import Jaxpr, body
-from lossjax.verify._check.inlining import inner_jaxprs
-from lossjax.verify._exact import UndecidedComparison
-from lossjax.verify._exact.interpreter import interpret
-
 Arrays = tuple[Any, ...]
-
-_BITS = 256
 
 
 def is_float(leaf: Any) -> bool:
@@ -154,68 +146,3 @@ def problem(fn: Callable[..., Any], args: tuple[Any, ...], argnums: int | Sequen
     if not made.shapes(arrays):
         raise TypeError("the function returns no floating-point array; there is nothing to check")
     return made
-
-
-class Program:
-    """A function traced once, to be executed exactly as often as wanted."""
-
-    def __init__(self, function: Callable[..., Any], *examples: Any, wide: bool):
-        self._wide = wide
-        with x64(wide):
-            self.jaxpr, shapes = jax.make_jaxpr(function, return_shape=True)(*examples)
-        self._tree = jax.tree.structure(shapes)
-
-    def __call__(self, *args: Any) -> Any:
-        """The outputs as balls. Floats may be given as balls too."""
-        with x64(self._wide):
-            leaves = jax.tree.leaves(args)
-            try:
-                results = interpret(self.jaxpr, leaves, _BITS)
-            except UndecidedComparison:  # once more, not to the last: what is undecided here is mostly a tie
-                results = interpret(self.jaxpr, leaves, 4 * _BITS)
-            return jax.tree.unflatten(self._tree, results)
-
-
-@contextlib.contextmanager
-def x64(wide: bool) -> Iterator[None]:
-    """Inside, float64 exists; as the caller has it if not ``wide``."""
-    if wide:
-        with jax.enable_x64(True):
-            yield
-    else:
-        yield
-
-
-def widened(arrays: Sequence[Any]) -> Arrays:
-    """The same numbers, floats in float64."""
-    return tuple(np.asarray(a).astype(np.float64) if is_float(a) else a for a in arrays)
-
-
-def can_be_wide(one: Problem) -> bool:
-    """Whether the function accepts float64 copies, so that its own rounded constants lie below what is judged."""
-    arrays = widened(one.arrays)
-    try:
-        with x64(True):
-            outputs = one.shapes(arrays)
-            jax.eval_shape(one.pullback(one.fn), arrays, tuple(jnp.zeros(o.shape, o.dtype) for o in outputs))
-    except Exception:  # whatever it raises: then it is taken in its own dtype
-        return False
-    return all(o.dtype == np.float64 for o in outputs)
-
-
-def narrowest(jaxpr: Jaxpr) -> Any:
-    """The float dtype of fewest bits in a jaxpr: in it, constants may be rounded."""
-    found = [np.dtype(np.float64)]
-    for equation in body(jaxpr).eqns:
-        avals: list[Any] = [getattr(v, "aval", None) for v in (*equation.invars, *equation.outvars)]
-        found += [aval.dtype for aval in avals if is_float(aval)]
-        found += [narrowest(inner) for inner in inner_jaxprs(equation.params)]
-    return max(found, key=lambda dtype: float(jnp.finfo(dtype).eps))
-
-
-def cotangents(shapes: Sequence[Any], random: np.random.Generator) -> Arrays:
-    """Never uniform: another number of either sign for every output, few bits, so that they are exact everywhere."""
-    return tuple(
-        np.asarray(random.integers(32, 128, s.shape) / 64.0 * random.choice([-1, 1], s.shape)).astype(s.dtype)
-        for s in shapes
-    )

@@ -4,69 +4,21 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
 from lossjax.verify import oracle, ulp
 from lossjax.verify._check import compare as by
 from lossjax.verify._check.certificate import Row
-from lossjax.verify._check.inlining import has_custom_rules, inlined, uses
-from lossjax.verify._check.inputs import Family, kinds, shown
+from lossjax.verify._check.inlining import uses
+from lossjax.verify._check.inputs import Family, affordable, generic, shown
 from lossjax.verify._check.kinks import legal
-from lossjax.verify._check.problem import Arrays, Problem, Program, can_be_wide, cotangents, narrowest, widened, x64
-from lossjax.verify._exact import UndecidedComparison, UnsupportedPrimitive
+from lossjax.verify._check.problem import Arrays, Problem
+from lossjax.verify._check.programs import REFUSALS, Pair, Program, cotangents
 
-REFUSALS = (UndecidedComparison, UnsupportedPrimitive, NotImplementedError)
 _MOST_ENTRIES = 120_000
 _MOST_FAILURES = 3
 _NO_FORWARD_MODE = ("custom_lin",)
 """What JAX leaves in a program where a ``custom_vjp`` was asked for its tangent: it cannot be run."""
-
-
-class Pair:
-    """Rule and formula as exact programs, in float64 if the function takes it and it is not to be in its own dtype."""
-
-    def __init__(self, one: Problem, reference: Callable[..., Any] | None, seed: int, *, wide: bool = True):
-        self.one = one
-        self.wide = wide and can_be_wide(one)
-        self.arrays = widened(one.arrays) if self.wide else one.arrays
-        with x64(self.wide):
-            self.outputs = one.shapes(self.arrays)
-            self.cotangents = cotangents(self.outputs, np.random.default_rng(seed))
-        examples = self.arrays, self.cotangents
-        self.ruled = Program(one.pullback(one.fn), *examples, wide=self.wide)
-        self.has_rules = self._has_rules()
-        truth = inlined(one.fn) if reference is None else reference
-        self.undifferentiable = ""
-        self.plain: Program | None = self.ruled
-        if reference is not None or self.has_rules:
-            self.plain = self._differentiated(truth, *examples)
-        self.truth = truth
-        self.tolerance = by.of(*(narrowest(p.jaxpr) for p in (self.ruled, self.plain) if p is not None))
-
-    def _differentiated(self, truth: Callable[..., Any], *examples: Arrays) -> Program | None:
-        """The formula's pullback: in reverse, or forward where a loop has no reverse mode; None if it has neither."""
-        for pullback in (self.one.pullback, self.one.pullback_by_forward_mode):
-            try:
-                return Program(pullback(truth), *examples, wide=self.wide)
-            except Exception as error:  # that JAX cannot differentiate it may be why there is a rule
-                first_line = next(iter(str(error).splitlines()), "")
-                self.undifferentiable = f"JAX cannot differentiate the formula: {type(error).__name__}: {first_line}"
-        return None
-
-    def _has_rules(self) -> bool:
-        with x64(self.wide):
-            return has_custom_rules(jax.make_jaxpr(self.one.values(self.one.fn))(self.arrays))
-
-    def given(self, family: Family) -> Arrays:
-        """A family's arrays in the dtype of the programs."""
-        return widened(family.arrays) if self.wide else family.arrays
-
-
-def affordable(one: Problem, families: Sequence[Family], entries: int) -> list[Family]:
-    """As many of the families, the example first, as the arrays' size leaves time for."""
-    size = max(sum(np.size(a) for a in one.arrays), 1)
-    return list(families[: max(1, entries // size)])
 
 
 def check_rule(
@@ -86,7 +38,7 @@ def check_rule(
     refused: list[str] = []
     random = np.random.default_rng(seed)
     for family in tried:
-        arrays = pair.given(family)
+        arrays = pair.given(family.arrays)
         try:
             got_values, got = pair.ruled(arrays, pair.cotangents)
             want_values, want = pair.plain(arrays, pair.cotangents)
@@ -208,15 +160,3 @@ def _adjoint(one: Problem, pair: Pair, seed: int) -> Row | None:
     u = pair.tolerance.u
     return Row(name, ok, gap / u, pair.tolerance.of_entry / u, "⟨u, Jv⟩ = ⟨Jᵀu, v⟩, exactly, in u of the terms",
                () if ok else (line,))  # fmt: skip
-
-
-def generic(one: Problem, arrays: Arrays, random: np.random.Generator) -> Arrays:
-    """The example a little moved, off every kink and tie; what lies in [0, 1] stays there."""
-    moved, of = {}, kinds(one)
-    for i in one.moving:
-        a = np.asarray(arrays[i]).astype(np.float64)
-        size = np.max(np.abs(a), initial=0, where=np.isfinite(a)) or 1.0
-        step = 2.0**-6 * random.uniform(-1, 1, a.shape)
-        inward = -np.abs(step) if of[i] in ("unit", "simplex") else step
-        moved[i] = np.where(a == 0, size * np.abs(step), a * (1 + inward))
-    return one.replaced(arrays, moved)
