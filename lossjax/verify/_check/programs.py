@@ -1,0 +1,153 @@
+"""The function under check and its formula as programs that are executed exactly."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lossjax._core.versions import Jaxpr, body
+from lossjax.verify._check import compare as by
+from lossjax.verify._check.inlining import has_custom_rules, inlined, inner_jaxprs
+from lossjax.verify._check.problem import Arrays, Problem, is_float
+from lossjax.verify._exact import UndecidedComparison, UnsupportedPrimitive
+from lossjax.verify._exact.interpreter import interpret
+
+REFUSALS = (UndecidedComparison, UnsupportedPrimitive, NotImplementedError)
+"""What an exact execution raises where it cannot be done: the question is then not judged."""
+
+_BITS = 256
+
+
+class Program:
+    """A function traced once, to be executed exactly as often as wanted."""
+
+    def __init__(self, function: Callable[..., Any], *examples: Any, wide: bool):
+        self._wide = wide
+        with x64(wide):
+            self.jaxpr, shapes = jax.make_jaxpr(function, return_shape=True)(*examples)
+        self._tree = jax.tree.structure(shapes)
+
+    def __call__(self, *args: Any) -> Any:
+        """The outputs as balls. Floats may be given as balls too."""
+        with x64(self._wide):
+            leaves = jax.tree.leaves(args)
+            try:
+                results = interpret(self.jaxpr, leaves, _BITS)
+            except UndecidedComparison:  # once more, not to the last: what is undecided here is mostly a tie
+                results = interpret(self.jaxpr, leaves, 4 * _BITS)
+            return jax.tree.unflatten(self._tree, results)
+
+
+@contextlib.contextmanager
+def x64(wide: bool) -> Iterator[None]:
+    """Inside, float64 exists; as the caller has it if not ``wide``."""
+    if wide:
+        with jax.enable_x64(True):
+            yield
+    else:
+        yield
+
+
+def widened(arrays: Sequence[Any]) -> Arrays:
+    """The same numbers, floats in float64."""
+    return tuple(np.asarray(a).astype(np.float64) if is_float(a) else a for a in arrays)
+
+
+def can_be_wide(one: Problem) -> bool:
+    """Whether the function accepts float64 copies, so that its own rounded constants lie below what is judged."""
+    arrays = widened(one.arrays)
+    try:
+        with x64(True):
+            outputs = one.shapes(arrays)
+            jax.eval_shape(one.pullback(one.fn), arrays, tuple(jnp.zeros(o.shape, o.dtype) for o in outputs))
+    except Exception:  # whatever it raises: then it is taken in its own dtype
+        return False
+    return all(o.dtype == np.float64 for o in outputs)
+
+
+def narrowest(jaxpr: Jaxpr) -> Any:
+    """The float dtype of fewest bits in a jaxpr: in it, constants may be rounded."""
+    found = [np.dtype(np.float64)]
+    for equation in body(jaxpr).eqns:
+        avals: list[Any] = [getattr(v, "aval", None) for v in (*equation.invars, *equation.outvars)]
+        found += [aval.dtype for aval in avals if is_float(aval)]
+        found += [narrowest(inner) for inner in inner_jaxprs(equation.params)]
+    return max(found, key=lambda dtype: float(jnp.finfo(dtype).eps))
+
+
+def cotangents(shapes: Sequence[Any], random: np.random.Generator) -> Arrays:
+    """Never uniform: another number of either sign for every output, few bits, so that they are exact everywhere."""
+    return tuple(
+        np.asarray(random.integers(32, 128, s.shape) / 64.0 * random.choice([-1, 1], s.shape)).astype(s.dtype)
+        for s in shapes
+    )
+
+
+class Pair:
+    """Rule and formula as exact programs, in float64 if the function takes it and it is not to be in its own dtype."""
+
+    def __init__(self, one: Problem, reference: Callable[..., Any] | None, seed: int, *, wide: bool = True):
+        self.one = one
+        self.wide = wide and can_be_wide(one)
+        self.arrays = widened(one.arrays) if self.wide else one.arrays
+        with x64(self.wide):
+            self.outputs = one.shapes(self.arrays)
+            self.cotangents = cotangents(self.outputs, np.random.default_rng(seed))
+        examples = self.arrays, self.cotangents
+        self.ruled = Program(one.pullback(one.fn), *examples, wide=self.wide)
+        self.has_rules = self._has_rules()
+        truth = inlined(one.fn) if reference is None else reference
+        self.undifferentiable = ""
+        self.plain: Program | None = self.ruled
+        if reference is not None or self.has_rules:
+            self.plain = self._differentiated(truth, *examples)
+        self.truth = truth
+        self.tolerance = by.of(*(narrowest(p.jaxpr) for p in (self.ruled, self.plain) if p is not None))
+
+    def _differentiated(self, truth: Callable[..., Any], *examples: Arrays) -> Program | None:
+        """The formula's pullback: in reverse, or forward where a loop has no reverse mode; None if it has neither."""
+        for pullback in (self.one.pullback, self.one.pullback_by_forward_mode):
+            try:
+                return Program(pullback(truth), *examples, wide=self.wide)
+            except Exception as error:  # that JAX cannot differentiate it may be why there is a rule
+                first_line = next(iter(str(error).splitlines()), "")
+                self.undifferentiable = f"JAX cannot differentiate the formula: {type(error).__name__}: {first_line}"
+        return None
+
+    def _has_rules(self) -> bool:
+        with x64(self.wide):
+            return has_custom_rules(jax.make_jaxpr(self.one.values(self.one.fn))(self.arrays))
+
+    def given(self, arrays: Arrays) -> Arrays:
+        """These arrays in the dtype of the programs."""
+        return widened(arrays) if self.wide else arrays
+
+
+def exactly_or_compiled(function: Callable[[], Any], wide: bool) -> Any:
+    """The results as floats."""
+    try:
+        return jax.tree.map(lambda balls: np.vectorize(float, otypes=[float])(balls), Program(function, wide=wide)())
+    except REFUSALS:
+        return jax.jit(function)()
+
+
+def independent_rows(pair: Pair, arrays: Arrays) -> int | None:
+    """The length of a leading axis of outputs and arrays whose rows do not feel each other; None if there is none."""
+    shapes = [o.shape for o in pair.outputs]
+    moving = pair.one.chosen(arrays)
+    if any(not shape or shape[0] != shapes[0][0] for shape in shapes) or shapes[0][0] < 2:
+        return None
+    rows = shapes[0][0]
+    batched = [k for k, m in enumerate(moving) if np.ndim(m) and m.shape[0] == rows]
+    if not batched:
+        return None
+    for row in {0, rows - 1}:
+        of_row = tuple(np.where((np.arange(rows) == row).reshape(-1, *[1] * (np.ndim(w) - 1)), w, np.zeros_like(w))
+                       for w in pair.cotangents)  # fmt: skip
+        gradients = exactly_or_compiled(lambda w=of_row: pair.one.pullback(pair.one.fn)(arrays, w)[1], pair.wide)
+        if any(np.delete(gradients[k], row, axis=0).any() for k in batched):
+            return None
+    return rows
