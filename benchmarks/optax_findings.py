@@ -80,7 +80,7 @@ LEFT_OUT = {
 
 def cells(row: Row) -> str:
     """Check, by how much it fails, its first failure, and the inputs of that, as the checker names them."""
-    text = row.failures[0] if row.failures else row.detail
+    text = row.failures[0] if row.failures else row.statement
     inputs = re.search(r"inputs '([^']*)'", text)
     text = re.split(r" and [^ ]*u with| \((?:inputs|allowed|\d+ of)", text)[0]
     return f"{row.name} | {row.measured:.2g} | {row.allowed:.2g} | {text} | {inputs[1] if inputs else ''}"

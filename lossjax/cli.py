@@ -84,8 +84,8 @@ def verify(
         proven, certified = everything.run(
             plan,
             processes=processes,
-            proven=lambda one: steps.done(f"§{one.section:<6} {one.name:<12} {one.dtype}", one.ok),
-            certified=lambda one: steps.done(f"{one.name} {one.dtype}", one.ok),
+            proven=lambda one: steps.done(f"§{one.section:<6} {one.name:<12} {one.dtype}", bool(one.ok)),
+            certified=lambda one: steps.done(f"{one.name} {one.dtype}", bool(one.ok)),
         )
     took = time.monotonic() - start
     if proven:
@@ -217,7 +217,7 @@ def figure(
                 f"{fact.statement}: {fact.measured:.3g}, allowed {fact.allowed:.3g}", style="red", markup=False
             )
     names = ", ".join(str(output.with_suffix(suffix)) for suffix in (output.suffix, ".csv", ".txt"))
-    console.print(f"wrote {names}; {sum(fact.ok for fact in facts)} of the {len(facts)} facts that it shows hold")
+    console.print(f"wrote {names}; {sum(bool(fact.ok) for fact in facts)} of the {len(facts)} facts that it shows hold")
     raise typer.Exit(0 if all(fact.ok for fact in facts) else 1)
 
 

@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lossjax._core.findings import Finding
 from lossjax.plot._ternary import from_plane
 
 Drawn = Mapping[tuple[str, str], tuple[NDArray[np.float64], ...]]
@@ -14,18 +15,8 @@ _FEW = 64 * 2.0**-53
 """Curves are drawn from float64: a few dozen of its roundoffs."""
 
 
-class Fact(NamedTuple):
+class Fact(Finding):
     """One statement that a figure makes, with how far what is drawn is from it."""
-
-    name: str
-    ok: bool
-    measured: float
-    allowed: float
-    statement: str
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data."""
-        return self._asdict()
 
 
 def _at_most(name: str, statement: str, deviations: Any, allowed: float) -> Fact:

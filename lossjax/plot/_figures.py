@@ -1,6 +1,7 @@
 """The figures that ``lossjax figure`` draws: each with the facts that it shows, its curves as CSV, and its alt text."""
 
 import csv
+import dataclasses
 import io
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -234,4 +235,4 @@ def save(name: str, path: Path | str) -> list[Fact]:
     drawn = curves(panels)
     path.with_suffix(".csv").write_text(to_csv(drawn), encoding="utf-8", newline="")
     path.with_suffix(".txt").write_text(FIGURES[name].alt, encoding="utf-8")
-    return [fact._replace(name=f"{name} {fact.name}") for fact in FIGURES[name].facts(drawn)]
+    return [dataclasses.replace(fact, name=f"{name} {fact.name}") for fact in FIGURES[name].facts(drawn)]

@@ -19,6 +19,7 @@ from lossjax.verify._losses import losses as losses
 from lossjax.verify._theorems import theorems as theorems
 from lossjax.verify.claim import Claim as Claim
 from lossjax.verify.claim import Figure as Figure
+from lossjax.verify.claim import Measurement as Measurement
 from lossjax.verify.claim import Result as Result
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "Certified",
     "Claim",
     "Figure",
+    "Measurement",
     "Result",
     "UndecidedComparison",
     "UnsupportedPrimitive",

@@ -2,13 +2,14 @@
 
 import contextlib
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
 import numpy as np
 
+from lossjax._core.findings import Finding
 from lossjax.verify._check import Certificate, Row, check
 from lossjax.verify._check.accuracy import check_accuracy
 from lossjax.verify._check.inputs import variations
@@ -22,37 +23,23 @@ _ACCURACY = ("value", "gradient")
 
 
 @dataclasses.dataclass(frozen=True)
-class Certified:
-    """One loss in one dtype."""
+class Certified(Finding):
+    """One loss in one dtype: the larger error of value and gradient, the units of roundoff that both may be off by."""
 
-    name: str
-    dtype: str
-    allowed: float
-    """The units of roundoff its value and gradient may be off by."""
-    statement: str
-    certificate: Certificate
+    dtype: str = ""
+    certificate: Certificate = dataclasses.field(default_factory=lambda: Certificate("", ()))
 
-    @property
-    def ok(self) -> bool:
-        """Whether every question was answered well."""
-        return self.certificate.ok and all(r.ok for r in self.certificate.rows if r.name in _ACCURACY)
+    @classmethod
+    def of(cls, name: str, dtype: str, allowed: float, statement: str, certificate: Certificate) -> "Certified":
+        """What a certificate says: whether every question was answered well, and accuracy was judged."""
+        of_accuracy = [row for row in certificate.rows if row.name in _ACCURACY]
+        ok = certificate.ok and all(row.ok for row in of_accuracy)
+        measured = max((row.measured for row in of_accuracy), default=math.inf)
+        return cls(name, ok, measured, allowed, statement, dtype=dtype, certificate=certificate)
 
     def units(self, name: str) -> float:
         """The largest error of the ``value`` or the ``gradient``."""
-        return next(r.measured for r in self.certificate.rows if r.name == name)
-
-    @property
-    def measured(self) -> float:
-        """The larger of the two."""
-        return max(self.units(name) for name in _ACCURACY)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data."""
-        measured = self.measured if np.isfinite(self.measured) else str(self.measured)
-        return {
-            "name": self.name, "dtype": self.dtype, "ok": self.ok, "measured": measured, "allowed": self.allowed,
-            "statement": self.statement, "rows": [row.to_dict() for row in self.certificate.rows],
-        }  # fmt: skip
+        return next(row.measured for row in self.certificate.rows if row.name == name)
 
 
 Progress = Callable[[Certified], None]
@@ -119,7 +106,7 @@ def certify(name: str, dtype: str) -> Certified:
             found = _accuracy(one)
             tried = "value, gradient, and the rule at an example"
     statement = f"{name} in {dtype}: {tried}; errors in u of result and inputs"
-    return Certified(name, dtype, one.ulps, statement, found)
+    return Certified.of(name, dtype, one.ulps, statement, found)
 
 
 def _accuracy(one: Sample) -> Certificate:

@@ -28,8 +28,8 @@ def theorems(
 
     Returns:
       One result per claim and dtype, in the chapter's order: ``.name`` ("4.1.1" is the theorem, "(4.1.1)" the
-      equation), ``.ok``, ``.measured`` and ``.allowed`` (the figure nearest its limit; ``.figures`` has all),
-      ``.statement``, ``.correction``, ``.dtype``.
+      equation), ``.ok``, ``.measured`` and ``.allowed`` (of the measurement nearest its limit; ``.measurements`` has
+      all), ``.statement``, ``.correction``, ``.dtype``.
 
     Raises:
       ValueError: a section without claims, or a dtype other than these two.

@@ -1,13 +1,16 @@
-"""What a claim is: a statement of the chapter, a check that measures it, and the figures that check allows.
+"""What a claim is: a statement of the chapter, and a check that measures it.
 
-A claim's check is a function of a :class:`Trial`, which knows the dtype, and which it tells figure after figure what
-was measured and what is allowed. Where the chapter is wrong, the claim carries the correction; the check then proves
-the corrected statement, and shows the printed one to fail (``Trial.refuted``).
+The chapter is section 4.1, "Basic loss functions from the viewpoints of probability and geometry", of a textbook whose
+chapter 4 is "The mathematics of loss functions".
+
+A claim's check is a function of a :class:`Trial`. The trial knows the dtype, and collects one measurement after the
+other, each with what is allowed. Where the chapter is wrong, the claim carries the correction; the check then proves
+the corrected statement, and shows that the printed one fails (``Trial.refuted``).
 """
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import chex
@@ -15,24 +18,27 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lossjax._core.findings import Finding
+
 Verdict = Literal["holds", "needs conditions", "imprecise", "wrong"]
 DTYPES = ("float32", "float64")
 
 
 @dataclasses.dataclass(frozen=True)
-class Figure:
-    """One number measured, and its limit."""
+class Measurement:
+    """One number that was measured, and its limit."""
 
     what: str
     measured: float
     allowed: float
     refutes: bool = False
-    """The printed statement is refuted by a figure of at least ``allowed``; otherwise at most ``allowed`` is wanted."""
+    """Whether the printed statement is refuted by a number of at least ``allowed``; else at most that is wanted."""
+    ok: bool = dataclasses.field(init=False)
+    """Whether the number is within its limit; a NaN never is."""
 
-    @property
-    def ok(self) -> bool:
-        """Whether the figure is within its limit; a NaN never is."""
-        return self.measured >= self.allowed if self.refutes else self.measured <= self.allowed
+    def __post_init__(self) -> None:
+        ok = self.measured >= self.allowed if self.refutes else self.measured <= self.allowed
+        object.__setattr__(self, "ok", ok)  # the class is frozen
 
     @property
     def strain(self) -> float:
@@ -46,14 +52,14 @@ class Figure:
 
 
 class Trial:
-    """Collects the figures of one claim in one dtype."""
+    """Collects the measurements of one claim in one dtype."""
 
     def __init__(self, dtype: str) -> None:
         self.dtype = jnp.dtype(dtype)
         self.u = float(jnp.finfo(self.dtype).eps) / 2
         self.tiny = float(jnp.finfo(self.dtype).tiny)
         self.random = np.random.default_rng(41)
-        self.figures: list[Figure] = []
+        self.measurements: list[Measurement] = []
 
     def array(self, values: Any) -> jax.Array:
         """Values as a JAX array of the trial's dtype."""
@@ -68,11 +74,11 @@ class Trial:
         return self.array(self.random.dirichlet(np.full(shape[-1], concentration), size=shape[:-1]))
 
     def at_most(self, what: str, measured: Any, allowed: float) -> None:
-        """The figure must not exceed its limit."""
-        self.figures.append(Figure(what, float(measured), float(allowed)))
+        """The measured number must not exceed its limit."""
+        self.measurements.append(Measurement(what, float(measured), float(allowed)))
 
     def exactly(self, what: str, got: Any, want: Any) -> None:
-        """Every entry equal (infinities too); the figure is the number of entries that differ."""
+        """Every entry equal (infinities too); what is measured is the number of entries that differ."""
         got, want = np.asarray(got), np.asarray(want)
         chex.assert_equal_shape([got, want])
         self.at_most(what, np.sum(got != want), 0)
@@ -94,12 +100,14 @@ class Trial:
 
     def refuted(self, what: str, measured: Any, at_least: float) -> None:
         """The printed statement fails by at least this much."""
-        self.figures.append(Figure(what, float(measured), float(at_least), refutes=True))
+        self.measurements.append(Measurement(what, float(measured), float(at_least), refutes=True))
 
     def happens(self, what: str, condition: Any, *, refutes: bool = False) -> None:
         """A fact without a size (an infinity, a NaN, an order): 1 if it was seen, and 1 is wanted."""
-        self.figures.append(Figure(what, float(bool(condition)), 1.0, refutes=True) if refutes else
-                            Figure(f"{what} (0 = seen)", float(not bool(condition)), 0.0))  # fmt: skip
+        if refutes:
+            self.refuted(what, bool(condition), 1.0)
+        else:
+            self.at_most(f"{what} (0 = seen)", not condition, 0.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,80 +122,52 @@ class Claim:
     check: Callable[[Trial], None]
 
     def run(self, dtype: str) -> "Result":
-        """Check the claim in one dtype; an assertion that fails, or any other error, is a failed figure."""
+        """Check the claim in one dtype; an assertion that fails, or any other error, is a measurement that fails."""
         # A check may broadcast as numpy does, whatever the caller has set for their own code.
         with jax.enable_x64(dtype == "float64"), jax.numpy_rank_promotion("allow"):
             trial = Trial(dtype)
             try:
                 self.check(trial)
             except Exception as error:
-                trial.figures.append(Figure(f"{type(error).__name__}: {error}", math.inf, 0.0))
-        if not trial.figures:
-            trial.figures.append(Figure("the check measured nothing", math.inf, 0.0))
+                trial.measurements.append(Measurement(f"{type(error).__name__}: {error}", math.inf, 0.0))
+        found = tuple(trial.measurements) or (Measurement("the check measured nothing", math.inf, 0.0),)
         return Result(
-            self.name, self.section, dtype, self.statement, self.verdict, self.correction, tuple(trial.figures)
+            self.name,
+            all(one.ok for one in found),
+            _tightest(found).measured,
+            _tightest(found).allowed,
+            self.statement,
+            section=self.section,
+            dtype=dtype,
+            verdict=self.verdict,
+            correction=self.correction,
+            measurements=found,
         )
 
 
+Figure = Measurement
+"""The former name of :class:`Measurement`."""
+
+
 @dataclasses.dataclass(frozen=True)
-class Result:
-    """What a claim's check found in one dtype; ``measured`` and ``allowed`` are those of the tightest figure."""
+class Result(Finding):
+    """What a claim's check found in one dtype; ``measured`` and ``allowed`` are those of the tightest measurement."""
 
-    name: str
-    section: str
-    dtype: str
-    statement: str
-    verdict: Verdict
-    correction: str | None
-    figures: tuple[Figure, ...]
+    section: str = ""
+    dtype: str = ""
+    verdict: Verdict = "holds"
+    correction: str | None = None
+    measurements: tuple[Measurement, ...] = ()
 
     @property
-    def ok(self) -> bool:
-        """Whether every figure is within its limit."""
-        return all(figure.ok for figure in self.figures)
+    def tightest(self) -> Measurement:
+        """The measurement to show."""
+        return _tightest(self.measurements)
 
-    @property
-    def tightest(self) -> Figure:
-        """The figure to show: one that fails, else the distance nearest its limit, else the weakest refutation."""
-        return max(self.figures, key=lambda figure: (not figure.ok, not figure.refutes, figure.strain))
 
-    @property
-    def measured(self) -> float:
-        """What the tightest figure measured."""
-        return self.tightest.measured
-
-    @property
-    def allowed(self) -> float:
-        """The limit of the tightest figure."""
-        return self.tightest.allowed
-
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON; numbers that JSON does not have (inf, NaN) become strings."""
-
-        def number(x: float) -> float | str:
-            return x if math.isfinite(x) else str(x)
-
-        return {
-            "name": self.name,
-            "ok": self.ok,
-            "measured": number(self.measured),
-            "allowed": number(self.allowed),
-            "statement": self.statement,
-            "correction": self.correction,
-            "verdict": self.verdict,
-            "section": self.section,
-            "dtype": self.dtype,
-            "figures": [
-                {
-                    "what": f.what,
-                    "ok": f.ok,
-                    "measured": number(f.measured),
-                    "allowed": number(f.allowed),
-                    "refutes": f.refutes,
-                }
-                for f in self.figures
-            ],
-        }
+def _tightest(measurements: Sequence[Measurement]) -> Measurement:
+    """One that fails, else the distance nearest its limit, else the weakest refutation."""
+    return max(measurements, key=lambda one: (not one.ok, not one.refutes, one.strain))
 
 
 def claim(

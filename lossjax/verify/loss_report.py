@@ -4,33 +4,26 @@ import math
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 
-from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from lossjax.verify import tables
 from lossjax.verify._losses import Certified
-from lossjax.verify.report import number
 from lossjax.verify.samples import DTYPES
 
 
 def table(results: Sequence[Certified]) -> Table:
     """One row per loss: the errors of value and gradient in each dtype, and whether all is well."""
     dtypes = [d for d in DTYPES if any(r.dtype == d for r in results)]
-    one = Table(
-        title="Losses: largest errors of value, gradient in u of result and inputs; "
-        "✓ says that also rule, transformations and edges are right",
-        title_justify="left",
-        title_style="bold",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
+    title = (
+        "Losses: largest errors of value, gradient in u of result and inputs; "
+        "✓ says that rule, transformations and edges are right as well"
     )
-    one.add_column("loss", style="cyan", overflow="fold", min_width=20)
-    for name in (*dtypes, ""):
-        one.add_column(name, no_wrap=True, justify="right")
+    one = tables.table(title, [("loss", "long name"), *((head, "number") for head in (*dtypes, ""))])
     for name, group in _by_name(results):
         found = {r.dtype: r for r in group}
-        mark = Text("✓", style="bold green") if all(r.ok for r in group) else Text("✗", style="bold red")
-        one.add_row(name, *(_errors(found[d]) if d in found else "" for d in dtypes), mark)
+        cells = (_errors(found[d]) if d in found else "" for d in dtypes)
+        one.add_row(name, *cells, tables.mark(all(r.ok for r in group)))
     return one
 
 
@@ -40,8 +33,8 @@ def _by_name(results: Iterable[Certified]) -> list[tuple[str, list[Certified]]]:
 
 
 def _errors(one: Certified) -> Text:
-    text = ", ".join(number(round(one.units(name), 1)) for name in ("value", "gradient"))
-    return Text(text, style="green" if one.measured <= one.allowed else "bold red")
+    text = ", ".join(tables.number(round(one.units(name), 1)) for name in ("value", "gradient"))
+    return tables.coloured(text, one.measured <= one.allowed)
 
 
 def failures(results: Iterable[Certified]) -> list[str]:

@@ -1,18 +1,17 @@
-"""Results as a table for a person, and as JSON for a program."""
+"""The claims of the chapter as tables for a person, and any findings as JSON for a program."""
 
 import json
-import math
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Protocol
 
-from rich import box
 from rich.console import Console, Group
-from rich.table import Table
 from rich.text import Text
 
-from lossjax.verify.claim import Figure, Result
+from lossjax._core.findings import Finding
+from lossjax.verify import tables
+from lossjax.verify.claim import Measurement, Result
+from lossjax.verify.tables import number
 
 TITLES = {
     "4.1": "Introduction",
@@ -27,78 +26,60 @@ TITLES = {
 _VERDICT_STYLES = {"holds": "green", "needs conditions": "yellow", "imprecise": "yellow", "wrong": "red"}
 
 
-def number(x: float) -> str:
-    """A number as a person would write it: three figures, few digits."""
-    if not math.isfinite(x):
-        return str(x).replace("inf", "∞")
-    if x == 0 or 0.01 <= abs(x) < 1e5:
-        return f"{x:.3g}" if abs(x) < 1000 else f"{x:.0f}"
-    return f"{x:.1e}"
-
-
-def figure(one: Figure) -> Text:
-    """The figure beside its limit, green if within it."""
+def measurement(one: Measurement) -> Text:
+    """The measured number beside its limit, green if within it."""
     relation = "≥" if one.refutes else "≤"
     if one.allowed == 0 and one.measured == 0 and not one.refutes:
-        return Text("exact", style="green")
+        return tables.coloured("exact", True)
     if one.refutes and one.allowed == one.measured == 1:
-        return Text("seen", style="green")
-    return Text(f"{number(one.measured)} {relation} {number(one.allowed)}", style="green" if one.ok else "bold red")
+        return tables.coloured("seen", True)
+    return tables.coloured(f"{number(one.measured)} {relation} {number(one.allowed)}", one.ok)
 
 
 def table(results: Sequence[Result]) -> Group:
-    """One table per section, one row per claim: what is said, what holds, the tightest figure per dtype."""
-    tables = []
+    """One table per section, one row per claim: what is said, what holds, the tightest measurement per dtype."""
+    made = []
+    dtypes = list(dict.fromkeys(r.dtype for r in results))
     for section, of_section in groupby(results, key=lambda r: r.section):
-        dtypes = list(dict.fromkeys(r.dtype for r in results))
-        one = Table(
-            title=f"§{section}  {TITLES.get(section, '')}",
-            title_justify="left",
-            title_style="bold",
-            box=box.SIMPLE_HEAD,
-            pad_edge=False,
-            expand=True,
+        title = f"§{section}  {TITLES.get(section, '')}"
+        one = tables.table(
+            title,
+            [
+                ("claim", "name"),
+                ("the chapter says, and [italic]what holds[/italic]", "words"),
+                *((head, "number") for head in (*dtypes, "")),
+            ],
         )
-        one.add_column("claim", no_wrap=True, style="cyan")
-        one.add_column("the chapter says, and [italic]what holds[/italic]", ratio=1)
-        for dtype in dtypes:
-            one.add_column(dtype, no_wrap=True, justify="right")
-        one.add_column("", no_wrap=True)
         for _, of_claim in groupby(of_section, key=lambda r: r.name):
-            group = list(of_claim)
-            first = group[0]
+            found = {r.dtype: r for r in of_claim}
+            first = next(iter(found.values()))
             text = Text(first.statement)
             if first.correction:
                 text.append(f"\n{first.verdict}: ", style=_VERDICT_STYLES[first.verdict])
                 text.append(first.correction, style="italic")
-            found = {r.dtype: r for r in group}
-            one.add_row(
-                first.name,
-                text,
-                *(figure(found[d].tightest) if d in found else "" for d in dtypes),
-                Text("✓", style="bold green") if all(r.ok for r in group) else Text("✗", style="bold red"),
-            )
-        tables.append(one)
-    return Group(*tables)
+            cells = (measurement(found[d].tightest) if d in found else "" for d in dtypes)
+            one.add_row(first.name, text, *cells, tables.mark(all(r.ok for r in found.values())))
+        made.append(one)
+    return Group(*made)
 
 
 def failures(results: Iterable[Result]) -> list[str]:
-    """One line for each figure that misses its limit."""
+    """One line for each measurement that misses its limit."""
     return [
         f"{r.name} ({r.dtype}): {f.what}: measured {number(f.measured)}, "
         f"allowed {'at least' if f.refutes else 'at most'} {number(f.allowed)}"
         for r in results
-        for f in r.figures
+        for f in r.measurements
         if not f.ok
     ]
 
 
 def details(results: Sequence[Result], console: Console) -> None:
-    """Every figure of every claim."""
+    """Print every measurement of every claim."""
     for r in results:
         console.print(Text(f"{r.name} ({r.dtype})", style="cyan"))
-        for f in r.figures:
-            console.print(Text("  "), figure(f), Text(f"  {f.what}"), sep="")
+        for f in r.measurements:
+            console.print(Text("  "), measurement(f), Text(f"  {f.what}"), sep="")
 
 
 def summary(results: Sequence[Result]) -> str:
@@ -111,14 +92,6 @@ def summary(results: Sequence[Result]) -> str:
     return f"All {len(names)} claims hold on this machine, {len(corrected)} of them as corrected" if names else ""
 
 
-class Plain(Protocol):
-    """What is written as JSON: a claim's result, a certified loss."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data."""
-        ...
-
-
-def write_json(results: Sequence[Plain], path: Path) -> None:
-    """One object a result, as a list."""
+def write_json(results: Sequence[Finding], path: Path) -> None:
+    """A list of one object per finding."""
     path.write_text(json.dumps([r.to_dict() for r in results], indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -69,7 +69,7 @@ def test_certified_as_recorded(name: str, dtype: str) -> None:
 def made(value: float, gradient: float, *, ok: bool = True) -> Certified:
     """A result with these errors."""
     rows = Row("value", ok, value, 8), Row("gradient", ok, gradient, 8)
-    return Certified("a_loss", "float32", 8, "", Certificate("a_loss", rows))
+    return Certified.of("a_loss", "float32", 8, "", Certificate("a_loss", rows))
 
 
 @pytest.mark.parametrize(
@@ -84,9 +84,9 @@ def test_growth_and_staleness_are_seen(measured: tuple[float, float], words: lis
 
 def test_a_loss_whose_accuracy_was_not_judged_is_not_certified() -> None:
     one = made(1, 1)
-    unjudged = Row("value", None, detail="not judged"), Row("gradient", True, 1, 8)
+    unjudged = Row("value", None, statement="not judged"), Row("gradient", True, 1, 8)
     assert one.ok
-    assert not dataclasses.replace(one, certificate=Certificate("a_loss", unjudged)).ok
+    assert not Certified.of("a_loss", "float32", 8, "", Certificate("a_loss", unjudged)).ok
     assert not made(9, 1, ok=False).ok
 
 

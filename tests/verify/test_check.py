@@ -307,7 +307,7 @@ def test_certificate_as_table_and_as_json() -> None:
     assert plain["ok"] is False
     assert [r["name"] for r in plain["rows"]] == [r.name for r in found.rows]
     assert plain["failures"] == found.failures
-    assert {"name", "ok", "measured", "allowed", "detail", "failures"} == set(plain["rows"][0])
+    assert {"name", "ok", "measured", "allowed", "statement", "failures"} == set(plain["rows"][0])
     assert "Falls short: rule, cotangent." in str(found)
     assert "argument 0" in str(found)
 
@@ -364,4 +364,4 @@ def test_large_arrays_get_fewer_variations() -> None:
         ruled(lambda z: jnp.sum(z**2, axis=-1), lambda kept, g: (2 * g[:, None] * kept[0],)), z, checks="rule"
     )
     assert found.ok, str(found)
-    assert "for their size" in found.rows[0].detail
+    assert "for their size" in found.rows[0].statement

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lossjax.verify.claim import Claim, Figure, Trial, claim
+from lossjax.verify.claim import Claim, Measurement, Trial, claim
 
 
 def of(check: object) -> Claim:
@@ -44,11 +44,11 @@ def test_what_holds_passes_in_its_dtype(dtype: str) -> None:
         t.refuted("seen", 2, 1)
 
     result = of(check).run(dtype)
-    assert result.ok, result.figures
-    assert len(result.figures) == 3
+    assert result.ok, result.measurements
+    assert len(result.measurements) == 3
 
 
-def test_the_figure_nearest_its_limit_speaks_for_the_claim() -> None:
+def test_the_measurement_nearest_its_limit_speaks_for_the_claim() -> None:
     def check(t: Trial) -> None:
         t.at_most("loose", 1, 100)
         t.refuted("a refutation", 1.25, 1)
@@ -56,8 +56,8 @@ def test_the_figure_nearest_its_limit_speaks_for_the_claim() -> None:
 
     result = of(check).run("float32")
     assert (result.measured, result.allowed) == (1, 2)
-    assert Figure("", 2, 1).strain == 2
-    assert Figure("", 0, 0).strain == 0
+    assert Measurement("", 2, 1).strain == 2
+    assert Measurement("", 0, 0).strain == 0
 
 
 def test_a_verdict_needs_its_correction() -> None:

@@ -10,6 +10,7 @@ from rich.console import Console
 from lossjax.verify import report
 from lossjax.verify._theorems import SECTIONS, claims, theorems
 from lossjax.verify.claim import DTYPES, Claim, Result, claim
+from lossjax.verify.tables import number
 
 EVERY = claims()
 
@@ -94,4 +95,4 @@ def test_a_failure_is_shown(tmp_path: Path) -> None:
     [(0.0, "0"), (1234567.0, "1.2e+06"), (12345.0, "12345"), (0.25, "0.25"), (1e-9, "1.0e-09"), (float("inf"), "∞")],
 )
 def test_numbers_are_short(x: float, text: str) -> None:
-    assert report.number(x) == text
+    assert number(x) == text

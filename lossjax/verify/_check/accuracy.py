@@ -22,7 +22,7 @@ from lossjax.verify._check.certificate import Row
 from lossjax.verify._check.inputs import Family, affordable, shown
 from lossjax.verify._check.problem import Arrays, Problem
 from lossjax.verify._check.programs import REFUSALS, Program, cotangents
-from lossjax.verify.report import number
+from lossjax.verify.tables import number
 from lossjax.verify.ulp import Balls
 
 _MOST_ENTRIES = 60_000
@@ -179,7 +179,7 @@ def check_accuracy(
 def _row(name: str, worst: _Worst, tried: int, refused: list[str], allowed: float) -> Row:
     if not worst.judged:
         why = refused[0] if refused else "nowhere finite"
-        return Row(name, None, detail=f"not judged: {why}")
+        return Row(name, None, statement=f"not judged: {why}")
     detail = f"u of the result and of what a rounding of the inputs changes, over {tried - len(refused)} inputs"
     detail += f"; raw {number(worst.raw)} ulp" + (f" ({worst.raw_in})" if worst.raw else "")
     detail += f"; {len(refused)} not judged ({refused[0]})" if refused else ""

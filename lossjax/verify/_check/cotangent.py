@@ -37,7 +37,7 @@ def check_cotangent(one: Problem, pair: Pair, seed: int) -> list[Row]:
             got, want = pair.ruled(arrays, single)[1], plain(arrays, single)[1]  # pyright: ignore[reportOptionalCall]
             worst = max(worst, _compared(one, pair, got, want, arrays, name, failures))
     except REFUSALS as error:
-        return [Row("cotangent", None, detail=f"not judged: {error}")]
+        return [Row("cotangent", None, statement=f"not judged: {error}")]
     detail = "linear in the cotangent, and right for single outputs: exactly, in u"
     return [
         Row("cotangent", not failures, worst, pair.tolerance.of_entry / pair.tolerance.u, detail, tuple(failures[:3]))

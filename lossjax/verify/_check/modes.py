@@ -30,7 +30,7 @@ from lossjax.verify._check.programs import (
     independent_rows,
     x64,
 )
-from lossjax.verify.report import number
+from lossjax.verify.tables import number
 
 _MOST_SECOND = 128
 _MOST_FIRST = 10**5
@@ -272,7 +272,7 @@ def _row(name: str, about: _Subject) -> Row:
         else:
             got, want = transform(about)
     except Skipped as reason:
-        return Row(title, None, detail=f"skipped: {reason}")
+        return Row(title, None, statement=f"skipped: {reason}")
     except Exception as error:  # whatever JAX or the function raises is the finding
         first_line = next((line for line in str(error).splitlines() if line.strip()), "")
         return Row(title, False, float("inf"), 0, f"{type(error).__name__}: {first_line}")

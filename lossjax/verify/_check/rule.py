@@ -27,10 +27,10 @@ def check_rule(
     """The rows ``rule`` and ``rule: forward = reverse``."""
     adjoint = _adjoint(one, pair, seed)
     if reference is None and not pair.has_rules:
-        row = Row("rule", True, detail="no custom rule in it: JAX differentiates the formula itself")
+        row = Row("rule", True, statement="no custom rule in it: JAX differentiates the formula itself")
         return [row] if adjoint is None else [row, adjoint]
     if pair.plain is None:
-        row = Row("rule", None, detail=f"not judged: {pair.undifferentiable}")
+        row = Row("rule", None, statement=f"not judged: {pair.undifferentiable}")
         return [row] if adjoint is None else [row, adjoint]
     tried = affordable(one, families, _MOST_ENTRIES)
     worst, skipped, kinked, judged = 0.0, 0, 0, 0
@@ -64,7 +64,7 @@ def check_rule(
         failures += _value_failures(one, family, got_values, want_values, pair)
     if not judged:
         why = refused[0] if refused else "the formula's derivative is nowhere finite"
-        return [Row("rule", None, detail=f"not judged: {why}")]
+        return [Row("rule", None, statement=f"not judged: {why}")]
     detail = (
         f"{'the reference' if reference else 'the plain formula'} differentiated, both exactly, "
         f"{'float64' if pair.wide else 'own dtype'}: {len(tried) - len(refused)} inputs, {judged} entries agree "
@@ -147,12 +147,12 @@ def _adjoint(one: Problem, pair: Pair, seed: int) -> Row | None:
         _, pushed = forward(arrays, tangents)
         _, pulled = pair.ruled(arrays, pair.cotangents)
     except REFUSALS as error:
-        return Row(name, None, detail=f"not judged: {error}")
+        return Row(name, None, statement=f"not judged: {error}")
     with oracle.precision():
         left, size = by.dot([ulp.balls(c) for c in pair.cotangents], pushed)
         right, also = by.dot(pulled, [ulp.balls(t) for t in tangents])
         if not (left.is_finite() and right.is_finite()):
-            return Row(name, None, detail="not judged: not finite at the example")
+            return Row(name, None, statement="not judged: not finite at the example")
         size = max(size, also)
         gap = 0.0 if left.overlaps(right) or not size else float((left - right).abs_lower()) / size
     ok = gap <= pair.tolerance.of_entry
