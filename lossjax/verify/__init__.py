@@ -1,4 +1,4 @@
-"""Proof: the chapter's claims checked on this machine, and the exact arithmetic behind it.
+"""Proofs: claims of a textbook's chapter 4.1 on basic loss functions, checked here, and the exact arithmetic behind.
 
 Needs the extra ``verify`` (python-flint, rich, typer): ``pip install "lossjax[verify]"``.
 """

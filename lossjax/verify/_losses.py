@@ -1,4 +1,4 @@
-"""Every public loss of lossjax, certified on this machine in every dtype."""
+"""Certificates of every public loss of lossjax, in every dtype, on this machine."""
 
 import contextlib
 import dataclasses
@@ -24,7 +24,7 @@ _ACCURACY = ("value", "gradient")
 
 @dataclasses.dataclass(frozen=True)
 class Certified(Finding):
-    """One loss in one dtype: the larger error of value and gradient, the units of roundoff that both may be off by."""
+    """What became of one loss in one dtype: the larger error of value and gradient, and how many u are allowed."""
 
     dtype: str = ""
     certificate: Certificate = dataclasses.field(default_factory=lambda: Certificate("", ()))
@@ -50,8 +50,9 @@ def losses(
 ) -> list[Certified]:
     """Certify the public losses of lossjax: :func:`lossjax.verify.check` on each, with arguments made for it.
 
-    In float32 all questions are asked. They but those of accuracy are answered on float64 copies, whatever the dtype;
-    in the other dtypes it is value and gradient, and, at one example, the rule as it is written for that dtype.
+    In float32 all questions are asked. Those about the rule and the transformations are answered on float64 copies of
+    the arguments, so they need not be asked again in other dtypes: there the accuracy of value and gradient is
+    measured, and the rule, as it is written for that dtype, is checked at one example.
 
     Args:
       only: names of losses; none means all.
@@ -83,19 +84,19 @@ def losses(
 
 
 COSTLY = ("softmax_js_divergence", "softmax_kl_divergence")
-"""These take longest to certify, and come first: no process is left waiting for them at the end."""
+"""The losses that take longest to certify. They come first, so that no process waits for them at the end."""
 
 
 def certify_all(
     only: Sequence[str], dtypes: Sequence[str], progress: Progress | None, pool: Pool | None
 ) -> list[Certified]:
-    """:func:`losses` of arguments that are checked, in a pool that may do other work too."""
+    """What :func:`losses` returns, for arguments that were checked, by a pool that may do other work too."""
     chosen = sorted((n for n in names() if not only or n in only), key=lambda name: name not in COSTLY)
     return run_all(certify, [(name, dtype) for dtype in dtypes for name in chosen], pool, progress)
 
 
 def certify(name: str, dtype: str) -> Certified:
-    """One loss in one dtype."""
+    """The certificate of one loss in one dtype."""
     wide = jax.enable_x64(True) if dtype == "float64" else contextlib.nullcontext()
     with wide:
         one = sample(name, jax.numpy.dtype(dtype))

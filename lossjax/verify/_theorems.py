@@ -1,4 +1,4 @@
-"""Every claim of the chapter, checked on this machine."""
+"""The claims of chapter 4.1 (``claim`` says of which book), checked on this machine."""
 
 from collections.abc import Callable, Sequence
 
@@ -39,7 +39,8 @@ def theorems(
       >>> all(result.ok for result in results)
       True
 
-    Source: chapter 4.1.
+    Source: chapter 4.1, "Basic loss functions from the viewpoints of probability and geometry", of a textbook on the
+    mathematics of loss functions.
     """
     for section in sections:
         if section not in SECTIONS:
@@ -56,7 +57,7 @@ def theorems(
 def prove(
     dtypes: Sequence[str], sections: Sequence[str], report: Callable[[Result], None] | None, pool: Pool | None
 ) -> list[Result]:
-    """:func:`theorems` of arguments that are checked, in a pool that may do other work too."""
+    """What :func:`theorems` returns, for arguments that were checked, by a pool that may do other work too."""
     every = enumerate(claims())
     work = [(i, d) for i, claim in every if not sections or claim.section in sections for d in dtypes]
     return run_all(_run, work, pool, report)

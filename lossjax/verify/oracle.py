@@ -1,7 +1,7 @@
-"""The textbook formulas, in ball arithmetic: what the losses are checked against.
+"""The textbook formulas in ball arithmetic, which the losses are checked against.
 
-Written as the chapter writes them, with no regard to floating point: at 256 bits nothing they cancel is missed, and
-the balls enclose what is left of the error. Every function takes and returns object arrays of ``flint.arb`` (make
+They are written as a textbook writes them, with no regard to floating point: at 256 bits they may cancel without harm,
+and the balls enclose what is left of the error. Every function takes and returns object arrays of ``flint.arb`` (make
 them with ``ulp.balls``); the class axis is the last. Infinite logits are taken to their limits.
 """
 

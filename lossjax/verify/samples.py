@@ -27,7 +27,7 @@ class Sample(NamedTuple):
 
 def names() -> tuple[str, ...]:
     """The public losses: those with a plain formula to be checked against."""
-    loaded = vars(lossjax)  # not what is imported when asked for, and may want an extra
+    loaded = vars(lossjax)  # without the rooms that are imported on first use, which may need an extra
     return tuple(name for name in lossjax.__all__ if hasattr(loaded.get(name), "plain"))
 
 

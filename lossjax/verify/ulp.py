@@ -7,16 +7,19 @@ import numpy as np
 from flint import arb
 from numpy.typing import NDArray
 
+from lossjax.numerics import unit_roundoff
+
 Balls = NDArray[np.object_]
 """A numpy array whose entries are ``flint.arb``."""
 
 
-_ENOUGH_BITS = 80  # a truth must be known to well beyond float64 …
-_NOTHING = 1e-60  # … unless it cancels to nearly nothing
+_ENOUGH_BITS = 80
+"""A truth must be known to this many bits, well beyond float64, unless its error is below ``_NOTHING``."""
+_NOTHING = 1e-60
 
 
 def balls(floats: Any) -> Balls:
-    """Floats as exact balls of radius 0, the same shape: every float is a rational number.
+    """Floats as exact balls of radius 0, in an array of the same shape: every float is a rational number.
 
     Args:
       floats: anything numpy makes an array of, any float dtype.
@@ -32,13 +35,6 @@ def balls(floats: Any) -> Balls:
     return np.array([arb(float(x)) for x in wide.ravel()], dtype=object).reshape(wide.shape)
 
 
-def unit_roundoff(dtype: Any) -> float:
-    """``u``: half the spacing of the dtype's numbers at 1."""
-    import jax.numpy as jnp
-
-    return float(jnp.finfo(dtype).eps) / 2
-
-
 def smallest_normal(dtype: Any) -> float:
     """The smallest positive normal number: below it, XLA's CPU backend flushes to zero."""
     import jax.numpy as jnp
@@ -49,7 +45,7 @@ def smallest_normal(dtype: Any) -> float:
 def errors(computed: Any, truth: Balls) -> NDArray[np.float64]:
     """``|computed - truth|`` as floats, rounded up; 0 if the ball of the truth holds the computed number.
 
-    Equal infinities (and NaN twice) differ by 0, a special value and any other by inf.
+    Equal infinities differ by 0, and so do two NaN; a special value differs from any other number by inf.
 
     Args:
       computed: floats of any dtype.

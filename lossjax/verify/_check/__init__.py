@@ -1,4 +1,4 @@
-"""Is a function's gradient right, accurate, and usable? Anyone's function, judged by exact execution."""
+"""Whether the gradient of anyone's function is right, accurate and usable, judged by executing it exactly."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -22,7 +22,7 @@ from lossjax.verify._check.rule import check_rule
 __all__ = ["CHECKS", "Certificate", "Row", "assert_verified", "check", "inlined"]
 
 CHECKS = ("rule", "value", "gradient", "modes", "cotangent", "edges")
-"""The questions, in the order of the table."""
+"""The names of the checks, in the order in which a certificate's table shows them."""
 
 
 def check(
@@ -109,7 +109,7 @@ def check(
     name = getattr(fn, "__name__", None) or type(fn).__name__
     try:
         one = problem(fn, example_args, argnums)
-    except jax.errors.JAXTypeError as error:  # it runs on numbers only
+    except jax.errors.JAXTypeError as error:  # the function runs on concrete numbers only, so it cannot be traced
         fn(*example_args)
         row = Row("modes: jit", False, float("inf"), 0, f"{type(error).__name__}: {str(error).splitlines()[0]}")
         return Certificate(name, (row,), time.perf_counter() - start)
@@ -117,7 +117,8 @@ def check(
     with np.errstate(all="ignore"):
         pair = Pair(one, reference, seed)
         families = variations(one, seed) if {"rule", "value", "gradient"} & set(wanted) else []
-        # Accuracy is measured against the rule executed exactly: a wrong rule may be accurate.
+        # The accuracy of a gradient is measured against its own rule executed exactly, so that a wrong rule may pass as
+        # accurate. Therefore the rule is checked whenever the gradient is.
         if "rule" in wanted or ("gradient" in wanted and reference is None and pair.has_rules):
             rows += check_rule(one, families, reference, pair, seed)
         if "value" in wanted or "gradient" in wanted:

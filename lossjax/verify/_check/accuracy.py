@@ -1,9 +1,10 @@
-"""How accurate are value and gradient as computed? Against their exact selves, in units of what nobody can avoid.
+"""How accurate value and gradient are as computed, measured against the same programs executed exactly.
 
 An input known to one rounding leaves the result uncertain by ``Σᵢ |∂out/∂xᵢ|·|xᵢ|·u``, and the result is rounded
 itself, by ``|out|·u``. The sum of the two is one unit: an error of c units is that of a program which rounds inputs and
-result c times and is exact between (Higham's mixed stability). The derivatives are exact rows of the Jacobian of the
-output, or of the gradient; and where a kink lies within a rounding, the exact results around stand in.
+result c times and is exact between (Higham calls it mixed stability). The derivatives are rows of the exact Jacobian
+of the output, or of the gradient. Where a kink lies within a rounding of the inputs, no derivative says how much a
+rounding may change; there the exact results at several roundings of the inputs are compared instead.
 """
 
 import dataclasses
@@ -27,20 +28,20 @@ from lossjax.verify.ulp import Balls
 
 _MOST_ENTRIES = 60_000
 _ASKED = 4.0
-"""Above this many units of the result alone, the inputs' share is computed."""
+"""Where the error exceeds this many units of the result alone, the share of the inputs is computed too."""
 _BATCH = 8
 _MOST_DERIVATIVES = 40_000
-"""Rows of the Jacobian times its columns, for one array of results: beyond, the exact results around must do."""
+"""The largest Jacobian (rows times columns) computed for one array of results; else the results around it decide."""
 _AROUND = 8
 _FACTOR = 2.0
-"""The largest change over some random roundings, times this, stands for the worst rounding."""
+"""The worst rounding is taken to change a result by this times the largest change over some random roundings."""
 _MOST_FAILURES = 3
 GROUPS = ("value", "gradient")
 
 
 @dataclasses.dataclass
 class _Worst:
-    """The worst of a row so far."""
+    """The largest errors that have been found for one row of the certificate so far."""
 
     units: float = 0.0
     raw: float = 0.0
@@ -50,7 +51,7 @@ class _Worst:
 
 
 class _Judge:
-    """Computes, executes exactly, and tells what the inputs explain."""
+    """Computes results, executes them exactly, and says how much of an error roundings of the inputs explain."""
 
     def __init__(self, one: Problem, reference: Callable[..., Any] | None, ulps: float, seed: int):
         self.one = one
@@ -62,7 +63,7 @@ class _Judge:
         size = sum(np.size(one.arrays[i]) for i in one.floats)
         values = min(math.prod(o.shape) for o in outputs)
         gradients = min(np.size(one.arrays[i]) for i in one.moving)
-        # Sums of n terms, in any sensible order, err by some √n u of the terms (Higham and Mary, 2019).
+        # A sum of n terms in any sensible order is off by about √n u of its terms (Higham and Mary, 2019).
         self.allowed = tuple(
             max(ulps, math.sqrt(size / max(results, 1))) for results in (values, min(values, gradients))
         )
@@ -89,11 +90,11 @@ class _Judge:
         floats = tuple(one.arrays[i] for i in one.floats)
         try:
             return Program(rows, floats, self.cotangents, one.arrays, self._seeds(0, 0, ()), wide=False)
-        except Exception:  # no second derivative: then from the results around
+        except Exception:  # without a second derivative, the exact results around the inputs decide
             return None
 
     def _seeds(self, group: int, k: int, indices: Sequence[tuple[int, ...]]) -> tuple[Arrays, Arrays]:
-        """For each of a batch one result picked out: entry ``indices[b]`` of array k of the values or gradients."""
+        """Cotangents that pick out one result per entry of a batch: entry ``indices[b]`` of array k of a group."""
         results = self.one.shapes(self.one.arrays), self.one.chosen(self.one.arrays)
         seeds = tuple(tuple(np.zeros((_BATCH, *r.shape), r.dtype) for r in of_group) for of_group in results)
         for b, index in enumerate(indices):
@@ -101,7 +102,7 @@ class _Judge:
         return seeds[0], seeds[1]
 
     def explained(self, arrays: Arrays, group: int, k: int, wanted: Any) -> Any | None:
-        """What one rounding of every input may change in each wanted entry of a result; None if not to be had."""
+        """What one rounding of every input may change in each wanted entry of a result; None if unknown."""
         one = self.one
         floats = tuple(arrays[i] for i in one.floats)
         inputs = sum(map(np.size, (*floats, *self.cotangents)))
@@ -123,7 +124,7 @@ class _Judge:
         return change
 
     def around(self, arrays: Arrays, exact: tuple[Arrays, Arrays]) -> tuple[list[Any], list[Any]]:
-        """For each output and gradient: how far the exact results move over some roundings of the inputs."""
+        """How far the exact value of each output and gradient moves over some roundings of the inputs."""
         changes = [[np.zeros(b.shape) for b in group] for group in exact]
         for _ in range(_AROUND):
             moved = list(arrays)
@@ -190,7 +191,7 @@ def _row(name: str, worst: _Worst, tried: int, refused: list[str], allowed: floa
 def _judge(
     judge: _Judge, family: Family, exact: tuple[Arrays, Arrays], computed: list[Any], group: int, worst: _Worst
 ) -> None:
-    """Value or gradient at one set of inputs."""
+    """Judge value or gradient at one set of inputs, and note the errors in ``worst``."""
     around: tuple[list[Any], list[Any]] | None = None
     allowed = judge.allowed[group]
     for k, got in enumerate(computed):
@@ -227,9 +228,10 @@ def _judge(
 def _errors(got: Any, truth: Balls) -> tuple[Any, Any, Any]:
     """Absolute errors beyond what flushing to zero costs, u of the truth, and which entries are not judged.
 
-    A number flushed to zero is at most the smallest normal one. It enters a sum, a few times; or it is a probability
-    and meets the logarithm it came from, which is at most that of the smallest normal number. Of float16 the hardware
-    keeps subnormal numbers; lost is what is below the smallest of them.
+    XLA's CPU backend flushes what is smaller than the smallest normal number to zero. Such a number may enter a sum a
+    few times; or it is a probability that is multiplied by its own logarithm, whose size is at most that of the
+    smallest normal number's. The hardware keeps subnormal numbers of float16: there only what is below the smallest
+    of these is lost.
     """
     got = np.asarray(got)
     largest = float(jnp.finfo(got.dtype).max)

@@ -34,9 +34,9 @@ class Certificate:
     """The answers about one function.
 
     Attributes:
-      name: the function's.
-      rows: one a question.
-      seconds: how long it took.
+      name: the name of the function.
+      rows: one row per question.
+      seconds: how long the checks took.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Arrays of balls, compared entry by entry."""
+"""What counts as equal: arrays of balls (or of floats) compared entry by entry."""
 
 import dataclasses
 from typing import Any
@@ -27,12 +27,13 @@ class Tolerance:
 
 WIDE = Tolerance(2.0**-53, 2.0**-40, 2.0**-50)
 NARROW = Tolerance(2.0**-24, 2.0**-16, 2.0**-21)
-"""Where a function refuses float64: its constants are those of float32."""
+"""For functions that do not take float64: their constants are rounded to float32."""
 HALF = Tolerance(2.0**-8, 2.0**-4, 2.0**-5)
+"""For functions that take 16-bit floats only."""
 
 
 def of(*dtypes: Any) -> Tolerance:
-    """By the narrowest float dtype that a program's constants are rounded to."""
+    """The tolerance for programs whose constants are rounded to these dtypes: the narrowest one decides."""
     eps = max(float(jnp.finfo(dtype).eps) for dtype in dtypes)
     return WIDE if eps < 2.0**-50 else NARROW if eps < 2.0**-20 else HALF
 
@@ -44,13 +45,13 @@ class Comparison:
     units: np.ndarray
     """The difference in u of the larger of the two entries; 0 where the balls overlap."""
     wrong: np.ndarray
-    """Where it exceeds what is allowed."""
+    """True where the difference exceeds what is allowed."""
     judged: np.ndarray
-    """False where the truth is NaN or infinite: that is no truth."""
+    """False where the truth is NaN or infinite, so that there is nothing to compare with."""
 
 
 def compare(got: Balls, want: Balls, tolerance: Tolerance) -> Comparison:
-    """Each entry against its truth."""
+    """Compare each entry with its truth."""
     sizes = [float(abs(w).abs_upper()) for w in want.ravel().tolist() if w.is_finite()]
     floor = tolerance.of_largest * max(sizes, default=0.0)
     units, wrong, judged = [], [], []
@@ -83,7 +84,7 @@ def dot(a: Any, b: Any) -> tuple[arb, float]:
 
 
 def text(ball: arb) -> str:
-    """A ball as a number of twelve digits."""
+    """The middle of a ball, written with twelve digits."""
     return ball.str(12, radius=False) if ball.is_finite() else str(ball)
 
 
@@ -93,6 +94,7 @@ def first(wrong: np.ndarray, units: np.ndarray) -> tuple[int, ...]:
 
 
 def largest(a: Any) -> float:
+    """The largest absolute value among the finite entries; 0 if there are none."""
     a = np.abs(np.asarray(a).astype(np.float64))
     return float(np.max(a, initial=0, where=np.isfinite(a)))
 

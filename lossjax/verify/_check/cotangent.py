@@ -1,4 +1,4 @@
-"""Is the pullback linear in its cotangent, and does it use every entry of it? By exact identities."""
+"""Whether the pullback is linear in its cotangent and uses every entry of it, by identities that hold exactly."""
 
 import numpy as np
 
@@ -17,8 +17,9 @@ _ONE_HOT = 6
 def check_cotangent(one: Problem, pair: Pair, seed: int) -> list[Row]:
     """The row ``cotangent``.
 
-    ``Jᵀ(a·u + b·v) = a·Jᵀu + b·Jᵀv``, and for single outputs the pullback of a cotangent that is 1 there and 0
-    elsewhere against the formula's: a rule that applies the first entry to every row is linear too.
+    Two identities are tried. The pullback is linear: ``Jᵀ(a·u + b·v) = a·Jᵀu + b·Jᵀv``. And for single outputs, the
+    pullback of a cotangent that is 1 there and 0 elsewhere is that of the formula; this finds a rule that applies the
+    first row's cotangent to every row, which is linear too.
     """
     random = np.random.default_rng(seed + 2)
     arrays = generic(one, pair.arrays, random)
@@ -61,7 +62,7 @@ def _compared(
 
 
 def _array(balls: Balls) -> Balls:
-    """As an array: numpy unwraps what it computes of arrays without axes."""
+    """The balls as an array, also where numpy has unwrapped the only entry of an array without axes."""
     if isinstance(balls, np.ndarray):
         return balls
     whole = np.empty((), dtype=object)

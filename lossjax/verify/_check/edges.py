@@ -1,4 +1,4 @@
-"""What becomes of infinities, NaN, the largest and the smallest numbers, and labels out of range?"""
+"""What a function makes of infinities, NaN, the largest and the smallest numbers, and labels out of range."""
 
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -22,9 +22,9 @@ class Edge(NamedTuple):
     name: str
     arrays: Arrays
     outside: bool = False
-    """Labels out of range: the value is NaN, or 0 where they hide their rows; the gradient must say the same."""
+    """Whether labels are out of range: then the value is NaN, or 0 if such labels hide rows, and so is the gradient."""
     flushed: bool = False
-    """Numbers that the machine may take for 0."""
+    """Whether the numbers are so small that the machine may take them for 0."""
 
 
 def check_edges(one: Problem, reference: Callable[..., Any] | None, pair: Pair, seed: int) -> list[Row]:
@@ -48,11 +48,13 @@ def check_edges(one: Problem, reference: Callable[..., Any] | None, pair: Pair, 
         try:
             outputs = [np.asarray(v) for v in values(edge.arrays)]
             gradients = [np.asarray(g) for g in pull(edge.arrays, cotangent)[1]]
-        except Exception as error:  # whatever it is, inputs must not raise once the function is compiled
+        except Exception as error:  # no input may raise, whatever the error, once the function is compiled
             failures.append(_line(one, edge, f"raises {type(error).__name__}: {str(error).splitlines()[0]}", None))
             continue
         truth: Any = None
-        if size * tried <= _MOST_ENTRIES and not edge.outside:  # a formula's answer to a bad label is none
+        if (
+            size * tried <= _MOST_ENTRIES and not edge.outside
+        ):  # for a label out of range, what the formula returns is not a truth
             try:
                 truth = exact(edge.arrays, cotangent)
             except REFUSALS:

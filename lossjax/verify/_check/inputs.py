@@ -1,4 +1,4 @@
-"""Inputs made of the example's: other scales, offsets, ties, gaps, every label; none outside what the example is."""
+"""Variations of the example: other scales, offsets, ties, gaps and labels, all within the domain that it suggests."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -13,12 +13,12 @@ _MOST_LABELS = 12
 
 
 class Family(NamedTuple):
-    """One set of arguments to try."""
+    """One set of arguments to try, with a name for the report."""
 
     name: str
     arrays: Arrays
     regular: bool = True
-    """False where a rule must still be right but accuracy is not asked: targets that do not sum to 1, all equal."""
+    """False for arguments (all equal, targets of another sum) where rules must be right but accuracy is not asked."""
 
 
 class Labels(NamedTuple):
@@ -74,7 +74,7 @@ def kinds(one: Problem) -> tuple[str, ...]:
 
 
 def variations(one: Problem, seed: int) -> list[Family]:
-    """The example as given, then variations of it."""
+    """The example as given, followed by its variations."""
     random = np.random.default_rng(seed)
     of = kinds(one)
     families = [Family("as given", one.arrays)]
@@ -141,7 +141,7 @@ def _shifts(k: str, shift: float) -> bool:
 
 
 def _sharp(a: Any, k: str) -> Any:
-    """Probabilities near 0 and 1."""
+    """The same probabilities, moved towards 0 and 1."""
     if k == "unit":
         return a**4
     if k != "simplex":
@@ -150,7 +150,7 @@ def _sharp(a: Any, k: str) -> Any:
 
 
 def _with_gap(a: Any, at: Any, axis: int, gap: float) -> Any:
-    """The entry ``at`` each place moved ``gap`` above (below) the largest of the others."""
+    """A copy in which the entry that ``at`` selects along the axis is ``gap`` above the largest of the others."""
     chosen = np.expand_dims(np.asarray(at), axis)
     others = a.copy()
     np.put_along_axis(others, chosen, -np.inf, axis)
@@ -160,14 +160,14 @@ def _with_gap(a: Any, at: Any, axis: int, gap: float) -> Any:
 
 
 def _labels(labels: Any, classes: int) -> list[tuple[int, Any]]:
-    """The labels moved on, so that each place sees every class (of many classes: the ends and a few)."""
+    """The labels shifted, so that each row gets every class; if there are many, the first, the last and a few."""
     if classes <= _MOST_LABELS:
         return [(k, (labels + k) % classes) for k in range(1, classes)]
     return [(k, (labels * 0 + np.arange(labels.size).reshape(labels.shape) + k) % classes) for k in (0, classes - 1)]
 
 
 def _others(one: Problem, of: Sequence[str], random: np.random.Generator) -> list[Family]:
-    """What is not differentiated, varied; and distributions that are none: a row of zeros, rows of other sums."""
+    """Variations of what is not differentiated; and probabilities whose rows have other sums than 1, or sum to 0."""
     kept = [i for i in one.floats if i not in one.moving and one.arrays[i].ndim]
     families = []
     if kept:
@@ -183,7 +183,7 @@ def _others(one: Problem, of: Sequence[str], random: np.random.Generator) -> lis
         zeros = {
             i: b * (np.arange(b.shape[0]) > 0).reshape(-1, *[1] * (b.ndim - 1))
             for i, b in by.items()
-            if b.ndim > 1 and i not in one.moving  # for what is differentiated, 0 is the edge of its domain
+            if b.ndim > 1 and i not in one.moving  # for an array that is differentiated, 0 is the edge of its domain
         }
         if zeros:
             families.append(Family("a row of zeros", one.replaced(one.arrays, zeros), regular=False))
@@ -191,7 +191,7 @@ def _others(one: Problem, of: Sequence[str], random: np.random.Generator) -> lis
 
 
 def shown(one: Problem, arrays: Arrays, row: int | None = None) -> str:
-    """The arguments in numbers: whole where they are few, else the row in question."""
+    """The arguments in numbers: all of them if they are few, else those of the row in question."""
     parts = []
     for name, array in zip(one.names, arrays, strict=True):
         a = np.asarray(array) if hasattr(array, "__array__") else None
@@ -207,7 +207,7 @@ def shown(one: Problem, arrays: Arrays, row: int | None = None) -> str:
 
 
 def generic(one: Problem, arrays: Arrays, random: np.random.Generator) -> Arrays:
-    """The example a little moved, off every kink and tie; what lies in [0, 1] stays there."""
+    """The example moved a little, so that it lies on no kink and has no tie; what lies in [0, 1] stays there."""
     moved, of = {}, kinds(one)
     for i in one.moving:
         a = np.asarray(arrays[i]).astype(np.float64)
@@ -219,6 +219,6 @@ def generic(one: Problem, arrays: Arrays, random: np.random.Generator) -> Arrays
 
 
 def affordable(one: Problem, families: Sequence[Family], entries: int) -> list[Family]:
-    """As many of the families, the example first, as the arrays' size leaves time for."""
+    """As many of the families as the size of the arrays leaves time for, the example among them."""
     size = max(sum(np.size(a) for a in one.arrays), 1)
     return list(families[: max(1, entries // size)])

@@ -18,7 +18,7 @@ from lossjax.verify.ulp import Balls
 
 _STEP = 2.0**-30
 _SLACK = 2.0**-16
-"""Of the largest gradient around: by how much it may change within a step, for curvatures up to 2^14."""
+"""How much a gradient may change within a step, in units of the largest around: enough for curvatures up to 2^14."""
 _COLUMNS = 12
 _RANDOM = 10
 
@@ -104,14 +104,16 @@ def _outside(got: Balls, around: list[Balls], wrong: np.ndarray) -> np.ndarray:
     low = np.min(np.where(np.isfinite(numbers), numbers, np.inf), axis=0) - slack
     high = np.max(np.where(np.isfinite(numbers), numbers, -np.inf), axis=0) + slack
     here = np.array([float(v.mid()) if v.is_finite() else np.inf for v in got.ravel().tolist()])
-    around_it = np.isfinite(numbers).any(axis=0)  # else it is the edge of the domain, and there is nothing to judge by
+    around_it = np.isfinite(numbers).any(
+        axis=0
+    )  # where there are none, the point is on the edge of the domain and cannot be judged
     bad = wrong.ravel() & around_it & ~((low <= here) & (here <= high))
     bad |= _off_the_plane(here, numbers, wrong, slack)
     return bad.reshape(wrong.shape)
 
 
 def _off_the_plane(here: np.ndarray, around: np.ndarray, wrong: np.ndarray, slack: float) -> np.ndarray:
-    """Rows whose gradient is no affine combination of the gradients around."""
+    """True for rows whose gradient is not an affine combination of the gradients around."""
     width = wrong.shape[-1] if wrong.ndim else 1
     bad = np.zeros(wrong.size, bool)
     for row in np.split(np.arange(wrong.size), max(wrong.size // width, 1)):

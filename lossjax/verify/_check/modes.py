@@ -1,8 +1,8 @@
-"""Does it work as JAX code? Every transformation against what it means, at a point off all kinks.
+"""Whether a function works under every transformation of JAX: each is held against what it means, off all kinks.
 
-A transformation makes a program of a program; both are executed exactly, where nothing but a wrong transformation can
-tell them apart, and nothing need be compiled. What is of the machine (``jit``, ``shard_map``), or has no exact meaning,
-is compiled and compared to within roundings.
+A transformation makes one program of another. Both are executed exactly: nothing needs to be compiled, and they can
+only differ if the transformation is wrong. ``jit`` and ``shard_map`` are about the machine, so what they make is
+compiled and compared to within roundings; and so is a program that has no exact meaning.
 """
 
 import contextlib
@@ -35,7 +35,7 @@ from lossjax.verify.tables import number
 _MOST_SECOND = 128
 _MOST_FIRST = 10**5
 _OF_THE_MACHINE = ("jit", "shard_map")
-_QUICK = {"xla_backend_optimization_level": "0"}  # only whether it compiles and what comes out matters
+_QUICK = {"xla_backend_optimization_level": "0"}  # optimisation is skipped: speed does not matter here
 
 
 class Skipped(Exception):
@@ -72,12 +72,12 @@ class _Subject:
         return tuple(range(len(self.one.moving)))
 
     def gradient_of(self, arrays: Arrays) -> Arrays:
-        """In the differentiated arrays, as a function of all."""
+        """The gradient in the differentiated arrays, as a function of all arrays."""
         of_moving = self.one.of_moving(self.one.fn, arrays)
         return jax.grad(lambda *m: weighted_sum(of_moving(*m), self.weights), self.argnums)(*self.one.chosen(arrays))
 
     def both_of(self, arrays: Arrays) -> tuple[Arrays, Arrays]:
-        """Values and gradient."""
+        """Values and gradient, as a function of all arrays."""
         return self.one.call(self.one.fn, arrays), self.gradient_of(arrays)
 
     @property
@@ -200,7 +200,9 @@ def _shard_map(s: _Subject) -> Any:
             full[position] = array
         try:
             return on_two(tuple(full), checked=True)
-        except TypeError:  # a loop that starts from constants does not vary as the check has it, and is right
+        except (
+            TypeError
+        ):  # shard_map refuses a correct loop that starts from constants, since these do not vary over devices
             return on_two(tuple(full), checked=False)
 
     both = tuple(jnp.stack([a, a]) for a in s.arrays)
@@ -237,7 +239,7 @@ MODES: dict[str, tuple[Callable[[_Subject], Any], str]] = {
     "shard_map": (_shard_map, "gradient on two devices as on one"),
     "half a batch": (_batch, "value as in the whole"),
 }
-"""Each with what it must equal."""
+"""Name of each transformation: what it gives together with what that must equal, and this in words."""
 
 
 def _subject(one: Problem, pair: Pair, seed: int) -> _Subject:
@@ -252,8 +254,8 @@ def check_modes(one: Problem, pair: Pair, seed: int) -> list[Row]:
     """One row a transformation, ``modes: jvp`` and so on."""
     with x64(pair.wide):
         about = _subject(one, pair, seed)
-        with contextlib.suppress(Exception):  # what fails here fails in its own row
-            _ = about.rows  # before anything is traced: it computes
+        with contextlib.suppress(Exception):  # what fails here will fail in a row of its own, which reports it
+            _ = about.rows  # computed now, because it cannot be while something is traced
         return [_row(name, about) for name in MODES]
 
 
@@ -285,7 +287,7 @@ def _row(name: str, about: _Subject) -> Row:
         detail = f"{meaning}, exactly, in u"
         wrong = [f"off by {number(worst)}u, allowed {number(allowed)}u"]
     else:
-        # Roundings are amplified by what cancels; a wrong transformation is off by far more than 2^23 of them.
+        # Cancellation amplifies roundings. A wrong transformation is off by far more than 2^23 of them.
         allowed = {by.WIDE: 2.0**-30, by.NARROW: 2.0**-10, by.HALF: 2.0**-3}[tolerance]
         floor = 2.0**-10 * max((by.largest(w) for _, w in pairs), default=0)
         worst = max((by.off(g, w, floor) for g, w in pairs), default=0)

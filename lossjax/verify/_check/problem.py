@@ -31,19 +31,19 @@ def weighted_sum(outputs: Arrays, weights: Arrays) -> jax.Array:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Problem:
-    """A function of any pytrees as one of a flat tuple of arrays, giving the flat tuple of its float outputs."""
+    """A function of any pytrees, seen as a function of a flat tuple of arrays that returns its float outputs."""
 
     fn: Callable[..., Any]
     leaves: Arrays
     tree: Any
     traced: tuple[int, ...]
-    """Which leaves are arrays. The others (Python numbers, flags) stay what they are."""
+    """Which leaves are arrays. The others (Python numbers, flags) are passed on as they are."""
     moving: tuple[int, ...]
     """Positions among the arrays that are differentiated."""
     names: tuple[str, ...]
-    """Of the arrays: ``argument 0``, or ``argument 0['scale']`` inside a pytree."""
+    """What to call the arrays: ``argument 0``, or ``argument 0['scale']`` inside a pytree."""
     arrays: Arrays
-    """The example."""
+    """The arrays of the example."""
 
     @property
     def floats(self) -> tuple[int, ...]:
@@ -82,7 +82,7 @@ class Problem:
         return pulled
 
     def pullback_by_forward_mode(self, fn: Callable[..., Any]) -> Callable[..., tuple[Arrays, Arrays]]:
-        """The same, by a tangent for every input."""
+        """What ``pullback`` returns, computed in forward mode with one tangent per input."""
 
         def pulled(arrays: Arrays, cotangents: Arrays) -> tuple[Arrays, Arrays]:
             of_moving, moving = self.of_moving(fn, arrays), self.chosen(arrays)
@@ -103,7 +103,7 @@ class Problem:
         return pushed
 
     def chosen(self, arrays: Sequence[Any]) -> Arrays:
-        """The differentiated ones of these arrays."""
+        """Those of these arrays that are differentiated."""
         return tuple(arrays[i] for i in self.moving)
 
     def replaced(self, arrays: Sequence[Any], by: dict[int, Any]) -> Arrays:
@@ -116,7 +116,7 @@ class Problem:
         return jax.jit(self.values(self.fn)), jax.jit(self.pullback(self.fn))
 
     def shapes(self, arrays: Sequence[Any]) -> Arrays:
-        """Shape and dtype of the float outputs."""
+        """The shapes and dtypes of the float outputs."""
         return jax.eval_shape(self.values(self.fn), tuple(arrays))
 
 

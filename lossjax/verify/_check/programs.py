@@ -36,14 +36,14 @@ class Program:
             leaves = jax.tree.leaves(args)
             try:
                 results = interpret(self.jaxpr, leaves, _BITS)
-            except UndecidedComparison:  # once more, not to the last: what is undecided here is mostly a tie
+            except UndecidedComparison:  # one more attempt only: what stays undecided is nearly always a tie
                 results = interpret(self.jaxpr, leaves, 4 * _BITS)
             return jax.tree.unflatten(self._tree, results)
 
 
 @contextlib.contextmanager
 def x64(wide: bool) -> Iterator[None]:
-    """Inside, float64 exists; as the caller has it if not ``wide``."""
+    """Switch 64-bit mode on inside if ``wide``; otherwise leave it as the caller has set it."""
     if wide:
         with jax.enable_x64(True):
             yield
@@ -52,7 +52,7 @@ def x64(wide: bool) -> Iterator[None]:
 
 
 def widened(arrays: Sequence[Any]) -> Arrays:
-    """The same numbers, floats in float64."""
+    """The same arrays, those of floats in float64."""
     return tuple(np.asarray(a).astype(np.float64) if is_float(a) else a for a in arrays)
 
 
@@ -63,13 +63,13 @@ def can_be_wide(one: Problem) -> bool:
         with x64(True):
             outputs = one.shapes(arrays)
             jax.eval_shape(one.pullback(one.fn), arrays, tuple(jnp.zeros(o.shape, o.dtype) for o in outputs))
-    except Exception:  # whatever it raises: then it is taken in its own dtype
+    except Exception:  # whatever it raises, the function is then checked in its own dtype
         return False
     return all(o.dtype == np.float64 for o in outputs)
 
 
 def narrowest(jaxpr: Jaxpr) -> Any:
-    """The float dtype of fewest bits in a jaxpr: in it, constants may be rounded."""
+    """The float dtype of fewest bits in a jaxpr, which is the one that its constants may be rounded to."""
     found = [np.dtype(np.float64)]
     for equation in body(jaxpr).eqns:
         avals: list[Any] = [getattr(v, "aval", None) for v in (*equation.invars, *equation.outvars)]
@@ -79,7 +79,7 @@ def narrowest(jaxpr: Jaxpr) -> Any:
 
 
 def cotangents(shapes: Sequence[Any], random: np.random.Generator) -> Arrays:
-    """Never uniform: another number of either sign for every output, few bits, so that they are exact everywhere."""
+    """Weights for outputs of these shapes: random, of either sign, and of so few bits that every dtype holds them."""
     return tuple(
         np.asarray(random.integers(32, 128, s.shape) / 64.0 * random.choice([-1, 1], s.shape)).astype(s.dtype)
         for s in shapes
@@ -87,7 +87,7 @@ def cotangents(shapes: Sequence[Any], random: np.random.Generator) -> Arrays:
 
 
 class Pair:
-    """Rule and formula as exact programs, in float64 if the function takes it and it is not to be in its own dtype."""
+    """Rule and formula as exact programs: on float64 copies if the function takes them and ``wide`` allows it."""
 
     def __init__(self, one: Problem, reference: Callable[..., Any] | None, seed: int, *, wide: bool = True):
         self.one = one
@@ -108,11 +108,11 @@ class Pair:
         self.tolerance = by.of(*(narrowest(p.jaxpr) for p in (self.ruled, self.plain) if p is not None))
 
     def _differentiated(self, truth: Callable[..., Any], *examples: Arrays) -> Program | None:
-        """The formula's pullback: in reverse, or forward where a loop has no reverse mode; None if it has neither."""
+        """The pullback of the formula, in forward mode if it has no reverse mode (a loop); None if it has neither."""
         for pullback in (self.one.pullback, self.one.pullback_by_forward_mode):
             try:
                 return Program(pullback(truth), *examples, wide=self.wide)
-            except Exception as error:  # that JAX cannot differentiate it may be why there is a rule
+            except Exception as error:  # perhaps there is a custom rule because JAX cannot differentiate the formula
                 first_line = next(iter(str(error).splitlines()), "")
                 self.undifferentiable = f"JAX cannot differentiate the formula: {type(error).__name__}: {first_line}"
         return None
@@ -127,7 +127,7 @@ class Pair:
 
 
 def exactly_or_compiled(function: Callable[[], Any], wide: bool) -> Any:
-    """The results as floats."""
+    """The results of a function without arguments as floats: exactly if that is possible, else compiled."""
     try:
         return jax.tree.map(lambda balls: np.vectorize(float, otypes=[float])(balls), Program(function, wide=wide)())
     except REFUSALS:

@@ -1,4 +1,4 @@
-"""Is the custom rule the derivative of the formula it stands for? Both executed exactly: no rounding is in question."""
+"""Whether a custom rule is the derivative of its formula; both are executed exactly, so that nothing is rounded."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -83,7 +83,7 @@ def check_rule(
 
 
 def _undefined(values: Arrays, like: np.ndarray) -> np.ndarray:
-    """Where the formula has no finite value (in that row): its derivative is none either."""
+    """True where the formula has no finite value in that row, and so no derivative that could be compared with."""
     lost = np.zeros(like.shape, bool)
     for value in values:
         bad = np.array([not v.is_finite() for v in value.ravel().tolist()], bool).reshape(value.shape)
@@ -132,13 +132,13 @@ def _value_failures(one: Problem, family: Family, got: Any, want: Any, pair: Pai
 
 
 def _adjoint(one: Problem, pair: Pair, seed: int) -> Row | None:
-    """⟨u, Jv⟩ = ⟨Jᵀu, v⟩ exactly; None without forward mode, which is a question of ``modes``."""
+    """The row for ⟨u, Jv⟩ = ⟨Jᵀu, v⟩; None for a function without forward mode, which ``modes`` reports."""
     random = np.random.default_rng(seed + 1)
     arrays = generic(one, pair.arrays, random)
     tangents = cotangents([arrays[i] for i in one.moving], random)
     try:
         forward = Program(one.pushforward(one.fn), arrays, tangents, wide=pair.wide)
-    except Exception:  # whatever a rule raises that has no forward mode
+    except Exception:  # a rule without forward mode may raise anything
         return None
     name = "rule: forward = reverse"
     if uses(forward.jaxpr, _NO_FORWARD_MODE):

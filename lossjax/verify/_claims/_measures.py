@@ -1,7 +1,7 @@
 """The information measures, compiled once for the claims of §4.1 and §4.1.1, and tables of distributions.
 
-The printed formulas are computed by numpy in the trial's dtype, the library's functions by JAX. Compiling takes all the
-time there is, hence one table shape for (nearly) every call of a measure: ``measure`` pads smaller ones.
+Numpy computes the printed formulas in the trial's dtype, JAX the library's functions. Compiling takes nearly all of the
+time, hence there is one shape of table for (nearly) every call of a measure: ``measure`` pads smaller tables.
 """
 
 from collections.abc import Callable
@@ -49,7 +49,7 @@ def dyadic(trial: Trial, rows: int, outcomes: int, bits: int = 12) -> np.ndarray
 
 
 def table(trial: Trial, *rows: list[float]) -> np.ndarray:
-    """Distributions written out."""
+    """Distributions that are written out, as an array of the trial's dtype."""
     return np.asarray(trial.array(rows))
 
 

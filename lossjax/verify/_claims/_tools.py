@@ -11,7 +11,7 @@ from lossjax.verify.claim import Trial
 
 
 def measured(function: Callable[..., Any], *args: Any) -> Any:
-    """All that a check measures, compiled at once (compilation is most of its time), as numpy arrays."""
+    """The results of a function as numpy arrays; it is compiled as a whole, since compiling takes most of the time."""
     return jax.tree.map(np.asarray, jax.jit(function)(*args))
 
 
@@ -21,7 +21,7 @@ def gradient(f: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
 
 
 def wide(x: Any) -> Any:
-    """In extended precision."""
+    """An array in extended precision."""
     return np.asarray(x, np.longdouble)
 
 
@@ -37,7 +37,7 @@ def jacobian(p: Any) -> Any:
 
 
 def centered(z: Any) -> Any:
-    """Less its mean, in extended precision."""
+    """Logits less their mean, in extended precision."""
     return wide(z) - np.mean(wide(z), axis=-1, keepdims=True)
 
 

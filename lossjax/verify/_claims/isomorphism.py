@@ -15,10 +15,6 @@ from lossjax.verify.claim import Claim, Trial, claim
 from lossjax.verify.ulp import balls, in_roundoffs
 
 
-def _textbook_softmax(z: jax.Array) -> jax.Array:
-    return jnp.exp(z) / jnp.sum(jnp.exp(z), axis=-1, keepdims=True)
-
-
 def _hessian_of_lse(z: jax.Array) -> jax.Array:
     return jax.vmap(jax.hessian(lossjax.logsumexp))(z)
 

@@ -39,7 +39,7 @@ def exact(fn: Callable[..., Any], precision: int = 256, *, round_conversions: bo
     Returns:
       A function of the same arguments, any pytrees of arrays, numpy's or JAX's. They are taken as JAX takes them:
       without x64, float64 becomes float32. Where ``fn`` returns floats it gives object arrays of ``flint.arb``, where
-      integers, booleans or random keys those.
+      integers, booleans or random keys, it gives these.
 
     Raises:
       UndecidedComparison: at the call; a comparison, rounding, index or output hangs on numbers that ``MOST_BITS``
@@ -79,21 +79,21 @@ def exact(fn: Callable[..., Any], precision: int = 256, *, round_conversions: bo
 def exact_jaxpr(
     jaxpr: Jaxpr, args: Sequence[Any], precision: int = 256, *, round_conversions: bool = False
 ) -> list[Any]:
-    """:func:`exact` for those who hold a jaxpr.
+    """Execute a jaxpr exactly, as :func:`exact` does for a function.
 
     Args:
       jaxpr: what ``jax.make_jaxpr`` returns.
-      args: one array an input; for floats also an object array of ``flint.arb``, taken as it is.
+      args: one array per input; an input of floats may be an object array of ``flint.arb``, which is taken as it is.
       precision: bits of the first attempt.
       round_conversions: as for :func:`exact`.
 
     Returns:
-      One array an output: of ``flint.arb`` for floats, else numpy's.
+      One array per output: of ``flint.arb`` for floats, else of numpy.
 
     Raises:
       UndecidedComparison: as for :func:`exact`.
       UnsupportedPrimitive: as for :func:`exact`.
-      ValueError: a precision below 2 bits, or as many arguments as the jaxpr does not have.
+      ValueError: a precision below 2 bits, or another number of arguments than the jaxpr has inputs.
 
     Example:
       >>> import jax, jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""What one interpretation knows: its precision, the numbers it has met, what it is doing, and how it refuses.
+"""The state of one interpretation: its precision, the numbers it has met, the present equation, and its errors.
 
 Two balls that overlap may hold the same number or not: only identity tells. Hence numbers are kept unique as far as
 that is cheap. Exact balls are interned by value, and a function of the same objects is the same object (``memo``), so
@@ -19,7 +19,7 @@ from lossjax.verify.ulp import Balls
 ZERO, ONE, INF, NEG_INF, NAN = arb(0), arb(1), arb("inf"), arb("-inf"), arb("nan")
 
 _FIRST: dict[Any, arb] = {0: ZERO, 1: ONE, float("inf"): INF, float("-inf"): NEG_INF}
-_MEMO_SIZE = _NUMBERS = 2**19  # operands remembered between equations: some 100 MB at 256 bits
+_MEMO_SIZE = _NUMBERS = 2**19  # how many operands are remembered between equations: about 100 MB at 256 bits
 
 _JAX = os.path.dirname(jax.__file__)
 _LOSSJAX = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -137,7 +137,7 @@ class Context:
             self._equations.pop()
 
     def once(self, what: Any, of: Any, compute: Callable[[], T]) -> T:
-        """What is computed of a jaxpr only once, however often it runs."""
+        """A result that depends on a jaxpr (or an equation) alone: computed once, however often that runs."""
         key = what, id(of)
         if key not in self._of_jaxprs:
             self._of_jaxprs[key] = of, compute()
@@ -182,7 +182,7 @@ class Context:
             return array
         array = np.asarray(array)
         if array.dtype.kind not in "iub":
-            array = array.astype(np.float64)  # every float dtype of JAX is a subset
+            array = array.astype(np.float64)  # float64 holds the numbers of every float dtype of JAX
         return to_array([self.number(v) for v in array.ravel().tolist()], array.shape)
 
     def intern(self, exact: arb) -> arb:
@@ -194,7 +194,7 @@ class Context:
         return self._numbers.setdefault(exact.man_exp(), exact)
 
     def memo(self, key: Any, *kept: Sequence[arb]) -> dict[Any, Any]:
-        """Results by the identities of the operands. ``kept`` holds the operands: an id is one only in their life."""
+        """Results by the ids of operands. ``kept`` keeps these alive, since Python reuses the ids of dead objects."""
         self._kept.extend(kept)
         self._size += sum(map(len, kept))
         return self._memo.setdefault(key, {})
@@ -242,7 +242,7 @@ class Context:
         return result
 
     def _settled(self, operation: Operation, result: arb | None, operands: tuple[arb, ...]) -> arb:
-        """What a special value or a ball across the edge of the domain gives."""
+        """The result for special values, and for a ball that reaches across the edge of the domain."""
         doubtful = None
         for operand in operands:
             if type(operand) is Unknown:

@@ -14,7 +14,7 @@ LOOPS = ("scan", "while", "cond", "platform_index")
 
 @rule("platform_index")
 def _platform_index(context: Context, params: Any) -> np.ndarray:
-    """Of formulas that ``jax.lax.platform_dependent`` chooses between, the default: exact arithmetic is no platform."""
+    """The index of the default formula of ``jax.lax.platform_dependent``: exact arithmetic has no platform."""
     platforms = params["platforms"]
     return np.asarray(platforms.index(None) if None in platforms else 0)
 
@@ -32,7 +32,7 @@ def _while(context: Context, params: Any, *values: Any) -> list[Any]:
     state = list(values[of_test + of_body :])
     while np.any(going := np.asarray(context.run(params["cond_jaxpr"], [*test_constants, *state])[0])):
         moved = context.run(params["body_jaxpr"], [*body_constants, *state])
-        # Under vmap each row has a test of its own, and stands still when that fails.
+        # Under vmap each row has a test of its own; a row whose test fails keeps its state.
         state = moved if going.all() else [_where(going, new, old) for new, old in zip(moved, state, strict=True)]
     return state
 
@@ -46,7 +46,8 @@ def _where(rows: np.ndarray, new: Any, old: Any) -> Any:
 def _scan(context: Context, params: Any, *values: Any) -> list[Any]:
     step_of, equation = params["jaxpr"], context.equation
     inside = body(step_of)
-    # What is scanned over or stacked has one axis more outside than inside. JAX's versions name the counts differently.
+    # What is scanned over or stacked has one axis more outside the body than inside. (The counts are parameters of
+    # the equation too, but versions of JAX name them differently.)
     scanned = _longer(equation.invars, inside.invars)
     of_state = len(equation.outvars) - _longer(equation.outvars, inside.outvars)
     of_constants = len(values) - scanned - of_state

@@ -16,7 +16,9 @@ from lossjax.verify.ulp import Balls
 
 
 def _elementwise(name: str, operation: Operation) -> Callable[..., Balls]:
-    key = "add" if name == "add_any" else name  # one memory: forward and backward passes compute the same sums
+    key = (
+        "add" if name == "add_any" else name
+    )  # one memory for both, because forward and backward passes compute the same sums
 
     def apply(context: Context, params: Any, *values: Any) -> Balls:
         return context.apply(key, operation, *map(context.balls, values))

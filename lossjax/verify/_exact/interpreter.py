@@ -24,7 +24,7 @@ _INTEGER = {
     "lt": np.less, "le": np.less_equal, "gt": np.greater, "ge": np.greater_equal, "eq": np.equal, "ne": np.not_equal,
     "and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor, "not": np.invert,
 }  # fmt: skip
-"""Where numpy is JAX on integers and booleans; the rest JAX does itself, at the price of compiling it."""
+"""Numpy's functions that do on integers and booleans what JAX does; other primitives JAX must compile and execute."""
 
 _REFUSED = {
     "nextafter": "the next number depends on a rounding that is not made here",
@@ -61,11 +61,13 @@ def interpret(jaxpr: Jaxpr, args: Sequence[Any], bits: int, *, round_conversions
             for entry in result.ravel().tolist():
                 if type(entry) is Unknown:
                     raise entry.error
-    return [np.array(r) if is_balls(r) else r for r in results]  # no view of another's
+    return [
+        np.array(r) if is_balls(r) else r for r in results
+    ]  # copies: a result must not share its memory with another
 
 
 _is = functools.cache(jnp.issubdtype)
-"""Asked of every equation's every variable."""
+"""``jnp.issubdtype`` remembered, because it is asked about every variable of every equation."""
 
 
 def _value(context: Context, array: Any, aval: Any) -> Any:
@@ -173,7 +175,7 @@ def _by_rule(
     """By the rule of the primitive; without a float among operands and results, by numpy or JAX."""
     if not exactly and not any(map(is_balls, values)):
         results = _without_floats(context, equation, values)
-        # The bits of floats made of integers, as random numbers are.
+        # Results may be floats that were made of integers bit by bit, as random numbers are.
         return [_value(context, r, v.aval) for r, v in zip(results, equation.outvars, strict=True)]
     if rule is None:
         name = equation.primitive.name

@@ -82,7 +82,7 @@ def _reordered(values: Sequence[Any], axis: int, compare: Any, first: int) -> li
 
 
 def _candidate(entries: Sequence[arb], sign: int) -> int:
-    """The first entry that none certainly exceeds (falls below, for sign -1). If any is the extreme, it is one."""
+    """The first entry that no other certainly exceeds (for sign -1: falls below). It is an extreme if one is known."""
     best = 0
     for i in range(1, len(entries)):
         if entries[i] is not entries[best] and (entries[i] > entries[best] if sign > 0 else entries[i] < entries[best]):
@@ -98,7 +98,7 @@ def _position(context: Context, entries: Sequence[arb], sign: int) -> int:
             raise context.undecided(entries[missing])
         return missing
     best = _candidate(entries, sign)
-    # All are compared before the first is taken: a later one may overlap.
+    # All entries are compared before the first is taken, because a later one may overlap with it.
     return [i for i, v in enumerate(entries) if order(context, v, entries[best]) == 0][0]  # noqa: RUF015
 
 

@@ -26,7 +26,7 @@ def _add_edge(a: arb, b: arb) -> arb | None:
 
 
 def _sub(a: arb, b: arb) -> arb:
-    # One object is one number: the difference is 0 however wide its ball.
+    # The same object stands for the same number, so the difference is 0 however wide the ball.
     if b is ZERO:
         return a
     return ZERO if a is b and a.is_finite() else a - b
@@ -62,21 +62,21 @@ def _div_edge(a: arb, b: arb) -> arb | None:
 
 
 def larger(a: arb, b: arb) -> arb:
-    """The maximum: one of the two where that is certain, else a ball that holds it."""
+    """The maximum of two numbers: one of them where that is certain, else a ball that holds it."""
     if a is b or a >= b:
         return a
     return b if b >= a else a.max(b)
 
 
 def smaller(a: arb, b: arb) -> arb:
-    """The minimum, likewise."""
+    """The minimum of two numbers: one of them where that is certain, else a ball that holds it."""
     if a is b or a <= b:
         return a
     return b if b <= a else a.min(b)
 
 
 def _remainder(x: arb, y: arb) -> arb | None:
-    """C's fmod: the sign is x's."""
+    """The remainder of a division as C's ``fmod`` has it, with the sign of x."""
     if not (x.is_finite() and y.is_finite()):
         return NAN if x.is_nan() or y.is_nan() or _infinite(x) else x
     if y == 0:

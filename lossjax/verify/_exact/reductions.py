@@ -148,9 +148,9 @@ _COMBINE |= {name.replace("-", "_"): how for name, how in _COMBINE.items()}
 
 @rule(*_COMBINE)
 def _scatter(context: Context, params: Any, x: Any, indices: Any, updates: Any) -> Balls:
-    """Each update goes where the gather of the same dimension numbers would read from; dropped ones to -1.
+    """Each update goes to the place that a gather with the same dimension numbers would read from, or is dropped (-1).
 
-    Of several that set one entry the last remains, as on a CPU; JAX leaves it open.
+    If several updates set one entry the last one remains, as on a CPU; JAX leaves the order open.
     """
     name = _COMBINE[context.equation.primitive.name]
     numbers = params["dimension_numbers"]

@@ -11,11 +11,11 @@ from flint import arb
 from lossjax.verify._exact.context import INF, NAN, NEG_INF, ONE, ZERO, Operation
 
 HALF = arb(0.5)
-_LONGEST = 100_000  # bits of an integer written out
+_LONGEST = 100_000  # an integer of more bits is not written out
 
 
 def certain(ball: arb) -> arb | None:
-    """The ball, or None if Arb could say nothing of use."""
+    """The ball, or None if Arb returned one that says nothing."""
     return ball if ball.is_finite() else None
 
 
