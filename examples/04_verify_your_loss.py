@@ -19,7 +19,7 @@ import numpy as np
 from jax.test_util import check_grads
 from rich.console import Console
 
-from lossjax.verify._check import check
+from lossjax.verify import check
 
 CAP = 30.0
 

@@ -52,9 +52,8 @@ def check_edges(one: Problem, reference: Callable[..., Any] | None, pair: Pair, 
             failures.append(_line(one, edge, f"raises {type(error).__name__}: {str(error).splitlines()[0]}", None))
             continue
         truth: Any = None
-        if (
-            size * tried <= _MOST_ENTRIES and not edge.outside
-        ):  # for a label out of range, what the formula returns is not a truth
+        # What the formula returns for a label out of range is not a truth.
+        if size * tried <= _MOST_ENTRIES and not edge.outside:
             try:
                 truth = exact(edge.arrays, cotangent)
             except REFUSALS:

@@ -104,9 +104,8 @@ def _outside(got: Balls, around: list[Balls], wrong: np.ndarray) -> np.ndarray:
     low = np.min(np.where(np.isfinite(numbers), numbers, np.inf), axis=0) - slack
     high = np.max(np.where(np.isfinite(numbers), numbers, -np.inf), axis=0) + slack
     here = np.array([float(v.mid()) if v.is_finite() else np.inf for v in got.ravel().tolist()])
-    around_it = np.isfinite(numbers).any(
-        axis=0
-    )  # where there are none, the point is on the edge of the domain and cannot be judged
+    # Where no gradient around is finite, the point is on the edge of the domain and cannot be judged.
+    around_it = np.isfinite(numbers).any(axis=0)
     bad = wrong.ravel() & around_it & ~((low <= here) & (here <= high))
     bad |= _off_the_plane(here, numbers, wrong, slack)
     return bad.reshape(wrong.shape)

@@ -200,9 +200,7 @@ def _shard_map(s: _Subject) -> Any:
             full[position] = array
         try:
             return on_two(tuple(full), checked=True)
-        except (
-            TypeError
-        ):  # shard_map refuses a correct loop that starts from constants, since these do not vary over devices
+        except TypeError:  # shard_map refuses a correct loop that starts from constants: these do not vary over devices
             return on_two(tuple(full), checked=False)
 
     both = tuple(jnp.stack([a, a]) for a in s.arrays)

@@ -16,9 +16,8 @@ from lossjax.verify.ulp import Balls
 
 
 def _elementwise(name: str, operation: Operation) -> Callable[..., Balls]:
-    key = (
-        "add" if name == "add_any" else name
-    )  # one memory for both, because forward and backward passes compute the same sums
+    # Forward and backward passes compute the same sums by two primitives: one memory serves both.
+    key = "add" if name == "add_any" else name
 
     def apply(context: Context, params: Any, *values: Any) -> Balls:
         return context.apply(key, operation, *map(context.balls, values))
