@@ -83,7 +83,7 @@ def losses(
         return certify_all(only, dtypes, progress, pool)
 
 
-COSTLY = ("softmax_js_divergence", "softmax_kl_divergence")
+COSTLY = ("softmax_js_divergence", "softmax_kl_divergence", "student_t_nll", "cosine_distance", "cosine_similarity")
 """The losses that take longest to certify. They come first, so that no process waits for them at the end."""
 
 
