@@ -9,13 +9,29 @@ from lossjax._core.autodiff import closed_form
 
 
 class Options(NamedTuple):
+    """Static options.
+
+    Attributes:
+      dtype: the dtype to compute in.
+      distance: whether the result is 1 - cosine.
+      shortest: vectors that are shorter are divided by this length in place of their own.
+    """
+
     dtype: Any
     distance: bool
     shortest: float
 
 
 class _Unit(NamedTuple):
-    """A vector over its length (over the shortest length allowed, if that is longer; 0 for a zero vector)."""
+    """A vector divided by its length.
+
+    A vector that is shorter than the shortest length allowed is divided by that length. A zero vector stays 0.
+
+    Attributes:
+      direction: the quotient.
+      inverse: what the vector was multiplied by.
+      is_unit: whether the direction has length 1.
+    """
 
     direction: Array
     inverse: Array
@@ -23,14 +39,14 @@ class _Unit(NamedTuple):
 
     @classmethod
     def both(cls, options: Options, a: Array, b: Array) -> "tuple[_Unit, _Unit]":
-        """Of both vectors, in the dtype to compute in."""
+        """Divide both vectors by their lengths, in the dtype to compute in."""
         return cls.of(a.astype(options.dtype), options.shortest), cls.of(b.astype(options.dtype), options.shortest)
 
     @classmethod
     def of(cls, vector: Array, shortest: float) -> "_Unit":
         largest = jnp.max(jnp.abs(vector), axis=-1, keepdims=True, initial=0)
         zero = largest == 0
-        # Squares neither overflow nor vanish, nor does the inverse of the scale.
+        # This scale is such that neither the squares nor its inverse overflow or vanish.
         most = 2.0 ** (jnp.finfo(vector.dtype).maxexp - 8)
         scale = jnp.clip(largest, 1 / most, most)
         shrunk = vector / scale
@@ -51,10 +67,14 @@ def _cosine_forward(options: Options, a: Array, b: Array) -> tuple[Array, Any]:
     return value, (options, a, b)
 
 
+# With unit vectors â and b̂:
+#     in a, in general:                         (b̂ - cos â)/‖a‖
+#     in a, for close vectors:                  ((b̂ - â) + ½‖b̂ - â‖² â)/‖a‖, the same without cancellation
+#     in a, where it was divided by a constant: b̂ divided by that constant
+
+
 def _cosine_backward(saved: Any, cotangent: Array) -> tuple[None, Array, Array]:
     options, a, b = saved
-    # d cos/da = (b̂ - cos â)/‖a‖; for unit vectors b̂ - cos â = (b̂ - â) + ½‖b̂ - â‖² â, which close vectors want.
-    # A vector divided by a constant length has b̂ times its inverse.
     unit_a, unit_b = _Unit.both(options, a, b)
     both = unit_a.is_unit & unit_b.is_unit
     step = unit_b.direction - unit_a.direction
@@ -71,3 +91,4 @@ def _cosine_backward(saved: Any, cotangent: Array) -> tuple[None, Array, Array]:
 
 
 cosine = closed_form(_cosine_forward, _cosine_backward)
+"""``(options, a, b) ->`` the cosine of the angle between a and b, or 1 less the cosine, over the last axis."""

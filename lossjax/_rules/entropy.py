@@ -17,10 +17,11 @@ def _entropy_forward(z: Array) -> tuple[Array, Any]:
 
 
 def _entropy_backward(saved: Any, cotangent: Array) -> tuple[Array]:
-    # dH/dz = p∘(gap - <p, gap>) = J(p) gap; an infinite gap has p = 0, and gradient 0.
+    # dH/dz = p∘(gap - <p, gap>) = J(p) gap. Where the gap is infinite, p is 0, and so is the gradient.
     z, rows = saved
     gap = rows.maximum - z
     return (cotangent[..., None] * functions.fisher_product(z, rows, jnp.where(jnp.isfinite(gap), gap, 0)),)
 
 
 entropy = closed_form(_entropy_forward, _entropy_backward)
+"""``z -> log Σ e^(z - max z) + Σ p (max z - z)``, the entropy of softmax(z) in nats, per row."""

@@ -4,9 +4,10 @@ For a prediction q = e^a and a target t, with d = a - log t and ξ(d) = e^d - 1 
 
     t (log t - a) = -t d = t ξ(d) + (t - q)            (at t = 0: 0 = q + (0 - q))
 
-so that the divergence is a sum of non-negative terms plus the difference of the masses, Σt - Σq. Between rounded
-distributions that difference is rounding: where it is no larger than the inputs' own, it is left out, and the result
-is never negative. The derivative is that of Σ t (log t - a):  -t in a, and 1 - d in t (t (1 - d) in log t).
+so that the divergence is a sum of non-negative terms plus the difference of the masses, Σt - Σq. Between two rounded
+distributions that difference is nothing but rounding: where it is no larger than the rounding of the inputs, it is left
+out, and the result is never negative. The derivative is that of Σ t (log t - a):  -t in a, and 1 - d in t, which is
+t (1 - d) in log t.
 """
 
 from typing import Any, NamedTuple
@@ -15,12 +16,17 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from lossjax._core.autodiff import closed_form
+from lossjax._core.masks import hide
 from lossjax.numerics import times, unit_roundoff, xi
 
 
 class LogOptions(NamedTuple):
-    """Static options: the dtype to compute in, whether the target is given by its logarithm, and whether the masses
-    count by their difference (q - t is then added: the generalised divergence).
+    """Static options.
+
+    Attributes:
+      dtype: the dtype to compute in.
+      log_targets: whether the target is given by its logarithm.
+      generalized: whether the difference of the masses counts: the generalised divergence has the terms q - t too.
     """
 
     dtype: Any
@@ -39,7 +45,7 @@ class _Terms(NamedTuple):
         a, given = log_predictions.astype(options.dtype), targets.astype(options.dtype)
         nothing = -jnp.inf if options.log_targets else 0
         if kept is not None:
-            a, given = jnp.where(kept, a, -jnp.inf), jnp.where(kept, given, nothing)
+            a, given = hide(kept, a, -jnp.inf), hide(kept, given, nothing)
         absent = given == nothing
         t = jnp.exp(given) if options.log_targets else given
         log_t = given if options.log_targets else jnp.log(jnp.where(absent, 1, given))
@@ -49,7 +55,7 @@ class _Terms(NamedTuple):
 
 def _forward(options: LogOptions, log_predictions: Array, targets: Array, kept: Array | None) -> tuple[Array, Any]:
     a, t, q, d = _Terms.of(options, log_predictions, targets, kept)
-    # t ξ(d) = q - t - t d where d is large: e^d may overflow, and t vanish.
+    # Where d is large, e^d may overflow and t vanish. There t ξ(d) is formed as q - t - t d.
     near = jnp.abs(d) < 1
     apart = q - t - times(t, d)
     terms = jnp.where(t == 0, q, jnp.where(near, t * xi(jnp.where(near, d, 0)), apart))
@@ -67,15 +73,13 @@ def _backward(saved: Any, cotangent: Array) -> tuple[None, Array, Array, None]:
     options, log_predictions, targets, kept = saved
     a, t, q, d = _Terms.of(options, log_predictions, targets, kept)
     in_a = q - t if options.generalized else -t
-    # At a target of exactly 0 the slope of t log t is -inf; there, what keeps the target at 0 is given.
+    # At a target of exactly 0 the slope of t log t is -inf. There the slope of -t a alone is given.
     in_t = jnp.where(t == 0, -a, -d) if options.generalized else jnp.where(t == 0, -a, 1 - d)
     if options.log_targets:
         in_t = times(t, in_t)
-    if kept is not None:
-        in_a, in_t = jnp.where(kept, in_a, 0), jnp.where(kept, in_t, 0)
     g = cotangent[..., None]
-    return None, g * in_a, g * in_t, None
+    return None, g * hide(kept, in_a), g * hide(kept, in_t), None
 
 
 log_divergence = closed_form(_forward, _backward)
-"""(options, log_predictions, targets, kept or None) -> the divergence over the last axis."""
+"""``(options, log_predictions, targets, kept or None) ->`` the divergence over the last axis."""

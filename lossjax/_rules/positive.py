@@ -1,7 +1,8 @@
-"""Divergences as sums of non-negative terms, with ψ(t) = t - log(1 + t) and ξ(x) = e^x - 1 - x, and their gradients.
+"""Divergences as sums of non-negative terms, and their gradients.
 
-For D(p, q) = φ(p) - φ(q) - φ'(q)(p - q) the gradients are φ'(p) - φ'(q) and -φ''(q)(p - q). JAX would find them by
-differentiating the quotient inside ψ, where two terms cancel; so they are given.
+The terms are made of ψ(t) = t - log(1 + t) and ξ(x) = e^x - 1 - x. For D(p, q) = φ(p) - φ(q) - φ'(q)(p - q) the
+gradients are φ'(p) - φ'(q) in p and -φ''(q)(p - q) in q. They are written out here, because JAX would differentiate the
+quotient inside ψ, and there two terms cancel.
 """
 
 from typing import Any
@@ -15,33 +16,36 @@ from lossjax.numerics import expm1, log_growth, log_ratio, psi, xi
 
 
 def _psi_of_ratio(a: Array, b: Array) -> Array:
-    """``ψ(a/b - 1) = a/b - 1 - log(a/b)``, both terms of one sign, or by the series of ψ where they cancel.
+    """``ψ(a/b - 1) = a/b - 1 - log(a/b)``: the two terms as they are where they have one sign, else the series of ψ.
 
-    Far below b, a/b - 1 rounds to -1 and forgets a; the logarithm is taken of the ratio itself there.
+    Where a is far below b, a/b - 1 rounds to -1 and forgets a. There the logarithm is taken of the ratio itself.
     """
     t = (a - b) / b
     low = t < -0.5
     return jnp.where(low, t - log_ratio(jnp.where(low, a, b), b), psi(jnp.where(low, 0, t)))
 
 
-def itakura_saito(p: Array, q: Array) -> Array:
-    """``p/q - log(p/q) - 1 = ψ((p - q)/q)``, elementwise."""
-    return _itakura_saito(p, q)
-
-
 def _itakura_saito_forward(p: Array, q: Array) -> tuple[Array, Any]:
     return _psi_of_ratio(p, q), (p, q)
 
 
+# With t = (p - q)/q:
+#     in p:    1/q - 1/p  =  t/p
+#     in q:   (q - p)/q²  = -t/q
+
+
 def _itakura_saito_backward(saved: tuple[Array, Array], cotangent: Array) -> tuple[Array, Array]:
-    # 1/q - 1/p = t/p  and  (q - p)/q² = -t/q  with t = (p - q)/q
     p, q = saved
     t = (p - q) / q
     return cotangent * (t / p), -cotangent * (t / q)
 
 
+itakura_saito = closed_form(_itakura_saito_forward, _itakura_saito_backward)
+"""``(p, q) -> p/q - log(p/q) - 1 = ψ((p - q)/q)``, elementwise."""
+
+
 def exponential(p: Array, q: Array) -> Array:
-    """``e^p - e^q - e^q (p - q) = e^q ξ(p - q)``, elementwise (a formula, not a rule)."""
+    """``e^p - e^q - e^q (p - q) = e^q ξ(p - q)``, elementwise. It is a formula, which JAX differentiates."""
     # Above a gap of 2 nothing cancels in the definition, and ξ could overflow where e^q vanishes.
     gap = p - q
     wide = gap > 2
@@ -49,14 +53,11 @@ def exponential(p: Array, q: Array) -> Array:
     return jnp.where(wide, jnp.exp(p) - level * (1 + jnp.where(wide, gap, 0)), level * xi(jnp.where(wide, 0, gap)))
 
 
-def power_divergence(alpha: float, p: Array, q: Array) -> Array:
-    """``(p^α - q^α - α q^(α-1) (p - q))/(α(α - 1))``, elementwise, for p, q >= 0 and α > 0 other than 1."""
-    return _power_divergence(alpha, p, q)
+# With l = log(p/q),  p^α - q^α - α q^(α-1) (p - q) = q^α (ξ(αl) - α ξ(l)).  Near p = q these two terms cancel only to a
+# fixed share of them, (α - 1)/(α + 1). Where p and q are more than a factor e apart, the definition is as accurate.
 
 
 def _power_divergence_forward(alpha: float, p: Array, q: Array) -> tuple[Array, Any]:
-    # With l = log(p/q), p^α - q^α - α q^(α-1) (p - q) = q^α (ξ(αl) - α ξ(l)), which near p = q cancels to a fixed
-    # share, (α - 1)/(α + 1), of its terms. Beyond a factor e the definition does no worse.
     positive = (p > 0) & (q > 0)
     logarithm = log_ratio(jnp.where(positive, p, 1), jnp.where(positive, q, 1))
     near = jnp.abs(logarithm) < 1
@@ -69,8 +70,11 @@ def _power_divergence_forward(alpha: float, p: Array, q: Array) -> tuple[Array, 
     return jnp.where((p >= 0) & (q >= 0), value, jnp.nan), (alpha, p, q)
 
 
+# In p:  φ'(p) - φ'(q) = (p^(α-1) - q^(α-1))/(α - 1) = q^(α-1) (e^((α-1)l) - 1)/(α - 1)
+# In q:  -φ''(q)(p - q)  with  φ'' = q^(α-2)
+
+
 def _power_divergence_backward(saved: Any, cotangent: Array) -> tuple[None, Array, Array]:
-    # φ'(p) - φ'(q) = (p^(α-1) - q^(α-1))/(α - 1) = q^(α-1) (e^((α-1)l) - 1)/(α - 1), and -φ''(q)(p - q), φ'' = q^(α-2)
     alpha, p, q = saved
     positive = (p > 0) & (q > 0)
     safe_p, safe_q = jnp.where(positive, p, 1), jnp.where(positive, q, 1)
@@ -85,24 +89,23 @@ def _power_divergence_backward(saved: Any, cotangent: Array) -> tuple[None, Arra
     )
 
 
-def binary_entropy(y: Array, mean: Array) -> Array:
-    """``y log(y/m) + (1 - y) log((1 - y)/(1 - m))``, elementwise."""
-    return _binary_entropy(y, mean)
+power_divergence = closed_form(_power_divergence_forward, _power_divergence_backward)
+"""``(α, p, q) -> (p^α - q^α - α q^(α-1) (p - q))/(α(α - 1))``, elementwise, for p, q >= 0 and α > 0 other than 1."""
 
 
 def _binary_entropy_forward(y: Array, mean: Array) -> tuple[Array, Any]:
-    # The steps are given: 1 - y and 1 - m, each rounded, would be no nearer to each other than u.
+    # The steps are given, because 1 - y and 1 - m are rounded: their difference would be wrong by as much as u.
     return divergence_terms(y, mean, mean - y) + divergence_terms(1 - y, 1 - mean, y - mean), (y, mean)
 
 
 def _binary_entropy_backward(saved: Any, cotangent: Array) -> tuple[Array, Array]:
     y, mean = saved
     in_y = log_growth(1 - y, 1 - mean, y - mean) - log_growth(y, mean, mean - y)
-    certain = (y == mean) & ((y == 0) | (y == 1))  # 0/0: the slope of log 1/(1 - m), or of log 1/m
+    # At y = m = 0 or 1 the quotient is 0/0; the slope is that of log 1/(1 - m), or of log 1/m.
+    certain = (y == mean) & ((y == 0) | (y == 1))
     inside = jnp.where(certain, 0.5, mean)
     return cotangent * in_y, cotangent * jnp.where(certain, 1 - 2 * y, (mean - y) / inside / (1 - inside))
 
 
-_power_divergence = closed_form(_power_divergence_forward, _power_divergence_backward)
-_binary_entropy = closed_form(_binary_entropy_forward, _binary_entropy_backward)
-_itakura_saito = closed_form(_itakura_saito_forward, _itakura_saito_backward)
+binary_entropy = closed_form(_binary_entropy_forward, _binary_entropy_backward)
+"""``(y, m) -> y log(y/m) + (1 - y) log((1 - y)/(1 - m))``, elementwise."""

@@ -1,4 +1,4 @@
-"""Measures of probabilities, term by term: each term non-negative and without cancellation."""
+"""Measures of probabilities, entry by entry. No term of a divergence is negative, and none of them cancels."""
 
 from typing import Any
 
@@ -18,16 +18,15 @@ def _plogp_backward(saved: Any, cotangent: Array) -> tuple[None, Array]:
     return None, cotangent * (jnp.log(p) + 1) * per_nat(base)
 
 
-def relative_entropy(p: Array, q: Array) -> Array:
-    """The terms ``p log(p/q) - p + q >= 0`` of :func:`kl_divergence`, elementwise, for arrays checked already."""
-    return _relative_entropy(p, q)
+plogp = closed_form(_plogp_forward, _plogp_backward)
+"""``(base, p) -> p log p`` with 0 log 0 = 0, elementwise; base None is the natural logarithm."""
 
 
 def divergence_terms(p: Array, q: Array, step: Array) -> Array:
-    """The terms p log(p/q) - p + q, where step = q - p is given: it may be known more exactly than from q.
+    """The terms ``p log(p/q) - p + q``, with ``step = q - p`` given: it may be known more exactly than from q.
 
-    p ψ(step/p) while q >= p/2; below, 1 + step/p would have lost q, and p log(p/q) is well above p - q. Where p is 0
-    it is q, where q alone is 0 it is +inf.
+    While q >= p/2 a term is p ψ(step/p). For a smaller q, 1 + step/p would have lost q; there p log(p/q) is well above
+    p - q, and the two are subtracted. Where p is 0 the term is q; where q alone is 0 it is +inf.
     """
     positive = (p > 0) & (q > 0)
     p_safe, q_safe, step_safe = jnp.where(positive, p, 1), jnp.where(positive, q, 1), jnp.where(positive, step, 0)
@@ -48,10 +47,15 @@ def _relative_entropy_backward(saved: Any, cotangent: Array) -> tuple[Array, Arr
     return -cotangent * log_growth(p, q, q - p), cotangent * jnp.where((p == 0) & (q >= 0), 1, (q - p) / q)
 
 
+relative_entropy = closed_form(_relative_entropy_forward, _relative_entropy_backward)
+"""``(p, q) -> p log(p/q) - p + q >= 0``, the terms of ``lossjax.kl_divergence``, elementwise."""
+
+
 def _jensen_shannon_forward(p: Array, q: Array) -> tuple[Array, Any]:
-    # The midpoint is p + (q - p)/2 = q + (p - q)/2: by its steps, the rounding of (p + q)/2 is not felt.
+    # The midpoint is p + (q - p)/2 = q + (p - q)/2. Its steps are given, so that the rounding of the midpoint does not
+    # matter. It is p + half, because p/2 + q/2 would flush the smallest probabilities to 0.
     half = (q - p) / 2
-    middle = p + half  # p/2 + q/2 would flush the smallest probabilities to 0
+    middle = p + half
     return (divergence_terms(p, middle, half) + divergence_terms(q, middle, -half)) / 2, (p, q)
 
 
@@ -62,10 +66,5 @@ def _jensen_shannon_backward(saved: Any, cotangent: Array) -> tuple[Array, Array
     return -cotangent / 2 * log_growth(p, middle, half), -cotangent / 2 * log_growth(q, middle, -half)
 
 
-plogp = closed_form(_plogp_forward, _plogp_backward)
-
-
-_relative_entropy = closed_form(_relative_entropy_forward, _relative_entropy_backward)
-
-
 jensen_shannon = closed_form(_jensen_shannon_forward, _jensen_shannon_backward)
+"""``(p, q) ->`` the mean of both terms against the midpoint of p and q, elementwise."""

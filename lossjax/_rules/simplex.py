@@ -8,17 +8,17 @@ from lossjax._core.xla import at_least, largest
 
 
 def _simplex_forward(y: Array) -> tuple[Array, Array]:
-    # Measured from the maximum the entries are exact or small. The threshold is at least -1 there, so that nothing
-    # below -1 is in the support; cut off, it does not spoil the sums.
+    # Measured from the maximum, every entry is exact or small. The threshold is then at least -1, so no entry below -1
+    # is in the support; those entries are raised to -1, so that they do not spoil the sums.
     top = largest(y)
     below = at_least(y - jnp.where(jnp.isfinite(top), top, jnp.nan), -1)
     descending = jnp.sort(below, axis=-1, descending=True)
     count = jnp.broadcast_to(jnp.arange(1, y.shape[-1] + 1, dtype=y.dtype), y.shape)
     size = jnp.sum(count * descending > jnp.cumsum(descending, axis=-1) - 1, axis=-1, keepdims=True).astype(y.dtype)
-    # The support is chosen by running sums; its threshold is summed afresh, pairwise.
+    # Running sums choose the support. Its threshold is summed afresh, because a running sum accumulates rounding.
     threshold = (jnp.sum(jnp.where(count <= size, descending, 0), axis=-1, keepdims=True) - 1) / size
     projection = at_least(below - threshold, 0)
-    # An undefined row has no support: NaN, so that no slope of it looks plausible.
+    # An undefined row has no support. Its mask is NaN, so that none of its slopes looks plausible.
     return projection, jnp.where(jnp.isnan(projection), projection, (projection > 0).astype(y.dtype))
 
 
@@ -28,3 +28,4 @@ def _simplex_backward(support: Array, cotangent: Array) -> tuple[Array]:
 
 
 project_to_simplex = closed_form(_simplex_forward, _simplex_backward)
+"""``y -> max(y - τ, 0)`` with τ such that the entries sum to 1, over the last axis."""

@@ -3,9 +3,10 @@ r"""What every exponential family shares, and the one rule of their losses.
 A canonical family has densities h(y) e^(⟨z, T(y)⟩ - A(z)) with natural parameter z and a strictly convex A, whose
 derivatives are the moments: ∇A = E T, ∇²A = Cov T. So the negative log-likelihood A(z) - ⟨z, T(y)⟩ has
 
-    ∂/∂z = E T - T(y),  mean - target      ∂²/∂z² = Cov T,  the Fisher information, whatever y is
+    ∂/∂z = E T - T(y),  the mean minus the target
+    ∂²/∂z² = Cov T,     the Fisher information, whatever y is
 
-and two members are apart by a Bregman divergence: KL(z₁ ‖ z₂) = D_A(z₂, z₁) = D_A*(μ₁, μ₂).
+and the divergence of two members is a Bregman divergence: KL(z₁ ‖ z₂) = D_A(z₂, z₁) = D_A*(μ₁, μ₂).
 """
 
 import abc
@@ -19,16 +20,17 @@ from jax.typing import ArrayLike
 from lossjax._core import checks
 from lossjax._core.autodiff import closed_form
 from lossjax._core.elementwise import Reduction
+from lossjax._core.masks import hide
 from lossjax._core.reduction import reduce
 from lossjax.numerics import times
 
 
 @dataclasses.dataclass(frozen=True)
 class Family(abc.ABC):
-    """An exponential family: static, hashable, its own parameters Python numbers.
+    """An exponential family. It is static and hashable, and its own parameters are Python numbers.
 
-    The public methods take floats ``[..., *event]`` and compute in float32 or wider; outside the domain they are NaN,
-    with NaN derivatives. The formulas below them are what a family has to say.
+    The public methods take floats ``[..., *event]`` and compute in float32 or wider. Outside the domain their results
+    and derivatives are NaN. A subclass defines the private methods below, one per formula.
     """
 
     event: ClassVar[int] = 0
@@ -41,11 +43,11 @@ class Family(abc.ABC):
         return self._log_partition(self._natural("natural", natural))
 
     def mean(self, natural: ArrayLike) -> Array:
-        """∇A(z) = E T(y), the shape of z."""
+        """∇A(z) = E T(y), of the shape of z."""
         return self._mean(self._natural("natural", natural))
 
     def variance(self, natural: ArrayLike) -> Array:
-        """∇²A(z) = Cov T(y), the Fisher information of z: the shape of z, with another such axis for vectors."""
+        """∇²A(z) = Cov T(y), the Fisher information of z: of the shape of z, ``[..., n, n]`` for vectors of n."""
         return self._variance(self._natural("natural", natural))
 
     def domain(self, natural: ArrayLike) -> Array:
@@ -55,7 +57,7 @@ class Family(abc.ABC):
         return self._inside(array)
 
     def sufficient_statistic(self, targets: ArrayLike) -> Array:
-        """T(y): what a loss has to know of an observation."""
+        """T(y), all that a loss needs to know of an observation."""
         array = checks.floating("targets", targets)
         return self._statistic(array.astype(checks.compute_dtype(array)))
 
@@ -72,7 +74,7 @@ class Family(abc.ABC):
             checks.class_axis(array, name, -1)
 
     def _check_observations(self, name: str, parameters: Array, targets: Array) -> None:
-        """ValueError unless the shapes are those of parameters and observations; equal, for most."""
+        """Raise ValueError unless the two shapes fit. For most families they must be equal."""
         self._check_event(name, parameters)
         remedy = "reshape one; nothing broadcasts here"
         checks.same_shape("targets", targets.shape, f"of {name}", parameters.shape, remedy)
@@ -97,7 +99,7 @@ class Family(abc.ABC):
 
     @abc.abstractmethod
     def _divergence(self, p: Array, q: Array) -> Array:
-        """KL of the members with natural parameters p and q, D_A(q, p), from non-negative terms."""
+        """D_A(q, p), the KL of the members with natural parameters p and q, from non-negative terms."""
 
     def _half_deviance(self, y: Array, mean: Array) -> Array:
         """D_A*(y, mean), from non-negative terms."""
@@ -110,8 +112,8 @@ class Family(abc.ABC):
         """A(z) - ⟨z, T(y)⟩."""
         return self._log_partition(z) - times(y, z)
 
-    def _residual(self, z: Array, y: Array) -> Array:
-        """E T - T(y)."""
+    def _mean_minus_target(self, z: Array, y: Array) -> Array:
+        """E T - T(y), the derivative of the loss in z."""
         return self._mean(z) - self._statistic(y)
 
     def _in_targets(self, z: Array, y: Array) -> Array:
@@ -138,7 +140,7 @@ def canonical_nll(
     and gradient are NaN outside. A categorical target of another mass is taken as Σ t_k (-log p̂_k).
 
     Gradient: :math:`\nabla A(z) - T(y)`, mean - target, in z; its derivative is the family's variance, which is the
-    Fisher information. In the targets -z (categorical: -log p̂, the same on the simplex).
+    Fisher information. In the targets it is -z (categorical: -log p̂, which on the simplex is equivalent).
 
     Args:
       family: a member of ``lossjax.families``, such as ``families.Poisson()``.
@@ -170,8 +172,7 @@ def canonical_nll(
     rows = z.shape[: z.ndim - family.event]
     valid = checks.mask("where", where, rows)
     how = checks.reduction(reduction)
-    if valid is not None:  # what a masked entry holds must reach no arithmetic; these lie in every domain
-        z, y = (jnp.where(_spread(valid, a), a, instead) for a, instead in ((z, -0.5), (y, 0.5)))
+    z, y = hide(valid, z, -0.5), hide(valid, y, 0.5)  # Both numbers lie in the domain of every family.
     return reduce(_canonical((family, checks.compute_dtype(z, y)), z, y), how, where=valid)
 
 
@@ -197,7 +198,7 @@ def deviance(family: Family, means: ArrayLike, targets: ArrayLike) -> Array:
     Accuracy: 16u relatively, also near y = μ.
 
     Raises:
-      TypeError: arguments that are not floats, a family without one.
+      TypeError: arguments that are not floats, a family without a deviance.
       ValueError: shapes that do not agree.
 
     Example:
@@ -214,7 +215,7 @@ def deviance(family: Family, means: ArrayLike, targets: ArrayLike) -> Array:
     family._check_observations("means", mean, y)
     dtype = checks.compute_dtype(mean, y)
     mean, y = mean.astype(dtype), y.astype(dtype)
-    possible = family._supports(y) & family._supports(mean)  # means lie in that hull too
+    possible = family._supports(y) & family._supports(mean)  # Means lie in the hull of the observations too.
     return 2 * family._half_deviance(_where_or_nan(possible, y), mean)
 
 
@@ -269,41 +270,42 @@ Options = tuple[Family, Any]
 """The family, and the dtype to compute in."""
 
 
-def _seen(options: Options, z: Array, y: Array) -> tuple[Array, Array]:
-    """Both in the dtype; z is NaN outside the domain, and where the observation is not one of the family's."""
+def _undefined_unless_possible(options: Options, z: Array, y: Array) -> tuple[Array, Array]:
+    """Convert both to the dtype, and make z NaN where it or the observation is not one of the family's."""
     family, dtype = options
     z, y = z.astype(dtype), y.astype(dtype)
     return _where_or_nan(family._inside(z) & family._supports(y), z), y
 
 
-def _spread(rows: Array, array: Array) -> Array:
-    """Numbers of rows, to broadcast with an array of these rows."""
+def _per_row(rows: Array, array: Array) -> Array:
+    """One number per row, with the axes that make it broadcast with an array of these rows."""
     return rows.reshape(rows.shape + (1,) * (array.ndim - rows.ndim))
 
 
 def _where_or_nan(inside: Array, array: Array) -> Array:
-    """The array, NaN in the rows outside: by a factor, so that every derivative there is NaN too."""
-    return array * jnp.where(_spread(inside, array), 1, jnp.nan)
+    """The array, with NaN in the rows outside. It is multiplied by NaN, so that every derivative there is NaN too."""
+    return array * jnp.where(_per_row(inside, array), 1, jnp.nan)
 
 
 def _canonical_forward(options: Options, natural: Array, targets: Array) -> tuple[Array, Any]:
-    return options[0]._loss(*_seen(options, natural, targets)), (options, natural, targets)
+    return options[0]._loss(*_undefined_unless_possible(options, natural, targets)), (options, natural, targets)
 
 
 def _canonical_backward(saved: Any, cotangent: Array) -> tuple[None, Array, Array]:
     options, natural, targets = saved
     family = options[0]
-    z, y = _seen(options, natural, targets)
-    in_z, in_y = family._residual(z, y), family._in_targets(z, y)
-    return None, _spread(cotangent, in_z) * in_z, _spread(cotangent, in_y) * in_y
+    z, y = _undefined_unless_possible(options, natural, targets)
+    in_z, in_y = family._mean_minus_target(z, y), family._in_targets(z, y)
+    return None, _per_row(cotangent, in_z) * in_z, _per_row(cotangent, in_y) * in_y
 
 
 _canonical = closed_form(_canonical_forward, _canonical_backward)
+"""``((family, dtype), natural, targets) -> A(z) - ⟨z, T(y)⟩``."""
 
 
 def positive_number(family: str, name: str, value: Any) -> None:
-    """The check of a family's own parameter: static, so that a traced one is refused by name."""
-    if not isinstance(value, int | float) or isinstance(value, bool):  # nor an array, nor what is traced
+    """Check a family's own parameter. It is static: an array or a traced number is refused by name."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
         raise TypeError(
             f"{name} of {family} must be a Python number, got {value!r}; the loss leaves out constants that depend on "
             "it, so its derivative there would not be the likelihood's"

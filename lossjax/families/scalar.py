@@ -1,4 +1,4 @@
-"""The families of one number: an observation y is its own statistic, and the mean is the derivative of A."""
+"""The families of one number. An observation y is its own sufficient statistic; the mean is the derivative of A."""
 
 import dataclasses
 import math
@@ -13,8 +13,8 @@ from lossjax.families.family import Family, positive_number
 from lossjax.numerics import expm1, log1p, quotient, sigmoid, softplus, times
 
 
-def _nowhere_nan(z: Array) -> Array:
-    return z == z
+def _not_nan(z: Array) -> Array:
+    return ~jnp.isnan(z)
 
 
 def _negative(z: Array) -> Array:
@@ -32,7 +32,7 @@ class Gaussian(Family):
     noise_variance: float = 1.0
 
     def __post_init__(self) -> None:
-        """Refuse what is no variance."""
+        """Refuse anything but a positive number."""
         positive_number("Gaussian", "noise_variance", self.noise_variance)
 
     def _log_partition(self, z: Array) -> Array:
@@ -48,10 +48,10 @@ class Gaussian(Family):
         return jnp.isfinite(z)
 
     def _supports(self, y: Array) -> Array:
-        return _nowhere_nan(y)
+        return _not_nan(y)
 
     def _loss(self, z: Array, y: Array) -> Array:
-        return z * (0.5 * self.noise_variance * z - y)  # two products could overflow where their difference does not
+        return z * (0.5 * self.noise_variance * z - y)  # Two products could overflow where this does not.
 
     def _divergence(self, p: Array, q: Array) -> Array:
         return 0.5 * self.noise_variance * jnp.square(q - p)
@@ -74,16 +74,16 @@ class Bernoulli(Family):
         return sigmoid(z) * sigmoid(-z)
 
     def _inside(self, z: Array) -> Array:
-        return _nowhere_nan(z)
+        return _not_nan(z)
 
     def _supports(self, y: Array) -> Array:
         return (y >= 0) & (y <= 1)
 
     def _loss(self, z: Array, y: Array) -> Array:
-        # softplus(z) - yz in two non-negative terms
+        # This is softplus(z) - yz, written as two non-negative terms.
         return times(y, softplus(-z)) + times(1 - y, softplus(z))
 
-    def _residual(self, z: Array, y: Array) -> Array:
+    def _mean_minus_target(self, z: Array, y: Array) -> Array:
         return (1 - y) * sigmoid(z) - y * sigmoid(-z)
 
     def _divergence(self, p: Array, q: Array) -> Array:
@@ -107,7 +107,7 @@ class Poisson(Family):
         return jnp.exp(z)
 
     def _inside(self, z: Array) -> Array:
-        return _nowhere_nan(z)
+        return _not_nan(z)
 
     def _supports(self, y: Array) -> Array:
         return y >= 0
@@ -133,7 +133,7 @@ class Gamma(Family):
     shape: float
 
     def __post_init__(self) -> None:
-        """Refuse what is no shape."""
+        """Refuse anything but a positive number."""
         positive_number(type(self).__name__, "shape", self.shape)
 
     def _log_partition(self, z: Array) -> Array:
@@ -176,11 +176,11 @@ class NegativeBinomial(Family):
     r: float
 
     def __post_init__(self) -> None:
-        """Refuse what is no r."""
+        """Refuse anything but a positive number."""
         positive_number("NegativeBinomial", "r", self.r)
 
     def _log_partition(self, z: Array) -> Array:
-        # log(1 - e^z) by whichever of 1 - e^z and e^z is small
+        # log(1 - e^z) is formed from whichever of 1 - e^z and e^z is the smaller.
         near = z > -math.log(2)
         return -self.r * jnp.where(
             near, jnp.log(-expm1(jnp.where(near, z, -1))), log1p(-jnp.exp(jnp.where(near, -1, z)))
@@ -216,13 +216,13 @@ class InverseGaussian(Family):
     """First passage times y >= 0 of unit shape: z = -1/(2μ²) < 0, A = -√(-2z), mean 1/√(-2z), variance its cube."""
 
     def _log_partition(self, z: Array) -> Array:
-        return -_speed(z)
+        return -_inverse_mean(z)
 
     def _mean(self, z: Array) -> Array:
-        return 1 / _speed(z)
+        return 1 / _inverse_mean(z)
 
     def _variance(self, z: Array) -> Array:
-        return 1 / _speed(z) ** 3
+        return 1 / _inverse_mean(z) ** 3
 
     def _inside(self, z: Array) -> Array:
         return _negative(z)
@@ -231,13 +231,14 @@ class InverseGaussian(Family):
         return y >= 0
 
     def _divergence(self, p: Array, q: Array) -> Array:
-        # With s = √(-2z): (s_q - s_p)²/(2 s_p), and s_q - s_p = 2(p - q)/(s_q + s_p)
-        s, t = _speed(p), _speed(q)
-        return 2 * jnp.square((p - q) / (s + t)) / s
+        # With s = √(-2z) it is (s_q - s_p)²/(2 s_p), where s_q - s_p = 2(p - q)/(s_q + s_p).
+        s_p, s_q = _inverse_mean(p), _inverse_mean(q)
+        return 2 * jnp.square((p - q) / (s_p + s_q)) / s_p
 
     def _half_deviance(self, y: Array, mean: Array) -> Array:
         return inverse_gaussian(y, mean)
 
 
-def _speed(z: Array) -> Array:
+def _inverse_mean(z: Array) -> Array:
+    """``1/μ = √(-2z)`` of the inverse Gaussian."""
     return jnp.sqrt(-2 * z)

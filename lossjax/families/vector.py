@@ -48,9 +48,9 @@ class Categorical(Family):
     def _loss(self, z: Array, y: Array) -> Array:
         rows = row_statistics.row_statistics(z)
         loss = jnp.sum(times(y, row_statistics.surprisal(z, rows)), axis=-1)
-        return jnp.where(jnp.isnan(rows.rest[..., 0]), jnp.nan, loss)  # a target of 0 must not silence such a row
+        return jnp.where(jnp.isnan(rows.rest[..., 0]), jnp.nan, loss)  # A target of 0 must not silence it.
 
-    def _residual(self, z: Array, y: Array) -> Array:
+    def _mean_minus_target(self, z: Array, y: Array) -> Array:
         return functions.cross_entropy_slope(z, row_statistics.row_statistics(z).stopped(), y)
 
     def _in_targets(self, z: Array, y: Array) -> Array:
@@ -68,7 +68,7 @@ class GaussianUnknownVariance(Family):
     """y ~ N(μ, σ²), both unknown: z = (μ/σ², -1/(2σ²)) on the last axis, T(y) = (y, y²), A = μ²/(2σ²) + ½ log σ².
 
     In these parameters the loss is convex; in (μ, log σ²), where ``lossjax.gaussian_nll`` lives, it is not. The two are
-    equal but for ½ log 2π. The variance is that of T: [[σ², 2μσ²], [2μσ², 4μ²σ² + 2σ⁴]].
+    differ by ½ log 2π only. The variance is that of T: [[σ², 2μσ²], [2μσ², 4μ²σ² + 2σ⁴]].
     """
 
     event: ClassVar[int] = 1
@@ -84,7 +84,7 @@ class GaussianUnknownVariance(Family):
         checks.same_shape("targets", targets.shape, f"of {name}'s rows", wanted, "give one observation a row")
 
     def _log_partition(self, z: Array) -> Array:
-        return 0.5 * (_moments(z)[0] * z[..., 0] - jnp.log(-2 * z[..., 1]))  # σ² is rounded, its inverse is not
+        return 0.5 * (_moments(z)[0] * z[..., 0] - jnp.log(-2 * z[..., 1]))  # σ² is rounded; its inverse is not.
 
     def _mean(self, z: Array) -> Array:
         mean, variance = _moments(z)
@@ -106,12 +106,12 @@ class GaussianUnknownVariance(Family):
         return jnp.stack([y, jnp.square(y)], axis=-1)
 
     def _loss(self, z: Array, y: Array) -> Array:
-        # A - ⟨z, T⟩ = ½ log σ² + ½ (y - μ)²/σ²: the squares have cancelled on paper
+        # A - ⟨z, T⟩ = ½ log σ² + ½ (y - μ)²/σ²: the squares cancel on paper, not in floating point.
         precision = -2 * z[..., 1]
         return 0.5 * (jnp.square((y - _moments(z)[0]) * jnp.sqrt(precision)) - jnp.log(precision))
 
-    def _residual(self, z: Array, y: Array) -> Array:
-        # μ² + σ² - y² = (μ - y)(μ + y) + σ²
+    def _mean_minus_target(self, z: Array, y: Array) -> Array:
+        # The second entry is μ² + σ² - y² = (μ - y)(μ + y) + σ².
         mean, variance = _moments(z)
         return jnp.stack([mean - y, (mean - y) * (mean + y) + variance], axis=-1)
 
@@ -124,33 +124,36 @@ class GaussianUnknownVariance(Family):
 
 
 def _moments(z: Array) -> tuple[Array, Array]:
-    """μ and σ²."""
+    """The mean μ and the variance σ²."""
     return z[..., 0] / (-2 * z[..., 1]), -0.5 / z[..., 1]
 
 
-# With z = (a, b), b = -1/2σ², and x = (a_q - a_p) + 2μ_p (b_q - b_p), which is (μ_q - μ_p)/σ_q²,
+# Let z = (a, b) with b = -1/2σ², and x = (a_q - a_p) + 2μ_p (b_q - b_p), which is (μ_q - μ_p)/σ_q². Then
 #
-#     D = ½(ρ - 1 - log ρ) + ½(μ_q - μ_p)²/σ_q²,  ρ = σ_p²/σ_q² = b_q/b_p        (μ_q - μ_p)²/σ_q² = x²/(-2b_q)
-#     in q:  μ_q - μ_p = σ_q² x,   (μ_q - μ_p)(μ_q + μ_p) + σ_q² - σ_p²         -∇²A(z_p)(q - p) in p likewise
+#     D = ½(ρ - 1 - log ρ) + ½(μ_q - μ_p)²/σ_q²,    with ρ = σ_p²/σ_q² = b_q/b_p  and  (μ_q - μ_p)²/σ_q² = x²/(-2b_q)
+#     in q:   the mean of T under q less that under p,  (μ_q - μ_p,  (μ_q - μ_p)(μ_q + μ_p) + σ_q² - σ_p²)
+#     in p:   -∇²A(z_p)(q - p)
+#
+# where μ_q - μ_p = σ_q² x.
 
 
 def _gaussian_divergence_forward(p: Array, q: Array) -> tuple[Array, tuple[Array, Array]]:
     b_p, b_q = p[..., 1], q[..., 1]
-    return 0.5 * itakura_saito(-b_q, -b_p) + 0.25 * jnp.square(_standing(p, q) / jnp.sqrt(-b_q)), (p, q)
+    return 0.5 * itakura_saito(-b_q, -b_p) + 0.25 * jnp.square(_standardized_step(p, q) / jnp.sqrt(-b_q)), (p, q)
 
 
 def _gaussian_divergence_backward(saved: tuple[Array, Array], cotangent: Array) -> tuple[Array, Array]:
     p, q = saved
     (mean_p, variance_p), (mean_q, variance_q) = _moments(p), _moments(q)
-    x, step = _standing(p, q), q[..., 1] - p[..., 1]
+    x, step = _standardized_step(p, q), q[..., 1] - p[..., 1]
     apart = variance_q * x
     in_p = -variance_p * x, -2 * variance_p * (mean_p * x + variance_p * step)
     in_q = apart, apart * (mean_q + mean_p) + 2 * variance_p * step * variance_q
     return cotangent[..., None] * jnp.stack(in_p, axis=-1), cotangent[..., None] * jnp.stack(in_q, axis=-1)
 
 
-def _standing(p: Array, q: Array) -> Array:
-    """``(μ_q - μ_p)/σ_q²``: by differences of the parameters where the variances are close."""
+def _standardized_step(p: Array, q: Array) -> Array:
+    """``x = (μ_q - μ_p)/σ_q²``, by differences of the parameters where the variances are close."""
     (a_p, b_p), (a_q, b_q) = ((z[..., 0], z[..., 1]) for z in (p, q))
     ratio = b_q / b_p
     close = (ratio > 0.5) & (ratio < 2)
@@ -158,3 +161,4 @@ def _standing(p: Array, q: Array) -> Array:
 
 
 _gaussian_divergence = closed_form(_gaussian_divergence_forward, _gaussian_divergence_backward)
+"""``(p, q) -> D``, the divergence of Gaussians with natural parameters ``[..., 2]``."""

@@ -28,9 +28,8 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from lossjax._core.autodiff import closed_form
-from lossjax.geometry._pseudo_inverse import times
-from lossjax.numerics import times as silencing
-from lossjax.numerics import unit_roundoff
+from lossjax.geometry._pseudo_inverse import matmul
+from lossjax.numerics import times, unit_roundoff
 
 
 def tilted_to(q: Array, T: Array, b: Array, max_iterations: int) -> tuple[Array, Array, Array, Array]:
@@ -42,14 +41,14 @@ def tilted_to(q: Array, T: Array, b: Array, max_iterations: int) -> tuple[Array,
     origin = jnp.take(T, jnp.argmax(q), axis=1)
     T, b = (T - origin[:, None]) / size[:, None], (b - origin) / size
     whiten, singular = _whitening(*lax.stop_gradient((q, T)))
-    statistics, moments = times(whiten, T), times(whiten, b[:, None])[:, 0]
+    statistics, moments = matmul(whiten, T), matmul(whiten, b[:, None])[:, 0]
     given = _Problem(*lax.stop_gradient((q, T, b)), whiten, singular, *lax.stop_gradient((statistics, moments)))
     found = _newton(given, max_iterations)
     solution = _dual(q, statistics, moments, found.solution)
     p = _tilted(q, statistics, solution)[1]
     known_p, known_T, known_b = lax.stop_gradient((p, T, b))
     on_support = jnp.where(q != 0, known_T, 0)
-    residual = jnp.max(jnp.abs(times(on_support, known_p[:, None])[:, 0] - known_b))
+    residual = jnp.max(jnp.abs(matmul(on_support, known_p[:, None])[:, 0] - known_b))
     converged = ~found.impossible & (found.residual <= found.allowed) & (residual <= (1 + singular[0]) * found.allowed)
     return p, found.iterations, residual, converged
 
@@ -96,10 +95,10 @@ def _newton(given: _Problem, max_iterations: int) -> _Newton:
 
     def advanced(state: _Newton) -> _Newton:
         newton = _step(q, statistics, moments, state.solution)
-        along = times(newton[None], statistics)[0]
+        along = matmul(newton[None], statistics)[0]
         # A plane between b and all columns, beyond rounding, is the proof that b is no mixture of them.
-        plane = times(newton[None], whiten)[0]
-        beyond = jnp.sum(plane * b) - _range(times(plane[None], T)[0], support)[1]
+        plane = matmul(newton[None], whiten)[0]
+        beyond = jnp.sum(plane * b) - _range(matmul(plane[None], T)[0], support)[1]
         impossible = state.impossible | (beyond > inexact * jnp.sum(jnp.abs(plane) * (2 + jnp.abs(b))))
 
         def slope(length: Array) -> Array:
@@ -112,12 +111,12 @@ def _newton(given: _Problem, max_iterations: int) -> _Newton:
         certain = jnp.where(high == low, 1, jnp.log1p(reach) / reach)
         solution = state.solution + newton * jnp.maximum(certain, jnp.max(jnp.where(falling, lengths, 0)))
 
-        exponents = times(solution[None], statistics)[0]
+        exponents = matmul(solution[None], statistics)[0]
         p = _tilted(q, statistics, solution)[1]
-        missing = known * (moments - times(statistics, p[:, None])[:, 0])
+        missing = known * (moments - matmul(statistics, p[:, None])[:, 0])
         # What p is off by: the sum over n, the exponential, and the rounding of its argument, a sum over λ.
         _, largest = _range(exponents, p != 0)
-        sizes = times(jnp.abs(solution)[None], jnp.abs(statistics))[0]
+        sizes = matmul(jnp.abs(solution)[None], jnp.abs(statistics))[0]
         centred = jnp.where(p == 0, 0, exponents - largest)
         size = jnp.minimum(jnp.sum(p * (jnp.abs(centred) + sizes)), -64 * math.log(u))
         allowed = inexact + 4 * u * size
@@ -138,8 +137,8 @@ def _range(x: Array, where: Array) -> tuple[Array, Array]:
 
 def _tilted(q: Array, statistics: Array, solution: Array) -> tuple[Array, Array]:
     """R = p/q and p."""
-    ratio = _ratio(q, times(solution[None], statistics)[0])
-    return ratio, silencing(q, ratio)
+    ratio = _ratio(q, matmul(solution[None], statistics)[0])
+    return ratio, times(q, ratio)
 
 
 def _solve(statistics: Array, p: Array, right_side: Array, *, floor: float = 0) -> Array:
@@ -147,8 +146,8 @@ def _solve(statistics: Array, p: Array, right_side: Array, *, floor: float = 0) 
 
     Or above that of the right side, ``floor`` = 1: where p is nearly certain, A alone would make much of its noise.
     """
-    centred = statistics - times(statistics, p[:, None])
-    covariance = times(centred * p[None], centred.T)
+    centred = statistics - matmul(statistics, p[:, None])
+    covariance = matmul(centred * p[None], centred.T)
     u, tiny = unit_roundoff(p.dtype), float(jnp.finfo(p.dtype).tiny)
     lift = max(statistics.shape) * u * (jnp.trace(covariance) + floor) + tiny**0.5
     return jnp.linalg.solve(covariance + lift * jnp.eye(len(covariance), dtype=p.dtype), right_side)
@@ -157,7 +156,7 @@ def _solve(statistics: Array, p: Array, right_side: Array, *, floor: float = 0) 
 def _step(q: Array, statistics: Array, moments: Array, solution: Array, *, length: float = 1) -> Array:
     """Newton's step for Tp = b; or, of length 0, its derivative alone."""
     p = _tilted(q, statistics, solution)[1]
-    missing = moments - times(statistics, p[:, None])[:, 0]
+    missing = moments - matmul(statistics, p[:, None])[:, 0]
     if length:
         return _solve(statistics, p, missing, floor=1)
     return _solve(statistics, p, missing - lax.stop_gradient(missing))
@@ -176,7 +175,7 @@ def _dual_backward(saved: Any, cotangent: Array) -> tuple[Array, Array, Array, A
     multipliers = _dual(q, statistics, moments, solution)
     ratio, p = _tilted(q, statistics, multipliers)
     w = _solve(statistics, p, cotangent)
-    along = times(w[None], statistics)[0]
+    along = matmul(w[None], statistics)[0]
     centred = along - jnp.sum(p * along)
     in_statistics = -jnp.outer(w, p) - jnp.outer(multipliers, p * centred)
     return -ratio * centred, in_statistics, w, jnp.zeros_like(solution)
@@ -192,14 +191,14 @@ _dual = closed_form(_dual_forward, _dual_backward)
 def _ratio_forward(q: Array, z: Array) -> tuple[Array, tuple[Array, Array]]:
     largest = jnp.max(jnp.where(q == 0, -jnp.inf, jnp.log(q) + z))
     exponential = jnp.exp(z - jnp.where(jnp.isneginf(largest), jnp.nan, largest))
-    return exponential / jnp.sum(silencing(q, exponential)), (q, z)
+    return exponential / jnp.sum(times(q, exponential)), (q, z)
 
 
 def _ratio_backward(saved: tuple[Array, Array], cotangent: Array) -> tuple[Array, Array]:
     q, z = saved
     ratio = _ratio(q, z)
     mean = jnp.sum(cotangent * ratio)
-    return -mean * ratio, cotangent * ratio - mean * silencing(q, ratio)
+    return -mean * ratio, cotangent * ratio - mean * times(q, ratio)
 
 
 _ratio = closed_form(_ratio_forward, _ratio_backward)

@@ -1,10 +1,10 @@
-r"""Bregman divergences (§4.1.5, equation (4.1.2)): one convex function, one loss.
+r"""Bregman divergences (chapter 4.1, §4.1.5, equation (4.1.2)): one convex function, one loss.
 
 .. math:: D_\phi(p, q) = \phi(p) - \phi(q) - \langle \nabla\phi(q), p - q \rangle \ge 0, \qquad = 0 \iff p = q
 
-The definition subtracts numbers that agree in more digits the nearer p is to q, and then its sign is noise. The
-generators of ``generators.py`` therefore have a ``divergence`` of their own, a sum of non-negative terms. Its gradient
-in p is :math:`\nabla\phi(p) - \nabla\phi(q)`: mean less target once more (theorem 4.1.5).
+The definition subtracts numbers that agree in more digits the nearer p is to q; in the end its sign is noise. The
+generators of ``generators.py`` therefore have a method ``divergence``, which is a sum of non-negative terms. Its
+gradient in p is :math:`\nabla\phi(p) - \nabla\phi(q)`, a mean minus a target as in theorem 4.1.5.
 """
 
 from collections.abc import Callable
@@ -15,11 +15,11 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from lossjax.geometry._elementary import vectors
+from lossjax.geometry._vectors import vectors
 
 
 class Generator(Protocol):
-    """A strictly convex function φ. A method ``divergence(p, q)`` of its own is optional."""
+    """A strictly convex function φ. It may also have a method ``divergence(p, q)``, which is then used."""
 
     def value(self, x: ArrayLike, /) -> Array:
         """φ(x)."""
@@ -44,19 +44,20 @@ def bregman_divergence(generator: Generator | Callable[[Array], Array], p: Array
     Gradient: :math:`\nabla\phi(p) - \nabla\phi(q)` in p, :math:`-\nabla^2\phi(q)(p - q)` in q.
 
     Args:
-      generator: φ: a generator of this package, any object with ``value`` and ``gradient`` (and ``divergence``, if it
-        knows better than the definition), or a function from a vector ``[n]`` to a scalar, differentiated by JAX.
+      generator: φ: a generator of this package; any object with ``value`` and ``gradient`` (its ``divergence`` is used
+        if it has one); or a function from a vector ``[n]`` to a scalar, which JAX differentiates.
       p: ``[..., n]`` floats.
       q: ``[..., n]`` floats, the same shape.
 
     Returns:
       The divergence, ``[...]``, in the units of φ (nats for the entropies), in float32 or wider.
 
-    Accuracy: for a generator of this package, relatively within 8u, never negative, 0 at p = q (see there for more). By
-    the definition, within a few u of the largest of its terms: the sign is not certain near p = q.
+    Accuracy: for a generator of this package the relative error is at most 8u unless its docstring says otherwise, and
+    the result is never negative, and 0 at p = q. For other generators the error is a few u of the largest term of the
+    definition; near p = q even the sign is uncertain.
 
     Raises:
-      TypeError: arguments that are not floating-point, a generator that is none of the above.
+      TypeError: arguments that are not floating-point, a generator of another kind.
       ValueError: shapes that do not agree, no entry, a function whose value is not a scalar.
 
     Example:
@@ -68,10 +69,10 @@ def bregman_divergence(generator: Generator | Callable[[Array], Array], p: Array
       >>> print(bregman_divergence(lambda x: jnp.sum(x**4), jnp.array([2.0]), jnp.array([1.0])))
       11.0
 
-    Source: equation (4.1.2), theorem 4.1.4 with its last term struck out.
+    Source: equation (4.1.2), and theorem 4.1.4 without its last term.
     """
     p, q = vectors(p=p, q=q)
-    methods: Any = generator  # a function has none of them
+    methods: Any = generator  # A function has none of these methods.
     if hasattr(methods, "divergence"):
         return methods.divergence(p, q)
     if hasattr(methods, "value") and hasattr(methods, "gradient"):

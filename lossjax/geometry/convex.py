@@ -1,4 +1,4 @@
-"""Euclidean projections onto closed convex sets: those with a closed form (§4.1.4)."""
+"""Euclidean projections onto the closed convex sets that have a closed form (chapter 4.1, §4.1.4)."""
 
 import jax.numpy as jnp
 from jax import Array
@@ -6,8 +6,8 @@ from jax.typing import ArrayLike
 
 from lossjax._core import checks
 from lossjax._rules import simplex as rules
-from lossjax.geometry._elementary import norm, per_row, vectors
-from lossjax.geometry._pseudo_inverse import factors, times
+from lossjax.geometry._pseudo_inverse import factors, matmul
+from lossjax.geometry._vectors import norm, per_row, vectors
 from lossjax.numerics import unit_roundoff
 
 
@@ -48,12 +48,12 @@ def project_to_box(y: ArrayLike, lower: ArrayLike, upper: ArrayLike) -> Array:
 
     Domain: any y. NaN where lower > upper, if that is known only at run time.
 
-    Gradient: 1 in y inside the box and on its boundary, else 1 in the bound that acts.
+    Gradient: 1 in y inside the box and on its boundary; elsewhere 1 in the bound that the result equals.
 
     Args:
       y: ``[..., n]`` floats.
       lower: real numbers that broadcast to y's shape; -inf is no bound.
-      upper: likewise; +inf is no bound.
+      upper: real numbers that broadcast to y's shape; +inf is no bound.
 
     Returns:
       The projection, ``[..., n]``, in float32 or wider.
@@ -120,8 +120,8 @@ def project_to_half_space(y: ArrayLike, normal: ArrayLike, offset: ArrayLike) ->
 
     .. math:: x = y - \frac{\max(\langle a, y\rangle - b,\, 0)}{\|a\|^2}\, a
 
-    Domain: finite y and a. For a = 0 the whole space if b >= 0; else there is no point: NaN if that is known only at
-    run time.
+    Domain: finite y and a. For a = 0 every point satisfies the condition if b >= 0; otherwise no point does, and the
+    result is NaN if that is known only at run time.
 
     Gradient: inside and on the boundary, that of y; outside, true in y, a and b.
 
@@ -160,7 +160,7 @@ def project_to_half_space(y: ArrayLike, normal: ArrayLike, offset: ArrayLike) ->
     unit = jnp.broadcast_to(a / length, y.shape)
     everywhere = jnp.isposinf(b)
     excess = jnp.sum(unit * y, axis=-1, keepdims=True) - jnp.where(everywhere, 0, b) / length
-    inside = everywhere | (excess <= 0)  # False for NaN: it stays
+    inside = everywhere | (excess <= 0)  # False for NaN, which is thereby kept.
     nearest = jnp.where(inside, y, y - excess * unit)
     return nearest * jnp.where(feasible, jnp.ones_like(b), jnp.nan)
 
@@ -170,9 +170,10 @@ def project_to_affine(y: ArrayLike, A: ArrayLike, b: ArrayLike) -> Array:
 
     .. math:: x = y - A^+ (Ay - b)
 
-    Domain: any A, also wide, rank-deficient or zero. If b is not in the range of A, there is no point: NaN if that is
-    known only at run time. It is taken to be in the range if some matrix within 4 max(k, n)u‖A‖ of A has it there:
-    ‖b - Ax₀‖ at most that much times ‖x₀‖, x₀ = A⁺b. (The singular values of A are known to no better.)
+    Domain: any A; it may be wide, rank-deficient or zero. If b is not in the range of A, no point satisfies Ax = b, and
+    the result is NaN if that is known only at run time. b is taken to be in the range of A if it is in the range of a
+    matrix within 4 max(k, n)u‖A‖ of A, which is as exactly as the singular values of A are known: with x₀ = A⁺b, if
+    ‖b - Ax₀‖ is at most that number times ‖x₀‖.
 
     Gradient: true in y, A and b where the rank does not change nearby.
 
@@ -207,10 +208,10 @@ def project_to_affine(y: ArrayLike, A: ArrayLike, b: ArrayLike) -> Array:
     inverse = factors(A)
     least = inverse.solve(b[:, None])
     allowed = 4 * max(A.shape) * unit_roundoff(dtype) * norm(A.ravel()) * norm(least[:, 0])
-    infeasible = norm(b - times(A, least)[:, 0]) > allowed  # False for NaN: it stays
+    infeasible = norm(b - matmul(A, least)[:, 0]) > allowed  # False for NaN, which is thereby kept.
     if checks.is_concrete(infeasible) and bool(infeasible):
         raise ValueError("no point has Ax = b: b is not in the range of A; for the best fit use least_squares")
-    missing = times(y.reshape(-1, y.shape[-1]), A.T) - jnp.broadcast_to(b, (y.size // y.shape[-1], b.size))
+    missing = matmul(y.reshape(-1, y.shape[-1]), A.T) - jnp.broadcast_to(b, (y.size // y.shape[-1], b.size))
     nearest = y - inverse.solve(missing.T).T.reshape(y.shape)
     return nearest * jnp.where(infeasible, jnp.nan, jnp.ones_like(infeasible, dtype))
 

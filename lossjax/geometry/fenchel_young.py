@@ -18,7 +18,7 @@ from lossjax._core.xla import at_least, largest
 from lossjax._rules.positive import power_divergence
 from lossjax._rules.probabilities import relative_entropy
 from lossjax._softmax import functions, row_statistics
-from lossjax.geometry._elementary import vectors
+from lossjax.geometry._vectors import vectors
 from lossjax.geometry.bregman import Generator, bregman_divergence
 from lossjax.geometry.generators import BernoulliEntropy, NegativeEntropy, Tsallis
 from lossjax.numerics import times, unit_roundoff, xlogy

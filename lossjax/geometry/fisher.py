@@ -15,7 +15,7 @@ from jax.typing import ArrayLike
 from lossjax._core import checks
 from lossjax._core.autodiff import closed_form
 from lossjax._softmax import functions, row_statistics
-from lossjax.geometry._elementary import vectors
+from lossjax.geometry._vectors import vectors
 from lossjax.numerics import exact_difference
 
 Coordinates = Literal["logits", "ambient", "mean", "natural", "sphere"]

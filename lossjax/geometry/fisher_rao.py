@@ -12,7 +12,7 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 
 from lossjax._core.autodiff import closed_form
-from lossjax.geometry._elementary import per_row, vectors
+from lossjax.geometry._vectors import per_row, vectors
 
 
 def fisher_rao_distance(p: ArrayLike, q: ArrayLike) -> Array:

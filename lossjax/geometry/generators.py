@@ -18,7 +18,7 @@ from lossjax._rules.logits import kl_of_logits
 from lossjax._rules.positive import binary_entropy, exponential, itakura_saito, power_divergence
 from lossjax._rules.probabilities import relative_entropy
 from lossjax._softmax.functions import log_sum_exp, softmax
-from lossjax.geometry._elementary import vectors
+from lossjax.geometry._vectors import vectors
 from lossjax.numerics import log_ratio, sigmoid, softplus, xlogy
 
 

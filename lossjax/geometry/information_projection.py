@@ -18,9 +18,9 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from lossjax._core import checks
-from lossjax.geometry._elementary import vectors
-from lossjax.geometry._pseudo_inverse import times
+from lossjax.geometry._pseudo_inverse import matmul
 from lossjax.geometry._tilting import tilted_to
+from lossjax.geometry._vectors import vectors
 from lossjax.geometry.intersection import ProjectionInfo, settled
 
 
@@ -138,7 +138,7 @@ def m_projection(
     checks.same_shape("T", T.shape[1:], "of a row of p, after its first axis", p.shape[-1:], "give [k, n]")
     dtype = checks.compute_dtype(p, T)
     p, T, base = p.astype(dtype), T.astype(dtype), base.astype(dtype)
-    moments = times(p.reshape(-1, p.shape[-1]), T.T).reshape(*p.shape[:-1], T.shape[0])
+    moments = matmul(p.reshape(-1, p.shape[-1]), T.T).reshape(*p.shape[:-1], T.shape[0])
     point, info = _by_row(base, T, moments, max_iterations)
     inside = ~jnp.any((p != 0) & (base == 0), axis=-1)
     remedy = "p must be a distribution, and 0 where base is; or raise max_iterations"

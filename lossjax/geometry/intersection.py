@@ -33,7 +33,7 @@ from jax.typing import ArrayLike
 
 from lossjax._core import checks, versions
 from lossjax._core.autodiff import closed_form
-from lossjax.geometry._elementary import norm, vectors
+from lossjax.geometry._vectors import norm, vectors
 from lossjax.numerics import unit_roundoff
 
 

@@ -1,4 +1,4 @@
-"""The generator with a matrix: half the squared norm that a covariance makes."""
+"""The generator that has a matrix: half the squared Mahalanobis norm."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,8 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from lossjax._core import checks
-from lossjax.geometry._elementary import vectors
+from lossjax.geometry._pseudo_inverse import matmul
+from lossjax.geometry._vectors import vectors
 from lossjax.geometry.generators import registered
 
 
@@ -23,12 +24,12 @@ class Mahalanobis:
     def value(self, x: ArrayLike) -> Array:
         """½‖Lᵀx‖² with A = LLᵀ (Cholesky)."""
         x, matrix = self._with_matrix(x=x)
-        return 0.5 * jnp.sum(jnp.square(jnp.matmul(x, _cholesky(matrix), precision="highest")), axis=-1)
+        return 0.5 * jnp.sum(jnp.square(matmul(x, _cholesky(matrix))), axis=-1)
 
     def gradient(self, x: ArrayLike) -> Array:
         """Ax."""
         x, matrix = self._with_matrix(x=x)
-        return jnp.matmul(x, matrix, precision="highest")
+        return matmul(x, matrix)
 
     def conjugate(self, theta: ArrayLike) -> Array:
         """½ θᵀA⁻¹θ."""

@@ -1,12 +1,12 @@
-"""Euclidean projection onto the column space of a linear model (§4.1.4, theorem 4.1.3)."""
+"""Euclidean projection onto the column space of a linear model (chapter 4.1, §4.1.4, theorem 4.1.3)."""
 
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
 from lossjax._core import checks
-from lossjax.geometry._elementary import norm, vectors
-from lossjax.geometry._pseudo_inverse import factors, times
+from lossjax.geometry._pseudo_inverse import factors, matmul
+from lossjax.geometry._vectors import norm, vectors
 
 
 def least_squares(X: ArrayLike, y: ArrayLike) -> Array:
@@ -14,7 +14,7 @@ def least_squares(X: ArrayLike, y: ArrayLike) -> Array:
 
     .. math:: \hat\theta = X^+ y, \qquad X^\top (y - X\hat\theta) = 0
 
-    Domain: any X, also wide, rank-deficient or zero. Singular values at most s_max·max(N, d)·u count as 0.
+    Domain: any X; it may be wide, rank-deficient or zero. Singular values at most s_max·max(N, d)·u count as 0.
 
     Gradient: true in X and y where the rank does not change nearby (X⁺ jumps where it does).
 
@@ -37,7 +37,7 @@ def least_squares(X: ArrayLike, y: ArrayLike) -> Array:
       >>> print(jnp.round(least_squares(X, jnp.array([1.0, 5.0, 3.0])), 5))
       [2. 0.]
 
-    Source: theorem 4.1.3 and what follows it; θ̂ = (XᵀX)⁻¹Xᵀy there requires rank X = d.
+    Source: theorem 4.1.3 and what follows it. The book's θ̂ = (XᵀX)⁻¹Xᵀy requires rank X = d.
     """
     X, y = _design_and_targets(X, y)
     return factors(X).solve(y[..., None])[..., 0]
@@ -48,7 +48,7 @@ def orthogonal_projection(X: ArrayLike, y: ArrayLike) -> Array:
 
     .. math:: \hat y = X X^+ y = U U^\top y
 
-    Domain: as :func:`least_squares`, any rank and shape.
+    Domain: any X, of any rank and shape, as in :func:`least_squares`.
 
     Gradient: true in X and y where the rank does not change nearby.
 
@@ -101,12 +101,12 @@ def projection_matrix(X: ArrayLike) -> Array:
       [[0.5 0.5]
        [0.5 0.5]]
 
-    Source: §4.1.4, P = X(XᵀX)⁻¹Xᵀ, there for rank X = d.
+    Source: §4.1.4, which has P = X(XᵀX)⁻¹Xᵀ for rank X = d.
     """
     X = _design(X)
     X = X.astype(checks.compute_dtype(X))
     basis = factors(X).basis
-    return times(basis, basis.mT)
+    return matmul(basis, basis.mT)
 
 
 def r_squared(predictions: ArrayLike, targets: ArrayLike) -> Array:
@@ -140,7 +140,7 @@ def r_squared(predictions: ArrayLike, targets: ArrayLike) -> Array:
     Source: §4.1.7.
     """
     predictions, targets = vectors(predictions=predictions, targets=targets)
-    # Measured from the first target, constant targets give exactly 0 and a common offset leaves no rounding.
+    # The targets are measured from the first one: constant targets then give exactly 0, and an offset adds no rounding.
     moved = targets - targets[..., :1]
     total = norm(moved - jnp.mean(moved, axis=-1, keepdims=True))
     return 1 - jnp.square(norm(targets - predictions) / jnp.where(total == 0, jnp.nan, total))

@@ -1,4 +1,4 @@
-r"""Riemannian geometry beyond the simplex (§4.1.5): curvature of any metric, and the half-plane of Gaussians."""
+r"""Riemannian geometry beyond the simplex (chapter 4.1, §4.1.5): curvature of any metric, distance of Gaussians."""
 
 import math
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 
 from lossjax._core import checks
 from lossjax._core.autodiff import closed_form
-from lossjax.geometry._elementary import norm, vectors
+from lossjax.geometry._vectors import norm, vectors
 from lossjax.numerics import quotient
 
 
@@ -22,12 +22,12 @@ def sectional_curvature(metric: Callable[[Array], Array], point: ArrayLike, u: A
         {g_{uu} g_{vv} - g_{uv}^2}
 
     with Christoffel's symbols in the directions a, b: :math:`2\Gamma_{ab,l} = \partial_a g_{bl} + \partial_b g_{al} -
-    \partial_l g_{ab}`, scalar products of which are taken with g⁻¹.
+    \partial_l g_{ab}`. Their scalar products are taken with g⁻¹.
 
-    Domain: a metric that JAX can differentiate twice, and independent u, v; parallel ones span no plane, and what comes
-    out of them is NaN or rounding noise.
+    Domain: a metric that JAX can differentiate twice, and independent u, v. Parallel vectors span no plane: their
+    result is NaN or rounding noise.
 
-    Gradient: by differentiation of the above.
+    Gradient: JAX differentiates this formula.
 
     Args:
       metric: from a point ``[n]`` to a symmetric positive definite matrix ``[n, n]``.
@@ -117,21 +117,21 @@ def _sectional_curvature(metric: Callable[[Array], Array], x: Array, u: Array, v
         raise ValueError(f"metric gives shape {g.shape} at a point of shape ({n},), wanted ({n}, {n}); return a matrix")
 
     def product(a: Array, b: Array) -> Callable[[Array], Array]:
-        return lambda x: _dot(a, _dot(metric(x), b))
+        return lambda x: matmul(a, matmul(metric(x), b))
 
     def derivative(f: Callable[[Array], Array], along: Array) -> Callable[[Array], Array]:
         return lambda x: jax.jvp(f, (x,), (along,))[1]
 
     def christoffel(a: Array, b: Array) -> Array:
-        towards = _dot(derivative(metric, a)(x), b) + _dot(derivative(metric, b)(x), a)
+        towards = matmul(derivative(metric, a)(x), b) + matmul(derivative(metric, b)(x), a)
         return 0.5 * (towards - jax.grad(product(a, b))(x))
 
     uu = product(u, u)
-    v = v - product(u, v)(x) / uu(x) * u  # the plane is the same, and g_uv = 0 leaves nothing to cancel below
+    v = v - product(u, v)(x) / uu(x) * u  # It spans the same plane with u, and g_uv = 0 leaves nothing to cancel.
     uv, vv = product(u, v), product(v, v)
     of_uv, of_vv = christoffel(u, v), christoffel(v, v)
     raised = jnp.linalg.solve(g, jnp.stack([of_uv, of_vv], axis=-1))
-    quadratic = _dot(of_uv, raised[:, 0]) - _dot(christoffel(u, u), raised[:, 1])
+    quadratic = matmul(of_uv, raised[:, 0]) - matmul(christoffel(u, u), raised[:, 1])
     second = (
         derivative(derivative(uu, v), v)(x)
         + derivative(derivative(vv, u), u)(x)
@@ -140,29 +140,31 @@ def _sectional_curvature(metric: Callable[[Array], Array], x: Array, u: Array, v
     return (quadratic - 0.5 * second) / (uu(x) * vv(x))
 
 
-def _dot(a: Array, b: Array) -> Array:
-    return jnp.matmul(a, b, precision="highest")
-
-
 def _positive(name: str, value: ArrayLike) -> Array:
-    """The value as floats, NaN (and of NaN slope) where it is traced and not positive."""
+    """The value as floats. Where it is traced and not positive, it and its slope are NaN."""
     array = checks.positive(name, value)
     return array + jnp.where(array > 0, jnp.zeros_like(array), jnp.nan)
 
 
-# With h = ‖(a, b)‖, S = σ_p + σ_q and H = ‖(a, S)‖: as S² = b² + 4 σ_p σ_q, and with x = d/√8,
-#     2√(σ_p σ_q) sinh x = h        2√(σ_p σ_q) cosh x = H        σ_p σ_q sinh²x = h²/4
-# and the derivatives of the last, where σ_p σ_q sinh x cosh x = h H/4 and h ∂h = (a/√2, b), are
-#     ∂x/∂μ_p = (a/√2)/(h H)        ∂x/∂σ_p = (b - h²/(2σ_p))/(h H) = (b S - a²)/(2 σ_p h H).
-# In e and f they are those of the docstring. From 2σ_p/H = f_2 + b/H and b e_1 = a e_2 follows
-# σ_p ∂_μ d = e_1 f_2 + e_2 f_1: with (σ_p/√2) ∂_σ d = e_2 f_2 - e_1 f_1, the product of two unit complex numbers.
+# Let h = ‖(a, b)‖, S = σ_p + σ_q, H = ‖(a, S)‖ and x = d/√8. Because S² = b² + 4 σ_p σ_q,
+#
+#     2√(σ_p σ_q) sinh x = h,        2√(σ_p σ_q) cosh x = H,        σ_p σ_q sinh²x = h²/4.
+#
+# Differentiating the last equation, with σ_p σ_q sinh x cosh x = h H/4 and h ∂h = (a/√2, b), gives
+#
+#     in μ_p:    ∂x/∂μ_p = (a/√2)/(h H)
+#     in σ_p:    ∂x/∂σ_p = (b - h²/(2σ_p))/(h H) = (b S - a²)/(2 σ_p h H)
+#
+# which in e and f are the derivatives of the docstring. They have length 1 in the dual metric: from 2σ_p/H = f_2 + b/H
+# and b e_1 = a e_2 follows σ_p ∂_μ d = e_1 f_2 + e_2 f_1, and this with (σ_p/√2) ∂_σ d = e_2 f_2 - e_1 f_1 is the
+# product of two complex numbers of length 1.
 
 
 def _gaussian_distance_forward(
     mean_p: Array, scale_p: Array, mean_q: Array, scale_q: Array
 ) -> tuple[Array, tuple[Array, ...]]:
     h = norm(_sides(mean_p, scale_p, mean_q, scale_q))
-    # By the larger root first: no quotient overflows before the last, and there asinh(r) = log 2r is a sum.
+    # With the larger root divided out first, only the last quotient can overflow; there asinh(r) = log 2r is a sum.
     large, small = (jnp.sqrt(extreme(scale_p, scale_q)) for extreme in (jnp.maximum, jnp.minimum))
     ratio = h / large / small
     far = ratio > float(jnp.finfo(ratio.dtype).max) / 2**24
@@ -184,12 +186,12 @@ def _gaussian_distance_backward(saved: tuple[Array, ...], cotangent: Array) -> t
 
 
 def _sides(mean_p: Array, scale_p: Array, mean_q: Array, scale_q: Array) -> Array:
-    """(a, b), on a last axis."""
+    """The vector (a, b) of the docstring, on a last axis."""
     return jnp.stack([(mean_p - mean_q) * math.sqrt(0.5), scale_p - scale_q], axis=-1)
 
 
 def _unit(x: Array) -> tuple[Array, Array]:
-    """A vector over its length (0 for 0), and the length."""
+    """A vector divided by its length (a zero vector stays 0), and the length."""
     length = norm(x)
     divisor = jnp.where(length == 0, 1, length)[..., None]
     return quotient(x, jnp.broadcast_to(divisor, x.shape)), length

@@ -16,7 +16,7 @@ from jax.typing import ArrayLike
 from lossjax._core import checks
 from lossjax._core.autodiff import closed_form
 from lossjax._softmax.functions import log_sum_exp, softmax
-from lossjax.geometry._elementary import norm, per_row, vectors
+from lossjax.geometry._vectors import norm, per_row, vectors
 from lossjax.numerics import log_ratio, xlogy
 
 

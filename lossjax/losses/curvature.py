@@ -8,6 +8,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from lossjax._core import checks
+from lossjax._core.masks import hide
 from lossjax._core.options import complete, with_options
 from lossjax._softmax import functions, row_statistics
 from lossjax._softmax.cross_entropy import LogitTransform, Options, SoftmaxInputs, softmax_losses
@@ -69,11 +70,8 @@ def softmax_cross_entropy_hvp(
 
 
 def _hessian_product(given: LogitLoss, v: Array) -> Array:
-    x, targets, kept = given.logits.astype(given.dtype), given.targets, None
-    if given.valid is not None:
-        kept = given.valid[..., None]
-        x, v = jnp.where(kept, x, 0), jnp.where(kept, v, 0)
-        targets = jnp.where(given.valid if given.labelled else kept, targets, 0)
+    x, v = hide(given.valid, given.logits.astype(given.dtype)), hide(given.valid, v)
+    targets = hide(given.valid, given.targets)
     transform = LogitTransform(given.softcap, given.temperature)
     z, slope, bend = transform.derivatives(x)
     rows = row_statistics.row_statistics(z)
@@ -91,7 +89,7 @@ def _hessian_product(given: LogitLoss, v: Array) -> Array:
         result = slope * result
     if bend is not None:
         result = result + _gradient(given, z, targets) * bend * v
-    return result if kept is None else jnp.where(kept, result, 0)
+    return hide(given.valid, result)
 
 
 def _masses(given: LogitLoss, targets: Array, dtype: jnp.dtype) -> tuple[Array, Array]:

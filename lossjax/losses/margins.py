@@ -12,7 +12,7 @@ from lossjax._core.elementwise import EntryOptions, elementwise, pair
 from lossjax._core.options import with_options
 from lossjax._core.plain import with_plain
 from lossjax._core.reduction import reduce
-from lossjax._rules.margins import behind_rival, below_margin, binary_sparsemax, multiclass_sparsemax
+from lossjax._rules.margins import below_margin, binary_sparsemax, margin_shortfall, multiclass_sparsemax
 from lossjax._softmax.inputs import LogitLoss, ScoreOptions
 
 
@@ -173,7 +173,7 @@ def multiclass_hinge_loss(logits: ArrayLike, labels: ArrayLike, **options: Unpac
 
     Source: Crammer and Singer (2001).
     """
-    return _of_labels(behind_rival, 1.0, logits, labels, options)
+    return _of_labels(margin_shortfall, 1.0, logits, labels, options)
 
 
 @with_plain
@@ -208,7 +208,7 @@ def multiclass_perceptron_loss(logits: ArrayLike, labels: ArrayLike, **options: 
 
     Source: Collins (2002).
     """
-    return _of_labels(behind_rival, 0.0, logits, labels, options)
+    return _of_labels(margin_shortfall, 0.0, logits, labels, options)
 
 
 @with_plain

@@ -1,4 +1,4 @@
-"""What the rooms of this package share: argument checks, and the norm without its singularity."""
+"""Vectors on the last axis: their argument checks, and a norm whose derivative at 0 is 0."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -22,7 +22,7 @@ def vectors(**named: ArrayLike) -> tuple[Array, ...]:
 
 
 def per_row(name: str, value: ArrayLike, rows: Sequence[int], dtype: Any) -> Array:
-    """A real scalar, or one per row, as an array that broadcasts with ``[..., n]``."""
+    """A real number, or one number per row, as an array that broadcasts with ``[..., n]``."""
     array = jnp.asarray(value)
     if jnp.issubdtype(array.dtype, jnp.bool_) or not jnp.isrealobj(array):
         raise TypeError(f"{name} must be a real number, got {array.dtype}; convert it with .astype(jnp.float32)")
@@ -33,9 +33,10 @@ def per_row(name: str, value: ArrayLike, rows: Sequence[int], dtype: Any) -> Arr
 
 
 def norm(x: Array) -> Array:
-    """``‖x‖₂`` over the last axis, with the subgradient 0 at x = 0; squares neither overflow nor vanish.
+    """``‖x‖₂`` over the last axis, with the subgradient 0 at x = 0.
 
-    The scale is a constant to the derivative: the norm does not depend on it.
+    The vector is scaled by its largest entry first, so that no square overflows or vanishes. The norm does not depend
+    on that scale, which is therefore a constant to the derivative.
     """
     largest = lax.stop_gradient(jnp.max(jnp.abs(x), axis=-1, keepdims=True))
     scale = jnp.where((largest == 0) | jnp.isinf(largest), 1, largest)
