@@ -10,6 +10,7 @@ from jax.typing import ArrayLike
 
 from lossjax._core import checks
 from lossjax._core.autodiff import closed_form
+from lossjax.geometry._pseudo_inverse import matmul
 from lossjax.geometry._vectors import norm, vectors
 from lossjax.numerics import quotient
 
