@@ -1,7 +1,7 @@
 """Elementary functions that keep their relative accuracy where the textbook expression cancels or divides by zero.
 
-Each is elementwise, works in the dtype it is given, and carries its own derivative in closed form. ``u`` is the unit
-roundoff (2^-24 in float32, 2^-53 in float64).
+Every function is elementwise and computes in the dtype of its arguments. Most have a derivative in closed form; those
+called a formula are differentiated by JAX. ``u`` is the unit roundoff (2^-24 in float32, 2^-53 in float64).
 """
 
 import math
@@ -16,13 +16,13 @@ _SQRT_HALF = math.sqrt(0.5)
 
 
 def exact_difference(a: Array, b: Array) -> tuple[Array, Array]:
-    """``a - b`` as an unevaluated sum: the rounded difference, and the rounding error it made (exactly).
+    """``a - b`` as an unevaluated sum: the rounded difference, and its rounding error, which is exact.
 
     Where the difference is infinite or NaN the error is 0.
 
     Args:
       a: floats, any shape.
-      b: floats of a shape that broadcasts with ``a``, same dtype.
+      b: floats of the same dtype, of a shape that broadcasts with ``a``.
 
     Returns:
       ``(difference, error)`` with ``difference + error == a - b`` exactly, barring overflow.
@@ -40,13 +40,13 @@ def two_difference(a: Array, b: Array) -> tuple[Array, Array]:
 
 @scalar_rule(lambda g, x: g * expm1(x))
 def xi(x: Array) -> Array:
-    """``e^x - 1 - x``, never negative and without cancellation near 0; relative error below 8u.
+    """``e^x - 1 - x``, which is never negative, within a relative error of 8u, also near 0.
 
     It is the second-order remainder of exp, hence the Bregman divergence of exp between x and 0: Kullback-Leibler
     divergences between exponential-family members are sums of it.
     """
-    # On (-1, 2) the series; outside, e^x - 1 - x magnifies the error of exp at most 1.7-fold (at x = 2).
-    # 2ⁿ/n! < u/2 needs n = 16 in float32 and 25 in float64.
+    # On (-1, 2) the series is used. Outside, e^x - 1 - x magnifies the error of exp at most 1.7-fold (at x = 2).
+    # The series needs n terms with 2ⁿ/n! < u/2, which are 16 in float32 and 25 in float64.
     small = (x > -1) & (x < 2)
     inside = jnp.where(small, x, 0)
     outside = jnp.where(small, 2, x)
@@ -63,11 +63,13 @@ def _psi_slope(t: Array) -> Array:
 
 @scalar_rule(lambda g, t: g * _psi_slope(t))
 def psi(t: Array) -> Array:
-    """``t - log(1 + t)`` on t >= -1, never negative and without cancellation near 0; relative error below 8u.
+    """``t - log(1 + t)`` for t >= -1, which is never negative, within a relative error of 8u, also near 0.
 
-    ``psi(-1) = +inf``; NaN below. The dual of :func:`xi`: divergences between probabilities are sums of it.
+    ``psi(-1) = +inf``, and NaN for smaller t. It is the dual of :func:`xi`: divergences between probabilities are sums
+    of it.
     """
-    # On (-1/2, 5/4) the series, s² <= 0.15. Below, 1 + t is exact; above, t exceeds log1p(t) by half of itself.
+    # On (-1/2, 5/4) the series is used; s² <= 0.15 there. Below, 1 + t is exact. Above, log1p(t) is at most 0.65 t, so
+    # that the difference does not cancel.
     small = (t > -0.5) & (t < 1.25)
     inside = jnp.where(small, t, 0)
     outside = jnp.where(small | jnp.isposinf(t), 2, t)
@@ -87,7 +89,7 @@ def _taylor_xi(x: Array, terms: int) -> Array:
 def _atanh_psi(t: Array, terms: int) -> Array:
     """``t - log1p(t)`` from log1p(t) = 2 atanh(s) = 2(s + s³/3 + …), s = t/(2 + t).
 
-    Since t = s(2 + t), the leading terms cancel on paper, t - 2s = t·s, and what is left is s(t - 2s²(1/3 + s²/5 + …)).
+    Because t = s(2 + t), the leading terms cancel on paper: t - 2s = t·s. That leaves s(t - 2s²(1/3 + s²/5 + …)).
     """
     s = t / (2 + t)
     square = s * s
@@ -102,30 +104,30 @@ def _is_single(x: Array) -> bool:
 
 
 def expm1(x: Array) -> Array:
-    """``expm1``; XLA's own loses accuracy for |x| > 1, where exp(x) - 1 does not cancel."""
+    """``e^x - 1``. XLA's own (CPU backend, JAX 0.10 to 0.12) loses accuracy for |x| > 1, where e^x - 1 is accurate."""
     return jnp.where(jnp.abs(x) < 1, jnp.expm1(jnp.where(jnp.abs(x) < 1, x, 0)), jnp.exp(x) - 1)
 
 
 def log1p(x: Array) -> Array:
-    """``log(1 + x)`` within 4u; XLA's own, in float64 on the CPU, is up to 240u off between -1/2 and -0.3.
+    """``log(1 + x)`` within 4u. XLA's own (CPU backend, float64, JAX 0.10 to 0.12) is up to 240u off in (-0.5, -0.3).
 
-    Below -1/4 the rounding of 1 + x costs log(1 + x) at most 2.4u. A formula: JAX differentiates it.
+    Below -1/4 the rounding of 1 + x changes log(1 + x) by at most 2.4u. It is a formula, which JAX differentiates.
     """
     low = x < -0.25
     return jnp.where(low, jnp.log(1 + jnp.where(low, x, 0)), jnp.log1p(jnp.where(low, 0, x)))
 
 
 def _xlogy_slope(x: Array, y: Array) -> Array:
-    """``x/y``, 0 where x is 0 whatever y is, unless it is NaN."""
+    """``x/y``. Where x is 0 it is 0 for every y, except for NaN."""
     return jnp.where(x == 0, jnp.where(jnp.isnan(y), y, 0), x / jnp.where(x == 0, 1, y))
 
 
 @scalar_rule(lambda g, x, y: g * jnp.where(jnp.isnan(x), x, jnp.log(y)), lambda g, x, y: g * _xlogy_slope(x, y))
 def xlogy(x: Array, y: Array) -> Array:
-    """``x·log(y)`` with ``0·log(0) = 0`` in the value and 0 in the gradient with respect to ``y`` there; NaN for NaN.
+    """``x·log(y)`` with ``0·log(0) = 0`` in the value, and there 0 in the gradient with respect to ``y``; NaN for NaN.
 
-    ``jax.scipy.special.xlogy`` has the value but a NaN gradient at (0, 0). Here ∂/∂y = x/y is 0 where x is 0, and
-    ∂/∂x = log y, which is -inf at y = 0: the truth.
+    ``jax.scipy.special.xlogy`` has this value, but a NaN gradient at (0, 0). Here ∂/∂y = x/y is 0 where x is 0. And
+    ∂/∂x = log y, which at y = 0 is -inf, as it should be.
     """
     return jnp.where(jnp.isnan(y), y, times(x, jnp.log(y)))
 
@@ -139,8 +141,7 @@ def times(weight: Array, value: Array) -> Array:
 def log2(x: Array) -> Array:
     """``log₂ x``, exact at every power of two (``jnp.log2`` misses one in six); elsewhere within 2 ulp.
 
-    x = m·2^e with m in [√½, √2) gives e + log1p(m - 1)/ln 2, where the subtraction is exact and e alone is left at a
-    power of two.
+    x = m·2^e with m in [√½, √2) gives e + log1p(m - 1)/ln 2. The subtraction is exact, and at a power of two it is 0.
     """
     usual = (x > 0) & jnp.isfinite(x)
     mantissa, exponent = jnp.frexp(jnp.where(usual, x, 1))
@@ -151,7 +152,7 @@ def log2(x: Array) -> Array:
 
 
 def log_base(x: Array, base: float | None) -> Array:
-    """``log_b x``; base None is the natural logarithm, base 2 is exact at powers of two."""
+    """``log_b x``. The base None means the natural logarithm; with base 2, powers of two are exact."""
     if base is None:
         return jnp.log(x)
     if base == 2:
@@ -166,9 +167,9 @@ def per_nat(base: float | None) -> float:
 
 @scalar_rule(lambda g, a, b: g / a, lambda g, a, b: -g / b)
 def log_ratio(a: Array, b: Array) -> Array:
-    """``log(a/b)``, relative error below 8u for a near b also, and no overflow of the ratio.
+    """``log(a/b)`` within a relative error of 8u, also for a near b; the ratio does not overflow.
 
-    Gradients 1/a and -1/b. -inf at a = 0, +inf at b = 0, NaN at both.
+    The gradients are 1/a and -1/b. The value is -inf at a = 0, +inf at b = 0, and NaN where both are 0.
     """
     neither = (a == 0) & (b == 0)
     return jnp.where(neither, jnp.nan, log_growth(b, a, a - b))
@@ -177,8 +178,8 @@ def log_ratio(a: Array, b: Array) -> Array:
 def log_growth(start: Array, end: Array, step: Array) -> Array:
     """``log(end/start)`` with ``step = end - start`` given, which may be known more exactly; 0 where both are 0.
 
-    A formula, not a rule. Within a half of the start log1p of step/start loses nothing; beyond, the logarithm is at
-    least 0.4, and a rounding of the ratio costs 2.5u.
+    It is a formula, which JAX differentiates. Where |step| is below half of the start, log1p(step/start) is accurate.
+    Elsewhere the logarithm is at least 0.4, and the rounding of the ratio changes it by 2.5u at most.
     """
     ratio = step / jnp.where(start == 0, 1, start)
     close = (jnp.abs(ratio) < 0.5) & (start > 0)
@@ -187,7 +188,7 @@ def log_growth(start: Array, end: Array, step: Array) -> Array:
 
 
 def log_quotient(a: Array, b: Array) -> Array:
-    """``log(a/b)`` of the rounded quotient; by the difference of logarithms where that leaves the normal range."""
+    """``log(a/b)`` of the rounded quotient; where that leaves the normal range, the difference of the logarithms."""
     quotient = a / b
     normal = (quotient > jnp.finfo(a.dtype).tiny) & jnp.isfinite(quotient)
     return jnp.where(normal, jnp.log(jnp.where(normal, quotient, 1)), jnp.log(a) - jnp.log(b))
@@ -199,13 +200,13 @@ def _quotient_in_divisor(g: Array, a: Array, b: Array) -> Array:
 
 @scalar_rule(lambda g, a, b: g / b, _quotient_in_divisor)
 def quotient(a: Array, b: Array) -> Array:
-    """``a/b`` whose derivative never squares b: JAX's own has b^-2, which overflows long before 1/b does."""
+    """``a/b`` with a derivative that does not square b: JAX's own has b^-2, which overflows long before 1/b does."""
     return a / b
 
 
 @scalar_rule(lambda g, x: g * sigmoid(x))
 def softplus(x: Array) -> Array:
-    """``log(1 + e^x)`` = max(x, 0) + log1p(e^-|x|): both terms non-negative. Gradient: :func:`sigmoid`."""
+    """``log(1 + e^x) = max(x, 0) + log1p(e^-|x|)``, a sum of non-negative terms. Its gradient is :func:`sigmoid`."""
     return jnp.maximum(x, 0) + jnp.log1p(jnp.exp(-jnp.abs(x)))
 
 
@@ -215,9 +216,9 @@ def _sigmoid_pullback(g: Array, x: Array) -> Array:
 
 @scalar_rule(_sigmoid_pullback)
 def sigmoid(x: Array) -> Array:
-    """``1/(1 + e^-x)``, each tail to full relative accuracy: e^x/(1 + e^x) for negative x.
+    """``1/(1 + e^-x)``, both tails to full relative accuracy: for negative x it is e^x/(1 + e^x).
 
-    Gradient σ(x)·σ(-x), with no subtraction from 1.
+    Its gradient is σ(x)·σ(-x), without a subtraction from 1.
     """
     tail = jnp.exp(-jnp.abs(x))
     return jnp.where(x >= 0, 1, tail) / (1 + tail)

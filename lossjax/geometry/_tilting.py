@@ -1,23 +1,25 @@
-r"""The distribution softmax(log q + Tᵀλ) whose moments Tp are b, and its derivatives in q, T and b.
+r"""The distribution p = softmax(log q + Tᵀλ) whose moments Tp are b, and its derivatives in q, T and b.
 
-**Newton.** The λ wanted minimises the convex Φ(λ) = log⟨q, exp Tᵀλ⟩ - ⟨b, λ⟩: gradient Tp - b, Hessian TJ(p)Tᵀ with
-J(p) = diag(p) - ppᵀ. Along a step d, the third derivative of φ(t) = Φ(λ + td) is a third central moment of Tᵀd, at most
-R = max Tᵀd - min Tᵀd times the second: |φ'''| ≤ Rφ''. For the Newton step (and any shorter one, from a larger Hessian)
-φ'(0) = -δ, φ''(0) ≤ δ, and two integrations give
+**Newton's method.** λ minimises the convex function Φ(λ) = log⟨q, exp Tᵀλ⟩ - ⟨b, λ⟩, which has the gradient Tp - b and
+the Hessian TJ(p)Tᵀ with J(p) = diag(p) - ppᵀ. Along a step d, the third derivative of φ(t) = Φ(λ + td) is a third
+central moment of Tᵀd. It is at most R = max Tᵀd - min Tᵀd times the second derivative: |φ'''| ≤ Rφ''. For the Newton
+step (and for the shorter step that a larger Hessian gives) φ'(0) = -δ and φ''(0) ≤ δ, and two integrations give
 
     φ(t) ≤ φ(0) - δt + δ (e^{Rt} - 1 - Rt)/R²,          least at t = log(1 + R)/R,
 
-a descent whatever R is, and the whole Newton step as R -> 0. Where φ' is still negative after a longer part of the
-step, Φ, convex, has fallen all along it, and that part is taken: on the way to the edge of the moments, where λ is
-infinite, every whole step divides what is missing by e.
+This t is a descent whatever R is, and it tends to the whole Newton step as R -> 0. A longer part of the step is taken
+where φ' is still negative at its end: Φ is convex, so it has fallen all along that part. On the way to the edge of the
+moments, where λ is infinite, every whole step divides the missing moment by e.
 
-**Derivative.** With u = Tᵀw, A = TJTᵀ, and r_i = p_i/q_i = e^{(Tᵀλ)_i}/⟨q, exp Tᵀλ⟩, differentiating Tp = b,
+**Derivative.** Let u = Tᵀw, A = TJTᵀ and r_i = p_i/q_i = e^{(Tᵀλ)_i}/⟨q, exp Tᵀλ⟩. Differentiating Tp = b gives
 
     A dλ = db - dT p - TJ (dq/q + dTᵀλ),
 
-so that a cotangent c of λ, with w = A⁻¹c, is pulled back to
+so that the pullback of a cotangent c of λ, with w = A⁻¹c, is
 
-    w in b,        -r∘(u - ⟨p, u⟩) in q, true at q_i = 0 also,        -w pᵀ - λ (Ju)ᵀ in T.
+    in b:   w
+    in q:   -r∘(u - ⟨p, u⟩), which is right at q_i = 0 too
+    in T:   -w pᵀ - λ (Ju)ᵀ
 """
 
 import math
@@ -33,9 +35,9 @@ from lossjax.numerics import times, unit_roundoff
 
 
 def tilted_to(q: Array, T: Array, b: Array, max_iterations: int) -> tuple[Array, Array, Array, Array]:
-    """The point p*, the steps made, its residual, and whether they have converged, for one row."""
-    # Measured from one column of the support, constant rows are exactly 0 and offsets cost nothing; and no mixture of
-    # the rows is constant, so that Φ is strictly convex once they are independent.
+    """For one row: the distribution, the steps made, the residual, and whether the steps have converged."""
+    # The columns are measured from one column of the support. Constant rows are then exactly 0, offsets lose nothing,
+    # and no mixture of the rows is constant, so that Φ is strictly convex if the rows are independent.
     size = lax.stop_gradient(jnp.max(jnp.where(q != 0, jnp.abs(T), 0), axis=1))
     size = jnp.where(size == 0, 1, size)
     origin = jnp.take(T, jnp.argmax(q), axis=1)
@@ -56,10 +58,11 @@ def tilted_to(q: Array, T: Array, b: Array, max_iterations: int) -> tuple[Array,
 def _whitening(q: Array, T: Array) -> tuple[Array, Array]:
     """The matrix that makes rows of T orthonormal on the support (or 0), and the singular values of T there.
 
-    A constant: what is asked of p is the same in any basis of the row space, whose rank is taken to be kept.
+    It is a constant to derivatives: the conditions on p are the same in any basis of the row space, and the rank of T
+    is taken not to change.
     """
     left, singular, _ = jnp.linalg.svd(jnp.where(q != 0, T, 0), full_matrices=False)
-    negligible = singular <= max(T.shape) * unit_roundoff(T.dtype) * (1 + singular[0])  # False for NaN: it stays
+    negligible = singular <= max(T.shape) * unit_roundoff(T.dtype) * (1 + singular[0])  # False for NaN.
     scale = jnp.where(negligible, 1, singular)
     return jnp.where(negligible[:, None], 0, left.T / scale[:, None]), singular
 
@@ -85,10 +88,10 @@ class _Newton(NamedTuple):
 
 
 def _newton(given: _Problem, max_iterations: int) -> _Newton:
-    """λ for orthonormal statistics, whose entries are at most 1: the norm of Tp - b and what rounding leaves of it."""
+    """λ for orthonormal statistics, whose entries are at most 1, the norm of Tp - b, and what rounding leaves of it."""
     q, T, b, whiten, singular, statistics, moments = given
     u, support = unit_roundoff(q.dtype), q != 0
-    # What is given is known to u, of which little is left to know of a combination of rows that nearly vanishes.
+    # The data are known to within u. A combination of rows that nearly vanishes is known to fewer digits.
     known = jnp.where(singular > 0, jnp.minimum(1, singular), 1)
     inexact = 4 * u * (8 + max(T.shape))
     lengths = 0.5 ** jnp.arange(8, dtype=q.dtype)
@@ -96,7 +99,7 @@ def _newton(given: _Problem, max_iterations: int) -> _Newton:
     def advanced(state: _Newton) -> _Newton:
         newton = _step(q, statistics, moments, state.solution)
         along = matmul(newton[None], statistics)[0]
-        # A plane between b and all columns, beyond rounding, is the proof that b is no mixture of them.
+        # A plane that separates b from all columns by more than rounding proves that b is not a mixture of them.
         plane = matmul(newton[None], whiten)[0]
         beyond = jnp.sum(plane * b) - _range(matmul(plane[None], T)[0], support)[1]
         impossible = state.impossible | (beyond > inexact * jnp.sum(jnp.abs(plane) * (2 + jnp.abs(b))))
@@ -105,7 +108,8 @@ def _newton(given: _Problem, max_iterations: int) -> _Newton:
             p = _tilted(q, statistics, state.solution + length * newton)[1]
             return jnp.sum(p * along) - jnp.sum(newton * moments)
 
-        falling = jax.vmap(slope)(lengths) < -4 * u * jnp.sum(jnp.abs(newton) / known)  # beyond rounding
+        # These parts of the step still descend at their end, by more than rounding.
+        falling = jax.vmap(slope)(lengths) < -4 * u * jnp.sum(jnp.abs(newton) / known)
         low, high = _range(along, support)
         reach = jnp.where(high == low, 1, high - low)
         certain = jnp.where(high == low, 1, jnp.log1p(reach) / reach)
@@ -114,7 +118,7 @@ def _newton(given: _Problem, max_iterations: int) -> _Newton:
         exponents = matmul(solution[None], statistics)[0]
         p = _tilted(q, statistics, solution)[1]
         missing = known * (moments - matmul(statistics, p[:, None])[:, 0])
-        # What p is off by: the sum over n, the exponential, and the rounding of its argument, a sum over λ.
+        # p has the errors of the sum over n, of the exponential, and of its rounded argument, which is a sum over λ.
         _, largest = _range(exponents, p != 0)
         sizes = matmul(jnp.abs(solution)[None], jnp.abs(statistics))[0]
         centred = jnp.where(p == 0, 0, exponents - largest)
@@ -122,12 +126,14 @@ def _newton(given: _Problem, max_iterations: int) -> _Newton:
         allowed = inexact + 4 * u * size
         return _Newton(solution, jnp.linalg.norm(missing), allowed, impossible, state.iterations + 1)
 
-    def goes_on(state: _Newton) -> Array:  # not on NaN
+    def goes_on(state: _Newton) -> Array:
+        # A NaN residual ends the iteration.
         return (state.residual > state.allowed) & ~state.impossible & (state.iterations < max_iterations - 1)
 
     zero = jnp.zeros((), q.dtype)
     start = _Newton(jnp.zeros_like(moments), zero + jnp.inf, zero, jnp.zeros((), bool), jnp.int32(0))
-    # Within rounding of the moments, λ may still be off by that over the least eigenvalue: one step more.
+    # When the moments are right to rounding, the error of λ may be that rounding divided by the least eigenvalue of
+    # A. So one more step is made.
     return advanced(lax.while_loop(goes_on, advanced, start))
 
 
@@ -136,15 +142,16 @@ def _range(x: Array, where: Array) -> tuple[Array, Array]:
 
 
 def _tilted(q: Array, statistics: Array, solution: Array) -> tuple[Array, Array]:
-    """R = p/q and p."""
+    """The ratio p/q, and p."""
     ratio = _ratio(q, matmul(solution[None], statistics)[0])
     return ratio, times(q, ratio)
 
 
 def _solve(statistics: Array, p: Array, right_side: Array, *, floor: float = 0) -> Array:
-    """A⁻¹ of it. A is lifted above its rounding error: larger than the true one, it keeps the descent.
+    """``A⁻¹`` times the right side, with A increased by its rounding error: a larger A keeps the step a descent.
 
-    Or above that of the right side, ``floor`` = 1: where p is nearly certain, A alone would make much of its noise.
+    With ``floor`` = 1, A is increased by the rounding error of the right side too. Where one class of p is nearly
+    certain, A alone would magnify that noise.
     """
     centred = statistics - matmul(statistics, p[:, None])
     covariance = matmul(centred * p[None], centred.T)
@@ -154,7 +161,7 @@ def _solve(statistics: Array, p: Array, right_side: Array, *, floor: float = 0) 
 
 
 def _step(q: Array, statistics: Array, moments: Array, solution: Array, *, length: float = 1) -> Array:
-    """Newton's step for Tp = b; or, of length 0, its derivative alone."""
+    """Newton's step for Tp = b. With ``length`` = 0 its value is 0, and only its derivative is that of the step."""
     p = _tilted(q, statistics, solution)[1]
     missing = moments - matmul(statistics, p[:, None])[:, 0]
     if length:
@@ -163,8 +170,8 @@ def _step(q: Array, statistics: Array, moments: Array, solution: Array, *, lengt
 
 
 def _dual_forward(q: Array, statistics: Array, moments: Array, solution: Array) -> tuple[Array, Any]:
-    # In the body of a loop that it has linearised, JAX drops the rule and differentiates this. Newton's steps double
-    # the digits, in every variable that the arguments depend on as well: after two, third derivatives are right.
+    # In the body of a loop that JAX (0.10 to 0.12) has linearised, it drops the rule and differentiates this function.
+    # Each Newton step doubles the order to which the derivatives are right: after two, they are right up to the third.
     once = lax.stop_gradient(solution)
     once = once + _step(q, statistics, moments, once, length=0)
     return once + _step(q, statistics, moments, once, length=0), (q, statistics, moments, solution)
@@ -182,9 +189,11 @@ def _dual_backward(saved: Any, cotangent: Array) -> tuple[Array, Array, Array, A
 
 
 _dual = closed_form(_dual_forward, _dual_backward)
+"""``(q, statistics, moments, solution) -> λ``, given as ``solution``; its derivative is that of the equation Tp = b."""
 
 
-# r_i = e^{z_i}/⟨q, e^z⟩ is a function of q at q_i = 0 also, where log q has no derivative:
+# r_i = e^{z_i}/⟨q, e^z⟩ has a derivative in q at q_i = 0 too, where log q has none:
+#
 #     ∂r_i/∂q_j = -r_i r_j,        ∂r_i/∂z_j = r_i (δ_ij - q_j r_j).
 
 
@@ -202,3 +211,4 @@ def _ratio_backward(saved: tuple[Array, Array], cotangent: Array) -> tuple[Array
 
 
 _ratio = closed_form(_ratio_forward, _ratio_backward)
+"""``(q, z) -> r``, where r = e^z/⟨q, e^z⟩."""

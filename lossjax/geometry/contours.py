@@ -1,10 +1,10 @@
-r"""Contours of entropy on the simplex: a ray of logits leaves the uniform distribution and crosses each of them once.
+r"""Contours of entropy on the simplex: a ray of logits leaves the uniform distribution and crosses each contour once.
 
-On the ray p = softmax(t d), t >= 0, entropy only falls,
+On the ray p = softmax(t d), t >= 0, entropy falls,
 
     dH/dt = -t Var_p(d)
 
-from log n at t = 0 to log m as t → ∞, with m the number of largest entries of d.
+from log n at t = 0 to log m as t → ∞, where m is the number of entries of d that equal its maximum.
 """
 
 import math
@@ -27,8 +27,8 @@ def entropy_contour(entropy: ArrayLike, direction: ArrayLike) -> Array:
 
     .. math:: p = \operatorname{softmax}(t d), \qquad t \ge 0, \quad H(p) = \text{entropy}
 
-    Domain: finite d, of any offset and scale; log m < entropy <= log n, with m the number of largest entries of d. A
-    row with another entropy is NaN. (A few units of rounding above log n count as log n, where p is uniform.)
+    Domain: finite d, of any offset and scale; log m < entropy <= log n, where m is the number of entries of d that
+    equal its maximum. A row with another entropy is NaN. (An entropy a few roundings above log n counts as log n.)
 
     Gradient: that of the implicit function, :math:`dt = -(dH + t^2 \langle J d, \delta\rangle)/(t V)` for a change δ of
     d, with :math:`J = \operatorname{diag}(p) - p p^\top, V = \langle d, J d\rangle`. In the entropy it is infinite at
@@ -41,9 +41,9 @@ def entropy_contour(entropy: ArrayLike, direction: ArrayLike) -> Array:
     Returns:
       A distribution, ``[..., n]``, in float32 or wider.
 
-    Accuracy: its entropy is within 8u(H + V) of what was asked, with V the variance of log p (a rounding of t is worth
-      u V). Near the uniform distribution log n - H is small beside log n: t, and with it each log np, are known
-      relatively to 16u + 2u log n/(log n - H).
+    Accuracy: its entropy is within 8u(H + V) of what was asked, with V the variance of log p (a rounding of t changes
+      the entropy by u V). Near the uniform distribution log n - H is small beside log n, and the relative error of t,
+      and with it that of each log np, is at most 16u + 2u log n/(log n - H).
 
     Raises:
       TypeError: a direction that is not floating-point, an entropy that is not real.
@@ -59,29 +59,33 @@ def entropy_contour(entropy: ArrayLike, direction: ArrayLike) -> Array:
     """
     (d,) = vectors(direction=direction)
     wanted = jnp.broadcast_to(per_row("entropy", entropy, d.shape[:-1], d.dtype), (*d.shape[:-1], 1))
-    # The ray does not depend on the origin and the unit of d: it is measured by gaps from 0 to 1.
+    # The ray does not depend on the origin and the unit of d, so d is measured by its gaps, scaled to lie in [0, 1].
     gaps = lax.stop_gradient(jnp.max(d, axis=-1, keepdims=True)) - d
     widest = lax.stop_gradient(jnp.max(gaps, axis=-1, keepdims=True))
-    gaps = lax.optimization_barrier(gaps / jnp.where(widest == 0, 1, widest))  # which gaps are 0 is decided once
+    # The barrier keeps XLA from forming the gaps a second time in another way: which gaps are 0 is decided once.
+    gaps = lax.optimization_barrier(gaps / jnp.where(widest == 0, 1, widest))
     near = _bisection(lax.stop_gradient(wanted), lax.stop_gradient(gaps))
     return softmax(-_time(wanted, gaps, near) * gaps)
 
 
 # --- the steps -------------------------------------------------------------------------------------------------------
 
-# An entropy is told by its distance from the nearer end, neither of which cancels:
+# An entropy is described by its distance from the nearer end. Neither distance cancels:
 #
 #     D = log n - H = KL(p‖uniform)        E = H - log m = log(1 + R/m) + t M/(m + R),  R = Σ e^(-tg),  M = Σ g e^(-tg)
 #
-# with the sums over the gaps that are not 0. By dH/dt, D rises and E falls at the rate t V, and log t is to change by
-# log(δ/D) D/(t²V), or by log(E/ε) E/(t²V), to reach the wanted distance δ or ε (Newton's step; log D is nearly linear
-# in log t). The solution lies between two bounds. V <= ¼ for gaps in [0, 1] gives D <= t²/8. And with k = n - m gaps of
-# at least γ > 0 and s = tγ >= 1, E <= (k/m)(1 + s) e^(-s): at most ε from s = 2L + 2 on, L = max(0, log(k/(mε))), since
+# with the sums over the gaps that are not 0. By dH/dt, D rises and E falls at the rate t V.
+#
+# Newton's step.  To reach the wanted distance δ, log t has to change by log(δ/D) D/(t²V), because log D is nearly
+# linear in log t. To reach the wanted distance ε it has to change by log(E/ε) E/(t²V).
+#
+# Bounds.  Below: V <= ¼ for gaps in [0, 1] gives D <= t²/8. Above: with k = n - m gaps of at least γ > 0 and
+# s = tγ >= 1, E <= (k/m)(1 + s) e^(-s). With L = max(0, log(k/(mε))) this is at most ε for every s >= 2L + 2, because
 # s - log(1 + s) >= L there.
 
 
 def _distances(wanted: Array, gaps: Array) -> tuple[Array, Array]:
-    """``δ = log n - H`` and ``ε = H - log m`` of the wanted entropy; NaN for one that the ray does not have."""
+    """``δ = log n - H`` and ``ε = H - log m`` of the wanted entropy; NaN if the ray does not have it."""
     top = math.log(gaps.shape[-1])
     below, above = top - wanted, wanted - jnp.log(_ties(gaps))
     uniform = (below <= 0) & (below >= -4 * unit_roundoff(gaps.dtype) * top)
@@ -90,7 +94,7 @@ def _distances(wanted: Array, gaps: Array) -> tuple[Array, Array]:
 
 
 def _ties(gaps: Array) -> Array:
-    """The number m of largest entries."""
+    """The number m of entries of d that equal its maximum."""
     return jnp.sum(gaps == 0, axis=-1, keepdims=True, dtype=gaps.dtype)
 
 
@@ -100,7 +104,7 @@ def _shortfall(wanted: Array, gaps: Array, t: Array) -> tuple[Array, Array]:
     ties, growing = _ties(gaps), t * gaps
     fallen = kl_of_logits(-growing, jnp.zeros_like(gaps))[..., None]
     weights = jnp.exp(-growing)
-    rest = jnp.where(gaps > 0, weights, jnp.expm1(-growing))  # 0 for a tie, but not its derivative
+    rest = jnp.where(gaps > 0, weights, jnp.expm1(-growing))  # It is 0 for a tie, but its derivative is not.
     excess = jnp.sum(rest, axis=-1, keepdims=True) / ties
     left = jnp.log1p(excess) + jnp.sum(growing * weights, axis=-1, keepdims=True) / ties / (1 + excess)
     low = below < above
@@ -109,8 +113,8 @@ def _shortfall(wanted: Array, gaps: Array, t: Array) -> tuple[Array, Array]:
     return jnp.where(low, logarithm, -logarithm), distance
 
 
-def _spread(gaps: Array, t: Array) -> tuple[Array, Array]:
-    """``t J g = p∘(x - <p, x>)`` with x = tg, and ``t²V``; x is 0 where p is largest, so the mean cancels nothing."""
+def _slope_and_variance(gaps: Array, t: Array) -> tuple[Array, Array]:
+    """``t J g = p∘(x - <p, x>)``, x = tg, and ``t²V``. Where p is largest x is 0, so the difference is accurate."""
     growing = t * gaps
     p = softmax(-growing)
     centred = growing - jnp.sum(p * growing, axis=-1, keepdims=True)
@@ -133,33 +137,34 @@ def _bisection(wanted: Array, gaps: Array) -> Array:
         short = _shortfall(wanted, gaps, middle)[0] > 0
         return jnp.where(short, middle, low), jnp.where(short, high, middle)
 
-    # The bounds are within a factor 2^1100 of each other: 11 steps to a factor 2, and 20 more.
+    # The bounds are at most a factor 2^1100 apart: 11 halvings leave a factor 2, and 20 more the accuracy promised.
     low, high = lax.fori_loop(0, 32, halve, bounds)
     return jnp.sqrt(low) * jnp.sqrt(high)
 
 
 def _newton(wanted: Array, gaps: Array, t: Array) -> Array:
-    """One step of Newton in log t, no longer than the bisection left it uncertain; t = 0 stays."""
+    """One step of Newton's method in log t, limited to what the bisection left uncertain. t = 0 stays 0."""
     moving = t != 0
     safe = jnp.where(moving, t, 1)
     shortfall, distance = _shortfall(wanted, gaps, safe)
-    step = shortfall * distance / _spread(gaps, safe)[1]
+    step = shortfall * distance / _slope_and_variance(gaps, safe)[1]
     return jnp.where(moving, safe * (1 + jnp.clip(step, -(2.0**-16), 2.0**-16)), t)
 
 
 def _time_forward(wanted: Array, gaps: Array, near: Array) -> tuple[Array, tuple[Array, ...]]:
-    # From 2^-20 to 2^-40 to beyond u. Of one step the first derivatives are those of the solution, of two the second.
+    # The error falls from 2^-20 to 2^-40 to below u. After one step first derivatives are right, after two the second.
     return _newton(wanted, gaps, _newton(wanted, gaps, near)), (wanted, gaps, near)
 
 
 def _time_backward(saved: tuple[Array, ...], cotangent: Array) -> tuple[Array, Array, Array]:
-    # dH = -t² <J g, dg> - t V dt. Where t = 0 it stays 0 whatever the gaps, and dt/dH is infinite.
+    # dH = -t² <J g, dg> - t V dt. At t = 0, t does not depend on the gaps, and dt/dH is infinite.
     wanted, gaps, near = saved
     t = _time(wanted, gaps, near)
-    product, variance = _spread(gaps, t)
+    product, variance = _slope_and_variance(gaps, t)
     uniform = t == 0
-    rate = t / jnp.where(uniform, 1, variance)  # 1/(tV)
+    rate = t / jnp.where(uniform, 1, variance)  # This is 1/(tV).
     return -cotangent * jnp.where(uniform, jnp.inf, rate), -cotangent * t * (rate * product), jnp.zeros_like(near)
 
 
 _time = closed_form(_time_forward, _time_backward)
+"""``(wanted, gaps, near) -> t``, the solution near the result of the bisection."""

@@ -3,8 +3,8 @@ r"""Fenchel-Young losses: from one convex function, a prediction and the loss th
 .. math:: L_\Omega(z; y) = \Omega^*(z) + \Omega(y) - \langle z, y\rangle \ge 0, \qquad
           \nabla_z L = \nabla\Omega^*(z) - y
 
-The prediction is ∇Ω*(z), and L = 0 exactly where it is the target. Over the simplex, Ω = Σ (y^α - y)/(α(α - 1)) leads
-from softmax and the cross-entropy (α -> 1) over 1.5-entmax to the sparsemax (α = 2).
+The prediction is ∇Ω*(z), and L = 0 exactly where the prediction is the target. On the simplex,
+Ω = Σ (y^α - y)/(α(α - 1)) gives softmax and the cross-entropy (α -> 1), 1.5-entmax, and the sparsemax (α = 2).
 """
 
 from typing import Any
@@ -36,25 +36,25 @@ def fenchel_young_loss(generator: Generator | Any, scores: ArrayLike, targets: A
     * ``NegativeEntropy()``, on the simplex: the softmax cross-entropy less the target's entropy, KL(y‖p̂);
     * ``Tsallis(1.5)``, on the simplex: the 1.5-entmax loss; ``Tsallis(2.0)``: the sparsemax loss;
     * ``SquaredEuclidean()``: ½‖z - y‖²; ``BernoulliEntropy()``: binary cross-entropies less their entropies;
-    * ``BurgEntropy()``, ``Exponential()``, ``Mahalanobis(A)``: D of the target and ∇Ω*(z), on their own domains.
+    * ``BurgEntropy()``, ``Exponential()``, ``Mahalanobis(A)``: D(y, ∇Ω*(z)), on the domains of Ω and Ω*.
 
-    Domain: any scores (for the last line, those of Ω*). On the simplex targets are distributions; a negative entry
-    makes the row NaN.
+    Domain: any scores (for the last line, scores in the domain of Ω*). On the simplex targets are distributions; a
+    negative entry makes the row NaN.
 
     Gradient: :math:`\nabla\Omega^*(z) - y`, prediction - target, in the scores; :math:`\nabla\Omega(y) - z` in the
-    targets, on the simplex up to a constant that no direction in it sees.
+    targets, on the simplex up to a constant that no direction in it depends on.
 
     Args:
-      generator: Ω: one of this package's, or an object with ``value`` and ``conjugate``.
+      generator: Ω: a generator of this package, or an object with ``value`` and ``conjugate``.
       scores: ``[..., n]`` floats.
       targets: ``[..., n]`` floats of the shape of ``scores``.
 
     Returns:
-      The loss, ``[...]``, in the units of Ω (nats for the entropies), in float32 or wider. Never negative, for this
-      package's generators; Ω(y) is included, so that the least value is 0.
+      The loss, ``[...]``, in the units of Ω (nats for the entropies), in float32 or wider. Ω(y) is included, so that
+      the least value is 0; for this package's generators the result is never negative.
 
-    Accuracy: sums of non-negative terms: 33u for NegativeEntropy; for Tsallis 33u, and 16u/(α - 1) absolute, since a
-    threshold is subtracted from the scores. By ``value`` and ``conjugate``, a few u of the largest of the terms.
+    Accuracy: for NegativeEntropy a relative error of 33u; for Tsallis 33u, and 16u/(α - 1) absolute, because a
+    threshold is subtracted from the scores. From ``value`` and ``conjugate``, a few u of the largest term.
 
     Raises:
       TypeError: arguments that are not floats, a generator that is not one.
@@ -79,7 +79,7 @@ def fenchel_young_loss(generator: Generator | Any, scores: ArrayLike, targets: A
         return _on_simplex(1.0, z, y)
     if isinstance(generator, Tsallis):
         return _on_simplex(_exponent(generator.alpha), z, y)
-    if isinstance(generator, BernoulliEntropy):  # a simplex of two for each entry: no σ(z) rounds to 1
+    if isinstance(generator, BernoulliEntropy):  # Each entry is a simplex of two classes, so that no σ(z) rounds to 1.
         return jnp.sum(_on_simplex(1.0, jnp.stack([z, jnp.zeros_like(z)], -1), jnp.stack([y, 1 - y], -1)), axis=-1)
     if hasattr(methods, "conjugate_gradient") and hasattr(methods, "divergence"):
         return bregman_divergence(generator, y, methods.conjugate_gradient(z))
@@ -110,7 +110,7 @@ def entmax(scores: ArrayLike, alpha: float = 1.5) -> Array:
     Accuracy: each entry within 16u/(α - 1) absolute, whatever the offset of the scores; the sum is 1 within 8u.
 
     Raises:
-      TypeError: scores that are not floating-point, α that is no Python number.
+      TypeError: scores that are not floating-point, α that is not a Python number.
       ValueError: a scalar, no class, α outside (1, 2].
 
     Example:
@@ -132,10 +132,10 @@ def _exponent(alpha: float) -> float:
 
 # --- the prediction --------------------------------------------------------------------------------------------------
 #
-# Measured from the largest score, s = (α - 1)(z - max z) <= 0, the threshold lies in [-1, 0). With β = 1/(α - 1) >= 1,
-# f(τ) = Σ max(0, s - τ)^β - 1 is convex and falls, and f(-1) >= 0: Newton's method from there climbs to the root and
-# never passes it. The last two steps are left to JAX to differentiate: at the root, one step has the root's first
-# derivative, and two have the first three.
+# The scores are measured from the largest one, s = (α - 1)(z - max z) <= 0; the threshold τ then lies in [-1, 0). With
+# β = 1/(α - 1) >= 1, the function f(τ) = Σ max(0, s - τ)^β - 1 is convex and falls, and f(-1) >= 0. So Newton's method
+# climbs from -1 to the root and never passes it. JAX differentiates the last two steps: at the root, one step has the
+# first derivative of the root, and two steps have the first three.
 
 
 def _heights(alpha: float, z: Array) -> tuple[Array, Array]:
@@ -148,7 +148,7 @@ def _heights(alpha: float, z: Array) -> tuple[Array, Array]:
 
 
 def _threshold(alpha: float, s: Array) -> Array:
-    """τ, class axis kept, to u."""
+    """The threshold τ to within u, with the class axis kept."""
 
     def unsettled(state: tuple[Array, Array, Array]) -> Array:
         before, now, steps = state
@@ -176,31 +176,33 @@ def _entmax_forward(alpha: float, z: Array) -> tuple[Array, Any]:
 
 def _entmax_backward(saved: Any, cotangent: Array) -> tuple[None, Array]:
     alpha, z = saved
-    # The derivative of Σp = 1 along p = (s - τ)^β gives dp = σ∘(dz - <σ, dz>/Σσ), σ = p^(2-α).
+    # Differentiating Σp = 1 with p = (s - τ)^β gives dp = σ∘(dz - <σ, dz>/Σσ), where σ = p^(2-α).
     weight = _slopes(alpha, _entmax(alpha, z))
     mean = jnp.sum(times(weight, cotangent), axis=-1, keepdims=True) / jnp.sum(weight, axis=-1, keepdims=True)
     return None, times(weight, cotangent - mean)
 
 
 def _slopes(alpha: float, p: Array) -> Array:
-    """σ, 0 outside the support."""
+    """``σ = p^(2-α)``, which is 0 outside the support."""
     inside = p > 0
     return jnp.where(inside, jnp.where(inside, p, 1) ** (2 - alpha), 0 * p)
 
 
 _entmax = closed_form(_entmax_forward, _entmax_backward)
+"""``(α, z) -> p``, over the last axis."""
 
 
 # --- the loss --------------------------------------------------------------------------------------------------------
 #
-# z = ∇Ω(p) + a constant - λ, with the multipliers λ >= 0 of p >= 0 and λp = 0. So for Σy = Σp = 1
+# At the prediction p, z = ∇Ω(p) + a constant - λ, where λ >= 0 are the multipliers of p >= 0, and λp = 0. So for
+# Σy = Σp = 1
 #
 #     L = Ω(y) - Ω(p) - <z, y - p> = D_Ω(y, p) + <λ, y>,      ∂L/∂y = ∇Ω(y) - ∇Ω(p) + λ + a constant
 #     ∂L/∂z = p - y + (Σy - 1) σ/Σσ
 #
-# all terms of L non-negative. The last term of ∂L/∂z is that of a y whose sum is 1 but for a rounding: the form on the
-# right of L does not change with a constant added to z, whatever Σy is. For α -> 1, σ = p and ∂L/∂z = (Σy) p - y; there
-# is no λ, but a p that underflows: there y log(y/p) is y log y - y log p̂.
+# Every term of L is non-negative. The last term of ∂L/∂z is there for a y whose sum differs from 1 by a rounding: the
+# right-hand form of L does not change when a constant is added to z, whatever Σy is. For α -> 1, σ = p and
+# ∂L/∂z = (Σy) p - y. There is no λ then, but p may underflow; there y log(y/p) is formed as y log y - y log p̂.
 
 
 def _simplex_forward(alpha: float, scores: Array, targets: Array) -> tuple[Array, Any]:
@@ -212,9 +214,9 @@ def _simplex_forward(alpha: float, scores: Array, targets: Array) -> tuple[Array
         usual = relative_entropy(jnp.where(faint, 1, y), jnp.where(faint, 1, p))
         terms = jnp.where(faint, xlogy(y, y) + times(y, row_statistics.surprisal(z, rows)) - y + p, usual)
     else:
-        # Outside the support p stays 0 as z moves, where D alone has the slope -∞ in p, and 0·∞ is no derivative.
+        # Outside the support p stays 0 as z moves, while the slope of D in p is -∞. JAX would form 0·∞, which is NaN.
         p, short = _heights(alpha, z)
-        outside = p == 0  # False for NaN: it stays
+        outside = p == 0  # This is False for NaN, which is thereby kept.
         inside = power_divergence(alpha, jnp.where(outside, 1, y), jnp.where(outside, 1, p))
         beside = jnp.where(outside, y, 0) ** alpha / (alpha * (alpha - 1)) + times(y, short / (alpha - 1))
         terms = inside + beside
@@ -235,10 +237,11 @@ def _simplex_backward(saved: Any, cotangent: Array) -> tuple[None, Array, Array]
         in_scores = p - y + excess * weight / jnp.sum(weight, axis=-1, keepdims=True)
         scores_of = (alpha - 1) * z
         on = p > 0
-        # ∇Ω(y) - z is what is left; measured from the threshold, it is 0 at y = p
+        # ∇Ω(y) - z, with z measured from the threshold, so that it is 0 at y = p.
         level = jnp.max(jnp.where(on, scores_of - jnp.where(on, p, 1) ** (alpha - 1), -jnp.inf), axis=-1, keepdims=True)
         in_targets = (y ** (alpha - 1) - (scores_of - level)) / (alpha - 1)
     return None, cotangent[..., None] * in_scores, cotangent[..., None] * in_targets
 
 
 _on_simplex = closed_form(_simplex_forward, _simplex_backward)
+"""``(α, scores, targets) -> L``, over the last axis; α = 1 stands for the negative entropy."""

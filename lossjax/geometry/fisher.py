@@ -1,7 +1,7 @@
-r"""Fisher's information of categorical distributions (§4.1.5): the matrix, its products, its pseudo-inverse.
+r"""Fisher's information of categorical distributions (chapter 4.1, §4.1.5): matrix, products, pseudo-inverse.
 
-In logits it is J(p) = diag(p) - p pᵀ with p = softmax(z): Hessian of every softmax cross-entropy, Gauss-Newton matrix
-of every model of logits, and what the natural gradient divides by.
+In logits it is J(p) = diag(p) - p pᵀ with p = softmax(z). This matrix is the Hessian of every softmax cross-entropy,
+part of the Gauss-Newton matrix of every model of logits, and what the natural gradient divides by.
 """
 
 from collections.abc import Callable
@@ -28,13 +28,13 @@ def fisher_information(p: ArrayLike, coordinates: Coordinates = "logits") -> Arr
         \text{logits: } \operatorname{diag}(p) - p p^\top \qquad \text{ambient: } \operatorname{diag}(1/p) \qquad
         \text{mean } (p_1..p_{n-1}): \operatorname{diag}(1/p_i) + 1 1^\top/p_n
 
-    natural (logits with :math:`z_n = 0`): the logits' matrix less its last row and column, inverse of mean's; and
-    sphere (:math:`\xi = 2\sqrt p`, of length 2): the identity, at every point.
+    In natural coordinates (logits with :math:`z_n = 0`) it is the logits' matrix without its last row and column, the
+    inverse of the mean's. On the sphere (:math:`\xi = 2\sqrt p`, of length 2) it is the identity at every point.
 
-    Domain: p on the simplex, in its interior for "ambient" and "mean". Two are to be restricted to the tangent space:
-    "ambient" to vectors that sum to 0, "sphere" to vectors orthogonal to ξ.
+    Domain: p on the simplex, in its interior for "ambient" and "mean". Two of the matrices hold on the tangent space:
+    "ambient" for vectors that sum to 0, "sphere" for vectors orthogonal to ξ.
 
-    Gradient: that of the formulas.
+    Gradient: JAX differentiates these formulas.
 
     Args:
       p: ``[..., n]`` floats, a distribution.
@@ -85,7 +85,7 @@ def softmax_fisher_vector_product(logits: ArrayLike, v: ArrayLike) -> Array:
 
     Domain: any logits that define a softmax (-inf removes a class), finite v.
 
-    Gradient: true in both; linear and symmetric in v.
+    Gradient: true in both arguments; the product is linear and symmetric in v.
 
     Args:
       logits: ``[..., n]`` floats.
@@ -108,8 +108,8 @@ def softmax_fisher_vector_product(logits: ArrayLike, v: ArrayLike) -> Array:
     Source: §4.1.5; theorem 4.1.5 differentiated once more.
     """
     z, v = vectors(logits=logits, v=v)
-    # v is measured from the most probable class, as in functions.fisher_product; that is for backward passes, while the
-    # value of a public function has its derivatives without any rule too.
+    # v is measured from the most probable class, as in functions.fisher_product. That function is for backward passes;
+    # the value of a public function must be differentiable without any rule, too.
     p = functions.softmax(z)
     relative = v - jnp.take_along_axis(v, jnp.argmax(z, axis=-1, keepdims=True), axis=-1)
     return p * (relative - jnp.sum(p * relative, axis=-1, keepdims=True))
@@ -121,9 +121,9 @@ def softmax_gauss_newton_vector_product(logits_function: Callable[[Any], Array],
     .. math:: G v = \sum_{\text{rows}} D^\top J(p)\,D v, \qquad D = \partial z/\partial\theta, \quad
               p = \operatorname{softmax}(z(\theta))
 
-    One forward pass, one product with D, one with J(p), one with Dᵀ: none of the matrices is formed. G is positive
-    semi-definite. The cross-entropy's Hessian is :math:`G + \sum_k (\hat p - t)_k \nabla^2 z_k`, so the two are one for
-    logits that are linear in the parameters.
+    It takes one forward pass, one product with D, one with J(p), and one with Dᵀ. No matrix is formed. G is positive
+    semi-definite. The cross-entropy's Hessian is :math:`G + \sum_k (\hat p - t)_k \nabla^2 z_k`, so the two are equal
+    for logits that are linear in the parameters.
 
     Domain: a differentiable function and its parameters; logits as :func:`softmax_fisher_vector_product` takes them.
 
@@ -135,7 +135,7 @@ def softmax_gauss_newton_vector_product(logits_function: Callable[[Any], Array],
       vector: the same pytree, arrays of the same shapes (converted to the dtypes of the parameters).
 
     Returns:
-      G v, the same pytree in the parameters' shapes and dtypes, in nats a unit of parameter.
+      G v, the same pytree in the parameters' shapes and dtypes, in nats per unit of parameter.
 
     Accuracy: that of the model's own derivatives; the product with J(p) between them is within the bound of
       :func:`softmax_fisher_vector_product`.
@@ -170,11 +170,11 @@ def natural_gradient(logits: ArrayLike, gradient: ArrayLike) -> Array:
     .. math:: F^+ g = C \operatorname{diag}(1/p)\, C g, \qquad F = J(p), \quad p = \operatorname{softmax}(z),
               \quad C = 1 - \tfrac1n 1 1^\top
 
-    Of a cross-entropy, :math:`g = \hat p - t`, it is :math:`1 - t/\hat p` less its mean.
+    For the gradient of a cross-entropy, :math:`g = \hat p - t`, it is :math:`1 - t/\hat p` less its mean.
 
-    Domain: finite logits and p > 0. The sum of g, which no change of the distribution sees, is removed: where it is but
-    rounding, as in the gradient of a loss, that rounding is divided by p like the rest. A row in which g/p overflows
-    (from a gap of 88 in float32) is inf or NaN.
+    Domain: finite logits and p > 0. The sum of g is removed, because no change of the distribution depends on it. Where
+    the sum is nothing but rounding, as in the gradient of a loss, that rounding is divided by p like the rest. A row in
+    which g/p overflows (from a gap of 88 in float32) is inf or NaN.
 
     Gradient: :math:`F^+ c` in g for a cotangent c, and :math:`(\textstyle\sum s) p - s` in the logits, with
     :math:`s = C c \circ C g / p`.
@@ -207,13 +207,13 @@ def natural_gradient(logits: ArrayLike, gradient: ArrayLike) -> Array:
 
 
 def _with_diagonal(diagonal: Array, matrix: Array, *, add: bool = True) -> Array:
-    """``matrix`` with ``diagonal`` added to its own, or in its place; a product with the identity would make inf·0."""
+    """``matrix`` with ``diagonal`` added to its diagonal, or in its place. A product with the identity has inf·0."""
     on = jnp.broadcast_to(jnp.eye(matrix.shape[-1], dtype=bool), matrix.shape)
     return jnp.where(on, diagonal[..., None, :] + (matrix if add else 0), matrix)
 
 
 def _complement(p: Array) -> Array:
-    """1 - p of a distribution: at its largest entry, the sum of the others. The derivative is that of 1 - p."""
+    """``1 - p`` of a distribution; at its largest entry, the sum of the others. Its derivative is that of 1 - p."""
     largest = jnp.argmax(p, axis=-1, keepdims=True)
     at_largest = lax.broadcasted_iota(largest.dtype, p.shape, p.ndim - 1) == largest
     others = jnp.sum(jnp.where(at_largest, 0, p), axis=-1, keepdims=True)
@@ -221,7 +221,7 @@ def _complement(p: Array) -> Array:
 
 
 def _tangent_of(parameters: Any, vector: Any) -> tuple[Any, Any]:
-    """Both as trees of arrays, the vector in the parameters' dtypes; errors name the leaf."""
+    """Both as trees of arrays, with the vector in the parameters' dtypes. An error names the leaf."""
     structure = jax.tree.structure(parameters)
     if jax.tree.structure(vector) != structure:
         raise ValueError(
@@ -240,9 +240,11 @@ def _tangent_of(parameters: Any, vector: Any) -> tuple[Any, Any]:
     return jax.tree.transpose(structure, jax.tree.structure((0, 0)), pairs)
 
 
-# Why C diag(1/p) C is the Moore-Penrose inverse. F 1 = 0 gives F C = F, and F diag(1/p) = 1 - p 1ᵀ. So with
-# X = C diag(1/p) C,  F X = (1 - p 1ᵀ) C = C - p (1ᵀC) = C,  and X F = (F X)ᵀ = C. Both are symmetric, F X F = C F = F,
-# and X F X = C X = X: Penrose's four conditions.
+# X = C diag(1/p) C is the Moore-Penrose inverse of F, because it meets Penrose's four conditions. F 1 = 0 gives
+# F C = F and F diag(1/p) = I - p 1ᵀ. So
+#
+#     F X = (I - p 1ᵀ) C = C - p (1ᵀC) = C        X F = (F X)ᵀ = C        (both are symmetric)
+#     F X F = C F = F                             X F X = C X = X
 
 
 def _centered(x: Array) -> Array:
@@ -250,17 +252,19 @@ def _centered(x: Array) -> Array:
 
 
 def _reciprocal_forward(z: Array) -> tuple[Array, Any]:
-    # 1/p_k = e^(m - z_k) Σ e^(z - m), with the rounding error of the gap folded back in: of e^(-log p) a rounding of
-    # log p would cost log p units.
+    # 1/p_k = e^(m - z_k) Σ e^(z - m), with the rounding error of the gap folded back in as e^(d + e) = e^d (1 + e).
+    # (In e^(-log p), the rounding of log p would make an error of |log p| units. ``row_sum.shifted_exponential`` does
+    # not serve here: its exponent is z - m, which never exceeds 0.)
     rows = row_statistics.row_statistics(z)
     gap, error = exact_difference(rows.maximum, z)
     return jnp.exp(gap) * (1 + error) * rows.total(), (z, rows.stopped())
 
 
 def _reciprocal_backward(saved: Any, cotangent: Array) -> tuple[Array]:
-    # d(1/p) = -(1/p) d log p, and log p pulls s back to s - (Σs) p.
+    # d(1/p) = -(1/p) d log p, and the pullback of log p takes a cotangent s to s - (Σs) p.
     z, rows = saved
     return (functions.cross_entropy_slope(z, rows, cotangent * _reciprocal(z)),)
 
 
 _reciprocal = closed_form(_reciprocal_forward, _reciprocal_backward)
+"""``z -> 1/softmax(z)``."""

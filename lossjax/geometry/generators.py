@@ -1,8 +1,8 @@
-r"""Convex functions φ, each with its gradient, its conjugate and its divergence (§4.1.5).
+r"""Convex functions φ, each with its gradient, its conjugate and its divergence (chapter 4.1, §4.1.5).
 
-A generator works on the last axis, n, of arrays of floats ``[..., n]``. ``value``, ``conjugate`` and ``divergence``
-return ``[...]``; ``gradient`` and its inverse ``conjugate_gradient`` return ``[..., n]``, in float32 or wider. It is a
-pytree, so that ``jax.jit`` takes it as an argument.
+A generator works on the last axis, n, of arrays of floats ``[..., n]``. Its ``value``, ``conjugate`` and ``divergence``
+return ``[...]``; its ``gradient`` and the inverse of that, ``conjugate_gradient``, return ``[..., n]``, in float32 or
+wider. A generator is a pytree, so that ``jax.jit`` takes it as an argument.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ from lossjax.numerics import log_ratio, sigmoid, softplus, xlogy
 
 
 def registered(cls: type[Any]) -> type[Any]:
-    """A frozen dataclass whose fields JAX sees."""
+    """Make a class a frozen dataclass whose fields are pytree leaves."""
     return jax.tree_util.register_dataclass(dataclasses.dataclass(frozen=True)(cls))
 
 
@@ -37,7 +37,7 @@ class SquaredEuclidean:
         return 0.5 * jnp.sum(jnp.square(x), axis=-1)
 
     def gradient(self, x: ArrayLike) -> Array:
-        """The identity."""
+        """The vector itself."""
         return vectors(x=x)[0]
 
     def conjugate(self, theta: ArrayLike) -> Array:
@@ -45,7 +45,7 @@ class SquaredEuclidean:
         return self.value(theta)
 
     def conjugate_gradient(self, theta: ArrayLike) -> Array:
-        """The identity."""
+        """The vector itself."""
         return vectors(theta=theta)[0]
 
     def divergence(self, p: ArrayLike, q: ArrayLike) -> Array:
@@ -58,8 +58,8 @@ class SquaredEuclidean:
 class NegativeEntropy:
     """φ = Σ x log x on x >= 0. D = Σ p log(p/q) - p + q, the Kullback-Leibler divergence where Σp = Σq.
 
-    It is extended to q on the boundary by lower semicontinuity: +inf exactly where some p_i > 0 = q_i; 0 log 0 = 0. The
-    gradient in p is log(p/q), -inf at p_i = 0 < q_i, and 0 where both are 0.
+    For q on the boundary it is +inf exactly where some p_i > 0 = q_i; 0 log 0 = 0. The gradient in p is log(p/q), which
+    is -inf at p_i = 0 < q_i, and 0 where both are 0.
     """
 
     def value(self, x: ArrayLike) -> Array:
@@ -148,8 +148,8 @@ class Exponential:
 class LogSumExp:
     """φ = log Σ e^x on R^n. D(p, q) = KL(softmax q ‖ softmax p): theorem 4.1.4 in logits, arguments exchanged.
 
-    Convex, and strictly so but for a constant added to all entries, which changes nothing. D is accurate within
-    (8 + g)u relatively, g the largest |p - q|, for any offset.
+    It is strictly convex except along the direction of a constant added to all entries, which changes D by nothing. The
+    relative error of D is at most (8 + g)u for any offset, where g is the largest |p - q|.
     """
 
     def value(self, x: ArrayLike) -> Array:
@@ -161,16 +161,16 @@ class LogSumExp:
         return softmax(vectors(x=x)[0])
 
     def conjugate(self, theta: ArrayLike) -> Array:
-        """Σ θ log θ on the simplex, outside of which it is +inf (not tested: a sum is rounded). NaN for θ < 0."""
+        """Σ θ log θ, which holds on the simplex (not tested, because a sum is rounded). It is NaN for θ < 0."""
         return NegativeEntropy().value(theta)
 
     def conjugate_gradient(self, theta: ArrayLike) -> Array:
-        """The logarithm, one of the logits that differ by a constant."""
+        """The logarithm, which is one choice of logits; the others differ by a constant."""
         (theta,) = vectors(theta=theta)
         return jnp.log(theta)
 
     def divergence(self, p: ArrayLike, q: ArrayLike) -> Array:
-        """log(1 + Σ π ξ(w - ⟨π, w⟩)), π = softmax(q), w = p - q. Finite logits."""
+        """log(1 + Σ π ξ(w - ⟨π, w⟩)) with π = softmax(q) and w = p - q, for finite logits."""
         p, q = vectors(p=p, q=q)
         return kl_of_logits(q, p)
 
@@ -196,7 +196,7 @@ class Softplus:
         return BernoulliEntropy().gradient(theta)
 
     def divergence(self, p: ArrayLike, q: ArrayLike) -> Array:
-        """The divergence of two logits against 0, Σ of each."""
+        """The sum over the entries, each a divergence of logits of two classes, the entry and 0."""
         p, q = (jnp.stack([x, jnp.zeros_like(x)], axis=-1) for x in vectors(p=p, q=q))
         return jnp.sum(kl_of_logits(q, p), axis=-1)
 
@@ -224,16 +224,16 @@ class BernoulliEntropy:
         return Softplus().gradient(theta)
 
     def divergence(self, p: ArrayLike, q: ArrayLike) -> Array:
-        """Σ p log(p/q) + (1 - p) log((1 - p)/(1 - q)), by terms of which none is negative."""
+        """Σ p log(p/q) + (1 - p) log((1 - p)/(1 - q)), from non-negative terms."""
         return jnp.sum(binary_entropy(*vectors(p=p, q=q)), axis=-1)
 
 
 @functools.partial(jax.tree_util.register_dataclass, data_fields=[], meta_fields=["alpha"])
 @dataclasses.dataclass(frozen=True)
 class Tsallis:
-    """φ = Σ (x^α - x)/(α(α - 1)) on x >= 0: half the squared norm for α = 2, towards negative entropy as α -> 1.
+    """φ = Σ (x^α - x)/(α(α - 1)) on x >= 0. For α = 2, D is half the squared distance; as α -> 1, negative entropy's.
 
-    D is accurate within 8u(α + 1)/|α - 1| relatively.
+    The relative error of D is at most 8u(α + 1)/|α - 1|.
 
     Attributes:
       alpha: α, a Python number > 0 other than 1 (that limit is :class:`NegativeEntropy`).
@@ -242,7 +242,7 @@ class Tsallis:
     alpha: float
 
     def __post_init__(self) -> None:
-        """Refuse what is no exponent."""
+        """Refuse anything but a positive number other than 1."""
         if not isinstance(self.alpha, int | float) or isinstance(self.alpha, bool):
             raise TypeError(f"alpha must be a Python number, got {self.alpha!r}")
         if not 0 < self.alpha < float("inf") or self.alpha == 1:
@@ -273,5 +273,5 @@ class Tsallis:
         )
 
     def divergence(self, p: ArrayLike, q: ArrayLike) -> Array:
-        """Σ q^α (ξ(αl) - α ξ(l))/(α(α - 1)), l = log(p/q); by the definition where that is large."""
+        """Σ q^α (ξ(αl) - α ξ(l))/(α(α - 1)) with l = log(p/q), or the definition where l is large."""
         return jnp.sum(power_divergence(self.alpha, *vectors(p=p, q=q)), axis=-1)

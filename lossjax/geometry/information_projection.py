@@ -1,12 +1,13 @@
-r"""Information projections (G6): onto moments, in the first argument of KL; onto an exponential family, in the second.
+r"""Information projections: onto given moments (i-projection), and onto an exponential family (m-projection).
 
-**Both are one.** Let p* = softmax(log q + Tᵀλ) have the moments Tp* = b. For every p with the same moments,
-log p*/q = Tᵀλ - const has the same mean under p and under p*, so that
+They minimise KL in its first argument, and in its second: G6 (docs/theorems.md). One computation gives both. Let
+p* = softmax(log q + Tᵀλ) have the moments Tp* = b. For every p with the same moments, log p*/q = Tᵀλ - const has the
+same mean under p and under p*, so that
 
     KL(p‖q) = KL(p‖p*) + ⟨p, log p*/q⟩ = KL(p‖p*) + KL(p*‖q),                                             (Pythagoras)
 
-hence p* is the I-projection of q onto {p : Tp = b}. And for every member q' = softmax(log q + Tᵀλ') of the family of q
-the same holds with q' for q: p* is the M-projection onto that family of every p with Tp = b.
+hence p* is the I-projection of q onto {p : Tp = b}. The equation also holds with any member q' = softmax(log q + Tᵀλ')
+of the family of q in place of q: so p* is the M-projection onto that family of every p with Tp = b.
 """
 
 import functools
@@ -42,12 +43,12 @@ def i_projection(
 
     It is the distribution of largest entropy with these moments, if q is uniform.
 
-    Domain: q >= 0 of any scale, not all 0; zeros stay zeros. Rows of T may be redundant or constant: each is measured
-    in units of its largest entry, known to u. b must be the moments of some distribution on the support of q; at the
-    edge of these, λ is infinite, and p* is its limit to rounding (where rows of T are nearly redundant, to 1 in 100,
-    rounding may put b beyond the edge). NaN for other b, if that is known only at run time.
+    Domain: q >= 0 of any scale, not all 0; zeros stay zeros. Rows of T may be redundant or constant; each is measured
+    in units of its largest entry. b must be the moments of some distribution on the support of q. At the edge of these
+    moments λ is infinite, and p* is the limit, up to rounding. (Where rows of T are redundant to 1 in 100, rounding may
+    put b beyond the edge.) The result is NaN for any other b, if that is known only at run time.
 
-    Gradient: true in q (at q_i = 0 also), T and b, to any order, where the rank of T and the support of p* do not
+    Gradient: true in q (also at q_i = 0), T and b, to any order, where the rank of T and the support of p* do not
     change nearby.
 
     Args:
@@ -62,7 +63,7 @@ def i_projection(
       is the largest |Tp* - b|, each moment in units of the largest entry of its row of T.
 
     Accuracy: that residual is at most 4u(1 + s)(8 + max(k, n) + g), where s <= 2√(kn) is a norm of T in the same units
-    and g, the size of the exponents, is a small number but near the edge, and nowhere above 64 log(1/u).
+    and g is the size of the exponents: a small number except near the edge, and never above 64 log(1/u).
 
     Raises:
       TypeError: arguments that are not floating-point.
@@ -74,7 +75,7 @@ def i_projection(
       >>> print(jnp.round(7 * p, 4))
       [1. 2. 4.]
 
-    Source: G6; Csiszár (1975); Kullback (1959).
+    Source: G6 (docs/theorems.md); Csiszár (1975); Kullback (1959).
     """
     (q,), T, b = vectors(q=q), _statistics(T), checks.floating("b", b)
     checks.same_shape("T", T.shape[1:], "of a row of q, after its first axis", q.shape[-1:], "give [k, n]")
@@ -101,13 +102,13 @@ def m_projection(
 
     .. math:: q^* = \arg\min_q \{ \mathrm{KL}(p \| q) : q = \operatorname{softmax}(\log q_0 + T^\top \lambda) \}
 
-    It has the moments of p, Tq* = Tp, and so is the I-projection of the base q₀ onto these.
+    It has the moments of p, Tq* = Tp, and so it is the I-projection of the base q₀ onto these moments.
 
-    Domain: distributions p, base >= 0 of any scale; p > 0 only where base > 0 (else every KL is infinite: NaN if that
-    is known only at run time). Where zeros of p put Tp at the edge of the moments of the family, λ is infinite, and q*
-    is in the closure of the family.
+    Domain: distributions p, base >= 0 of any scale; p > 0 only where base > 0 (otherwise every KL is infinite, and the
+    result is NaN if that is known only at run time). Where zeros of p put Tp at the edge of the moments of the family,
+    λ is infinite, and q* is in the closure of the family.
 
-    Gradient: as of :func:`i_projection`: true in p, T and base.
+    Gradient: true in p, T and base, under the conditions of :func:`i_projection`.
 
     Args:
       p: ``[..., n]`` floats, each row summing to 1.
@@ -120,7 +121,7 @@ def m_projection(
       q*, ``[..., n]``, in float32 or wider; with ``return_info`` the pair (q*, :class:`ProjectionInfo`), the residual
       in the units of :func:`i_projection`.
 
-    Accuracy: as of :func:`i_projection`.
+    Accuracy: the bound of :func:`i_projection`.
 
     Raises:
       TypeError: arguments that are not floating-point.
@@ -132,7 +133,7 @@ def m_projection(
       >>> print(jnp.round(m_projection(p, jnp.array([[0.0, 1.0, 2.0]]), base), 4))
       [0.25 0.5  0.25]
 
-    Source: G6; Amari and Nagaoka, Methods of Information Geometry (2000), §3.5.
+    Source: G6 (docs/theorems.md); Amari and Nagaoka, Methods of Information Geometry (2000), §3.5.
     """
     (p, base), T = vectors(p=p, base=base), _statistics(T)
     checks.same_shape("T", T.shape[1:], "of a row of p, after its first axis", p.shape[-1:], "give [k, n]")
@@ -162,7 +163,7 @@ def _by_row(q: Array, T: Array, b: Array, max_iterations: int) -> tuple[Array, P
 
 @functools.partial(jax.jit, static_argnums=3)
 def _solved(q: Array, T: Array, b: Array, max_iterations: int) -> tuple[Array, ProjectionInfo]:
-    # Jitted for callers that are not: the iteration is some 130 small programs otherwise, 4 s of compiling.
+    # It is jitted for callers that are not: eagerly, the iteration compiles some 130 small programs, which takes 4 s.
     row = jnp.vectorize(lambda q, b: tilted_to(q, T, b, max_iterations), signature="(n),(k)->(n),(),(),()")
     point, *ending = row(q, b)
     return point, ProjectionInfo(*ending)

@@ -5,19 +5,19 @@ w_i = x + p_i, and m sets:
 
     P_i(w_i) = x  for every i,        (1 - m) x + Σ w_i = y                                                         (1)
 
-The alternation solves this for one w_i after the other, the other increments p_j being kept: coordinate ascent on the
-dual problem. A cycle changes the increment p_i by what two successive sets disagree on, so that no change is both:
-increments at rest, and one point in all sets. Increments that belong to disjoint sets never come to rest.
+The alternation solves this for one w_i after the other, while the other increments p_j are kept: it is coordinate
+ascent on the dual problem. A cycle changes the increment p_i by what two successive sets disagree on. So increments
+that do not change mean that one point lies in all sets. The increments of disjoint sets change forever.
 
 Derivative.  A projection is the gradient of a convex function, ½‖w‖² - ½ dist(w, C)², and 1-Lipschitz: its derivative
-D_i at w_i is symmetric, 0 ⪯ D_i ⪯ I. Let ė_i be what P_i(w_i) moves by when the arrays that P_i has captured do. Then
+D_i at w_i is symmetric, 0 ⪯ D_i ⪯ I. Let ė_i be the change of P_i(w_i) due to the arrays that P_i captures. Then
 
     ẋ - D_i ẇ_i = ė_i,        (1 - m) ẋ + Σ ẇ_i = ẏ                                                                 (2)
 
-which is (1) for the maps w ↦ D_i w + ė_i, solved by the same alternation; ẋ is unique, for it is where the strictly
-convex ½‖v - ẏ‖² + Σ ½⟨v, (D_i⁺ - I) v⟩ is least on ∩ (ė_i + range D_i). And (2), a linear map from (ẋ, ẇ) to (ẏ, ė),
-is symmetric. So the pullback solves it too, for the cotangents: (x̄, w̄) on the right give (ȳ, ē) on the left, and a
-captured array gets the sum of what the P_i pull ē_i back to.
+This is (1) for the maps w ↦ D_i w + ė_i, so the same alternation solves it. ẋ is unique, because it minimises the
+strictly convex ½‖v - ẏ‖² + Σ ½⟨v, (D_i⁺ - I) v⟩ on ∩ (ė_i + range D_i). And (2), a linear map from (ẋ, ẇ) to (ẏ, ė),
+is symmetric, so the pullback solves (2) as well: the cotangents (x̄, w̄) on the right give (ȳ, ē) on the left. The
+cotangent of a captured array is the sum of the pullbacks of the ē_i by the P_i.
 """
 
 import dataclasses
@@ -38,11 +38,11 @@ from lossjax.numerics import unit_roundoff
 
 
 class ProjectionInfo(NamedTuple):
-    """How an iteration ended, an entry per row.
+    """How an iteration ended, with one entry per row.
 
     Attributes:
       iterations: ``[...]`` integers, the cycles or steps made.
-      residual: ``[...]``, how far the point is from satisfying what it should, in the units that the function says.
+      residual: ``[...]``, how far the point is from meeting its conditions, in units that the function documents.
       converged: ``[...]`` booleans; where False the point is NaN.
     """
 
@@ -52,7 +52,7 @@ class ProjectionInfo(NamedTuple):
 
 
 Projection = Callable[[Array], Array]
-"""From a vector ``[n]`` to the nearest one in a closed convex set, ``[n]``."""
+"""From a vector ``[n]`` to the nearest vector of a closed convex set, ``[n]``."""
 
 
 @overload
@@ -85,19 +85,19 @@ def project_convex(
 
     .. math:: x = \arg\min \{ \|x - y\| : x \in C_1 \cap \dots \cap C_m \}
 
-    Domain: finite y, closed convex sets that have a point in common; if they are not polyhedra, one inside of those
-    that are not. Where the iteration does not converge, as for disjoint sets, NaN if that is known only at run time.
+    Domain: finite y, and closed convex sets with a common point, which is inside those sets that are not polyhedra.
+    Where the iteration does not converge, as for disjoint sets, the result is NaN if that is known only at run time.
 
-    Gradient: true in y, and in the arrays that the projections have captured, to any order that the projections can be
-    differentiated to; by the alternation of their derivatives. NaN where that does not converge.
+    Gradient: true in y, and in the arrays that the projections capture, to any order to which the projections can be
+    differentiated. It is found by alternating their derivatives, and is NaN where that does not converge.
 
     Args:
       y: ``[..., n]`` floats.
-      projections: functions from ``[n]`` to ``[n]``, each onto a closed convex set. (The derivatives are right for
-        nothing else.) Under ``jax.jit`` they are compiled once; otherwise, once for each function object.
+      projections: functions from ``[n]`` to ``[n]``, each a projection onto a closed convex set (for other functions
+        the derivatives are wrong). Under ``jax.jit`` they are compiled once; otherwise, once per function object.
       max_iterations: cycles through all sets, an integer.
       tolerance: the iteration ends when two successive sets disagree on the point by no more than this much of the
-        largest of ‖y‖ and the ‖w_i‖, the vectors projected. Default 16mu, what rounding may leave.
+        largest of ‖y‖ and the ‖w_i‖, the vectors projected. Default 16mu, the disagreement that rounding may leave.
       return_info: also return how the iteration ended; then nothing is raised if it did not converge.
 
     Returns:
@@ -136,7 +136,7 @@ def project_convex(
 
 
 def settled(point: Array, info: ProjectionInfo, *, raises: bool, remedy: str) -> tuple[Array, ProjectionInfo]:
-    """NaN, with NaN gradient, for rows that did not converge; ValueError if asked for and known (but not for NaN)."""
+    """Make rows that did not converge NaN, with NaN gradients; or raise ValueError if it is asked for and known."""
     failed = ~info.converged & jnp.isfinite(info.residual)
     if raises and checks.is_concrete(failed) and np.any(np.asarray(failed)):
         worst = float(np.max(np.asarray(info.residual)[np.asarray(failed)]))
@@ -147,7 +147,7 @@ def settled(point: Array, info: ProjectionInfo, *, raises: bool, remedy: str) ->
 
 @dataclasses.dataclass(frozen=True)
 class _Sets:
-    """Static data: projections as functions of a point and of their captured arrays, and when to stop."""
+    """Static data: the projections as functions of a point and of their captured arrays, and when to stop."""
 
     projections: tuple[Callable[..., Array], ...]
     sizes: tuple[int, ...]
@@ -162,9 +162,7 @@ class _Sets:
 
 
 class _Nearest(NamedTuple):
-    """The point, the cycles made, its distance from the farthest set relative to the largest w_i, and whether it is
-    the projection.
-    """
+    """The projection of one vector, and how its iteration ended: see :class:`ProjectionInfo`."""
 
     point: Array
     iterations: Array
@@ -173,7 +171,7 @@ class _Nearest(NamedTuple):
 
 
 class _State(NamedTuple):
-    solution: Array  # x above the w_i, [m + 1, n]
+    solution: Array  # [m + 1, n]: x in the first row, the w_i below it.
     increments: Array
     change: Array
     scale: Array
@@ -183,7 +181,7 @@ class _State(NamedTuple):
 def _sets(
     projections: Sequence[Projection], y: Array, max_iterations: int, tolerance: float | None
 ) -> tuple[_Sets, list[Array]]:
-    """The static data, and the traced arrays that the projections have captured, made arguments."""
+    """The static data, and the traced arrays that the projections capture, as arguments."""
     functions, sizes, captured = [], [], []
     vector = jax.ShapeDtypeStruct(y.shape[-1:], y.dtype)
     for index, projection in enumerate(projections):
@@ -195,8 +193,8 @@ def _sets(
         functions.append(_with_arguments(traced) if traces else projection)
         sizes.append(len(constants) if traces else 0)
         captured += constants if traces else []
-    # At rest, a projection within 8u of the truth and the two sums around it move a point by 10u of its size: in a
-    # cycle of m, by 10mu at most.
+    # Once converged, a projection that is within 8u of the truth and the two sums around it move a point by 10u of its
+    # size. So a cycle through m sets moves it by 10mu at most.
     each = 16 * len(functions) * unit_roundoff(y.dtype) if tolerance is None else tolerance
     return _Sets(tuple(functions), tuple(sizes), max_iterations, each), captured
 
@@ -219,10 +217,10 @@ def _nearest(among: _Sets, y: Array, captured: Sequence[Array]) -> _Nearest:
 
 
 def _alternate(maps: Sequence[Projection], start: Array, among: _Sets) -> _State:
-    """(1) for any maps."""
+    """Solve equation (1) of the module's docstring, for any maps in the place of the P_i."""
 
     def cycle(state: _State) -> _State:
-        # The sum of the increments is subtracted afresh: rounding does not add up over cycles.
+        # The sum of the increments is subtracted afresh, so that rounding does not accumulate over cycles.
         x, images, points = start - jnp.sum(state.increments, axis=0), [], []
         change = jnp.zeros_like(state.change)
         for map_, increment in zip(maps, state.increments, strict=True):
@@ -236,8 +234,8 @@ def _alternate(maps: Sequence[Projection], start: Array, among: _Sets) -> _State
         scale = jnp.maximum(norm(start), jnp.max(norm(solution[1:])))
         return _State(solution, increments, change, scale, state.iterations + 1)
 
-    def goes_on(state: _State) -> Array:  # not on NaN
-        moving = state.change > among.tolerance * state.scale
+    def goes_on(state: _State) -> Array:
+        moving = state.change > among.tolerance * state.scale  # NaN ends the iteration.
         return moving & (state.iterations < among.max_iterations)
 
     zeros, zero = jnp.zeros((1 + len(maps), *start.shape), start.dtype), jnp.zeros((), start.dtype)
@@ -250,7 +248,7 @@ def _at_rest(state: _State, among: _Sets) -> Array:
 
 
 def _solve(among: _Sets, solution: Array, captured: Sequence[Array], right_side: Array) -> Array:
-    """(2) at a solution of (1): its left-hand side, x above the w_i, from its right-hand side, ẏ above the ė_i."""
+    """Solve equation (2) at a solution of (1): from ẏ above the ė_i (rows of one array) to ẋ above the ẇ_i."""
     derivatives = [jax.linearize(p, w)[1] for p, w in zip(among.at(captured), solution[1:], strict=True)]
 
     def matrix(unknown: Array) -> Array:
@@ -273,7 +271,7 @@ def _images(among: _Sets, solution: Array, captured: Sequence[Array]) -> Array:
 
 
 def _newton(among: _Sets, y: Array, solution: Array, captured: Sequence[Array]) -> Array:
-    """A step of Newton's method for (1), of length 0: what it adds is the derivative."""
+    """A step of Newton's method for (1) of length 0: it changes the derivative, not the value."""
     x, *points = solution
     images = _images(among, solution, captured)
     missing = jnp.stack([y - (1 - len(points)) * x - sum(points), *(image - x for image in images)])
@@ -281,8 +279,8 @@ def _newton(among: _Sets, y: Array, solution: Array, captured: Sequence[Array]) 
 
 
 def _settled_forward(among: _Sets, y: Array, solution: Array, *captured: Array) -> tuple[Array, Any]:
-    # In the body of a loop that it has linearised, JAX drops the rule and differentiates this. Newton's steps double
-    # the digits, in every variable that y may depend on as well: after two, derivatives up to the third are right.
+    # In the body of a loop that JAX (0.10 to 0.12) has linearised, it drops the rule and differentiates this function.
+    # Each Newton step doubles the order to which the derivatives are right: after two, they are right up to the third.
     once = _newton(among, y, lax.stop_gradient(solution), captured)
     return _newton(among, y, once, captured), (among, y, solution, captured)
 

@@ -1,7 +1,7 @@
-r"""Aitchison geometry: the open simplex as a vector space (§4.1.6, theorem 4.1.6 made exact).
+r"""Aitchison geometry: the open simplex as a vector space (chapter 4.1, §4.1.6; theorem 4.1.6 made exact).
 
-Softmax maps R^C modulo the constants one-to-one onto the open simplex, and the centred log-ratio is its inverse. Vector
-addition and scaling of logits become the operations here, and the norm of centred logits becomes the distance:
+Softmax maps R^C modulo the constants one-to-one onto the open simplex, and the centred log-ratio is its inverse. The
+addition and scaling of logits become the operations ⊕ and ⊙ here, and the norm of centred logits becomes the distance:
 
     softmax(u + v) = softmax(u) ⊕ softmax(v)        softmax(t·u) = t ⊙ softmax(u)        clr(softmax(u)) = u - mean(u)
 """
@@ -32,12 +32,12 @@ def centered_log_ratio(p: ArrayLike, *, axis: int | Sequence[int] = -1) -> Array
 
     Args:
       p: ``[..., n]`` floats (the class axis is ``axis``).
-      axis: the class axis, or several, taken as one.
+      axis: the class axis, or several axes, which are taken as one.
 
     Returns:
       Logits in nats, the shape of ``p``, in float32 or wider.
 
-    Accuracy: within 8u of the largest entry of the result, near the uniform distribution also.
+    Accuracy: within 8u of the largest entry of the result, also near the uniform distribution.
 
     Raises:
       TypeError: p that is not floating-point.
@@ -56,7 +56,7 @@ def centered_log_ratio(p: ArrayLike, *, axis: int | Sequence[int] = -1) -> Array
 
 
 def _centered_log_ratio_forward(axes: tuple[int, ...], p: Array) -> tuple[Array, Any]:
-    # Measured from the largest entry, logarithms are as small as the result; log p itself is not, near uniform.
+    # Measured from the largest entry, the logarithms are as small as the result. Near uniform, log p itself is not.
     logits = log_ratio(p, jnp.broadcast_to(jnp.max(p, axis=axes, keepdims=True), p.shape))
     return logits - jnp.mean(logits, axis=axes, keepdims=True), (axes, p)
 
@@ -67,6 +67,7 @@ def _centered_log_ratio_backward(saved: Any, cotangent: Array) -> tuple[None, Ar
 
 
 _centered_log_ratio = closed_form(_centered_log_ratio_forward, _centered_log_ratio_backward)
+"""``(axes, p) -> log p - mean log p``."""
 
 
 def aitchison_add(p: ArrayLike, q: ArrayLike) -> Array:
@@ -76,8 +77,8 @@ def aitchison_add(p: ArrayLike, q: ArrayLike) -> Array:
 
     Domain: p, q >= 0, of any scale; zeros stay zeros. A row whose products are all 0 is NaN.
 
-    Gradient: :math:`(g_i - \langle p \oplus q, g\rangle)\,q_i/\langle p, q\rangle` in p, true at p_i = 0 also, and
-    likewise in q. (Second derivatives exist for positive entries.)
+    Gradient: :math:`(g_i - \langle p \oplus q, g\rangle)\,q_i/\langle p, q\rangle` in p, also
+    at p_i = 0, and with p and q exchanged in q. (Second derivatives exist for positive entries.)
 
     Args:
       p: ``[..., n]`` floats.
@@ -110,12 +111,13 @@ def _aitchison_add_forward(p: Array, q: Array) -> tuple[Array, Any]:
 def _aitchison_add_backward(saved: tuple[Array, Array], cotangent: Array) -> tuple[Array, Array]:
     p, q = saved
     log_p, log_q = jnp.log(p), jnp.log(q)
-    log_mass = log_sum_exp(log_p + log_q)[..., None]  # log <p, q>
+    log_mass = log_sum_exp(log_p + log_q)[..., None]  # This is log <p, q>.
     centered = cotangent - jnp.sum(softmax(log_p + log_q) * cotangent, axis=-1, keepdims=True)
     return centered * jnp.exp(log_q - log_mass), centered * jnp.exp(log_p - log_mass)
 
 
 _aitchison_add = closed_form(_aitchison_add_forward, _aitchison_add_backward)
+"""``(p, q) -> p∘q/<p, q>`` over the last axis."""
 
 
 def aitchison_scale(p: ArrayLike, scalar: ArrayLike) -> Array:
@@ -160,7 +162,7 @@ def aitchison_distance(p: ArrayLike, q: ArrayLike) -> Array:
 
     Domain: p, q > 0, of any scale. +inf or NaN where exactly one, or both, of a pair of entries is 0.
 
-    Gradient: :math:`c_i/(d\,p_i)` in p, :math:`-c_i/(d\,q_i)` in q c = clr(p) - clr(q); the subgradient 0 at d = 0.
+    Gradient: :math:`c_i/(d\,p_i)` in p, :math:`-c_i/(d\,q_i)` in q, c = clr(p) - clr(q); 0 at d = 0, a subgradient.
 
     Args:
       p: ``[..., n]`` floats.
@@ -169,7 +171,7 @@ def aitchison_distance(p: ArrayLike, q: ArrayLike) -> Array:
     Returns:
       The distance in nats, ``[...]``, in float32 or wider.
 
-    Accuracy: within 8u of max|log p/q| (that is, relatively, for distributions), near p = q also.
+    Accuracy: within 8u of max|log p/q|, also near p = q. For distributions this is a relative error.
 
     Raises:
       TypeError: arguments that are not floating-point.
@@ -183,13 +185,13 @@ def aitchison_distance(p: ArrayLike, q: ArrayLike) -> Array:
     Source: theorem 4.1.6; Aitchison (1986).
     """
     p, q = vectors(p=p, q=q)
-    # clr(p) - clr(q) = clr(p/q), from ratios: the difference of two logits would cancel near p = q.
+    # clr(p) - clr(q) = clr(p/q) is formed from the ratios, because the difference of two logits cancels near p = q.
     logits = log_ratio(p, q)
     return norm(logits - jnp.mean(logits, axis=-1, keepdims=True))
 
 
 def aitchison_inner_product(p: ArrayLike, q: ArrayLike) -> Array:
-    r"""Scalar product of Aitchison's space: that of the centred logits.
+    r"""Scalar product of Aitchison's space: the scalar product of the centred logits.
 
     .. math:: \langle p, q\rangle = \textstyle\sum_i \operatorname{clr}(p)_i \operatorname{clr}(q)_i
 
