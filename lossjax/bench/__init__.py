@@ -1,4 +1,4 @@
-"""Side by side with the peers, in one process: ``lossjax bench``."""
+"""Benchmarks that run lossjax and its peers side by side, in one process: ``lossjax bench``."""
 
 from lossjax.bench.problems import SUITES as SUITES
 from lossjax.bench.problems import Head as Head

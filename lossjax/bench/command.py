@@ -1,4 +1,4 @@
-"""``lossjax bench``, less its options."""
+"""What ``lossjax bench`` does; ``cli.py`` holds its options."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ from lossjax.bench.run import Measured, measure
 def run(
     suite: str, peers: Sequence[str], *, seconds: float, json: Path | None, plot: Path | None, markdown: Path | None
 ) -> bool:
-    """Run a suite and show it; whether lossjax itself ran everywhere."""
+    """Run a suite and show its results. Return whether lossjax itself ran every problem."""
     problems = SUITES[suite]()
     names = list(peers) or available()
     measured: list[Measured] = []
@@ -38,12 +38,12 @@ def run(
 
 
 def again(results: Sequence[Path], *, plot: Path | None, markdown: Path | None) -> None:
-    """Show what was measured before."""
+    """Show results that were measured before and stored as JSON."""
     present([row for path in results for row in report.read_json(path)[1]], plot=plot, markdown=markdown)
 
 
 def present(measured: Sequence[Measured], *, plot: Path | None, markdown: Path | None) -> None:
-    """The tables, what was refused, the means; of the suite ``growth`` the fit; and the files that are wanted."""
+    """Show the tables, the refusals, the means and (for the suite ``growth``) the fit; write the files asked for."""
     console = Console()
     console.print(report.table(measured))
     for row in measured:

@@ -1,4 +1,4 @@
-"""The plots: bars of a suite's results, and lines of how a head's cost grows."""
+"""The plots: bars of a suite's results, and curves of how a head's cost grows."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,15 +8,13 @@ import numpy as np
 from lossjax.bench.problems import Problem
 from lossjax.bench.run import Measured
 
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9")
-HATCHES = ("", "//", "..", "xx", "\\\\")
-LINES = ("o-", "s--", "^:", "d-.", "v-")
-
 
 def bars(path: Path, measured: Sequence[Measured]) -> None:
-    """Bars of the ratio to optax and of temporary memory, one group a problem."""
+    """Bars of the ratio to optax and of temporary memory, one group per problem."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
+
+    from lossjax.plot import style
 
     mpl.rcParams["svg.hashsalt"] = "lossjax"
     peers = list(dict.fromkeys(m.peer for m in measured))
@@ -28,9 +26,9 @@ def bars(path: Path, measured: Sequence[Measured]) -> None:
         rows = {m.problem: m for m in measured if m.peer == peer and m.error is None}
         at = np.array([j + (i - (len(peers) - 1) / 2) * height for j, name in enumerate(names) if name in rows])
         own = [rows[name] for name in names if name in rows]
-        style = {"height": height, "color": COLOURS[i % 5], "hatch": HATCHES[i % 5], "edgecolor": "white"}
-        speed.barh(at, [m.ratio for m in own], label=peer, **style)
-        memory.barh(at, [(m.temporary_bytes or 0) / 2**20 for m in own], **style)
+        look = {"height": height, "color": style.SERIES[i % 5], "hatch": style.HATCHES[i % 5], "edgecolor": "white"}
+        speed.barh(at, [m.ratio for m in own], label=peer, **look)
+        memory.barh(at, [(m.temporary_bytes or 0) / 2**20 for m in own], **look)
     speed.axvline(1, color="black", linewidth=0.8)
     speed.set_yticks(range(len(names)), names)
     speed.set_ylim(len(names) - 0.5, -0.5)
@@ -46,6 +44,8 @@ def growth(path: Path, problems: Sequence[Problem], measured: Sequence[Measured]
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
+    from lossjax.plot import style
+
     mpl.rcParams["svg.hashsalt"] = "lossjax"
     figure = Figure(figsize=(9, 6), layout="constrained")
     panels = figure.subplots(2, 2, sharex="col", sharey="row")
@@ -57,10 +57,10 @@ def growth(path: Path, problems: Sequence[Problem], measured: Sequence[Measured]
         known = {m.problem: m for m in measured if m.peer == peer and m.error is None}
         for column, (shown, side) in enumerate(((by_rows, "rows"), (by_classes, "classes"))):
             own = [(getattr(p, side), known[p.name]) for p in shown if p.name in known]
-            style = {"color": COLOURS[i % 5], "label": peer}
-            panels[0, column].loglog([x for x, _ in own], [m.seconds for _, m in own], LINES[i % 5], **style)
+            line, look = style.MARKED_LINES[i % 5], {"color": style.SERIES[i % 5], "label": peer}
+            panels[0, column].loglog([x for x, _ in own], [m.seconds for _, m in own], line, **look)
             sizes = [(m.temporary_bytes or np.nan) / 2**20 for _, m in own]
-            panels[1, column].loglog([x for x, _ in own], sizes, LINES[i % 5], **style)
+            panels[1, column].loglog([x for x, _ in own], sizes, line, **look)
     panels[0, 0].set_ylabel("time, s")
     panels[1, 0].set_ylabel("temporary memory, MiB")
     panels[1, 0].set_xlabel(f"rows B, at {most_rows} classes")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 
 def around(path: Path, name: str) -> tuple[str, str]:
-    """The file's text up to its mark ``<!-- name -->`` and from ``<!-- end of name -->`` on, marks included."""
+    """The text of a file up to its mark ``<!-- name -->``, and from ``<!-- end of name -->`` on, with both marks."""
     start, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
     before, mark, rest = path.read_text(encoding="utf-8").partition(start)
     _, last, after = rest.partition(end)
@@ -14,6 +14,6 @@ def around(path: Path, name: str) -> tuple[str, str]:
 
 
 def replace(path: Path, name: str, table: str) -> None:
-    """Put the table between the marks of this name; ValueError where they are missing."""
+    """Put the table between the marks of this name. Raise ValueError where they are missing."""
     before, after = around(path, name)
     path.write_text(f"{before}\n{table}\n{after}", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The contenders: each makes, of a problem, a function of its data that returns what the problem wants."""
+"""The contenders. Each turns a problem into a function of its data that returns what the problem asks for."""
 
 import importlib.util
 import warnings
@@ -13,7 +13,7 @@ import lossjax
 from lossjax.bench.problems import Head, Problem
 
 Step = Callable[..., Any]
-"""The data of the problem to (loss, gradients), or to the loss."""
+"""A function from the data of a problem to (loss, gradients), or to the loss alone."""
 
 
 def _jax_step(problem: Problem, loss_of_logits: Callable[[Any, Any], Any]) -> Step:
@@ -49,10 +49,10 @@ def _jax_nn(problem: Problem) -> Step:
 def _tokamax(problem: Problem) -> Step | None:
     if not isinstance(problem, Head):
         return None
-    import tokamax  # pyright: ignore[reportMissingImports]  # in no extra
+    import tokamax  # pyright: ignore[reportMissingImports]  # It is in no extra.
     from absl import flags
 
-    if not flags.FLAGS.is_parsed():  # else tokamax reads them from our command line
+    if not flags.FLAGS.is_parsed():  # Otherwise tokamax parses the command line of ``lossjax``.
         flags.FLAGS(["lossjax"])
 
     def loss(hidden: Any, weight: Any, labels: Any) -> Any:
@@ -70,10 +70,10 @@ PEERS: dict[str, Callable[[Problem], Step | None]] = {
 
 
 def torch_step(problem: Problem, data: tuple[Any, ...]) -> Callable[[], Any] | None:
-    """PyTorch on the CPU, on the same numbers; None without it, or beside an accelerator it does not share."""
+    """PyTorch on the CPU, with the same data. None if it is not installed, or if JAX uses an accelerator."""
     if importlib.util.find_spec("torch") is None or jax.default_backend() != "cpu":
         return None
-    import torch  # pyright: ignore[reportMissingImports]  # in no extra
+    import torch  # pyright: ignore[reportMissingImports]  # It is in no extra.
 
     *floats, labels = (torch.from_dlpack(array) for array in data)
     leaves = [a.detach().clone().requires_grad_(problem.what != "forward") for a in floats]
@@ -88,7 +88,7 @@ def torch_step(problem: Problem, data: tuple[Any, ...]) -> Callable[[], Any] | N
 
 
 def available() -> list[str]:
-    """The names that can be imported here."""
+    """The names of the peers that can be imported."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         names = [n for n in PEERS if n != "tokamax" or importlib.util.find_spec("tokamax") is not None]

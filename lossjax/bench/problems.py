@@ -1,4 +1,4 @@
-"""What is timed: losses of stored logits, and linear heads, each with its data and its truth."""
+"""The problems that are timed: losses of stored logits, and linear heads, each with its data and exact results."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ Pass = Literal["forward", "value_and_grad"]
 
 @dataclasses.dataclass(frozen=True)
 class Rows:
-    """The mean loss of N rows of V logits; with "value_and_grad", its gradient in the logits also."""
+    """The mean loss of N rows of V logits; with "value_and_grad", also its gradient in the logits."""
 
     rows: int
     classes: int
@@ -24,11 +24,11 @@ class Rows:
 
     @property
     def name(self) -> str:
-        """As tables show it."""
+        """The name that tables show."""
         return f"{self.what} ({self.rows}, {self.classes}) {self.dtype}"
 
     def data(self) -> tuple[Array, Array]:
-        """Logits of standard deviation 4, and labels; a quarter of the rows confident and right."""
+        """Logits of standard deviation 4, and labels. A quarter of the rows is confident and right."""
         logits = 4 * jax.random.normal(jax.random.key(0), (self.rows, self.classes), jnp.float32)
         labels = jax.random.randint(jax.random.key(1), (self.rows,), 0, self.classes)
         sure = jnp.arange(0, self.rows, 4)
@@ -36,11 +36,14 @@ class Rows:
         return logits.astype(self.dtype), labels
 
     def argnums(self) -> tuple[int, ...]:
-        """What to differentiate in."""
+        """The positions of the arguments to differentiate."""
         return (0,)
 
     def truth(self, logits: Array, labels: Array) -> tuple[np.ndarray, np.ndarray]:
-        """Losses and gradients of the first rows' losses in extended precision."""
+        """Losses of the first rows, and their gradients, in extended precision.
+
+        (``lossjax.verify.oracle`` is exact, but takes seconds for this many classes.)
+        """
         z = np.asarray(logits[:TRUE_ROWS].astype(jnp.float32)).astype(np.longdouble)
         y = np.asarray(labels[:TRUE_ROWS])
         rows = np.arange(len(y))
@@ -49,7 +52,7 @@ class Rows:
         own = exponential[rows, y].copy()
         exponential[rows, y] = 0
         rest = exponential.sum(axis=1)
-        # At a confident label log(own + rest) - log(own) is log1p(rest/own).
+        # log(own + rest) - log(own) would cancel at a confident label; log1p(rest/own) does not.
         losses = np.log1p(rest / own)
         gradient = exponential / (own + rest)[:, None]
         gradient[rows, y] = -rest / (own + rest)
@@ -69,22 +72,22 @@ class Head:
 
     @property
     def name(self) -> str:
-        """As tables show it."""
+        """The name that tables show."""
         return f"head ({self.rows}, {self.hidden}, {self.classes}) {self.dtype}"
 
     def data(self) -> tuple[Array, Array, Array]:
-        """Hidden of standard deviation 1, a weight that makes the logits likewise, labels."""
+        """Hidden states of standard deviation 1, a weight for which the logits have that too, and labels."""
         hidden = jax.random.normal(jax.random.key(0), (self.rows, self.hidden), jnp.float32)
         weight = jax.random.normal(jax.random.key(1), (self.hidden, self.classes), jnp.float32) / self.hidden**0.5
         labels = jax.random.randint(jax.random.key(2), (self.rows,), 0, self.classes)
         return hidden.astype(self.dtype), weight.astype(self.dtype), labels
 
     def argnums(self) -> tuple[int, ...]:
-        """What to differentiate in."""
+        """The positions of the arguments to differentiate."""
         return (0, 1)
 
     def truth(self, *_: Array) -> None:
-        """None: the logits' own rounding is all that would be seen."""
+        """None, because the rounding of the logits would hide every other error."""
         return
 
 
@@ -106,4 +109,4 @@ SUITES: dict[str, Callable[[], Sequence[Problem]]] = {
     "large": lambda: [Head(8192, 2304, v, dtype) for dtype in ("bfloat16", "float32") for v in (32768, 131072, 256000)],
     "quick": lambda: [Rows(32, 10), Rows(8, 2048, "bfloat16", "forward"), Head(64, 16, 512)],
 }
-"""By name: what ``lossjax bench --suite`` offers; "large" is for accelerators."""
+"""The suites that ``lossjax bench --suite`` offers, by name; "large" is for accelerators."""

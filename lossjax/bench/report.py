@@ -1,4 +1,4 @@
-"""What was measured, shown: a table, a plot, JSON with the machine's description, a Markdown table, the fit."""
+"""Results as tables of the terminal, JSON with a description of the machine, a Markdown table, and a fit."""
 
 import dataclasses
 import importlib.metadata
@@ -23,7 +23,7 @@ COLUMNS = ("peer", "time", "× optax", "compile", "memory", "loss ulp", "grad. u
 
 
 def table(measured: Sequence[Measured]) -> Group:
-    """For the terminal, 80 columns wide: of each problem one; memory is the compiled program's, errors are in ulp."""
+    """One table per problem, 80 columns wide. Memory is that of the compiled program; errors are in ulp."""
     tables = []
     for problem, rows in itertools.groupby(measured, lambda row: row.problem):
         shown = Table(title=problem, title_justify="left", title_style="bold")
@@ -47,29 +47,29 @@ def _cells(row: Measured) -> list[str]:
 
 
 def seconds(value: float) -> str:
-    """In words."""
+    """Seconds, with a unit and three digits."""
     return f"{value * 1e3:.3g} ms" if value < 1 else f"{value:.3g} s"
 
 
 def ulps(value: float) -> str:
-    """To two digits."""
+    """A number of ulp, with two digits."""
     return f"{value:.2g}"
 
 
 def megabytes(value: float) -> str:
-    """Bytes, in MiB."""
+    """Bytes as MiB, with three digits."""
     size = value / 2**20
     return f"{size:.3g} MiB" if size < 999.5 else f"{size:.0f} MiB"
 
 
 def geometric_mean(ratios: Sequence[float]) -> float:
-    """Of those that are finite; NaN without one."""
+    """The geometric mean of the finite ratios; NaN if there is none."""
     known = [ratio for ratio in ratios if np.isfinite(ratio)]
     return float(np.exp(np.mean(np.log(known)))) if known else float("nan")
 
 
 def summary(measured: Sequence[Measured], peer: str = "lossjax") -> str:
-    """A peer's geometric means over the problems."""
+    """A line with the geometric means of a peer's ratios over the problems."""
     own = [m for m in measured if m.peer == peer]
     pairs = [(m.compile_seconds, _of(measured, m.problem, BASE)) for m in own]
     compiling = [took / base.compile_seconds for took, base in pairs if took and base and base.compile_seconds]
@@ -78,7 +78,7 @@ def summary(measured: Sequence[Measured], peer: str = "lossjax") -> str:
 
 
 def machine() -> dict[str, Any]:
-    """What the figures were measured on and with."""
+    """The machine and the versions that the measurements were made with."""
     versions = {}
     for package in ("lossjax", "jax", "jaxlib", "optax", "tokamax", "torch", "numpy"):
         try:
@@ -97,7 +97,7 @@ def machine() -> dict[str, Any]:
 
 
 def write_json(path: Path, suite: str, measured: Sequence[Measured]) -> None:
-    """Results with the machine's description."""
+    """Write the results, with a description of the machine."""
     rows = [
         {
             **{k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in dataclasses.asdict(m).items()},
@@ -114,7 +114,7 @@ def write_json(path: Path, suite: str, measured: Sequence[Measured]) -> None:
 
 
 def read_json(path: Path) -> tuple[dict[str, Any], list[Measured]]:
-    """The machine and the results of such a file."""
+    """Read the machine and the results from a file of :func:`write_json`."""
     found = json.loads(path.read_text(encoding="utf-8"))
     names = {f.name for f in dataclasses.fields(Measured)}
 
@@ -126,7 +126,7 @@ def read_json(path: Path) -> tuple[dict[str, Any], list[Measured]]:
 
 
 def markdown(measured: Sequence[Measured]) -> str:
-    """A table for the README, a line a problem: lossjax beside its ratios' base."""
+    """A table for the README with one line per problem: lossjax beside optax."""
     head = "| problem | lossjax | time ÷ optax's | memory | optax's | loss, ulp | optax's | gradient, ulp | optax's |"
     lines = [head, "|---|" + "---:|" * 8]
     for problem in dict.fromkeys(m.problem for m in measured):
@@ -147,7 +147,7 @@ def _of(measured: Sequence[Measured], problem: str, peer: str) -> Measured | Non
 
 
 def fit(problems: Sequence[Problem], measured: Sequence[Measured], peer: str, what: str) -> tuple[float, float, float]:
-    """(c, a, b) of the least-squares c·Bᵃ·Vᵇ through a peer's times or bytes."""
+    """(c, a, b) of the least-squares fit c·Bᵃ·Vᵇ to a peer's times or bytes."""
     value = {m.problem: getattr(m, what) for m in measured if m.peer == peer and m.error is None}
     known = [p for p in problems if value.get(p.name)]
     design = np.array([[1.0, np.log(p.rows), np.log(p.classes)] for p in known])

@@ -1,4 +1,4 @@
-"""Measuring: compiled first, then one call each in turn, so that what slows the machine slows all of them."""
+"""Measuring. Peers are compiled first, then called in turn, so that whatever slows the machine slows all of them."""
 
 import dataclasses
 import statistics
@@ -14,10 +14,10 @@ from lossjax.bench.peers import PEERS, torch_step
 from lossjax.bench.problems import TRUE_ROWS, Problem
 
 BASE = "optax"
-"""Ratios are to this contender, of the same round."""
+"""The contender that ratios are relative to, in the same round."""
 
 COMPILATIONS = 3
-"""From nothing, each traced anew; the median is shown."""
+"""How often each contender is compiled, from nothing and traced anew; the median time is shown."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +48,7 @@ def measure(
         tell(f"compiling {peer}")
         try:
             prepared = _prepared(problem, peer, data)
-        except Exception as fault:  # a peer's own refusal is a result
+        except Exception as fault:  # That a peer refuses a problem is a result.
             facts[peer] = {"error": f"{type(fault).__name__}: {str(fault).splitlines()[0][:200]}"}
             continue
         if prepared is not None:
@@ -113,7 +113,7 @@ def _prepared(problem: Problem, peer: str, data: tuple[Any, ...]) -> tuple[Calla
 
 
 def _accuracy(problem: Problem, peer: str, data: tuple[Any, ...]) -> dict[str, float]:
-    """The largest error of the first rows' losses and gradients, in units in the last place of the result's dtype."""
+    """The largest error of the losses and gradients of the first rows, in ulp of the result's dtype."""
     small = dataclasses.replace(problem, rows=min(TRUE_ROWS, problem.rows))
     logits, labels = data[0][:TRUE_ROWS], data[-1][:TRUE_ROWS]
     truth = problem.truth(logits, labels) if problem.kind == "rows" else None
@@ -131,7 +131,7 @@ def _accuracy(problem: Problem, peer: str, data: tuple[Any, ...]) -> dict[str, f
 
 def _ulp(got: Any, truth: np.ndarray) -> float:
     info = jax.numpy.finfo(got.dtype)
-    # Below the normal numbers XLA may flush to zero: an ulp is not less than that of the smallest normal number.
+    # XLA may flush numbers below the normal ones to zero, so an ulp is at least that of the smallest normal number.
     size = np.maximum(np.abs(truth), float(info.tiny))
     ulp = float(info.eps) * 2.0 ** np.floor(np.log2(size.astype(np.float64)))
     return float(np.max(np.abs(np.asarray(got).astype(np.longdouble) - truth) / ulp))

@@ -152,7 +152,7 @@ def fisher_rao_log(p: ArrayLike, q: ArrayLike) -> Array:
       is 0 exactly.
 
     Accuracy: each entry within 16u √p_i (\|√q_i - √p_i\| + 2 sin²(θ/2) √p_i) 2θ/sin θ, at every separation: near p = q
-      relatively, but for entries that change far less than the others.
+      relatively, except for entries that change far less than the others.
 
     Raises:
       TypeError: arguments that are not floating-point.

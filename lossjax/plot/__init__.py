@@ -1,7 +1,7 @@
-"""The chapter in pictures. Every function takes the axes to draw on and returns them, so that anybody can restyle.
+"""Chapter 4.1 in pictures. Every function takes the axes to draw on and returns them, so that a user can restyle them.
 
-Needs the extra ``plot`` (matplotlib): ``pip install "lossjax[plot]"``. Colours are those of Okabe and Ito, told apart
-under every colour blindness, and each curve has a line style of its own, so that grey print works too.
+The package needs the extra ``plot`` (matplotlib): ``pip install "lossjax[plot]"``. The colours are those of Okabe and
+Ito, which can be told apart under every colour blindness. Each curve also has its own line style, for grey print.
 """
 
 import importlib.util

@@ -1,4 +1,4 @@
-"""How many digits implementations of the cross-entropy keep, against the margin of the label."""
+"""How many digits implementations of the cross-entropy keep, as the margin of the label grows."""
 
 import importlib
 from collections.abc import Callable, Mapping
@@ -13,15 +13,15 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from lossjax.losses.classification import softmax_cross_entropy_with_integer_labels
-from lossjax.plot._style import BLACK, FIRST, FOURTH, HALO, LIMIT, SECOND, THIRD, axes_or_new
+from lossjax.plot.style import BLACK, FIRST, FOURTH, HALO, LIMIT, SECOND, THIRD, axes_or_new
 
 DRAWS = 64
 LOST = 2.0**24
-"""So many ulp are all digits of a float32."""
+"""An error of this many ulp has lost all digits of a float32."""
 
 
 class Computed(NamedTuple):
-    """What an implementation gives for every row: the loss, and its gradient at the label."""
+    """What an implementation returns for every row: the loss, and its gradient at the label."""
 
     loss: NDArray[np.floating]
     gradient: NDArray[np.floating]
@@ -62,7 +62,7 @@ def _peers() -> dict[str, Implementation]:
 
 
 def formulas() -> dict[str, Loss]:
-    """The value as lossjax, books and libraries compute it."""
+    """The value, as lossjax, textbooks and other libraries compute it."""
 
     def by_log_sum_exp(z: Array, labels: Array) -> Array:
         return jax.nn.logsumexp(z, axis=-1) - jnp.take_along_axis(z, labels[:, None], axis=-1)[:, 0]
@@ -84,7 +84,11 @@ def _rows(margins: NDArray[np.float64], classes: int) -> tuple[NDArray[np.float3
 
 
 def exact(logits: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Loss and gradient at label 0 in float64, by non-negative terms: 2⁻²⁹ of a float32's roundoff is negligible."""
+    """Loss and gradient at label 0 in float64, from non-negative terms.
+
+    A roundoff of float64 is 2⁻²⁹ of a roundoff of float32, which is negligible. (``lossjax.verify.oracle`` would be
+    exact, but needs the extra ``verify``; figures need nothing but matplotlib.)
+    """
     z = logits.astype(np.float64)
     gaps = z - z.max(axis=1, keepdims=True)
     weights = np.exp(gaps)
@@ -104,17 +108,17 @@ def errors_against_margin(
 ) -> Axes:
     """The largest error of a float32 cross-entropy, or of its gradient at the label, against the label's margin.
 
-    The margin is what the label's logit has over the largest other one: the surer and righter a network, the larger.
-    In windows of width 1 the worst of 64 random rows counts.
+    The margin is the label's logit less the largest other logit. It grows as a network becomes right and confident.
+    Each point shows the worst of 64 random rows whose margins lie in a window of width 1.
 
     Args:
-      losses: by name, functions from logits ``[B, C]`` and labels ``[B]`` to losses ``[B]``; default lossjax's,
-        optax's, and torch's if it is installed.
+      losses: by name, functions from logits ``[B, C]`` and labels ``[B]`` to losses ``[B]``. By default those of
+        lossjax, optax and, if it is installed, torch.
       of: "loss", or "gradient" for the label's entry of the gradient.
       unit: "ulp", the spacing of float32 at the exact result, or "relative".
       classes: how many logits a row has.
-      margins: the least and the largest. (Beyond 68 the loss of 10 classes is below 10 tiny/u, tiny the smallest
-        normal number: exponentials that XLA's CPU backend flushes to zero count in it, and promises are absolute.)
+      margins: the least and the largest. (Beyond 68 the loss of 10 classes is below 10 tiny/u, where tiny is the
+        smallest normal number. XLA's CPU backend flushes smaller exponentials to zero, so accuracy is absolute there.)
       ax: where to draw; default new axes.
 
     Returns:
@@ -130,7 +134,7 @@ def errors_against_margin(
       >>> bool(max(ax.lines[0].get_data()[1]) < 8)
       True
 
-    Source: §4.1.6; G13 (f).
+    Source: §4.1.6; G13 (f) (docs/theorems.md).
     """
     ax = axes_or_new(ax)
     run = _peers() if losses is None else {name: _by_jax(loss) for name, loss in losses.items()}

@@ -1,4 +1,4 @@
-"""What the figures show, checked on the very points that they draw."""
+"""The facts that the figures show, checked on the points that they draw."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -12,11 +12,11 @@ from lossjax.plot._ternary import from_plane
 
 Drawn = Mapping[tuple[str, str], tuple[NDArray[np.float64], ...]]
 _FEW = 64 * 2.0**-53
-"""Curves are drawn from float64: a few dozen of its roundoffs."""
+"""The tolerance of what is computed in float64: a few dozen of its roundoffs."""
 
 
 class Fact(Finding):
-    """One statement that a figure makes, with how far what is drawn is from it."""
+    """One statement that a figure makes, and how far the drawn curves are from it."""
 
 
 def _at_most(name: str, statement: str, deviations: Any, allowed: float) -> Fact:
@@ -29,18 +29,18 @@ def _at_least(name: str, statement: str, measured: np.floating, wanted: float) -
 
 
 def loss_surfaces_gradients(drawn: Drawn) -> Iterator[Fact]:
-    """The figures of G13."""
+    """The numbers of G13 (docs/theorems.md)."""
     (w,), (b,) = drawn["a", "least squares"]
     yield _at_most("a", "least squares of (-1, 1), (0, 2), (1, 2), (2, 4): w = 0.9, b = 1.8", [w - 0.9, b - 1.8], _FEW)
     x, y, u, v = drawn["a", "-grad MSE"]
-    off = [u + 3 * (x - w) + (y - b), v + (x - w) + 2 * (y - b)]  # the Hessian 2XᵀX/N is (3, 1; 1, 2)
+    off = [u + 3 * (x - w) + (y - b), v + (x - w) + 2 * (y - b)]  # The Hessian 2XᵀX/N is (3, 1; 1, 2).
     yield _at_most("a", "-∇MSE leads to the least squares: it is -H(θ - θ̂)", off, 64 * _FEW)
 
     circle = from_plane(*drawn["b", "Fisher circle 1"])
     yield _at_most("b", "a Fisher circle has one radius", _fisher_rao(circle, np.array([0.5, 0.3, 0.2])) - 0.2, 1e-12)
     z, loss = drawn["c", "CE"]
     yield _at_most("c", "CE = log(1 + e^-z), relatively", loss / np.log1p(np.exp(-z)) - 1, _FEW)
-    # 1 - σ where σ is near 1 is off by u/(1 - σ), and z reaches 12.
+    # Where σ is near 1 the relative error of 1 - σ is u/(1 - σ), and z reaches 12.
     z, loss = drawn["c", "MSE"]
     yield _at_most("c", "MSE = ½(1 - σ)², relatively", loss * 2 * (1 + np.exp(z)) ** 2 - 1, _FEW * math.exp(12))
     z, slope = drawn["d", "CE"]
@@ -66,7 +66,7 @@ def loss_surfaces_gradients(drawn: Drawn) -> Iterator[Fact]:
 
 
 def _fisher_rao(p: NDArray[np.float64], q: NDArray[np.float64]) -> NDArray[np.float64]:
-    """``2 arccos Σ√(pq)``, the other form than the library computes by."""
+    """``2 arccos Σ√(pq)``, a form that the library does not use."""
     return 2 * np.arccos(np.clip(np.sum(np.sqrt(p * q), axis=-1), -1, 1))
 
 
@@ -75,9 +75,9 @@ def _length(path: NDArray[np.float64]) -> np.float64:
 
 
 def fisher_simplex(drawn: Drawn) -> Iterator[Fact]:
-    """One radius, and the shortest path."""
+    """Every circle has the same radius, and the geodesic is the shortest path."""
     circles = [from_plane(*points) for (panel, name), points in drawn.items() if panel == "a" and "circle" in name]
-    # Antipodes of a circle are two radii apart; arccos has kept half of the digits of a float64.
+    # Antipodes of a circle are two radii apart. arccos keeps half of the digits of a float64.
     across = [_fisher_rao(points[:60], points[60:120]) - 0.4 for points in circles]
     yield _at_most("a", "every circle is 0.4 across", across, 1e-12)
     arc, m, e = (from_plane(*drawn["b", name]) for name in ("Fisher-Rao geodesic", "m-geodesic", "e-geodesic"))
@@ -93,11 +93,11 @@ def _kl(p: NDArray[np.float64], q: NDArray[np.float64]) -> float:
 
 
 def projections(drawn: Drawn) -> Iterator[Fact]:
-    """Moments, Pythagoras, and that the words mean different points."""
+    """The projections have the right moments, obey Pythagoras' theorem, and are different points."""
     point = {name: from_plane(*xy)[0] for (_, name), xy in drawn.items() if len(xy[0]) == 1}
     statistic = np.array([0.0, 1.0, 2.0])
     p, fitted, other, base, tilted = (point[n] for n in ("p", "m-projection", "reverse", "base", "I-projection"))
-    start = from_plane(*drawn["a", "exponential family"])[200]  # λ = 0
+    start = from_plane(*drawn["a", "exponential family"])[200]  # This is λ = 0.
     yield _at_most("a", "the m-projection has the moment of p", statistic @ (fitted - p), 1e-12)
     yield _at_most("a", "KL(p‖q) = KL(p‖q*) + KL(q*‖q)", _kl(p, start) - _kl(p, fitted) - _kl(fitted, start), 1e-12)
     yield _at_least("a", "the least KL(q‖p) is at another point, apart in L1 by", np.abs(fitted - other).sum(), 0.01)
@@ -111,7 +111,7 @@ def projections(drawn: Drawn) -> Iterator[Fact]:
 
 
 def accuracy(drawn: Drawn) -> Iterator[Fact]:
-    """One keeps its promise everywhere, the others lose everything."""
+    """Lossjax keeps its promise at every margin; the others lose all digits."""
     for (panel, name), (margin, worst) in drawn.items():
         of = {"a": "loss", "b": "gradient at the label"}[panel]
         if name == "lossjax":
@@ -123,7 +123,7 @@ def accuracy(drawn: Drawn) -> Iterator[Fact]:
 
 
 def memory(drawn: Drawn) -> Iterator[Fact]:
-    """Blocks of rows instead of all of them."""
+    """The head's memory does not grow with the rows, and is far below that of stored logits."""
     (_, ours), (_, stored) = drawn["a", "lossjax's head"], drawn["a", "optax on stored logits"]
     yield _at_least("a", "stored logits take, of lossjax's memory at the largest vocabulary", stored[-1] / ours[-1], 6)
     (_, ours), (rows, stored) = drawn["b", "lossjax's head"], drawn["b", "optax on stored logits"]

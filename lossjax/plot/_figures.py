@@ -1,4 +1,4 @@
-"""The figures that ``lossjax figure`` draws: each with the facts that it shows, its curves as CSV, and its alt text."""
+"""The figures that ``lossjax figure`` draws. Each has the facts that it shows, its curves as CSV, and an alt text."""
 
 import csv
 import dataclasses
@@ -32,11 +32,11 @@ STYLE: Any = {
     "legend.fontsize": 10,
     "legend.framealpha": 0.9,
     "savefig.dpi": 110,
-    "svg.hashsalt": "lossjax",  # else every file has other names inside
+    "svg.hashsalt": "lossjax",  # Without it the names inside an SVG file are random.
     "pdf.fonttype": 42,
 }
 SUFFIXES = {".png": {"Software": None}, ".svg": {"Date": None, "Creator": None}, ".pdf": {"CreationDate": None}}
-"""The formats, and what makes the file the same on every day."""
+"""The formats, with the metadata to leave out, so that a file is the same whenever it is drawn."""
 
 
 class Recipe(NamedTuple):
@@ -50,12 +50,12 @@ class Recipe(NamedTuple):
     alt: str
 
 
-# The curves of a figure by panel and name: x, y, and for arrows their two components.
 Curves = dict[tuple[str, str], tuple[NDArray[np.float64], ...]]
+"""The curves of a figure by panel and name: x, y, and for arrows their two components."""
 
 
 def curves(panels: Panels) -> Curves:
-    """What is drawn, read from the artists that have a name: lines, arrows, and contours level by level."""
+    """Read what is drawn from the artists that have a name: lines, arrows, and contours level by level."""
     found: Curves = {}
     for letter, ax in panels.items():
         for artist in ax.get_children():
@@ -75,7 +75,7 @@ def curves(panels: Panels) -> Curves:
 
 
 def to_csv(drawn: Curves) -> str:
-    """One row a point: panel, curve, x, y, and for an arrow its components u, v; nine digits."""
+    """One row per point: panel, curve, x, y, and for an arrow its components u and v, with nine digits."""
     written = io.StringIO()
     rows = csv.writer(written, lineterminator="\n")
     rows.writerow(("panel", "curve", "x", "y", "u", "v"))
@@ -192,7 +192,7 @@ at 50304 classes: optax's doubles with them, lossjax's is the same.
 
 
 def draw(name: str) -> tuple[Figure, dict[str, Axes]]:
-    """A figure of its own, in the style of the project whatever the user's is."""
+    """Draw a new figure in the style of the project, whatever style the user has set."""
     recipe = FIGURES[name]
     with mpl.rc_context():
         mpl.rcdefaults()
@@ -210,10 +210,10 @@ def save(name: str, path: Path | str) -> list[Fact]:
 
     Args:
       name: one of :data:`FIGURES`.
-      path: where to, ending in .png, .svg or .pdf.
+      path: the file to write, ending in .png, .svg or .pdf.
 
     Returns:
-      What the figure shows, checked on what it draws: each a :class:`Fact`.
+      What the figure shows, checked on what it draws: one :class:`Fact` per statement.
 
     Raises:
       ValueError: an unknown name or suffix.
@@ -222,7 +222,7 @@ def save(name: str, path: Path | str) -> list[Fact]:
       >>> sorted(FIGURES)
       ['accuracy', 'fisher_simplex', 'loss_surfaces_gradients', 'memory', 'projections']
 
-    Source: G13.
+    Source: G13 (docs/theorems.md).
     """
     path = Path(path)
     if name not in FIGURES:

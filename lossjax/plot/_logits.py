@@ -1,4 +1,4 @@
-"""Cross-entropy and squared error against the logits: the saturation of §4.1.6."""
+"""Cross-entropy and squared error against the logits: the saturation of chapter 4.1, §4.1.6."""
 
 import math
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from lossjax.losses.classification import sigmoid_cross_entropy, softmax_cross_e
 from lossjax.losses.regression import squared_error
 from lossjax.losses.scoring import softmax_brier_score
 from lossjax.numerics import sigmoid
-from lossjax.plot._style import (
+from lossjax.plot.style import (
     BLACK,
     BLUE,
     FIRST,
@@ -27,10 +27,10 @@ from lossjax.plot._style import (
     axes_or_new,
     in_float64,
     mark,
-)  # fmt: skip
+)
 
 KNEE = -math.log(2)
-"""Where the slope of the squared error is largest: σ = 1/3."""
+"""The logit at which the slope of the squared error is largest: σ = 1/3."""
 LOGITS = np.sort(np.append(np.arange(-120, 121) / 10, KNEE))
 
 
@@ -56,7 +56,7 @@ def _slopes(loss: Callable[[Array], Array], z: Any) -> NDArray[np.float64]:
 def losses_against_logit(*, ax: Axes | None = None) -> Axes:
     r"""Cross-entropy log(1 + e^-z) and squared error ½(1 - σ(z))² of a label 1, against its logit.
 
-    The first grows as -z where the model is wrong, the second stays below ½.
+    Where the model is wrong, the cross-entropy grows as -z, and the squared error stays below ½.
 
     Args:
       ax: where to draw; default new axes.
@@ -70,7 +70,7 @@ def losses_against_logit(*, ax: Axes | None = None) -> Axes:
       >>> [line.get_gid() for line in ax.lines if line.get_gid()]
       ['CE', 'MSE', 'asymptote -z', 'plateau 1/2']
 
-    Source: G13; §4.1.6.
+    Source: G13 (docs/theorems.md); §4.1.6.
     """
     ax = axes_or_new(ax)
     losses = _values(_cross_entropy, LOGITS), _values(_half_squared_error, LOGITS)
@@ -97,7 +97,7 @@ def slopes_against_logit(*, ax: Axes | None = None) -> Axes:
 
     .. math:: |\partial_z \mathrm{CE}| = 1 - \sigma, \qquad |\partial_z \tfrac12(1 - \sigma)^2| = \sigma(1 - \sigma)^2
 
-    The second is largest, 4/27, at z = -log 2, and vanishes where the model is wrong and sure of it.
+    The second is largest, 4/27, at z = -log 2, and vanishes where the model is confident and wrong.
 
     Args:
       ax: where to draw; default new axes.
@@ -110,7 +110,7 @@ def slopes_against_logit(*, ax: Axes | None = None) -> Axes:
       >>> slopes_against_logit(ax=Figure().add_subplot()).get_yscale()
       'log'
 
-    Source: G13; §4.1.6.
+    Source: G13 (docs/theorems.md); §4.1.6.
     """
     ax = axes_or_new(ax)
     first, second = _slopes(_cross_entropy, LOGITS), _slopes(_half_squared_error, LOGITS)
@@ -147,7 +147,7 @@ def logit_plane(*, reach: float = 6.0, ax: Axes | None = None) -> Axes:
       >>> logit_plane(reach=4.0, ax=Figure().add_subplot()).get_xlabel()
       'logit z₁ of the label'
 
-    Source: G13; theorem 4.1.5.
+    Source: G13 (docs/theorems.md); theorem 4.1.5.
     """
 
     def cross_entropy(z: Array) -> Array:

@@ -1,4 +1,4 @@
-"""The temporary memory of a linear head's loss and gradients, as its compiled programs say; none of them is run."""
+"""The temporary memory of a linear head's loss and gradients, read from its compiled programs, which are not run."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from jax import Array
 from matplotlib.axes import Axes
 
 from lossjax.losses.linear_head import linear_softmax_cross_entropy
-from lossjax.plot._style import FIRST, SECOND, axes_or_new
+from lossjax.plot.style import FIRST, SECOND, axes_or_new
 
 
 def _in_blocks(hidden: Array, weight: Array, labels: Array) -> Array:
@@ -28,7 +28,7 @@ def memory_against_vocabulary(
 ) -> Axes:
     """Temporary memory of the loss and gradients of a linear head, against its number of classes C.
 
-    It is what a compiled program asks for beside its arguments and results, by its own analysis; nothing is run.
+    This is the memory that a compiled program needs beside its arguments and results. XLA reports it; nothing is run.
 
     Args:
       classes: the vocabularies.
@@ -37,7 +37,7 @@ def memory_against_vocabulary(
       ax: where to draw; default new axes.
 
     Returns:
-      The axes, both logarithmic, in MiB: this head, and optax's loss of logits that are stored.
+      The axes, both logarithmic, in MiB: lossjax's head, and optax's loss on stored logits.
 
     Example:
       >>> from matplotlib.figure import Figure
@@ -45,7 +45,7 @@ def memory_against_vocabulary(
       >>> [line.get_gid() for line in ax.lines]
       ["lossjax's head", 'optax on stored logits']
 
-    Source: none; measured.
+    Source: a measurement.
     """
     return _curves([(rows, c) for c in classes], width, classes, "classes C", f"{rows} rows", ax)
 
@@ -53,10 +53,10 @@ def memory_against_vocabulary(
 def memory_against_rows(
     rows: Sequence[int] = (512, 1024, 2048, 4096), *, classes: int = 50304, width: int = 64, ax: Axes | None = None
 ) -> Axes:
-    """The same, against the number of rows N.
+    """Temporary memory of the loss and gradients of a linear head, against its number of rows N.
 
     Args:
-      rows: those of hidden ``[N, H]``, float32.
+      rows: the values of N, of hidden ``[N, H]``, float32.
       classes: C, of weight ``[H, C]``, float32.
       width: H.
       ax: where to draw; default new axes.
@@ -70,7 +70,7 @@ def memory_against_rows(
       >>> ax.get_xlabel()
       'rows N, at 512 classes and width 64'
 
-    Source: none; measured.
+    Source: a measurement.
     """
     return _curves([(n, classes) for n in rows], width, rows, "rows N", f"{classes} classes", ax)
 

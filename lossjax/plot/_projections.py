@@ -14,12 +14,12 @@ from lossjax.geometry import i_projection, m_projection
 from lossjax.losses.information import kl_divergence
 from lossjax.losses.logits import softmax
 from lossjax.plot._simplex import Point, contours_of, kl_from, on_triangle
-from lossjax.plot._style import BLACK, BLUE, GREEN, HALO, LIMIT, PURPLE, THIRD, VERMILLION, in_float64, mark
 from lossjax.plot._ternary import ternary
+from lossjax.plot.style import BLACK, BLUE, GREEN, HALO, LIMIT, PURPLE, THIRD, VERMILLION, in_float64, mark
 
 
 def _kl_to(p: Array) -> Callable[[Array], Array]:
-    """KL(·‖p)."""
+    """The function q ↦ KL(q‖p)."""
     return lambda q: kl_divergence(q, jnp.broadcast_to(p, q.shape))
 
 
@@ -36,12 +36,12 @@ def _line(T: Array, b: Array) -> Array:
         share = (b - T[first]) / (T[second] - T[first])
         if -1e-12 <= share <= 1 + 1e-12:
             ends.append(jnp.zeros(3).at[first].set(1 - share).at[second].set(share))
-    farthest = max(ends, key=lambda end: float(jnp.sum(jnp.square(end - ends[0]))))  # a corner is met twice
+    farthest = max(ends, key=lambda end: float(jnp.sum(jnp.square(end - ends[0]))))  # A corner is found twice.
     return jnp.stack([ends[0], farthest])
 
 
 def _name(ax: Axes, p: ArrayLike, text: str, offset: tuple[float, float], color: str) -> None:
-    """A word beside a curve that passes p."""
+    """Write a word beside a curve that passes through p."""
     x, y = ternary(np.asarray(p))
     side = "left" if offset[0] > 0 else "right"
     place: dict[str, Any] = {"textcoords": "offset points", "ha": side, "va": "center", "bbox": HALO, "zorder": 6}
@@ -54,7 +54,7 @@ def _high(path: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def reverse_nearest(p: Array, T: Array, base: Array) -> NDArray[np.float64]:
-    """The member q of softmax(log base + λT) with the least KL(q‖p), by halving where its slope changes sign."""
+    """The member q of softmax(log base + λT) with the least KL(q‖p), found by bisection of its slope."""
     data, statistic, start = (np.asarray(x, np.float64) for x in (p, T, base))
 
     def member(tilt: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -67,7 +67,7 @@ def reverse_nearest(p: Array, T: Array, base: Array) -> NDArray[np.float64]:
     def slope(q: NDArray[np.float64]) -> float:
         return float(np.sum(q * (statistic - q @ statistic) * np.log(q / data)))
 
-    tilts = np.linspace(-20, 20, 401) / np.ptp(statistic)  # the divergence need not be convex in λ
+    tilts = np.linspace(-20, 20, 401) / np.ptp(statistic)  # The divergence need not be convex in λ.
     least = int(np.clip(np.argmin(divergence(member(tilts))), 1, 399))
     low, high = tilts[least - 1], tilts[least + 1]
     for _ in range(60):
@@ -81,7 +81,7 @@ def nearest_in_family(
     p: Point = (0.55, 0.05, 0.4), T: Point = (0.0, 1.0, 2.0), base: Point = (0.4, 0.35, 0.25), *,
     ax: Axes | None = None,
 ) -> Axes:  # fmt: skip
-    """The two members of an exponential family nearest to p: in KL(p‖·), which likelihood takes, and in KL(·‖p).
+    """The two members of an exponential family nearest to p: in KL(p‖·), which maximum likelihood uses, and in KL(·‖p).
 
     The first, the m-projection, is where the straight line of distributions with the moment of p meets the family.
 
@@ -98,7 +98,7 @@ def nearest_in_family(
       >>> from matplotlib.figure import Figure
       >>> ax = nearest_in_family(ax=Figure().add_subplot())
 
-    Source: §4.1.5, table 4.1.1; G6.
+    Source: §4.1.5, table 4.1.1; G6 (docs/theorems.md).
     """
     ax = on_triangle(ax)
     data, statistic, member = (jnp.asarray(x, jnp.float64) for x in (p, T, base))
@@ -146,7 +146,7 @@ def nearest_with_moments(
       >>> from matplotlib.figure import Figure
       >>> ax = nearest_with_moments(b=1.0, ax=Figure().add_subplot())
 
-    Source: §4.1.5, table 4.1.1; G6.
+    Source: §4.1.5, table 4.1.1; G6 (docs/theorems.md).
     """
     ax = on_triangle(ax)
     start, statistic, moment = (jnp.asarray(x, jnp.float64) for x in (base, T, b))

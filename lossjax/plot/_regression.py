@@ -9,10 +9,10 @@ from matplotlib.axes import Axes
 
 from lossjax.geometry import least_squares
 from lossjax.losses.regression import mean_squared_error
-from lossjax.plot._style import BLUE, GREEN, VERMILLION, axes_or_new, in_float64, mark
+from lossjax.plot.style import BLUE, GREEN, VERMILLION, axes_or_new, in_float64, mark
 
 INPUTS, TARGETS = (-1.0, 0.0, 1.0, 2.0), (1.0, 2.0, 2.0, 4.0)
-"""Whose least-squares line is 0.9 x + 1.8, with MSE 0.175."""
+"""Four points; their least-squares line is 0.9 x + 1.8, with a mean squared error of 0.175."""
 
 
 @in_float64
@@ -61,7 +61,8 @@ def squared_error_contours(
     grid, points = over(81)
     values = np.asarray(jax.vmap(error)(jnp.asarray(points))).reshape(grid.shape[:-1])
     least = float(error(fit))
-    levels = least + (values.max() - least) * (np.arange(1, 8) / 8) ** 2  # quadratic: evenly spaced ellipses
+    # Quadratic levels make evenly spaced ellipses.
+    levels = least + (values.max() - least) * (np.arange(1, 8) / 8) ** 2
     contours = ax.contour(grid[..., 0], grid[..., 1], values, levels=levels, colors=BLUE, linewidths=1.2)
     contours.set_gid("MSE")
     ax.clabel(contours, levels[[1, 3, 5]], fmt="%.1f", fontsize="small")

@@ -14,24 +14,15 @@ from numpy.typing import NDArray
 from lossjax.geometry import fisher_rao_exp, fisher_rao_geodesic
 from lossjax.losses.information import kl_divergence
 from lossjax.losses.logits import softmax
-from lossjax.plot._style import (
-    BLUE,
-    FOURTH,
-    ORANGE,
-    SECOND,
-    SHORTEST,
-    VERMILLION,
-    in_float64,
-    mark,
-)  # fmt: skip
 from lossjax.plot._ternary import ternary, ternary_axes
+from lossjax.plot.style import BLUE, FOURTH, ORANGE, SECOND, SHORTEST, VERMILLION, in_float64, mark
 
 Point = Sequence[float]
 CENTERS = tuple((i / 9, j / 9, (9 - i - j) / 9) for i in (1, 3, 5, 7) for j in (1, 3, 5, 7) if i + j < 9)
 
 
 def on_triangle(ax: Axes | None) -> Axes:
-    """The axes, with the triangle drawn if it is not there yet."""
+    """Return the axes, with the triangle drawn if it is not there yet."""
     if ax is not None and any(line.get_gid() == "simplex" for line in ax.lines):
         return ax
     return ternary_axes(ax=ax)
@@ -40,7 +31,7 @@ def on_triangle(ax: Axes | None) -> Axes:
 def contours_of(
     ax: Axes, function: Callable[[Array], Array], levels: Sequence[float], name: str, color: str, line: str = "-"
 ) -> ContourSet:
-    """Contours of a function of distributions, over a fine lattice that stops a hair before the boundary."""
+    """Draw contours of a function of distributions, over a fine lattice that stops just before the boundary."""
     steps = 160
     lattice = np.array([(i, j, steps - i - j) for i in range(steps + 1) for j in range(steps + 1 - i)]) / steps
     inside = 1e-4 + (1 - 3e-4) * lattice
@@ -52,7 +43,7 @@ def contours_of(
 
 
 def kl_from(p: Array) -> Callable[[Array], Array]:
-    """KL(p‖·)."""
+    """The function q ↦ KL(p‖q)."""
     return lambda q: kl_divergence(jnp.broadcast_to(p, q.shape), q)
 
 
@@ -60,7 +51,7 @@ def kl_from(p: Array) -> Callable[[Array], Array]:
 def kl_contours(
     p: Point = (0.5, 0.3, 0.2), levels: Sequence[float] = (0.02, 0.1, 0.3, 0.6, 1.0, 1.6), *, ax: Axes | None = None
 ) -> Axes:
-    """Contours of KL(p‖q) in q: as the cross-entropy's, which is H(p) more.
+    """Contours of KL(p‖q) in q. They are those of the cross-entropy, which is larger by H(p).
 
     Args:
       p: a distribution over three classes.
@@ -79,11 +70,11 @@ def kl_contours(
     ax = on_triangle(ax)
     start = jnp.asarray(p, jnp.float64)
     contours = contours_of(ax, kl_from(start), levels, "KL(p|q)", BLUE)
-    # The numbers stand on the ray from p to the middle of the side opposite to its largest entry, one on each contour.
+    # Each number stands where its contour meets the ray from p to the middle of the side opposite to p's largest entry.
     share = np.linspace(0, 0.999, 999)[:, None]
     ray = (1 - share) * np.asarray(start) + share * np.where(np.arange(3) == np.argmax(p), 0, 0.5)
     places = ray[np.searchsorted(np.asarray(kl_from(start)(jnp.asarray(ray))), levels)]
-    legible = slice(1, 4)  # the next are too near the side
+    legible = slice(1, 4)  # The others are too near the side.
     manual = list(zip(*ternary(places[legible]), strict=True))
     ax.clabel(contours, levels[legible], fmt="%g", fontsize="small", manual=manual)
     mark(ax, ternary(p), "p", (-6, -3))
@@ -98,14 +89,14 @@ def circle(center: Point, radius: float) -> NDArray[np.float64]:
     first /= np.linalg.norm(first)
     second = np.cross(root, first)
     angle = np.linspace(0, 2 * np.pi, 121)[:, None]
-    # With ξ = 2√p, dp = √p dξ: orthonormal directions across √p are so in Fisher's metric.
+    # With ξ = 2√p, dp = √p dξ. So directions that are orthonormal to √p are orthonormal in Fisher's metric.
     velocity = radius * root * (np.cos(angle) * first + np.sin(angle) * second)
-    velocity -= velocity.mean(axis=1, keepdims=True)  # what rounding leaves of Σ dp
+    velocity -= velocity.mean(axis=1, keepdims=True)  # Rounding leaves Σ dp small, not 0.
     return np.asarray(fisher_rao_exp(jnp.broadcast_to(jnp.square(root), velocity.shape), jnp.asarray(velocity)))
 
 
 def fisher_balls(radius: float = 0.2, centers: Sequence[Point] = CENTERS, *, ax: Axes | None = None) -> Axes:
-    """Circles of one radius in Fisher's metric: small near the boundary, where probabilities are told apart best.
+    """Circles of one radius in Fisher's metric: small near the boundary, where a small change is easiest to see.
 
     Args:
       radius: the Fisher-Rao distance from the centre, in (0, π).
@@ -134,11 +125,11 @@ def geodesics(
     p: Point = (0.86, 0.07, 0.07), q: Point = (0.04, 0.16, 0.8), *, labels: Sequence[str] = ("p", "q"),
     mixture_and_exponential: bool = True, ax: Axes | None = None,
 ) -> Axes:  # fmt: skip
-    """Three ways from p to q: the shortest in Fisher's metric, the straight one, and the one straight in logits.
+    """Three paths from p to q: the shortest in Fisher's metric, the straight one, and the one straight in logits.
 
     Args:
       p: a distribution over three classes, all positive.
-      q: likewise.
+      q: a distribution over three classes, all positive.
       labels: the words at p and q.
       mixture_and_exponential: whether to draw the paths of the ±1-connections too.
       ax: where to draw; default a new triangle.
@@ -150,7 +141,7 @@ def geodesics(
       >>> from matplotlib.figure import Figure
       >>> ax = geodesics(ax=Figure().add_subplot())
 
-    Source: §4.1.5; G8.
+    Source: §4.1.5; G8 (docs/theorems.md).
     """  # fmt: skip
     ax = on_triangle(ax)
     start, end = jnp.asarray(p, jnp.float64), jnp.asarray(q, jnp.float64)

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike, NDArray
 
-from lossjax.plot._style import GREY, axes_or_new
+from lossjax.plot.style import GREY, axes_or_new
 
 CORNERS = np.array([[0.0, 0.0], [1.0, 0.0], [0.5, np.sqrt(3) / 2]])
 
@@ -45,7 +45,7 @@ def from_plane(x: ArrayLike, y: ArrayLike) -> NDArray[np.float64]:
 
 
 def ternary_axes(labels: Sequence[str] = ("1", "2", "3"), *, ax: Axes | None = None) -> Axes:
-    """An empty triangle, its corners labelled, its thirds of each class ruled.
+    """An empty triangle with labelled corners, and lines where a class has a share of 1/4, 1/2 and 3/4.
 
     Args:
       labels: three words for the corners (1, 0, 0), (0, 1, 0) and (0, 0, 1).

@@ -1,4 +1,4 @@
-"""Colours, line styles, and where to draw."""
+"""Colours and line styles of every figure, and where to draw."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -7,11 +7,22 @@ from typing import Any, TypeVar, cast
 import jax
 from matplotlib.axes import Axes
 
-# Okabe and Ito, Color Universal Design (2008).
-BLACK, BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY = (
-    "#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9",
-)  # fmt: skip
+# The colours are those of Okabe and Ito, Color Universal Design (2008).
+BLACK = "#000000"
+BLUE = "#0072B2"
+VERMILLION = "#D55E00"
+GREEN = "#009E73"
+PURPLE = "#CC79A7"
+ORANGE = "#E69F00"
+SKY = "#56B4E9"
 GREY = "#666666"
+
+SERIES = (BLUE, ORANGE, GREEN, PURPLE, SKY)
+"""The colours of the contenders of a benchmark, in their order."""
+HATCHES = ("", "//", "..", "xx", "\\\\")
+"""The patterns of their bars, which tell them apart without colour."""
+MARKED_LINES = ("o-", "s--", "^:", "d-.", "v-")
+"""The markers and lines of their curves, in matplotlib's format."""
 
 FIRST: dict[str, Any] = {"color": BLUE, "linestyle": "-", "linewidth": 2.2}
 SECOND: dict[str, Any] = {"color": VERMILLION, "linestyle": "--", "linewidth": 2.2}
@@ -21,13 +32,13 @@ SHORTEST: dict[str, Any] = {"color": GREEN, "linestyle": "-", "linewidth": 2.4}
 LIMIT: dict[str, Any] = {"color": BLACK, "linestyle": ":", "linewidth": 1.3}
 
 HALO: dict[str, Any] = {"boxstyle": "round,pad=0.12", "facecolor": "white", "edgecolor": "none", "alpha": 0.9}
-"""Behind a word that stands on a curve."""
+"""The box behind a word that stands on a curve."""
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def axes_or_new(ax: Axes | None) -> Axes:
-    """The axes given, or those of a new pyplot figure, which a notebook shows by itself."""
+    """Return the axes given, or those of a new pyplot figure, which a notebook shows by itself."""
     if ax is not None:
         return ax
     import matplotlib.pyplot as plt
@@ -36,7 +47,7 @@ def axes_or_new(ax: Axes | None) -> Axes:
 
 
 def in_float64(function: Function) -> Function:
-    """Curves are computed in float64, whatever the caller's mode."""
+    """Make a function compute in float64, whether the caller has enabled it or not."""
 
     @wraps(function)
     def computed(*arguments: Any, **options: Any) -> Any:
@@ -50,7 +61,7 @@ def mark(
     ax: Axes, at: Any, text: str, offset: tuple[float, float], *,
     name: str | None = None, color: str = BLACK, marker: str = "o", leader: bool = False,
 ) -> None:  # fmt: skip
-    """A dot at (x, y) with its value ``offset`` points away, or a leader to it."""
+    """Draw a dot at (x, y), with a text ``offset`` points away and, if wanted, a line that leads from it to the dot."""
     x, y = map(float, at)
     ax.plot([x], [y], marker, color=color, markersize=13 if marker == "*" else 5, zorder=5, gid=name)
     place: dict[str, Any] = {"ha": "left" if offset[0] >= 0 else "right", "va": "bottom" if offset[1] >= 0 else "top"}
