@@ -8,6 +8,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from lossjax._core import checks
+from lossjax._core.masks import hide
 from lossjax._core.options import Option, complete
 from lossjax._core.reduction import Reduction, reduce
 
@@ -53,11 +54,9 @@ def elementwise(
     dtype = checks.compute_dtype(prediction, target, *parameters.values())
     how = checks.reduction(given["reduction"])
     valid = checks.mask("where", given["where"], shape)
-    spread = [jnp.broadcast_to(parameter.astype(dtype), shape) for parameter in parameters.values()]
-    if valid is not None:
-        prediction, target = (jnp.where(valid, a, 0) for a in (prediction, target))
-        spread = [jnp.where(valid, parameter, 1) for parameter in spread]
-    return reduce(rule(dtype, prediction, target, *spread), how, where=valid)
+    per_entry = [hide(valid, jnp.broadcast_to(p.astype(dtype), shape), 1) for p in parameters.values()]
+    losses = rule(dtype, hide(valid, prediction), hide(valid, target), *per_entry)
+    return reduce(losses, how, where=valid)
 
 
 def difference(dtype: Any, prediction: Array, target: Array) -> Array:

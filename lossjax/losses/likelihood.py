@@ -9,6 +9,7 @@ from jax.typing import ArrayLike
 
 from lossjax._core import checks
 from lossjax._core.elementwise import EntryOptions, elementwise, pair
+from lossjax._core.masks import hide
 from lossjax._core.options import complete, with_options
 from lossjax._core.plain import with_plain
 from lossjax._core.reduction import reduce
@@ -199,6 +200,6 @@ def poisson_nll(
     loss = elementwise(rules.poisson_nll, log_mean, target, {}, where=where)
     valid = None if where is None else jnp.asarray(where)
     if full:
-        count = target.astype(loss.dtype) if valid is None else jnp.where(valid, target, 0).astype(loss.dtype)
+        count = hide(valid, target).astype(loss.dtype)
         loss = loss + jax.scipy.special.gammaln(count + 1)
     return reduce(loss, how, where=valid)

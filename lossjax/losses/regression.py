@@ -2,12 +2,12 @@
 
 from typing import Unpack
 
-import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
 from lossjax._core import checks
 from lossjax._core.elementwise import EntryOptions, elementwise, pair
+from lossjax._core.masks import hide
 from lossjax._core.options import with_options
 from lossjax._core.plain import with_plain
 from lossjax._core.reduction import reduce
@@ -89,16 +89,13 @@ def mean_squared_error(
     """
     prediction, target = pair("predictions", predictions, targets)
     valid = checks.mask("where", where, prediction.shape)
-    if valid is not None:
-        prediction, target = (jnp.where(valid, a, 0) for a in (prediction, target))
+    prediction, target = hide(valid, prediction), hide(valid, target)
     errors = rules.squared_error(checks.compute_dtype(prediction, target), prediction, target)
     if weights is None:
         return reduce(errors, "mean", where=valid)
     weight = checks.nonnegative("weights", weights)
     checks.same_shape("weights", weight.shape, "of the predictions", prediction.shape, "give one weight per entry")
-    if valid is not None:
-        weight = jnp.where(valid, weight, 0)
-    weight = weight.astype(errors.dtype)
+    weight = hide(valid, weight).astype(errors.dtype)
     return reduce(weight * errors, "mean", where=valid, weights=weight)
 
 

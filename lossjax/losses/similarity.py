@@ -117,7 +117,7 @@ def _prepared(
         kept = checks.boolean("where", where)
         checks.broadcastable("where", kept.shape, a.shape)
         kept = jnp.broadcast_to(kept, a.shape)
-        a, b = jnp.where(kept, a, 0), jnp.where(kept, b, 0)
+        a, b = hide(kept, a), hide(kept, b)
     shortest = checks.static_nonnegative("epsilon", epsilon) ** 0.5
     options = rules.Options(checks.compute_dtype(a, b), distance, shortest)
     return options, classes_last(a, axes), classes_last(b, axes)
