@@ -67,8 +67,8 @@ class Categorical(Family):
 class GaussianUnknownVariance(Family):
     """y ~ N(μ, σ²), both unknown: z = (μ/σ², -1/(2σ²)) on the last axis, T(y) = (y, y²), A = μ²/(2σ²) + ½ log σ².
 
-    In these parameters the loss is convex; in (μ, log σ²), where ``lossjax.gaussian_nll`` lives, it is not. The two losses
-    differ by ½ log 2π only. The variance is that of T: [[σ², 2μσ²], [2μσ², 4μ²σ² + 2σ⁴]].
+    In these parameters the loss is convex; in (μ, log σ²), where ``lossjax.gaussian_nll`` lives, it is not. The two
+    losses differ by ½ log 2π only. The variance is that of T: [[σ², 2μσ²], [2μσ², 4μ²σ² + 2σ⁴]].
     """
 
     event: ClassVar[int] = 1

@@ -7,6 +7,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from lossjax._core import checks
+from lossjax._core.masks import hide
 from lossjax._core.plain import with_plain
 from lossjax._rules import cosine as rules
 from lossjax._softmax.inputs import classes_last
