@@ -69,6 +69,18 @@ def _from_pivot(values: Array, u: Array, rows_u: row_statistics.RowStatistics) -
     return values - jnp.sum(jnp.where(rows_u.is_pivot(u), values, 0), axis=-1, keepdims=True)
 
 
+def _comparable_logits(u: Array, v: Array) -> tuple[Array, Array]:
+    """Both rows by logits that can be subtracted.
+
+    A finite logit of v may leave the range there, and its class look impossible. Where the class has no weight under p,
+    it is left out of u as well: it contributes nothing, and does not make the divergence infinite.
+    """
+    tame_u, tame_v = _tame(u), _tame(v)
+    faint = tame_u < jnp.max(tame_u, axis=-1, keepdims=True) + 2 * math.log(float(jnp.finfo(u.dtype).tiny))
+    lost = jnp.isneginf(tame_v) & jnp.isfinite(v) & faint
+    return jnp.where(lost, -jnp.inf, tame_u), tame_v
+
+
 class _Compared(NamedTuple):
     """Two rows of logits with their statistics, what r and p are, and KL, one number per row."""
 
@@ -84,7 +96,7 @@ class _Compared(NamedTuple):
 
     @classmethod
     def of(cls, u: Array, v: Array) -> "_Compared":
-        u, v = _tame(u), _tame(v)
+        u, v = _comparable_logits(u, v)
         (rows_u, p), (rows_v, q) = _softmax_of(u), _softmax_of(v)
         excluded = jnp.any(jnp.isneginf(v) & ~jnp.isneginf(u), axis=-1, keepdims=True)
         r, exponent, possible = _Relative.of(u, jnp.where(excluded, u, v), p, rows_u)

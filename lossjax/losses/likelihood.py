@@ -153,6 +153,9 @@ def student_t_nll(
     freedom = checks.positive("degrees_of_freedom", degrees_of_freedom)
     scale = checks.floating("log_scale", log_scale)
     checks.broadcastable("degrees_of_freedom", freedom.shape, center.shape)
+    valid = checks.mask("where", options.get("where"), center.shape)
+    if valid is not None and freedom.ndim:  # the normalizer is formed before the rule, which hides what it is given
+        freedom = hide(valid, jnp.broadcast_to(freedom, center.shape), 1)
     dtype = checks.compute_dtype(center, target, freedom, scale)
     parameters = {"degrees_of_freedom": freedom, "log_scale": scale, "normalizer": normalizer(freedom.astype(dtype))}
     return elementwise(student_t, center, target, parameters, **options)

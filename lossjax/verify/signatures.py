@@ -98,7 +98,8 @@ _LOGITS = Signature(("logits",))
 _TWO_LOGITS = Signature(("logits", "other logits"))
 _TWO_PROBABILITIES = Signature(("probabilities", "other probabilities"))
 _ERROR = Signature(("scores", "scores"))
-# An entry of the gradient is a difference, of an entry of one unit vector and one of the other, that may nearly cancel.
+# An entry of the gradient is a difference of two terms, one of each unit vector and each within 16u, that may nearly
+# cancel: 32u, as for student_t_nll below. (Over eight seeds of the samples it reaches 4 to 20.)
 _COSINE = Signature(("scores", "scores"), ulps=32)
 
 SIGNATURES: Mapping[str, Signature] = {

@@ -67,18 +67,7 @@ def test_edges_without_jit(line: Lines) -> None:
     assert not faults(line, rows, [np.asarray(x) for x in pulled(line, args)])
 
 
-FAULTY = {
-    "student_t_nll": "a NaN in degrees_of_freedom that a mask hides is felt in its gradient, by way of the normalizer",
-}
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=[pytest.mark.xfail(reason=FAULTY[name], strict=True)] if name in FAULTY else [])
-        for name in SIGNATURES
-    ],
-)
+@pytest.mark.parametrize("name", SIGNATURES)
 def test_edges_that_follow_from_the_signature(name: str) -> None:
     """A NaN anywhere makes its row NaN and no other; a mask hides it; without rows, or with none left, a mean is 0."""
     case, drawn = CASE[name], sample(name, np.float32, (3, 4))

@@ -58,16 +58,9 @@ def nonzero(numbers: tuple[float, ...]) -> tuple[float, ...]:
     return tuple(x for x in numbers if x)
 
 
-def within_range(numbers: tuple[float, ...]) -> tuple[float, ...]:
-    """Those whose differences are floats."""
-    return tuple(x for x in numbers if x > -LARGEST / 2)
-
-
 INSTEAD = {
     # The truth of 1 - p has no digits left at 700 bits where p is within e^-480 of 1.
     "softmax_focal_loss": ordinary,
-    # A gap beyond the largest float counts as infinite: the class is then impossible.
-    "softmax_kl_divergence": within_range,
     # A zero vector has no cosine.
     "cosine_similarity": nonzero,
     "cosine_distance": nonzero,

@@ -36,10 +36,12 @@ def test_a_maximum_of_many_loses_a_nan() -> None:
 
 def head_memory() -> int:
     """Bytes that the gradient of a head takes beside its arguments and results."""
-    loss = lambda x, W, y: linear_softmax_cross_entropy(x, W, y, reduction="sum", chunk_size=64)  # noqa: E731
-    shapes = [
-        jax.ShapeDtypeStruct(s, d) for s, d in (((512, 64), "float32"), ((64, 8192), "float32"), ((512,), "int32"))
-    ]
+
+    def loss(hidden: jax.Array, weight: jax.Array, labels: jax.Array) -> jax.Array:
+        return linear_softmax_cross_entropy(hidden, weight, labels, reduction="sum", chunk_size=64)
+
+    given = ((512, 64), "float32"), ((64, 8192), "float32"), ((512,), "int32")
+    shapes = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in given]
     jax.clear_caches()
     analysis = jax.jit(jax.value_and_grad(loss, (0, 1))).lower(*shapes).compile().memory_analysis()
     assert analysis is not None

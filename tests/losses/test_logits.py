@@ -121,3 +121,15 @@ def test_entropy_lies_between_0_and_log_n(z: np.ndarray) -> None:
     assert np.all(entropy <= math.log(4) * (1 + 33 * U))
     assert np.all(np.abs(np.asarray(p, np.float64).sum(-1) - 1) <= 8 * U)
     assert np.all(log_p <= 0)
+
+
+@pytest.mark.parametrize("loss", [lossjax.softmax_kl_divergence, lossjax.softmax_js_divergence])
+def test_a_class_without_weight_is_not_excluded_by_a_gap_out_of_range(loss: Callable[..., jax.Array]) -> None:
+    """Finite logits 6e38 apart: the class has no weight under p, so it may not make the divergence infinite."""
+    u, v = jnp.asarray([0.0, 0.0, 3e38]), jnp.asarray([0.0, -3e38, 3e38])
+    value, gradients = jax.value_and_grad(loss, (0, 1))(u, v)
+    assert value == 0
+    np.testing.assert_array_equal(gradients, np.zeros((2, 3)))
+    # Where it has all the weight, the divergence is out of range itself.
+    far = lossjax.softmax_kl_divergence(jnp.asarray([3e38, -3e38]), jnp.asarray([-3e38, 3e38]))
+    assert far == jnp.inf
