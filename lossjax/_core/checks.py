@@ -41,15 +41,14 @@ def integer_labels(name: str, value: ArrayLike) -> Array:
 
 
 def compute_dtype(*arrays: Array | None) -> Any:
-    """The dtype to compute in: the widest of the arguments' and float32 (16-bit inputs are computed in float32).
+    """The dtype to compute in: that of JAX's arithmetic of the arguments, and float32 at least, for 16-bit ones.
 
-    Python numbers do not count: they take the dtype of the others.
+    Python numbers, and arrays made of them alone, are weakly typed: they take the dtype of the others. Where nothing
+    else is given they keep their own, which is float64 under ``jax_enable_x64``.
     """
-    dtype = jnp.dtype(jnp.float32)
-    for array in arrays:
-        if array is not None and not array.weak_type and jnp.finfo(array.dtype).bits > jnp.finfo(dtype).bits:
-            dtype = array.dtype
-    return dtype
+    given = [array for array in arrays if array is not None]
+    decisive = [array for array in given if not array.weak_type] or given
+    return max((jnp.dtype(jnp.float32), *(array.dtype for array in decisive)), key=lambda d: jnp.finfo(d).bits)
 
 
 def same_shape(name: str, shape: Sequence[int], wanted_name: str, wanted: Sequence[int], remedy: str) -> None:
@@ -200,9 +199,12 @@ def is_known(value: ArrayLike, number: float) -> bool:
 
 
 def _number_or_array(name: str, value: ArrayLike) -> Array:
-    """A floating-point array; a Python number as a weakly typed one, integers as floats."""
+    """A floating-point array; Python numbers and integers as weakly typed ones, which follow the other arguments."""
     array = jnp.asarray(float(value) if isinstance(value, int) and not isinstance(value, bool) else value)
-    return floating(name, array.astype(jnp.float32) if jnp.issubdtype(array.dtype, jnp.integer) else array)
+    if jnp.issubdtype(array.dtype, jnp.integer):
+        with jax.numpy_dtype_promotion("standard"):
+            array = array * 1.0
+    return floating(name, array)
 
 
 def nonnegative(name: str, value: ArrayLike, *, at_most: float = math.inf) -> Array:
