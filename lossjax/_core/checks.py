@@ -163,13 +163,18 @@ def integer(name: str, value: object) -> int:
 
 
 def real(name: str, value: ArrayLike, dtype: Any) -> Array:
+    """A real scalar in this dtype."""
+    return scalar(name, value).astype(dtype)
+
+
+def scalar(name: str, value: ArrayLike) -> Array:
     """A real scalar."""
     if value is None or isinstance(value, str):
         raise TypeError(f"{name} must be a real number, got {value!r}")
     kind = jnp.result_type(value)
     if jnp.shape(value) != () or not (jnp.issubdtype(kind, jnp.floating) or jnp.issubdtype(kind, jnp.integer)):
         raise TypeError(f"{name} must be a real scalar, got {kind}[{_dims(jnp.shape(value))}]")
-    return jnp.asarray(value).astype(dtype)
+    return jnp.asarray(value)
 
 
 def number(name: str, value: ArrayLike, dtype: Any, *, positive: bool, at_most: float = math.inf) -> Array:
@@ -237,6 +242,15 @@ def nonnegative_weights(name: str, value: ArrayLike | None, classes: int) -> Arr
     floating(name, value)
     array = nonnegative(name, value)
     same_shape(name, array.shape, "(one weight per class)", (classes,), "give a weight for every class")
+    return array
+
+
+def row_weights(name: str, value: ArrayLike | None, shape: Sequence[int]) -> Array | None:
+    """Floats of any sign, one per loss, or None."""
+    if value is None:
+        return None
+    array = floating(name, value, remedy="convert numbers by .astype(jnp.float32), and give a mask by where=")
+    same_shape(name, array.shape, "of the unreduced loss", shape, "give one weight per row (or entry)")
     return array
 
 

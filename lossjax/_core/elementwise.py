@@ -1,7 +1,7 @@
 """What every elementwise loss shares: its arguments checked, masked and broadcast, and the call of the rule."""
 
 from collections.abc import Callable
-from typing import Annotated, Any, TypedDict, Unpack
+from typing import Any, Unpack
 
 import jax.numpy as jnp
 from jax import Array
@@ -9,25 +9,11 @@ from jax.typing import ArrayLike
 
 from lossjax._core import checks
 from lossjax._core.masks import hide
-from lossjax._core.options import Option, complete
-from lossjax._core.reduction import Reduction, reduce
+from lossjax._core.reduction import CountedOptions, Reducer
 
 
-class EntryOptions(TypedDict, total=False):
+class EntryOptions(CountedOptions, total=False):
     """The options of an elementwise loss."""
-
-    where: Annotated[
-        ArrayLike | None,
-        Option(
-            None,
-            "``[...]`` booleans, one per entry; a False entry contributes exactly 0 to value and gradient, whatever it "
-            "holds.",
-        ),
-    ]
-    reduction: Annotated[
-        Reduction,
-        Option("none", '"none", "sum", or "mean" over the unmasked entries; an empty mean is 0 (PyTorch: NaN).'),
-    ]
 
 
 def pair(name: str, predictions: ArrayLike, targets: ArrayLike) -> tuple[Array, Array]:
@@ -48,15 +34,15 @@ def elementwise(
 
     Masked entries are replaced before the rule by 0 (parameters by 1), so that what they hold reaches no arithmetic.
     """
-    given, shape = complete(EntryOptions, options), prediction.shape
+    shape = prediction.shape
+    reducer = Reducer.of(shape, options)
     for name, parameter in parameters.items():
         checks.broadcastable(name, parameter.shape, shape)
     dtype = checks.compute_dtype(prediction, target, *parameters.values())
-    how = checks.reduction(given["reduction"])
-    valid = checks.mask("where", given["where"], shape)
+    valid = reducer.valid
     per_entry = [hide(valid, jnp.broadcast_to(p.astype(dtype), shape), 1) for p in parameters.values()]
     losses = rule(dtype, hide(valid, prediction), hide(valid, target), *per_entry)
-    return reduce(losses, how, where=valid)
+    return reducer(losses)
 
 
 def difference(dtype: Any, prediction: Array, target: Array) -> Array:

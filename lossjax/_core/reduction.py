@@ -1,42 +1,142 @@
-"""From one loss per row to the result: masks, row weights, and none | sum | mean."""
+"""From one loss per row (or entry) to the result: which count, by what weight, and none | sum | mean."""
 
 import math
-from typing import Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, NamedTuple, TypedDict
 
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
+from jax.typing import ArrayLike
+
+from lossjax._core import checks
+from lossjax._core.masks import hide
+from lossjax._core.options import Option, complete
 
 Reduction = Literal["none", "sum", "mean"]
 
 
-def reduce(losses: Array, how: str, *, where: Array | None = None, weights: Array | None = None) -> Array:
-    """Reduce the losses of rows; masked rows count as exactly 0 whatever they hold.
+class MaskOption(TypedDict, total=False):
+    """Which losses count, by a mask."""
 
-    Args:
-      losses: one loss per row, any shape.
-      how: "none", "sum" or "mean" (checked by ``checks.reduction``).
-      where: boolean, of the shape of ``losses``; None counts every row.
-      weights: row weights that ``losses`` already contains; "mean" divides by their sum over the counted rows.
-
-    Returns:
-      The losses (masked ones 0), their sum, or their mean. A mean over nothing, or over weights that sum to 0, is 0
-      with zero gradient.
-    """
-    if where is not None:
-        losses = jnp.where(where, losses, 0)
-    if how == "none":
-        return losses
-    total = jnp.sum(losses)
-    return total if how == "sum" else mean_of(total, losses.shape, where=where, weights=weights)
+    where: Annotated[
+        ArrayLike | None,
+        Option(
+            None,
+            "``[...]`` booleans of the shape of the unreduced loss; where False, it contributes exactly 0 to the value "
+            "and to every gradient, whatever the arguments hold there.",
+        ),
+    ]
 
 
-def mean_of(total: Array, shape: tuple[int, ...], *, where: Array | None = None, weights: Array | None = None) -> Array:
-    """The mean of losses of this shape, whose masked and weighted sum is known; the options are those of ``reduce``."""
-    if where is None and weights is None:
-        count = math.prod(shape)
-        return total / count if count else total
-    counted = jnp.ones(shape, total.dtype) if weights is None else weights.astype(total.dtype)
-    if where is not None:
-        counted = jnp.where(where, counted, 0)
-    mass = jnp.sum(counted)
-    return jnp.where(mass == 0, 0, total / jnp.where(mass == 0, 1, mass))
+class WeightOptions(TypedDict, total=False):
+    """By what the losses are multiplied, and by what their sum is divided."""
+
+    weights: Annotated[
+        ArrayLike | None,
+        Option(
+            None,
+            "``[...]`` floats of the shape of the unreduced loss and of any sign, which multiply it; "
+            '"mean" divides by their sum. A weight of 0 does not hide a NaN: ``where`` does.',
+        ),
+    ]
+    normalizer: Annotated[
+        ArrayLike | None,
+        Option(
+            None,
+            "a number that divides the result, whatever the reduction; "
+            '"mean" divides by it in place of the sum of the weights. 0/0 counts as 0.',
+        ),
+    ]
+
+
+class ReductionOptions(WeightOptions, total=False):
+    """What becomes of the losses that count."""
+
+    reduction: Annotated[
+        Reduction,
+        Option(
+            "none",
+            '"none", "sum", or "mean", which divides by the number of losses that count, or by the sum of their '
+            "weights; an empty mean is 0 (PyTorch: NaN).",
+        ),
+    ]
+
+
+class CountedOptions(MaskOption, ReductionOptions, total=False):
+    """Which losses count, and what becomes of them."""
+
+
+class Reducer(NamedTuple):
+    """The options of a reduction, checked."""
+
+    how: str
+    valid: Array | None = None
+    weights: Array | None = None
+    normalizer: Array | None = None
+
+    @classmethod
+    def of(cls, shape: tuple[int, ...], options: Mapping[str, Any]) -> "Reducer":
+        """Check those of the options that are :class:`CountedOptions`, for losses of this shape."""
+        given = complete(CountedOptions, options)
+        return cls(
+            checks.reduction(given["reduction"]),
+            checks.mask("where", given["where"], shape),
+            checks.row_weights("weights", given["weights"], shape),
+            None if given["normalizer"] is None else checks.scalar("normalizer", given["normalizer"]),
+        )
+
+    def only(self, counted: Array) -> "Reducer":
+        """The same reduction of those losses alone."""
+        return self._replace(valid=counted if self.valid is None else self.valid & counted)
+
+    def __call__(self, losses: Array, own_weights: Array | None = None) -> Array:
+        """The result, in the widest dtype of losses, weights and normalizer.
+
+        Args:
+          losses: one per row, any shape; what masked rows hold is not felt.
+          own_weights: weights that the losses contain already; "mean" counts them.
+        """
+        losses = self.weighted(losses)
+        if self.how == "none":
+            return self._normalized(losses)
+        return self.of_total(jnp.sum(losses), losses.shape, own_weights)
+
+    def weighted(self, losses: Array) -> Array:
+        """The losses times their weights, 0 where masked."""
+        dtype = self._dtype(losses)
+        losses = hide(self.valid, losses.astype(dtype))
+        return losses if self.weights is None else hide(self.valid, self.weights).astype(dtype) * losses
+
+    def of_total(self, total: Array, shape: tuple[int, ...], own_weights: Array | None = None) -> Array:
+        """The result for the known sum of losses of this shape, which were masked and weighted."""
+        total = total.astype(self._dtype(total))
+        if self.how == "sum" or self.normalizer is not None:
+            return self._normalized(total)
+        if self.valid is None and self.weights is None and own_weights is None:
+            count = math.prod(shape)
+            return total / count if count else total
+        counted = hide(self.valid, jnp.ones(shape, total.dtype))
+        for weights in (own_weights, self.weights):
+            counted = counted if weights is None else counted * hide(self.valid, weights).astype(total.dtype)
+        mass = jnp.sum(counted)
+        return _quotient(total, mass, nothing=(mass == 0) & ~jnp.isnan(total))
+
+    def _normalized(self, losses: Array) -> Array:
+        if self.normalizer is None:
+            return losses
+        divisor = self.normalizer.astype(losses.dtype)
+        # Where no row of any batch counts, their common count is 0.
+        return _quotient(losses, divisor, nothing=(divisor == 0) & (losses == 0))
+
+    def _dtype(self, losses: Array) -> Any:
+        given = [x for x in (self.weights, self.normalizer) if x is not None]
+        return checks.compute_dtype(losses, *(x for x in given if jnp.issubdtype(x.dtype, jnp.floating)))
+
+
+def _quotient(dividend: Array, divisor: Array, *, nothing: Array) -> Array:
+    """``dividend/divisor``, and 0 with zero gradient where there is nothing to divide."""
+    safe = jnp.where(nothing, 1, divisor)
+    # JAX's derivative of a/b has b^-2, which overflows long before 1/b; that of (a/k)/(b/k), k = b constant, has not.
+    usual = jnp.isfinite(safe) & (safe != 0)
+    constant = lax.stop_gradient(jnp.where(usual, safe, 1))
+    return jnp.where(nothing, 0, dividend / constant / (safe / constant))

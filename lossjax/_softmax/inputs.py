@@ -9,7 +9,7 @@ from jax.typing import ArrayLike
 
 from lossjax._core import checks
 from lossjax._core.options import Option, complete
-from lossjax._core.reduction import Reduction, reduce
+from lossjax._core.reduction import MaskOption, Reducer, ReductionOptions, WeightOptions
 from lossjax._softmax.cross_entropy import LogitTransform, Options, Smoothing, SoftmaxInputs, softmax_losses
 from lossjax._softmax.curves import Curve
 from lossjax._softmax.row_sum import class_count
@@ -28,33 +28,11 @@ class AxisOption(TypedDict, total=False):
     ]
 
 
-class MaskOption(TypedDict, total=False):
-    """Which rows count, by a mask."""
-
-    where: Annotated[
-        ArrayLike | None,
-        Option(
-            None,
-            "``[...]`` booleans, one per row; a False row contributes exactly 0 to value and gradient, whatever it "
-            "holds.",
-        ),
-    ]
-
-
 class LabelMaskOptions(MaskOption, total=False):
     """Which rows count, by a mask and by their labels."""
 
     ignore_index: Annotated[
         int | None, Option(None, "rows with this integer label are masked; it may lie outside [0, C).")
-    ]
-
-
-class ReductionOption(TypedDict, total=False):
-    """What becomes of the losses of the rows."""
-
-    reduction: Annotated[
-        Reduction,
-        Option("none", '"none", "sum", or "mean" over the unmasked rows; an empty mean is 0 (PyTorch: NaN).'),
     ]
 
 
@@ -89,15 +67,15 @@ class TermOptions(TypedDict, total=False):
     temperature: Annotated[ArrayLike, Option(1.0, "T > 0 divides the logits.")]
 
 
-class SoftmaxOptions(AxisOption, LabelMaskOptions, TermOptions, ReductionOption, total=False):
+class SoftmaxOptions(AxisOption, LabelMaskOptions, TermOptions, ReductionOptions, total=False):
     """The options of a softmax cross-entropy."""
 
 
-class DistributionOptions(AxisOption, MaskOption, TermOptions, ReductionOption, total=False):
+class DistributionOptions(AxisOption, MaskOption, TermOptions, ReductionOptions, total=False):
     """The options of a loss whose targets are distributions: no label to ignore."""
 
 
-class VocabOptions(LabelMaskOptions, TermOptions, ReductionOption, total=False):
+class VocabOptions(LabelMaskOptions, TermOptions, ReductionOptions, total=False):
     """The options of a loss whose class axis is always the last."""
 
 
@@ -105,11 +83,11 @@ class HessianOptions(AxisOption, LabelMaskOptions, TermOptions, total=False):
     """The options of a second derivative, which is never reduced."""
 
 
-class LabelOptions(AxisOption, LabelMaskOptions, total=False):
-    """The options of a score of labelled rows with a reduction of its own."""
+class LabelOptions(AxisOption, LabelMaskOptions, WeightOptions, total=False):
+    """The options of a score of labelled rows with a default of its own for the reduction."""
 
 
-class ScoreOptions(LabelOptions, ReductionOption, total=False):
+class ScoreOptions(AxisOption, LabelMaskOptions, ReductionOptions, total=False):
     """The options of a loss that takes the logits as they are."""
 
 
@@ -119,13 +97,12 @@ class LogitLoss(NamedTuple):
     logits: Array
     targets: Array
     labelled: bool
-    weights: Array | None
+    class_weights: Array | None
     smoothing: Smoothing
     z_loss: Array | None
     softcap: Array | None
     temperature: Array | None
-    valid: Array | None
-    reduction: str
+    reducer: Reducer
     dtype: Any
     over: str | None
 
@@ -152,26 +129,25 @@ class LogitLoss(NamedTuple):
         targets = _labels(targets, rows) if labelled else _distributions(targets, logits, axes, kind)
         weights = checks.nonnegative_weights("class_weights", given["class_weights"], classes)
         dtype = checks.compute_dtype(logits, None if labelled else targets, weights)
-        valid = checks.mask("where", given["where"], rows)
+        reducer = Reducer.of(rows, given)
         if given["ignore_index"] is not None:
             label = checks.integer("ignore_index", given["ignore_index"])
             if not labelled:
                 raise ValueError("ignore_index is for integer labels; mask distributions by where=")
-            valid = targets != label if valid is None else valid & (targets != label)
+            reducer = reducer.only(targets != label)
         if labelled:
-            checks.labels_in_range(targets, class_count(z, over), valid)
+            checks.labels_in_range(targets, class_count(z, over), reducer.valid)
         softcap = given["logit_softcap"]
         return cls(
             logits=z,
             targets=targets,
             labelled=labelled,
-            weights=None if weights is None else weights.astype(dtype),
+            class_weights=None if weights is None else weights.astype(dtype),
             smoothing=_smoothing(given["label_smoothing"], given["smoothing"]),
             z_loss=_unless(0, "z_loss", given["z_loss"], dtype),
             softcap=None if softcap is None else checks.number("logit_softcap", softcap, dtype, positive=True),
             temperature=_unless(1, "temperature", given["temperature"], dtype),
-            valid=valid,
-            reduction=checks.reduction(given["reduction"]),
+            reducer=reducer,
             dtype=dtype,
             over=over,
         )
@@ -181,14 +157,14 @@ class LogitLoss(NamedTuple):
         return Options(self.dtype, self.smoothing, curve, self.labelled, self.over)
 
     def row_weights(self) -> Array | None:
-        """What "mean" divides by the sum of, None for ones."""
-        if not self.labelled or self.weights is None:
+        """The class weight of each row's label, which "mean" counts; None for ones."""
+        if not self.labelled or self.class_weights is None:
             return None
         if self.over is None:
-            return jnp.take(self.weights, self.targets, mode="clip")
-        held = self.targets - lax.axis_index(self.over).astype(self.targets.dtype) * self.weights.size
-        here = (held >= 0) & (held < self.weights.size)
-        return lax.psum(jnp.where(here, jnp.take(self.weights, held, mode="clip"), 0), self.over)
+            return jnp.take(self.class_weights, self.targets, mode="clip")
+        held = self.targets - lax.axis_index(self.over).astype(self.targets.dtype) * self.class_weights.size
+        here = (held >= 0) & (held < self.class_weights.size)
+        return lax.psum(jnp.where(here, jnp.take(self.class_weights, held, mode="clip"), 0), self.over)
 
     def reduced(
         self, curve: Curve, parameter: Array | None = None, multiplier: Array | None = None
@@ -197,7 +173,7 @@ class LogitLoss(NamedTuple):
 
         ``multiplier``, of shape [C], multiplies the classes' terms as class weights do, but is not counted by "mean".
         """
-        weights = self.weights
+        weights = self.class_weights
         if multiplier is not None:
             weights = multiplier if weights is None else weights * multiplier
         inputs = SoftmaxInputs(
@@ -207,10 +183,10 @@ class LogitLoss(NamedTuple):
             parameter=parameter,
             z_loss=self.z_loss,
             transform=LogitTransform(self.softcap, self.temperature),
-            valid=self.valid,
+            valid=self.reducer.valid,
         )
         losses, lse = softmax_losses(self.rule_options(curve), inputs)
-        return reduce(losses, self.reduction, where=self.valid, weights=self.row_weights()), lse
+        return self.reducer(losses, self.row_weights()), lse
 
 
 def classes_last(array: Array, positive_axes: tuple[int, ...]) -> Array:

@@ -11,7 +11,7 @@ and the divergence of two members is a Bregman divergence: KL(z₁ ‖ z₂) = D
 
 import abc
 import dataclasses
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 import jax.numpy as jnp
 from jax import Array
@@ -19,9 +19,9 @@ from jax.typing import ArrayLike
 
 from lossjax._core import checks
 from lossjax._core.autodiff import closed_form
-from lossjax._core.elementwise import Reduction
 from lossjax._core.masks import hide
-from lossjax._core.reduction import reduce
+from lossjax._core.options import with_options
+from lossjax._core.reduction import CountedOptions, Reducer
 from lossjax.numerics import times
 
 
@@ -121,13 +121,12 @@ class Family(abc.ABC):
         return -z
 
 
+@with_options
 def canonical_nll(
     family: Family,
     natural: ArrayLike,
     targets: ArrayLike,
-    *,
-    where: ArrayLike | None = None,
-    reduction: Reduction = "none",
+    **options: Unpack[CountedOptions],
 ) -> Array:
     r"""Negative log-likelihood of an exponential family in its natural parameter: one theorem, many losses.
 
@@ -146,8 +145,7 @@ def canonical_nll(
       family: a member of ``lossjax.families``, such as ``families.Poisson()``.
       natural: ``[...]`` floats; ``[..., n]`` for families of vectors.
       targets: floats of the shape of ``natural`` (``GaussianUnknownVariance``: ``[...]``).
-      where: ``[...]`` booleans; False entries contribute exactly 0 to value and gradient.
-      reduction: "none", "sum", or "mean" over unmasked entries.
+      **options: the options of :class:`CountedOptions`.
 
     Returns:
       The loss in nats, ``[...]`` or a scalar, in float32 or wider. It can be negative.
@@ -170,10 +168,9 @@ def canonical_nll(
     z, y = _of_family(family, "natural", natural, targets)
     family._check_observations("natural", z, y)
     rows = z.shape[: z.ndim - family.event]
-    valid = checks.mask("where", where, rows)
-    how = checks.reduction(reduction)
-    z, y = hide(valid, z, -0.5), hide(valid, y, 0.5)  # Both numbers lie in the domain of every family.
-    return reduce(_canonical((family, checks.compute_dtype(z, y)), z, y), how, where=valid)
+    reducer = Reducer.of(rows, options)
+    z, y = hide(reducer.valid, z, -0.5), hide(reducer.valid, y, 0.5)  # Both numbers lie in the domain of every family.
+    return reducer(_canonical((family, checks.compute_dtype(z, y)), z, y))
 
 
 def deviance(family: Family, means: ArrayLike, targets: ArrayLike) -> Array:

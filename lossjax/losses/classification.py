@@ -8,9 +8,9 @@ from jax.typing import ArrayLike
 
 from lossjax._core import checks
 from lossjax._core.elementwise import EntryOptions
-from lossjax._core.options import complete, with_options, with_overloads
+from lossjax._core.options import with_options, with_overloads
 from lossjax._core.plain import with_plain
-from lossjax._core.reduction import reduce
+from lossjax._core.reduction import Reducer
 from lossjax._rules.sigmoid import SigmoidOptions, elementwise_sigmoid_cross_entropy
 from lossjax._softmax.curves import CROSS_ENTROPY
 from lossjax._softmax.inputs import DistributionOptions, LogitLoss, SoftmaxOptions
@@ -216,7 +216,6 @@ def sigmoid_cross_entropy(
 
     Source: §4.1.3; theorem 4.1.5 for C = 2.
     """
-    given = complete(EntryOptions, options)
     logits = checks.floating("logits", logits)
     targets = checks.floating("targets", targets, remedy="convert 0/1 labels with .astype(logits.dtype)")
     checks.same_shape("targets", targets.shape, "of the logits", logits.shape, "give one target per logit")
@@ -226,9 +225,8 @@ def sigmoid_cross_entropy(
         checks.broadcastable("pos_weight", weight.shape, logits.shape)
     dtype = checks.compute_dtype(logits, targets, weight)
     amount = checks.fraction("label_smoothing", label_smoothing)
-    how = checks.reduction(given["reduction"])
-    valid = checks.mask("where", given["where"], logits.shape)
+    reducer = Reducer.of(logits.shape, options)
     if weight is not None:
         weight = jnp.broadcast_to(weight.astype(dtype), logits.shape)
-    losses = elementwise_sigmoid_cross_entropy(SigmoidOptions(dtype, amount), logits, targets, weight, valid)
-    return reduce(losses, how, where=valid)
+    static = SigmoidOptions(dtype, amount)
+    return reducer(elementwise_sigmoid_cross_entropy(static, logits, targets, weight, reducer.valid))

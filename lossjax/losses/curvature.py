@@ -70,8 +70,8 @@ def softmax_cross_entropy_hvp(
 
 
 def _hessian_product(given: LogitLoss, v: Array) -> Array:
-    x, v = hide(given.valid, given.logits.astype(given.dtype)), hide(given.valid, v)
-    targets = hide(given.valid, given.targets)
+    x, v = hide(given.reducer.valid, given.logits.astype(given.dtype)), hide(given.reducer.valid, v)
+    targets = hide(given.reducer.valid, given.targets)
     transform = LogitTransform(given.softcap, given.temperature)
     z, slope, bend = transform.derivatives(x)
     rows = row_statistics.row_statistics(z)
@@ -89,13 +89,13 @@ def _hessian_product(given: LogitLoss, v: Array) -> Array:
         result = slope * result
     if bend is not None:
         result = result + _gradient(given, z, targets) * bend * v
-    return hide(given.valid, result)
+    return hide(given.reducer.valid, result)
 
 
 def _masses(given: LogitLoss, targets: Array, dtype: jnp.dtype) -> tuple[Array, Array]:
     """The mass Σ_k w_k t_k of the smoothed target, and the row's weight in the z-loss; the class axis is kept."""
     classes = given.logits.shape[-1]
-    weights = jnp.ones(classes, dtype) if given.weights is None else given.weights
+    weights = jnp.ones(classes, dtype) if given.class_weights is None else given.class_weights
     if not given.labelled:
         smoothed = given.smoothing.apply(targets.astype(dtype))
         mass = jnp.sum(smoothed * weights.reshape((1,) * (smoothed.ndim - 1) + (classes,)), axis=-1, keepdims=True)
@@ -110,7 +110,9 @@ def _gradient(given: LogitLoss, z: Array, targets: Array) -> Array:
     options = Options(given.dtype, given.smoothing, CROSS_ENTROPY, given.labelled)
 
     def total(z: Array) -> Array:
-        inputs = SoftmaxInputs(z, targets, class_weights=given.weights, z_loss=given.z_loss, valid=given.valid)
+        inputs = SoftmaxInputs(
+            z, targets, class_weights=given.class_weights, z_loss=given.z_loss, valid=given.reducer.valid
+        )
         return jnp.sum(softmax_losses(options, inputs)[0])
 
     return jax.grad(total)(z)

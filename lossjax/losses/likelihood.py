@@ -10,9 +10,9 @@ from jax.typing import ArrayLike
 from lossjax._core import checks
 from lossjax._core.elementwise import EntryOptions, elementwise, pair
 from lossjax._core.masks import hide
-from lossjax._core.options import complete, with_options
+from lossjax._core.options import with_options
 from lossjax._core.plain import with_plain
-from lossjax._core.reduction import reduce
+from lossjax._core.reduction import Reducer
 from lossjax._rules import likelihood as rules
 from lossjax._rules.likelihood import normalizer, student_t
 
@@ -198,11 +198,9 @@ def poisson_nll(
     Source: the exponential family whose log-partition is exp; the Gaussian of §4.1.2 is another.
     """
     log_mean, target = pair("log_rate", log_rate, targets)
-    given = complete(EntryOptions, options)
-    how, where = checks.reduction(given["reduction"]), given["where"]
-    loss = elementwise(rules.poisson_nll, log_mean, target, {}, where=where)
-    valid = None if where is None else jnp.asarray(where)
+    reducer = Reducer.of(target.shape, options)
+    loss = elementwise(rules.poisson_nll, log_mean, target, {}, where=options.get("where"))
     if full:
-        count = hide(valid, target).astype(loss.dtype)
+        count = hide(reducer.valid, target).astype(loss.dtype)
         loss = loss + jax.scipy.special.gammaln(count + 1)
-    return reduce(loss, how, where=valid)
+    return reducer(loss)

@@ -9,7 +9,6 @@ from jax.typing import ArrayLike
 
 from lossjax._core import checks
 from lossjax._core.options import Option, complete, with_options
-from lossjax._core.reduction import mean_of, reduce
 from lossjax._softmax.cross_entropy import LogitTransform
 from lossjax._softmax.curves import CROSS_ENTROPY
 from lossjax._softmax.head import ChunkSize, Head, Rows, Shared, row_losses, summed_loss
@@ -72,7 +71,7 @@ class HeadOptions(VocabOptions, total=False):
             "three once most probabilities are that small. The price is an error of at most "
             ":math:`\\varepsilon \\sum_k |W_{hk}|` per row in ∂L/∂x_h and of at most :math:`\\varepsilon \\sum |x_h|` "
             "over rows in ∂L/∂W_hk, in units of the row's own loss; all else, second derivatives included, is exact. "
-            'Only with ``reduction`` "sum" or "mean" and without ``return_logsumexp``.',
+            'Only with ``reduction`` "sum" or "mean", without ``weights`` and without ``return_logsumexp``.',
         ),
     ]
 
@@ -195,24 +194,25 @@ def linear_head(
     stand_in = jnp.broadcast_to(jnp.zeros((), x.dtype), (*rows, w.shape[1]))
     given = LogitLoss.of(stand_in, labels, "labels", over=over, **of_logits)
     static = given.rule_options(CROSS_ENTROPY)
-    shared = Shared(w, b, given.weights, given.z_loss, LogitTransform(given.softcap, given.temperature))
+    shared = Shared(w, b, given.class_weights, given.z_loss, LogitTransform(given.softcap, given.temperature))
     count = given.targets.size
-    valid = None if given.valid is None else given.valid.reshape(count)
+    reducer = given.reducer
+    valid = None if reducer.valid is None else reducer.valid.reshape(count)
     size = _chunk_size(chunk_size, count, w.shape[1], given.dtype)
     of_rows = Rows(x.reshape(count, x.shape[-1]), given.targets.reshape(count), valid)
     of_row = given.row_weights()
-    summed = given.reduction != "none" and not return_logsumexp
+    summed = reducer.how != "none" and reducer.weights is None and not return_logsumexp
     if skip_below is not None and not summed:
         raise ValueError(
-            'skip_below wants reduction="sum" or "mean" and no return_logsumexp: otherwise the gradient is not formed '
-            "block by block; drop it, or reduce the loss here"
+            'skip_below wants reduction="sum" or "mean", no weights and no return_logsumexp: otherwise the gradient is '
+            "not formed block by block; drop it, or reduce the loss here"
         )
     if summed:
         total = summed_loss(Head(static, size, _threshold(skip_below, given.dtype)), shared, of_rows)
-        return total if given.reduction == "sum" else mean_of(total, rows, where=given.valid, weights=of_row)
+        return reducer.of_total(total, rows, of_row)
     # This path is differentiated through, so the program must have one block size for every platform.
     losses, lse = (a.reshape(rows) for a in row_losses(static, shared, of_rows, size.cpu))
-    loss = reduce(losses, given.reduction, where=given.valid, weights=of_row)
+    loss = reducer(losses, of_row)
     return (loss, lse) if return_logsumexp else loss
 
 

@@ -11,7 +11,6 @@ from lossjax._core import checks
 from lossjax._core.elementwise import EntryOptions, elementwise, pair
 from lossjax._core.options import with_options
 from lossjax._core.plain import with_plain
-from lossjax._core.reduction import reduce
 from lossjax._rules.margins import below_margin, binary_sparsemax, margin_shortfall, multiclass_sparsemax
 from lossjax._softmax.inputs import LogitLoss, ScoreOptions
 
@@ -24,8 +23,7 @@ def _of_labels(rule: Any, margin: float | None, logits: ArrayLike, labels: Array
     """Check the arguments of a multiclass loss, apply its rule, and reduce."""
     given = LogitLoss.of(logits, labels, "labels", **options)
     static = given.dtype if margin is None else (given.dtype, margin)
-    losses = rule(static, given.logits, given.targets, given.valid)
-    return reduce(losses, given.reduction, where=given.valid)
+    return given.reducer(rule(static, given.logits, given.targets, given.reducer.valid))
 
 
 @with_plain

@@ -7,15 +7,19 @@ from jax.typing import ArrayLike
 
 from lossjax._core import checks
 from lossjax._core.elementwise import EntryOptions, elementwise, pair
-from lossjax._core.masks import hide
 from lossjax._core.options import with_options
 from lossjax._core.plain import with_plain
-from lossjax._core.reduction import reduce
+from lossjax._core.reduction import MaskOption, WeightOptions
 from lossjax._rules import regression as rules
 
 
+class MeanOptions(MaskOption, WeightOptions, total=False):
+    """The options of a loss that is always a mean."""
+
+
 @with_plain
-def squared_error(predictions: ArrayLike, targets: ArrayLike) -> Array:
+@with_options
+def squared_error(predictions: ArrayLike, targets: ArrayLike, **options: Unpack[EntryOptions]) -> Array:
     r"""The squared difference, elementwise.
 
     .. math:: L = (\hat y - y)^2
@@ -27,15 +31,16 @@ def squared_error(predictions: ArrayLike, targets: ArrayLike) -> Array:
     Args:
       predictions: ``[...]`` floats.
       targets: ``[...]`` floats of the shape of the predictions (nothing broadcasts).
+      **options: the options of :class:`EntryOptions`.
 
     Returns:
-      ``[...]`` in squared units of the data, in float32 or wider.
+      The loss in squared units of the data, ``[...]`` or a scalar, in float32 or wider.
 
     Accuracy: 3u in the value, 1u in the gradient.
 
     Raises:
-      TypeError: arguments that are not floats.
-      ValueError: shapes that do not agree.
+      TypeError: arguments that are not floats, a ``where`` that is not boolean.
+      ValueError: shapes that do not agree, an unknown reduction.
 
     Example:
       >>> import jax.numpy as jnp
@@ -45,13 +50,12 @@ def squared_error(predictions: ArrayLike, targets: ArrayLike) -> Array:
     Source: §4.1.2; the Bregman divergence of ‖·‖².
     """
     prediction, target = pair("predictions", predictions, targets)
-    return rules.squared_error(checks.compute_dtype(prediction, target), prediction, target)
+    return elementwise(rules.squared_error, prediction, target, {}, **options)
 
 
 @with_plain
-def mean_squared_error(
-    predictions: ArrayLike, targets: ArrayLike, *, where: ArrayLike | None = None, weights: ArrayLike | None = None
-) -> Array:
+@with_options
+def mean_squared_error(predictions: ArrayLike, targets: ArrayLike, **options: Unpack[MeanOptions]) -> Array:
     r"""The mean of the squared differences.
 
     .. math:: \mathrm{MSE} = \tfrac{1}{N} \textstyle\sum_i (\hat y_i - y_i)^2 = \tfrac{1}{N} \|\hat y - y\|^2
@@ -66,9 +70,7 @@ def mean_squared_error(
     Args:
       predictions: ``[...]`` floats.
       targets: ``[...]`` floats of the shape of the predictions.
-      where: ``[...]`` booleans, one per entry; a False entry contributes exactly 0 and is not counted.
-      weights: ``[...]`` floats >= 0 of the shape of the predictions, for the weighted mean Σ w (ŷ - y)²/Σ w; None
-        weighs all entries by 1.
+      **options: the options of :class:`MeanOptions`.
 
     Returns:
       A scalar in squared units of the data, in float32 or wider. A mean over nothing is 0, with zero
@@ -78,7 +80,7 @@ def mean_squared_error(
 
     Raises:
       TypeError: arguments that are not floats, a ``where`` that is not boolean.
-      ValueError: shapes that do not agree, negative weights.
+      ValueError: shapes that do not agree.
 
     Example:
       >>> import jax.numpy as jnp
@@ -88,15 +90,7 @@ def mean_squared_error(
     Source: §4.1.2, theorem 4.1.1; §4.1.4.
     """
     prediction, target = pair("predictions", predictions, targets)
-    valid = checks.mask("where", where, prediction.shape)
-    prediction, target = hide(valid, prediction), hide(valid, target)
-    errors = rules.squared_error(checks.compute_dtype(prediction, target), prediction, target)
-    if weights is None:
-        return reduce(errors, "mean", where=valid)
-    weight = checks.nonnegative("weights", weights)
-    checks.same_shape("weights", weight.shape, "of the predictions", prediction.shape, "give one weight per entry")
-    weight = hide(valid, weight).astype(errors.dtype)
-    return reduce(weight * errors, "mean", where=valid, weights=weight)
+    return elementwise(rules.squared_error, prediction, target, {}, reduction="mean", **options)
 
 
 @with_plain

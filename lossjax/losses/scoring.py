@@ -9,7 +9,7 @@ from jax.typing import ArrayLike
 from lossjax._core import checks
 from lossjax._core.options import with_options
 from lossjax._core.plain import with_plain
-from lossjax._core.reduction import Reduction, reduce
+from lossjax._core.reduction import Reduction
 from lossjax._rules import brier as rules
 from lossjax._softmax.inputs import LabelOptions, LogitLoss, ScoreOptions
 
@@ -48,8 +48,8 @@ def softmax_brier_score(logits: ArrayLike, targets: ArrayLike, **options: Unpack
     Source: Brier (1950); §4.1.5 (the Bregman divergence of ‖·‖²).
     """
     given = LogitLoss.of(logits, targets, "either", **options)
-    losses = rules.brier(rules.BrierOptions(given.dtype, given.labelled), given.logits, given.targets, given.valid)
-    return reduce(losses, given.reduction, where=given.valid)
+    static = rules.BrierOptions(given.dtype, given.labelled)
+    return given.reducer(rules.brier(static, given.logits, given.targets, given.reducer.valid))
 
 
 @with_options
@@ -105,4 +105,4 @@ def accuracy(
     ahead = jnp.sum((z > own) | ((z == own) & (index < chosen)), axis=-1, dtype=jnp.int32)
     right = (ahead < count).astype(given.dtype)
     undefined = jnp.any(jnp.isnan(z), axis=-1) | (given.targets < 0) | (given.targets >= z.shape[-1])
-    return reduce(jnp.where(undefined, jnp.nan, right), given.reduction, where=given.valid)
+    return given.reducer(jnp.where(undefined, jnp.nan, right))

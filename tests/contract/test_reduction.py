@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lossjax
-from lossjax._core.reduction import reduce
+from lossjax._core.reduction import Reducer
 from tests.support.quick import quick
 
 ROWS, CLASSES = 5, 3
@@ -126,18 +126,18 @@ def test_a_mean_whose_weights_sum_to_0_is_0_with_zero_gradient(random: np.random
 def test_weights_divide_the_mean_by_their_counted_sum() -> None:
     losses, weights = jnp.float32([2, 6, jnp.nan]), jnp.float32([1, 3, 5])
     where = jnp.array([True, True, False])
-    assert reduce(losses, "mean", where=where, weights=weights) == 2
-    assert reduce(losses, "sum", where=where, weights=weights) == 8
-    assert reduce(losses, "mean", where=where) == 4
-    assert np.array_equal(reduce(losses, "none", where=where), [2, 6, 0])
-    assert np.isnan(reduce(losses, "mean")), "an unmasked NaN is not hidden"
-    assert reduce(losses[:2], "mean") == 4
+    assert Reducer("mean", where)(losses, own_weights=weights) == 2
+    assert Reducer("sum", where)(losses, own_weights=weights) == 8
+    assert Reducer("mean", where)(losses) == 4
+    assert np.array_equal(Reducer("none", where)(losses), [2, 6, 0])
+    assert np.isnan(Reducer("mean")(losses)), "an unmasked NaN is not hidden"
+    assert Reducer("mean")(losses[:2]) == 4
 
 
 def test_a_mean_of_weights_has_the_true_gradient_in_them() -> None:
     """d/dw (Σ w l / Σ w) = (l - mean)/Σw."""
     losses, weights = jnp.float32([1, 2, 6]), jnp.float32([0.5, 1, 2])
-    gradient = jax.grad(lambda w: reduce(w * losses, "mean", weights=w))(weights)
+    gradient = jax.grad(lambda w: Reducer("mean")(w * losses, own_weights=w))(weights)
     mean = np.sum(np.asarray(losses) * np.asarray(weights)) / 3.5
     assert np.allclose(gradient, (np.asarray(losses) - mean) / 3.5, rtol=8 * 2.0**-24, atol=0)
 
@@ -150,5 +150,5 @@ def test_a_mean_of_weights_has_the_true_gradient_in_them() -> None:
 def test_a_mask_is_a_removal(keep: list[bool], losses: list[float]) -> None:
     kept = np.float64(losses)[keep]
     for how, want in (("sum", kept.sum()), ("mean", kept.mean() if kept.size else 0.0)):
-        got = float(reduce(jnp.float32(losses), how, where=jnp.array(keep)))
+        got = float(Reducer(how, jnp.array(keep))(jnp.float32(losses)))
         assert abs(got - want) <= 8 * 2.0**-24 * np.abs(kept).sum()

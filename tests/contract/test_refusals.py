@@ -20,7 +20,7 @@ WRONG: dict[str, Any] = {
     "epsilon": "x", "q": 2.0, "delta": 0.0, "level": 2.0, "degrees_of_freedom": -1.0, "log_scale": np.int32(1),
     "log_variance": np.int32(1), "pos_weight": -1.0, "class_weights": np.full(CLASSES, -1.0), "label_smoothing": 2.0,
     "smoothing": "x", "z_loss": -1.0, "logit_softcap": 0.0, "temperature": 0.0, "ignore_index": 1.5, "top_k": 0,
-    "weights": np.full((ROWS, CLASSES), -1.0), "full": None, "return_logsumexp": None,
+    "weights": np.ones((ROWS, CLASSES), np.int32), "normalizer": np.ones(2), "full": None, "return_logsumexp": None,
 }  # fmt: skip
 FAMILY = Family("refusals", rows=ROWS, classes=CLASSES)
 GOOD = {case.name: case.draw(FAMILY, np.float32)[: len(SIGNATURES[case.name].arguments)] for case in CASES}

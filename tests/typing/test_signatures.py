@@ -55,7 +55,7 @@ def test_the_signature_of_the_cross_entropy() -> None:
     assert defaults == {
         "return_logsumexp": False, "axis": -1, "where": None, "ignore_index": None, "class_weights": None,
         "label_smoothing": 0.0, "smoothing": "uniform", "z_loss": 0.0, "logit_softcap": None, "temperature": 1.0,
-        "reduction": "none",
+        "weights": None, "normalizer": None, "reduction": "none",
     }  # fmt: skip
     assert {name: parameters[name].annotation for name in get_type_hints(SoftmaxOptions)} == get_type_hints(
         SoftmaxOptions

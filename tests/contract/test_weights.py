@@ -1,0 +1,208 @@
+"""Weights and a normalizer: the same of every loss that can be masked, so that one number joins what is computed apart.
+
+The truth is the unreduced loss, weighted and divided by hand.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType, PartitionSpec
+
+import lossjax
+from lossjax import families
+from lossjax._core.reduction import Reducer
+from lossjax.verify.samples import sample
+from lossjax.verify.signatures import SIGNATURES
+from tests.support.quick import quick
+
+Loss = Callable[..., Any]
+WEIGHTED = [name for name in SIGNATURES if "weights" in inspect.signature(getattr(lossjax, name)).parameters]
+
+
+def _example(name: str) -> tuple[Loss, list[np.ndarray], list[int]]:
+    """A loss with arguments of three rows, and which of them are floats."""
+    if name == "canonical_nll":
+        loss = functools.partial(lossjax.canonical_nll, families.Poisson())
+        return loss, [np.random.default_rng(0).normal(size=(3, 4)), np.ones((3, 4))], [0, 1]
+    drawn = sample(name, np.float64, (3, 4))
+    return drawn.loss, list(drawn.arguments), list(drawn.argnums)
+
+
+def test_every_loss_that_can_be_masked_can_be_weighted() -> None:
+    for name in lossjax.__all__:
+        parameters = inspect.signature(getattr(lossjax, name)).parameters if callable(getattr(lossjax, name)) else {}
+        if "reduction" in parameters:
+            assert {"where", "weights", "normalizer"} <= set(parameters), name
+
+
+HOWS = ("none", "sum", "mean")
+
+
+def by_hand(losses: jax.Array, kept: np.ndarray, weights: jax.Array, normalizer: jax.Array) -> list[jax.Array]:
+    """Weighted; weighted and normalized; normalized: each for none, sum and mean."""
+    plain, counted = jnp.where(kept, losses, 0), jnp.where(kept, weights * losses, 0)
+    total, mass = jnp.sum(counted), jnp.sum(jnp.where(kept, weights, 0))
+    return [
+        counted, counted / normalizer, plain / normalizer,
+        total, total / normalizer, jnp.sum(plain) / normalizer,
+        total / mass, total / normalizer, jnp.sum(plain) / normalizer,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [*(n for n in WEIGHTED if n != "mean_squared_error"), "canonical_nll"])
+def test_weights_and_normalizer_are_those_of_the_unreduced_loss(name: str) -> None:
+    """Value, and gradients in all floats, weights and normalizer too; what a mask hides, NaN or not, has none."""
+    with jax.enable_x64(True):
+        loss, arguments, argnums = _example(name)
+        shape, random = jax.eval_shape(loss, *arguments).shape, np.random.default_rng(1)
+        kept = np.broadcast_to(np.arange(3).reshape(3, *[1] * (len(shape) - 1)) != 1, shape)
+        cotangents = random.normal(size=9)
+
+        def ours(args: list[Any], weights: jax.Array, normalizer: jax.Array) -> list[jax.Array]:
+            masked = functools.partial(loss, *args, where=jnp.asarray(kept))
+            given = {"weights": weights}, {"weights": weights, "normalizer": normalizer}, {"normalizer": normalizer}
+            return [masked(reduction=how, **options) for how in HOWS for options in given]
+
+        def wanted(args: list[Any], weights: jax.Array, normalizer: jax.Array) -> list[jax.Array]:
+            return by_hand(loss(*args), kept, weights, normalizer)
+
+        def pulled(form: Loss, floats: list[jax.Array], weights: jax.Array) -> Any:
+            def total(floats: list[jax.Array], weights: jax.Array, normalizer: jax.Array) -> tuple[jax.Array, Any]:
+                given = dict(zip(argnums, floats, strict=True))
+                found = form([given.get(i, a) for i, a in enumerate(arguments)], weights, normalizer)
+                slopes = [
+                    g * np.cos(np.arange(x.size)).reshape(x.shape) for g, x in zip(cotangents, found, strict=True)
+                ]
+                return sum((jnp.sum(s * x) for s, x in zip(slopes, found, strict=True)), jnp.zeros(())), found
+
+            compiled = quick(jax.value_and_grad(total, argnums=(0, 1, 2), has_aux=True))
+            (_, found), gradients = compiled(floats, weights, jnp.asarray(-7.5))
+            return found, gradients
+
+        good, weights = [jnp.asarray(arguments[i]) for i in argnums], jnp.asarray(random.normal(size=shape))
+        want = pulled(wanted, good, weights)
+        got = pulled(ours, [a.at[1].set(jnp.nan) for a in good], weights.at[1].set(jnp.nan))
+        # Sums of at most 9 results of as many losses as there are weights, each product within a few roundings.
+        units = 9 * (weights.size + 8) * 2.0**-53
+        for g, w in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+            assert np.max(np.abs(g - w)) <= units * max(1, np.max(np.abs(w))), f"{name}: {g}, want {w}"
+        in_floats, in_weights, _ = got[1]
+        for slope in (*in_floats, in_weights):
+            assert not np.any(slope[1]), f"{name}: a masked row has the gradient {slope[1]}"
+
+
+def _tokens(random: np.random.Generator) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Logits, labels of which some are ignored (most in the last half), and a weight for each."""
+    labels = np.array([1, -1, 4, 0, 2, -1, -1, -1], np.int32)
+    return jnp.asarray(random.normal(size=(8, 5))), jnp.asarray(labels), jnp.asarray(random.normal(size=8) + 2)
+
+
+def _weighted_mean(z: jax.Array, labels: jax.Array, weights: jax.Array, count: jax.Array | None = None) -> jax.Array:
+    return lossjax.softmax_cross_entropy_with_integer_labels(
+        z, labels, ignore_index=-1, weights=weights, normalizer=count, reduction="mean"
+    )
+
+
+def test_micro_batches_joined_by_one_normalizer_are_the_full_batch(random: np.random.Generator) -> None:
+    """Summed over a loop of micro-batches, value and gradients are those of the mean over all rows at once."""
+    with jax.enable_x64(True):
+        z, labels, weights = _tokens(random)
+
+        def accumulated(z: jax.Array, weights: jax.Array) -> jax.Array:
+            count = jnp.sum(jnp.where(labels != -1, weights, 0))
+            batches = z.reshape(4, 2, 5), labels.reshape(4, 2), weights.reshape(4, 2)
+            return jax.lax.scan(lambda sum_, one: (sum_ + _weighted_mean(*one, count), None), jnp.zeros(()), batches)[0]
+
+        got = quick(jax.value_and_grad(accumulated, (0, 1)))(z, weights)
+        want = quick(jax.value_and_grad(lambda z, w: _weighted_mean(z, labels, w), (0, 1)))(z, weights)
+        for g, w in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+            assert np.max(np.abs(g - w)) <= 32 * 2.0**-53 * np.max(np.abs(w))
+
+
+@pytest.mark.parametrize("divide", ["inside", "outside"])
+def test_devices_joined_by_one_normalizer_are_the_full_batch(divide: str, random: np.random.Generator) -> None:
+    """Rows over two devices: by a sum of parts over the common count, or (``jax.pmap``'s custom) by a mean of parts
+    over a device's share of it."""
+    with jax.enable_x64(True):
+        z, labels, weights = _tokens(random)
+        mesh = jax.make_mesh((2,), ("rows",), axis_types=(AxisType.Auto,))
+
+        def part(z: jax.Array, labels: jax.Array, weights: jax.Array) -> jax.Array:
+            mass = jnp.sum(jnp.where(labels != -1, weights, 0))
+            if divide == "inside":
+                return jax.lax.psum(_weighted_mean(z, labels, weights, jax.lax.psum(mass, "rows")), "rows")
+            return jax.lax.pmean(_weighted_mean(z, labels, weights, jax.lax.pmean(mass, "rows")), "rows")
+
+        rows = PartitionSpec("rows")
+        sharded = jax.shard_map(part, mesh=mesh, in_specs=(rows, rows, rows), out_specs=PartitionSpec())
+        got = quick(jax.value_and_grad(sharded, (0, 2)))(z, labels, weights)
+        want = quick(jax.value_and_grad(_weighted_mean, (0, 2)))(z, labels, weights)
+        for g, w in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+            assert np.max(np.abs(g - w)) <= 32 * 2.0**-53 * np.max(np.abs(w))
+
+
+def test_the_head_is_weighted_as_its_logits_are(random: np.random.Generator) -> None:
+    with jax.enable_x64(True):
+        _, labels, weights = _tokens(random)
+        x, w = jnp.asarray(random.normal(size=(8, 3))), jnp.asarray(random.normal(size=(3, 5)))
+
+        def of(loss: Loss, *args: jax.Array, **options: Any) -> jax.Array:
+            return loss(*args, labels, ignore_index=-1, reduction="mean", **options)
+
+        def head(x: jax.Array, w: jax.Array, weights: jax.Array, normalizer: jax.Array) -> jax.Array:
+            loss = functools.partial(of, lossjax.linear_softmax_cross_entropy, x, w)
+            return loss(weights=weights) + loss(normalizer=normalizer)
+
+        def stored(x: jax.Array, w: jax.Array, weights: jax.Array, normalizer: jax.Array) -> jax.Array:
+            loss = functools.partial(of, lossjax.softmax_cross_entropy_with_integer_labels, x @ w)
+            return loss(weights=weights) + loss(normalizer=normalizer)
+
+        arguments = x, w, weights, jnp.asarray(3.5)
+        got, want = (quick(jax.value_and_grad(form, (0, 1, 2, 3)))(*arguments) for form in (head, stored))
+        for g, truth in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+            assert np.max(np.abs(g - truth)) <= 64 * 2.0**-53 * np.max(np.abs(truth))
+
+
+def test_a_division_by_nothing() -> None:
+    """Where no row of any batch counts, the common count is 0, and so is the mean; 0 rows are no excuse for others."""
+    losses, none = jnp.float32([1, 2]), jnp.zeros(2, bool)
+
+    def mean(losses: jax.Array, weights: jax.Array, normalizer: jax.Array | None, where: jax.Array | None) -> jax.Array:
+        return Reducer("mean", where, weights, normalizer)(losses)
+
+    slopes = jax.value_and_grad(mean, (0, 1))
+    zero, ones, zeros = jnp.float32(0), jnp.ones(2), jnp.zeros(2)
+    assert not any(np.any(x) for x in jax.tree.leaves(slopes(losses, ones, zero, none)))
+    assert not any(np.any(x) for x in jax.tree.leaves(slopes(losses, ones, None, none)))
+    assert not any(np.any(x) for x in jax.tree.leaves(slopes(losses, zeros, zero, None)))
+    assert mean(losses, ones, zero, None) == np.inf
+    assert np.isnan(mean(jnp.float32([1, np.nan]), jnp.float32([1, 0]), None, None)), "a weight of 0 is no mask"
+    assert np.isnan(mean(jnp.float32([1, np.nan]), zeros, None, None))
+
+
+def test_tiny_weights_have_the_gradients_of_usual_ones() -> None:
+    """The square of their sum, which JAX's own derivative of a quotient takes, is below the smallest number."""
+    losses, weights = jnp.float32([1, 5]), jnp.float32([1, 3])
+    mean = jax.value_and_grad(lambda weights: Reducer("mean", None, weights)(losses))
+    (usual, slope), (same, steep) = mean(weights), mean(weights * jnp.float32(2.0**-100))
+    assert same == usual
+    assert np.array_equal(steep * jnp.float32(2.0**-100), slope)
+
+
+def test_the_result_is_of_the_widest_dtype() -> None:
+    """A count, and a weight, say by their dtype how exactly they are meant, as in ``weights * loss / normalizer``."""
+    with jax.enable_x64(True):
+        losses, wide = jnp.ones(2, jnp.float32), jnp.ones(2, jnp.float64)
+        assert Reducer("mean", None, wide)(losses).dtype == jnp.float64
+        assert Reducer("sum", None, wide.astype(jnp.bfloat16), jnp.asarray(3))(losses).dtype == jnp.float32
+        assert Reducer("none", None, None, jnp.asarray(3.0))(losses).dtype == jnp.float32
+        assert lossjax.squared_error(losses, losses, normalizer=3).dtype == jnp.float32
+        assert lossjax.squared_error(losses, losses, normalizer=np.float64(3)).dtype == jnp.float64
+        exact = 2**24 + 1
+        assert lossjax.squared_error(wide, 0 * wide, normalizer=exact, reduction="sum") == 2 / exact
