@@ -8,10 +8,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array, lax
+from jax import Array
 from jax.core import Tracer
-from jax.experimental import checkify
 from jax.typing import ArrayLike
+
+from lossjax._core.user_checks import Wrong, none_wrong
 
 REDUCTIONS = ("none", "sum", "mean")
 
@@ -265,26 +266,16 @@ def base(value: float | None) -> float | None:
     return float(value)
 
 
-def labels_in_range(labels: Array, classes: int, counted: Array | None) -> None:
-    """Under ``checkify``, a named error for the first counted label outside [0, C); without it, nothing."""
-    if labels.size == 0:
-        return
-    wrong = (labels < 0) | (labels >= classes)
-    if counted is not None:
-        wrong = wrong & counted
-    # Reductions only: sharded labels are neither gathered nor reshaped.
-    position = jnp.zeros_like(labels)
-    for axis, size in enumerate(labels.shape):
-        along = lax.broadcasted_iota(labels.dtype, labels.shape, axis, out_sharding=jax.typeof(labels).sharding)
-        position = position * size + along
-    row = jnp.min(jnp.where(wrong, position, labels.size))
-    checkify.debug_check(
-        ~jnp.any(wrong),
-        "label {label} in row {row} is outside the {classes} classes; correct it, or name it with ignore_index",
-        label=jnp.sum(jnp.where(position == row, labels, 0)),
-        row=row,
-        classes=jnp.asarray(classes),
-    )
+_NO_CLASS = "label {value} in row {row} is outside the {classes} classes; correct it, or name it with ignore_index"
+
+
+def _outside(labels: Array, classes: int) -> Array:
+    return (labels < 0) | (labels >= classes)
+
+
+def labels_in_range(labels: Array, classes: int, counted: Array | None) -> Array:
+    """The labels; if the result is used, ``checkify`` has a named error for the first counted one outside [0, C)."""
+    return none_wrong(Wrong(_NO_CLASS, _outside, (("classes", classes),)), labels, counted)
 
 
 def _dims(shape: Sequence[int]) -> str:

@@ -136,7 +136,7 @@ class LogitLoss(NamedTuple):
                 raise ValueError("ignore_index is for integer labels; mask distributions by where=")
             reducer = reducer.only(targets != label)
         if labelled:
-            checks.labels_in_range(targets, class_count(z, over), reducer.valid)
+            targets = checks.labels_in_range(targets, class_count(z, over), reducer.valid)
         softcap = given["logit_softcap"]
         return cls(
             logits=z,

@@ -133,7 +133,7 @@ def sparsemax_loss(logits: ArrayLike, labels: ArrayLike, **options: Unpack[Entry
     """
     logits, labels = checks.floating("logits", logits), checks.integer_labels("labels", labels)
     checks.same_shape("labels", labels.shape, "of the logits", logits.shape, "give one label per logit")
-    checks.labels_in_range(labels, 2, checks.mask("where", options.get("where"), logits.shape))
+    labels = checks.labels_in_range(labels, 2, checks.mask("where", options.get("where"), logits.shape))
     known = (labels == 0) | (labels == 1)
     sign = jnp.where(known, 2 * labels.astype(logits.dtype) - 1, jnp.nan)
     return elementwise(binary_sparsemax, logits, sign, {}, **options)

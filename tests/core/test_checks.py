@@ -218,8 +218,7 @@ def test_a_label_out_of_range_is_named_under_checkify(bad: int, row: int) -> Non
     labels = jnp.int32([0, 1, 2, 3, 2, 1]).at[row].set(bad).reshape(2, 3)
 
     def check(x: jax.Array) -> jax.Array:
-        checks.labels_in_range(x, 4, None)
-        return x
+        return checks.labels_in_range(x, 4, None)
 
     error, _ = jax.jit(checkify.checkify(check))(labels)
     assert f"label {bad} in row {row} is outside the 4 classes" in str(error.get())
@@ -229,8 +228,7 @@ def test_a_label_out_of_range_is_named_under_checkify(bad: int, row: int) -> Non
 
 def test_labels_not_counted_and_no_labels_raise_nothing() -> None:
     def check(x: jax.Array, counted: jax.Array) -> jax.Array:
-        checks.labels_in_range(x, 4, counted)
-        return x
+        return checks.labels_in_range(x, 4, counted)
 
     for labels, counted in (
         (jnp.int32([9, 1]), jnp.array([False, True])),

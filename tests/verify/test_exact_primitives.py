@@ -13,6 +13,7 @@ from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 from jax.extend.core.primitives import eq_to_p
 
+from lossjax._core.user_checks import Wrong, none_wrong
 from lossjax._core.versions import body, is_jaxpr
 from lossjax.verify import oracle, ulp
 from lossjax.verify._exact import covered, exact
@@ -228,6 +229,7 @@ MANY: dict[str, tuple[Callable[..., Any], tuple[Any, ...], float]] = {
     "barrier": (lambda x: lax.optimization_barrier((x, 2 * x)), (WHOLE,), 0),
     "moved": (lambda x: lax.stop_gradient(jax.device_put(jnp.copy(x), jax.devices()[0])), (WHOLE,), 0),
     "named": (lambda x: checkpoint_name(lax.reduce_precision(x, 11, 52), "x"), (WHOLE,), 0),
+    "checked": (lambda x: none_wrong(Wrong("{value}", lambda x: x < 0), x, x > 1), (WHOLE,), 0),
     "scan": (lambda x: lax.scan(lambda c, v: (c * 0.5 + v, (c, v.sum())), x[0], x[1:]), (WHOLE,), 8),
     "scan in reverse": (lambda x: lax.scan(lambda c, v: (c + v, c), 0.0, x[0], reverse=True), (WHOLE,), 0),
     "scan without inputs": (lambda x: lax.scan(lambda c, _: (c + x, c[0]), x, None, length=3), (WHOLE,), 0),
@@ -291,6 +293,8 @@ def names_in(jaxpr: Any) -> set[str]:
 
 
 def _inner_names(equation: Any) -> Iterator[str]:
+    if equation.primitive.name == "under_checkify":  # an identity, whose program only checkify executes
+        return
     for value in equation.params.values():
         for inner in value if isinstance(value, tuple) else (value,):
             if is_jaxpr(inner):

@@ -25,6 +25,11 @@ def _same(context: Context, params: Any, *values: Any) -> Any:
     return list(values) if context.equation.primitive.multiple_results else values[0]
 
 
+@_moves("under_checkify")
+def _under_checkify(context: Context, params: Any, value: Any, *rest: Any) -> Any:
+    return [value]
+
+
 @_moves("reshape")
 def _reshape(context: Context, params: Any, x: Any) -> Any:
     if params.get("dimensions") is not None:
