@@ -81,8 +81,7 @@ def test_one_number(name: str, random: np.random.Generator) -> None:
 @pytest.mark.parametrize("name", ONE)
 def test_one_special_number(name: str) -> None:
     """Where the function is special; 3000 roundoffs leave room for XLA's worst, lgamma and digamma near 0."""
-    # JAX's digamma(0) is NaN in some versions, -inf (from the right) in others.
-    compared(ONE[name][0], (SPECIAL[SPECIAL != 0] if name == "digamma" else SPECIAL,), 3000)
+    compared(ONE[name][0], (SPECIAL,), 3000)
 
 
 def test_halves_round_as_jax_rounds_them() -> None:

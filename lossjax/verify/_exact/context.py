@@ -54,20 +54,51 @@ class Operation(NamedTuple):
     commutes: bool = False
 
 
-Rule = Callable[..., Any]
-RULES: dict[str, Rule] = {}
-"""Primitive name: ``rule(context, params, *values)``, giving one array or, for several results, a list."""
+class Rule(NamedTuple):
+    """How a primitive is executed, and which of its parameters say what the result is."""
 
-R = TypeVar("R", bound=Rule)
+    execute: Callable[..., Any]
+    """``execute(context, params, *values)``, giving one array or, for several results, a list."""
+    reads: frozenset[str] | None
+    """The parameters that it reads, the only ones it is given; None: the primitive hands on what it gets, and its
+    parameters say where to."""
+
+    def parameters(self, given: dict[str, Any]) -> dict[str, Any]:
+        """Those of an equation's parameters that the rule reads."""
+        return {name: value for name, value in given.items() if self.reads is not None and name in self.reads}
+
+    def stranger(self, given: dict[str, Any]) -> str | None:
+        """The name of a parameter that the rule does not read and that may change the result; None if there is none."""
+        if self.reads is None:
+            return None
+        unread = (name for name in given if name not in self.reads and name not in _NO_MATTER)
+        return next((name for name in unread if given[name] is not None or name not in _OPTIONAL), None)
+
+
+RULES: dict[str, Rule] = {}
+"""By the name of the primitive."""
+
+_NO_MATTER = frozenset({
+    "accuracy", "precision", "preferred_element_type",  # of roundings, which are not made here
+    "sharding", "out_sharding", "unroll", "_split_transpose", "linear", "branches_platforms", "weak_type",
+    "indices_are_sorted", "is_stable",  # what JAX leaves open otherwise
+    "computation",  # the function of which ``jaxpr`` is the program
+    "num_consts", "num_carry", "ft_in", "ft_out",  # of scan, which tells its operands apart by their shapes
+})  # fmt: skip
+"""Parameters that say where, or how quickly, or to how many digits a result is computed, but not what it is."""
+_OPTIONAL = frozenset({"out_dtype"})
+"""Parameters that change nothing where they are None."""
+
+R = TypeVar("R", bound=Callable[..., Any])
 T = TypeVar("T")
 
 
-def rule(*names: str) -> Callable[[R], R]:
-    """Register a function as the rule of these primitives."""
+def rule(*names: str, reads: Sequence[str] | None = ()) -> Callable[[R], R]:
+    """Register a function as the rule of these primitives, with the parameters that it reads (see ``Rule``)."""
 
     def register(function: R) -> R:
         for name in names:
-            RULES[name] = function
+            RULES[name] = Rule(function, None if reads is None else frozenset(reads))
         return function
 
     return register

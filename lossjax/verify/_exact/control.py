@@ -12,20 +12,20 @@ LOOPS = ("scan", "while", "cond", "platform_index")
 """These are interpreted also where all operands are integers."""
 
 
-@rule("platform_index")
+@rule("platform_index", reads=["platforms"])
 def _platform_index(context: Context, params: Any) -> np.ndarray:
     """The index of the default formula of ``jax.lax.platform_dependent``: exact arithmetic has no platform."""
     platforms = params["platforms"]
     return np.asarray(platforms.index(None) if None in platforms else 0)
 
 
-@rule("cond")
+@rule("cond", reads=["branches"])
 def _cond(context: Context, params: Any, which: Any, *values: Any) -> list[Any]:
     branches = params["branches"]
     return context.run(branches[min(max(int(which), 0), len(branches) - 1)], values)
 
 
-@rule("while")
+@rule("while", reads=["cond_nconsts", "cond_jaxpr", "body_nconsts", "body_jaxpr"])
 def _while(context: Context, params: Any, *values: Any) -> list[Any]:
     of_test, of_body = params["cond_nconsts"], params["body_nconsts"]
     test_constants, body_constants = values[:of_test], values[of_test : of_test + of_body]
@@ -42,7 +42,7 @@ def _where(rows: np.ndarray, new: Any, old: Any) -> Any:
     return np.where(spread, new, old) if isinstance(new, np.ndarray) else jnp.where(spread, new, old)
 
 
-@rule("scan")
+@rule("scan", reads=["jaxpr", "length", "reverse"])
 def _scan(context: Context, params: Any, *values: Any) -> list[Any]:
     step_of, equation = params["jaxpr"], context.equation
     inside = body(step_of)

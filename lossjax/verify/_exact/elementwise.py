@@ -29,12 +29,12 @@ for _name, _operation in (UNARY | BINARY | special.TWO | special.THREE).items():
     rule(_name)(_elementwise(_name, _operation))
 
 
-@rule("integer_pow")
+@rule("integer_pow", reads=["y"])
 def _integer_pow(context: Context, params: Any, x: Balls) -> Balls:
     return context.apply(("integer_pow", params["y"]), integer_power(params["y"]), x)
 
 
-@rule("round")
+@rule("round", reads=["rounding_method"])
 def _round(context: Context, params: Any, x: Balls) -> Balls:
     method = int(params["rounding_method"])
     return context.apply(("round", method), ROUND[method], x)
@@ -72,7 +72,7 @@ def _is_finite(context: Context, params: Any, x: Balls) -> np.ndarray:
     return np.asarray(answers, dtype=bool).reshape(x.shape)
 
 
-@rule("convert_element_type")
+@rule("convert_element_type", reads=["new_dtype"])
 def _convert(context: Context, params: Any, x: Any) -> np.ndarray:
     dtype = np.dtype(params["new_dtype"])
     if jnp.issubdtype(dtype, jnp.floating):
@@ -98,7 +98,7 @@ def _integer(context: Context, x: arb, least: int, most: int) -> int:
     return min(max(whole, least), most)
 
 
-@rule("reduce_precision")
+@rule("reduce_precision", reads=["exponent_bits", "mantissa_bits"])
 def _reduce_precision(context: Context, params: Any, x: Balls) -> Balls:
     if not context.round_conversions:
         return x

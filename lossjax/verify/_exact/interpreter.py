@@ -12,7 +12,7 @@ from jax.extend.core import Literal
 
 from lossjax._core.versions import CALLS, Jaxpr, body, called, constants
 from lossjax.verify._exact import control, elementwise, ordering, reductions, structural
-from lossjax.verify._exact.context import RULES, Context, Rule, Unknown, is_balls
+from lossjax.verify._exact.context import RULES, Context, Unknown, is_balls
 from lossjax.verify.oracle import precision as at_precision
 
 __all__ = ["covered", "interpret"]
@@ -158,7 +158,19 @@ def _executor(equation: Any) -> Callable[[Context, Any, list[Any], list[bool]], 
         return _complex
     floating = any(_is(getattr(v.aval, "dtype", bool), jnp.floating) for v in equation.outvars)
     exactly = (floating and name != "bitcast_convert_type") or name in control.LOOPS
-    return functools.partial(_by_rule, RULES.get(name), exactly)
+    rule = RULES.get(name)
+    if rule is None:
+        return functools.partial(_by_rule, _refusing(_REFUSED.get(name, "there is no rule for it")), {}, exactly)
+    if stranger := rule.stranger(equation.params):
+        return functools.partial(_by_rule, _refusing(f"its rule does not know the parameter {stranger!r}"), {}, exactly)
+    return functools.partial(_by_rule, rule.execute, rule.parameters(equation.params), exactly)
+
+
+def _refusing(why: str) -> Callable[..., Any]:
+    def refuse(context: Context, params: Any, *values: Any) -> Any:
+        raise context.unsupported(why)
+
+    return refuse
 
 
 def _call(context: Context, equation: Any, values: list[Any], needed: list[bool]) -> list[Any]:
@@ -170,17 +182,20 @@ def _complex(context: Context, equation: Any, values: list[Any], needed: list[bo
 
 
 def _by_rule(
-    rule: Rule | None, exactly: bool, context: Context, equation: Any, values: list[Any], needed: list[bool]
+    rule: Callable[..., Any],
+    params: dict[str, Any],
+    exactly: bool,
+    context: Context,
+    equation: Any,
+    values: list[Any],
+    needed: list[bool],
 ) -> list[Any]:
     """By the rule of the primitive; without a float among operands and results, by numpy or JAX."""
     if not exactly and not any(map(is_balls, values)):
         results = _without_floats(context, equation, values)
         # Results may be floats that were made of integers bit by bit, as random numbers are.
         return [_value(context, r, v.aval) for r, v in zip(results, equation.outvars, strict=True)]
-    if rule is None:
-        name = equation.primitive.name
-        raise context.unsupported(_REFUSED.get(name, "there is no rule for it"))
-    results = rule(context, equation.params, *values)
+    results = rule(context, params, *values)
     return list(results) if equation.primitive.multiple_results else [results]
 
 
@@ -191,8 +206,9 @@ def _without_floats(context: Context, equation: Any, values: list[Any]) -> list[
     if all(isinstance(v, np.ndarray) for v in values):
         results: list[Any] = []
         if name in structural.MOVES or name in ("iota", "convert_element_type"):
-            given = RULES[name](context, params, *values)
-            results = list(given) if primitive.multiple_results else [given]
+            if RULES[name].stranger(params) is None:
+                given = RULES[name].execute(context, RULES[name].parameters(params), *values)
+                results = list(given) if primitive.multiple_results else [given]
         elif name in _INTEGER:
             with np.errstate(over="ignore"):
                 results = [np.asarray(_INTEGER[name](*values))]

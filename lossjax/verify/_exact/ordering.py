@@ -44,7 +44,7 @@ rule("lt_to")(_total(lambda c: c < 0))
 rule("le_to")(_total(lambda c: c <= 0))
 
 
-@rule("sort")
+@rule("sort", reads=["dimension", "num_keys"])
 def _sort(context: Context, params: Any, *values: Any) -> list[Any]:
     axis, keys = params["dimension"], params["num_keys"]
 
@@ -54,7 +54,7 @@ def _sort(context: Context, params: Any, *values: Any) -> list[Any]:
     return _reordered(values, axis, compare, values[0].shape[axis])
 
 
-@rule("top_k")
+@rule("top_k", reads=["k", "axis"])
 def _top_k(context: Context, params: Any, x: Any) -> list[Any]:
     axis = params.get("axis", x.ndim - 1)
     places = np.broadcast_to(np.arange(x.shape[axis]).reshape([-1 if i == axis else 1 for i in range(x.ndim)]), x.shape)
@@ -128,8 +128,8 @@ def _reduced(name: str, of_none: arb) -> Callable[..., Balls]:
     return reduce
 
 
-rule("reduce_max")(_reduced("max", NEG_INF))
-rule("reduce_min")(_reduced("min", INF))
+rule("reduce_max", reads=["axes"])(_reduced("max", NEG_INF))
+rule("reduce_min", reads=["axes"])(_reduced("min", INF))
 
 
 def _located(sign: int) -> Callable[..., np.ndarray]:
@@ -140,5 +140,5 @@ def _located(sign: int) -> Callable[..., np.ndarray]:
     return locate
 
 
-rule("argmax")(_located(1))
-rule("argmin")(_located(-1))
+rule("argmax", reads=["axes", "index_dtype"])(_located(1))
+rule("argmin", reads=["axes", "index_dtype"])(_located(-1))

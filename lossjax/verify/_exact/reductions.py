@@ -9,7 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flint import arb, arb_mat
+from jax.lax import GatherScatterMode
 
+from lossjax._core.versions import body
 from lossjax.verify._exact.context import ONE, ZERO, Context, rule, to_array
 from lossjax.verify._exact.ordering import lines_along
 from lossjax.verify._exact.pairs import BINARY
@@ -23,19 +25,19 @@ def _sum(context: Context, entries: Sequence[arb]) -> arb:
     return context.fold("add", ADD, operator.add, entries) if entries else ZERO
 
 
-@rule("reduce_sum")
+@rule("reduce_sum", reads=["axes"])
 def _reduce_sum(context: Context, params: Any, x: Balls) -> Balls:
     lines, shape = lines_along(x, params["axes"])
     return to_array([_sum(context, line) for line in lines], shape)
 
 
-@rule("reduce_prod")
+@rule("reduce_prod", reads=["axes"])
 def _reduce_prod(context: Context, params: Any, x: Balls) -> Balls:
     lines, shape = lines_along(x, params["axes"])
     return to_array([context.fold("mul", MUL, operator.mul, line) if line else ONE for line in lines], shape)
 
 
-@rule("reduce")
+@rule("reduce", reads=["jaxpr", "dimensions"])
 def _reduce(context: Context, params: Any, *values: Any) -> list[Any]:
     """A fold from the left with the given function; JAX leaves the order open and asks that it not matter."""
     arrays, starts = values[: len(values) // 2], values[len(values) // 2 :]
@@ -76,10 +78,10 @@ def _scanned(params: Any, x: Balls, combine: Callable[[Balls, Balls], Balls]) ->
 
 
 for _name, _of in (("cumsum", "add"), ("cumprod", "mul"), ("cummax", "max"), ("cummin", "min")):
-    rule(_name)(_running(_of))
+    rule(_name, reads=["axis", "reverse"])(_running(_of))
 
 
-@rule("cumlogsumexp")
+@rule("cumlogsumexp", reads=["axis", "reverse"])
 def _cumlogsumexp(context: Context, params: Any, x: Balls) -> Balls:
     weights = context.apply("exp", UNARY["exp"], x)
     sums = _scanned(params, weights, lambda total, entry: context.apply("add", ADD, total, entry))
@@ -89,7 +91,7 @@ def _cumlogsumexp(context: Context, params: Any, x: Balls) -> Balls:
 # --- matrix products -------------------------------------------------------------------------------------------------
 
 
-@rule("dot_general")
+@rule("dot_general", reads=["dimension_numbers"])
 def _dot_general(context: Context, params: Any, left: Any, right: Any) -> Balls:
     (left_sum, right_sum), (left_batch, right_batch) = params["dimension_numbers"]
     a, b = context.balls(left), context.balls(right)
@@ -141,19 +143,27 @@ def _careful_product(context: Context, rows: list[list[arb]], columns: list[list
 
 # --- scatters --------------------------------------------------------------------------------------------------------
 
-_COMBINE = {"scatter": None, "scatter-add": "add", "scatter-sub": "sub", "scatter-mul": "mul"}
-_COMBINE |= {"scatter-max": "max", "scatter-min": "min"}
-_COMBINE |= {name.replace("-", "_"): how for name, how in _COMBINE.items()}
+_SCATTERS = ("scatter", "scatter-add", "scatter-sub", "scatter-mul", "scatter-max", "scatter-min")
+_SCATTERED = ["dimension_numbers", "mode", "update_jaxpr", "update_consts", "unique_indices"]
+_MODES = {
+    GatherScatterMode.CLIP: GatherScatterMode.CLIP,
+    GatherScatterMode.FILL_OR_DROP: GatherScatterMode.FILL_OR_DROP,
+    GatherScatterMode.PROMISE_IN_BOUNDS: GatherScatterMode.FILL_OR_DROP,  # what breaks the promise is dropped
+}
+"""Mode of a scatter: that of the gather that reads from the same places."""
 
 
-@rule(*_COMBINE)
+@rule(*_SCATTERS, *(name.replace("-", "_") for name in _SCATTERS), reads=_SCATTERED)
 def _scatter(context: Context, params: Any, x: Any, indices: Any, updates: Any) -> Balls:
     """Each update goes to the place that a gather with the same dimension numbers would read from, or is dropped (-1).
 
-    If several updates set one entry the last one remains, as on a CPU; JAX leaves the order open.
+    If several updates set one entry the last one remains, as on a CPU; JAX leaves the order open. Where they may not
+    meet because the program promises that they do not, an answer would be a guess.
     """
-    name = _COMBINE[context.equation.primitive.name]
-    numbers = params["dimension_numbers"]
+    combine = _combination(context, params)
+    numbers, mode = params["dimension_numbers"], params["mode"]
+    if mode not in _MODES:
+        raise context.unsupported(f"its rule does not know the mode {mode}")
     places = jnp.arange(x.size, dtype=jnp.int32).reshape(x.shape)
     kept = [i for i in range(x.ndim) if i not in numbers.inserted_window_dims + numbers.operand_batching_dims]
     sizes = [1] * x.ndim
@@ -170,11 +180,37 @@ def _scatter(context: Context, params: Any, x: Any, indices: Any, updates: Any) 
             start_indices_batching_dims=numbers.scatter_indices_batching_dims,
         ),
         slice_sizes=tuple(sizes),
-        mode=params["mode"],
+        mode=_MODES[mode],
         fill_value=-1,
     )
+    places = [place for place in np.asarray(targets).ravel().tolist() if place >= 0]
+    if params["unique_indices"] and len(set(places)) < len(places):
+        raise context.unsupported("unique_indices is promised, but two updates meet at one place")
     result = list(x.ravel())
     for target, update in zip(np.asarray(targets).ravel().tolist(), updates.ravel().tolist(), strict=True):
         if target >= 0:
-            result[target] = update if name is None else context.one(BINARY[name], result[target], update)
+            result[target] = combine(result[target], update)
     return to_array(result, x.shape)
+
+
+def _combination(context: Context, params: Any) -> Callable[[arb, arb], arb]:
+    """What becomes of an entry and an update: the update itself, or what the primitive's own program makes of them."""
+    program = params["update_jaxpr"]
+    if program is None:
+        if not context.equation.primitive.name == "scatter":
+            raise context.unsupported("it has no update_jaxpr")
+        return lambda _, update: update
+    if params["update_consts"]:
+        raise context.unsupported("its rule does not know the parameter 'update_consts'")
+    if [equation.primitive.name for equation in body(program).eqns] == [(name := _named(context))]:
+        return functools.partial(context.one, BINARY[name])
+    return lambda entry, update: context.run(program, [_scalar(entry), _scalar(update)])[0][()]
+
+
+def _named(context: Context) -> str:
+    """The operation in a scatter's name, which is quicker than to interpret a program of one equation."""
+    return context.equation.primitive.name.replace("_", "-").partition("-")[2]
+
+
+def _scalar(entry: arb) -> Balls:
+    return to_array([entry], ())

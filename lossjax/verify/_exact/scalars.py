@@ -4,8 +4,11 @@ Arb gives NaN both where a function has no value and where a ball leaves it open
 operation names where it is NaN or infinite for certain, and everything else is undecided (None).
 """
 
+import functools
 from collections.abc import Callable, Sequence
 
+import jax
+import jax.numpy as jnp
 from flint import arb
 
 from lossjax.verify._exact.context import INF, NAN, NEG_INF, ONE, ZERO, Operation
@@ -79,12 +82,18 @@ def _lgamma_edge(x: arb) -> arb | None:
 
 
 def digamma_edge(x: arb) -> arb | None:
-    """Digamma where Arb finds no number: NaN at its poles, but at 0 the limit from the right."""
+    """Digamma where Arb finds no number: NaN at its poles."""
     if x == INF:
         return INF
     if x == 0:
-        return NEG_INF
+        return _digamma_at_zero()
     return NAN if x == NEG_INF or (x < 0 and x.is_integer()) else None
+
+
+@functools.cache
+def _digamma_at_zero() -> arb:
+    """What the installed JAX says, since its versions differ: NaN, or the limit from the right."""
+    return NAN if jnp.isnan(jax.lax.digamma(jnp.float32(0))) else NEG_INF
 
 
 def _bessel(order: int) -> Callable[[arb], arb]:

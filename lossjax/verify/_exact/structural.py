@@ -12,52 +12,53 @@ MOVES: set[str] = set()
 """Primitives whose rule serves integers and booleans too."""
 
 
-def _moves(*names: str) -> Any:
+def _moves(*names: str, reads: Sequence[str] | None = ()) -> Any:
     MOVES.update(names)
-    return rule(*names)
+    return rule(*names, reads=reads)
 
 
 @_moves(
     "copy", "copy_p", "stop_gradient", "name", "sharding_constraint", "layout_constraint", "reshard", "mesh_cast",
     "pvary", "pcast", "pbroadcast", "optimization_barrier", "device_put",
+    reads=None,
 )  # fmt: skip
 def _same(context: Context, params: Any, *values: Any) -> Any:
     return list(values) if context.equation.primitive.multiple_results else values[0]
 
 
-@_moves("under_checkify")
+@_moves("under_checkify", reads=None)
 def _under_checkify(context: Context, params: Any, value: Any, *rest: Any) -> Any:
     return [value]
 
 
-@_moves("reshape")
+@_moves("reshape", reads=["new_sizes", "dimensions"])
 def _reshape(context: Context, params: Any, x: Any) -> Any:
     if params.get("dimensions") is not None:
         x = np.transpose(x, params["dimensions"])
     return x.reshape(params["new_sizes"])
 
 
-@_moves("squeeze")
+@_moves("squeeze", reads=["dimensions"])
 def _squeeze(context: Context, params: Any, x: Any) -> Any:
     return np.squeeze(x, axis=tuple(params["dimensions"]))
 
 
-@_moves("expand_dims")
+@_moves("expand_dims", reads=["dimensions"])
 def _expand_dims(context: Context, params: Any, x: Any) -> Any:
     return np.expand_dims(x, tuple(params["dimensions"]))
 
 
-@_moves("transpose")
+@_moves("transpose", reads=["permutation"])
 def _transpose(context: Context, params: Any, x: Any) -> Any:
     return np.transpose(x, params["permutation"])
 
 
-@_moves("rev")
+@_moves("rev", reads=["dimensions"])
 def _rev(context: Context, params: Any, x: Any) -> Any:
     return np.flip(x, params["dimensions"])
 
 
-@_moves("broadcast_in_dim")
+@_moves("broadcast_in_dim", reads=["shape", "broadcast_dimensions"])
 def _broadcast_in_dim(context: Context, params: Any, x: Any, *dynamic: Any) -> Any:
     shape = params["shape"]
     narrow = [1] * len(shape)
@@ -66,34 +67,34 @@ def _broadcast_in_dim(context: Context, params: Any, x: Any, *dynamic: Any) -> A
     return np.broadcast_to(x.reshape(narrow), shape)
 
 
-@_moves("slice")
+@_moves("slice", reads=["start_indices", "limit_indices", "strides"])
 def _slice(context: Context, params: Any, x: Any) -> Any:
     strides = params["strides"] or (1,) * x.ndim
     return x[tuple(map(slice, params["start_indices"], params["limit_indices"], strides))]
 
 
-@_moves("concatenate")
+@_moves("concatenate", reads=["dimension"])
 def _concatenate(context: Context, params: Any, *values: Any) -> Any:
     return np.concatenate(values, axis=params["dimension"])
 
 
-@_moves("stack")
+@_moves("stack", reads=["axis"])
 def _stack(context: Context, params: Any, *values: Any) -> Any:
     return np.stack(values, axis=params["axis"])
 
 
-@_moves("unstack")
+@_moves("unstack", reads=["axis"])
 def _unstack(context: Context, params: Any, x: Any) -> list[Any]:
     along = np.moveaxis(x, params["axis"], 0)
     return [along[i : i + 1].reshape(along.shape[1:]) for i in range(len(along))]
 
 
-@_moves("split")
+@_moves("split", reads=["sizes", "axis"])
 def _split(context: Context, params: Any, x: Any) -> list[Any]:
     return np.split(x, np.cumsum(params["sizes"])[:-1], axis=params["axis"])
 
 
-@_moves("tile")
+@_moves("tile", reads=["reps"])
 def _tile(context: Context, params: Any, x: Any) -> Any:
     return np.tile(x, params["reps"])
 
@@ -104,7 +105,7 @@ def _select_n(context: Context, params: Any, which: Any, *cases: Any) -> Any:
     return np.take_along_axis(np.stack(cases), which[None], axis=0).reshape(which.shape)
 
 
-@_moves("pad")
+@_moves("pad", reads=["padding_config"])
 def _pad(context: Context, params: Any, x: Any, value: Any) -> Any:
     """Padding is low, high and between entries; negative low and high cut entries off."""
     shape, sources, targets = [], [], []
@@ -125,7 +126,7 @@ def _window(x: Any, sizes: Sequence[int], starts: Sequence[Any]) -> tuple[slice,
     return tuple(slice(first, first + size) for first, size in zip(firsts, sizes, strict=True))
 
 
-@_moves("dynamic_slice")
+@_moves("dynamic_slice", reads=["slice_sizes"])
 def _dynamic_slice(context: Context, params: Any, x: Any, *starts: Any) -> Any:
     return x[_window(x, params["slice_sizes"], starts)]
 
@@ -137,7 +138,7 @@ def _dynamic_update_slice(context: Context, params: Any, x: Any, update: Any, *s
     return result
 
 
-@rule("iota")
+@rule("iota", reads=["dtype", "shape", "dimension"])
 def _iota(context: Context, params: Any, *dynamic: Any) -> Any:
     shape, axis = params["shape"], params["dimension"]
     along = np.arange(shape[axis]).reshape([-1 if i == axis else 1 for i in range(len(shape))])
@@ -146,14 +147,14 @@ def _iota(context: Context, params: Any, *dynamic: Any) -> Any:
     return context.balls(whole) if floating else whole.astype(params["dtype"])
 
 
-@rule("empty2")
+@rule("empty2", reads=["dtype"])
 def _empty(context: Context, params: Any, *dynamic: Any) -> Any:
     """What a loop's stacked results start from. Each is overwritten; a read before that would show as NaN."""
     floating = jnp.issubdtype(params["dtype"], jnp.floating)
     return np.array(NAN, dtype=object) if floating else np.zeros((), params["dtype"])
 
 
-@rule("gather")
+@rule("gather", reads=["dimension_numbers", "slice_sizes", "mode", "fill_value", "unique_indices", "indices_are_sorted"])
 def _gather(context: Context, params: Any, x: Any, indices: Any) -> Any:
     """JAX gathers the positions; the one after the last stands for the fill value."""
     fill = params["fill_value"]
