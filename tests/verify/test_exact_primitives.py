@@ -8,41 +8,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flint import arb
 from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 from jax.extend.core.primitives import eq_to_p
 
 from lossjax._core.user_checks import Wrong, none_wrong
 from lossjax._core.versions import body, is_jaxpr
-from lossjax.verify import oracle, ulp
-from lossjax.verify._exact import covered, exact
+from lossjax.verify._exact import covered
+from tests.support.exactness import compared
 from tests.support.paths import ROOT
 
 SPECIAL = np.array([np.inf, -np.inf, np.nan, 0.0, -1.0, 1.0, 2.0, 3.0, -2.5, 0.5])
-
-
-def agree(truth: Any, computed: Any, units: float) -> None:
-    """The same special values and integers, and else within so many roundoffs."""
-    computed = np.asarray(computed)
-    if truth.dtype != object:
-        np.testing.assert_array_equal(truth, computed)
-        assert truth.dtype == computed.dtype
-        return
-    assert truth.shape == computed.shape
-    assert all(type(entry) is arb for entry in truth.ravel())
-    with oracle.precision():
-        errors = ulp.in_roundoffs(computed, truth)
-    assert np.max(errors, initial=0) <= units, (errors, truth, computed)
-
-
-def compared(function: Callable[..., Any], args: tuple[Any, ...], units: float) -> None:
-    with jax.enable_x64(True):
-        args = jax.tree.map(jnp.asarray, args)
-        results, expected = exact(function)(*args), function(*args)
-        assert jax.tree.structure(results) == jax.tree.structure(expected)
-        for truth, computed in zip(jax.tree.leaves(results), jax.tree.leaves(expected), strict=True):
-            agree(truth, computed, units)
 
 
 # --- functions of one number: the interval they are drawn from, and the roundoffs JAX is allowed ---------------------

@@ -50,7 +50,8 @@ def exact(fn: Callable[..., Any], precision: int = 256, *, round_conversions: bo
     Domain:
       Real numbers, with no overflow and no underflow: e^1000 is a number. Infinities and NaN that are given, or that
       arise at poles (log 0, 1/0) or outside a domain (log -1, 0·inf, inf - inf), are IEEE 754's. There is no signed
-      zero: -0 is 0, and 1/-0 is inf. A loop that only rounding ends (until x stops moving) is undecided.
+      zero: -0 is 0, and 1/-0 is inf. A subnormal number is a number, where a CPU may compare it as 0. NaN compares as
+      in IEEE 754, and sorts last. A loop that only rounding ends (until x stops moving) is undecided.
 
     Accuracy:
       The exact result lies in the ball. Equal numbers are recognised where they are computed in the same way from

@@ -154,7 +154,9 @@ def _empty(context: Context, params: Any, *dynamic: Any) -> Any:
     return np.array(NAN, dtype=object) if floating else np.zeros((), params["dtype"])
 
 
-@rule("gather", reads=["dimension_numbers", "slice_sizes", "mode", "fill_value", "unique_indices", "indices_are_sorted"])
+@rule(
+    "gather", reads=["dimension_numbers", "slice_sizes", "mode", "fill_value", "unique_indices", "indices_are_sorted"]
+)
 def _gather(context: Context, params: Any, x: Any, indices: Any) -> Any:
     """JAX gathers the positions; the one after the last stands for the fill value."""
     fill = params["fill_value"]
