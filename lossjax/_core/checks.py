@@ -12,6 +12,7 @@ from jax import Array
 from jax.core import Tracer
 from jax.typing import ArrayLike
 
+from lossjax._core.masks import nan_unless
 from lossjax._core.user_checks import Wrong, none_wrong
 
 REDUCTIONS = ("none", "sum", "mean")
@@ -192,11 +193,11 @@ def number(name: str, value: ArrayLike, dtype: Any, *, positive: bool, at_most: 
 
 
 def _within(value: Array, at_most: float = math.inf) -> Array:
-    """A traced value, NaN where it is negative or too large: by a sum, so that its slope is NaN too.
+    """A traced value, NaN where it is negative or too large.
 
     0 is let pass where it is not allowed: a subnormal number may have been flushed to it.
     """
-    return value + jnp.where((value >= 0) & (value <= at_most), jnp.zeros_like(value), jnp.nan)
+    return value + nan_unless((value >= 0) & (value <= at_most), jnp.zeros_like(value))
 
 
 def is_known(value: ArrayLike, number: float) -> bool:

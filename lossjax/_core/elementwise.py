@@ -8,7 +8,8 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from lossjax._core import checks
-from lossjax._core.masks import hide
+from lossjax._core.domains import REALS, Domain
+from lossjax._core.masks import hide, nan_unless
 from lossjax._core.reduction import CountedOptions, Reducer
 
 
@@ -28,11 +29,13 @@ def elementwise(
     prediction: Array,
     target: Array,
     parameters: dict[str, Array],
+    domain: Domain = REALS,
     **options: Unpack[EntryOptions],
 ) -> Array:
     """``rule(dtype, prediction, target, *parameters)``, entry by entry, masked and reduced.
 
     Masked entries are replaced before the rule by 0 (parameters by 1), so that what they hold reaches no arithmetic.
+    An entry whose target lies outside the domain, or whose parameter is NaN, is NaN in value and gradient.
     """
     shape = prediction.shape
     reducer = Reducer.of(shape, options)
@@ -42,7 +45,9 @@ def elementwise(
     valid = reducer.valid
     per_entry = [hide(valid, jnp.broadcast_to(p.astype(dtype), shape), 1) for p in parameters.values()]
     losses = rule(dtype, hide(valid, prediction), hide(valid, target), *per_entry)
-    return reducer(losses)
+    for parameter in per_entry:
+        losses = nan_unless(~jnp.isnan(parameter), losses)
+    return reducer(domain.of_targets(losses, target, valid))
 
 
 def difference(dtype: Any, prediction: Array, target: Array) -> Array:

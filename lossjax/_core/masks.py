@@ -15,3 +15,17 @@ def hide(where: Array | None, array: Array, fill: float = 0) -> Array:
     if where is None:
         return array
     return jnp.where(where.reshape(where.shape + (1,) * (array.ndim - where.ndim)), array, fill)
+
+
+def nan_unless(defined: Array, array: Array) -> Array:
+    """The array, NaN in the rows that are not defined.
+
+    By a product, so that every derivative there is NaN too. The factor is √1 or √-1. Written as a NaN it would stop a
+    program under ``jax_debug_nans`` in which every row is defined, and XLA's CPU backend (JAX 0.10) takes 0/0 for 0.
+
+    Args:
+      defined: one boolean per row (or per entry).
+      array: floats of the shape of ``defined``, with any axes behind it.
+    """
+    factor = jnp.sqrt(jnp.where(defined, 1.0, -1.0).astype(array.dtype))
+    return array * factor.reshape(factor.shape + (1,) * (array.ndim - factor.ndim))

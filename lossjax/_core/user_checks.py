@@ -104,7 +104,7 @@ def _checked(wrong: Wrong, array: Array, counted: Array | None = None) -> Array:
     position = jnp.zeros(array.shape, jnp.int32, out_sharding=sharding)
     for axis, size in enumerate(array.shape):
         position = position * size + lax.broadcasted_iota(jnp.int32, array.shape, axis, out_sharding=sharding)
-    row = jnp.min(jnp.where(bad, position, array.size))
+    row = jnp.min(jnp.where(bad, position, jnp.iinfo(jnp.int32).max))
     value = jnp.sum(jnp.where(position == row, array, jnp.zeros_like(array)), dtype=array.dtype)
     numbers = {name: jnp.asarray(number) for name, number in known.items()}
     checkify.debug_check(~jnp.any(bad), wrong.message, value=value, row=row, **numbers)

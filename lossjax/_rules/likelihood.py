@@ -60,18 +60,17 @@ def _poisson_nll_forward(dtype: Any, log_rate: Array, target: Array) -> tuple[Ar
     z, t = log_rate.astype(dtype), target.astype(dtype)
     # ``times`` makes t z = 0 for t = 0 and z = -inf: at a rate of 0 it is certain that nothing happens.
     value = jnp.where(jnp.isposinf(z), z, jnp.exp(z) - times(t, z))
-    return jnp.where(t >= 0, value, jnp.nan), (dtype, log_rate, target)
+    return value, (dtype, log_rate, target)
 
 
 def _poisson_nll_backward(saved: Any, cotangent: Array) -> tuple[None, Array, Array]:
     dtype, log_rate, target = saved
     z, t = log_rate.astype(dtype), target.astype(dtype)
-    counted = jnp.where(t >= 0, t, jnp.nan)
-    return None, cotangent * (jnp.exp(z) - counted), -cotangent * jnp.where(jnp.isnan(counted), counted, z)
+    return None, cotangent * (jnp.exp(z) - t), -cotangent * z
 
 
 poisson_nll = closed_form(_poisson_nll_forward, _poisson_nll_backward)
-"""``(dtype, log-rate z, target t) -> e^z - t z``, elementwise."""
+"""``(dtype, log-rate z, target t >= 0) -> e^z - t z``, elementwise."""
 
 
 def normalizer(nu: Array) -> Array:

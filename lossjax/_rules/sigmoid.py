@@ -5,7 +5,8 @@ The binary cross-entropy, with s = softplus, s(z) = max(z, 0) + log1p(e^-|z|):
     loss = w y s(-z) + (1 - y) s(z)
     ∂/∂z = (1 - y) σ(z) - w y σ(-z)    ∂/∂y = w s(-z) - s(z)    ∂/∂w = y s(-z)
 
-For w = 1 the two log1p terms are the same, and ∂/∂y = -z exactly.
+For w = 1 the two log1p terms are the same, and ∂/∂y = -z exactly. Smoothing makes of a target t the
+y = (1 - ε) t + ε/2, so that ∂/∂t = (1 - ε) ∂/∂y and ∂/∂ε = (½ - t) ∂/∂y.
 
 The binary focal loss has c = 1 - p_t, the binary cross-entropy b and the class weight a, each linear in the target y:
 
@@ -24,49 +25,42 @@ import jax.numpy as jnp
 from jax import Array
 
 from lossjax._core.autodiff import closed_form
-from lossjax._core.masks import hide
 from lossjax._softmax.curves import power
 from lossjax.numerics import quotient, sigmoid, softplus, times
 
 
-class SigmoidOptions(NamedTuple):
-    """Static options: the dtype to compute in and the label smoothing."""
-
-    dtype: Any
-    smoothing: float
-
-    def smoothed(self, targets: Array) -> tuple[Array, Array]:
-        """(y, 1 - y) after smoothing. 1 - y is formed from 1 - target, so that neither of them is rounded to 0."""
-        keep, half = 1 - self.smoothing, self.smoothing / 2
-        y = targets.astype(self.dtype)
-        return keep * y + half, keep * (1 - y) + half
+def _smoothed(y: Array, smoothing: Array | None) -> tuple[Array, Array]:
+    """(y, 1 - y) after smoothing. 1 - y is formed from 1 - target, so that neither of them is rounded to 0."""
+    if smoothing is None:
+        return y, 1 - y
+    keep, half = 1 - smoothing, smoothing / 2
+    return keep * y + half, keep * (1 - y) + half
 
 
 def _sigmoid_cross_entropy_forward(
-    options: SigmoidOptions, logits: Array, targets: Array, weight: Array | None, valid: Array | None
+    dtype: Any, logits: Array, targets: Array, smoothing: Array | None, weight: Array | None
 ) -> tuple[Array, Any]:
-    z, w = hide(valid, logits.astype(options.dtype)), None if weight is None else hide(valid, weight)
-    y, other = options.smoothed(hide(valid, targets))
-    positive = y if w is None else w * y
-    loss = times(positive, softplus(-z)) + times(other, softplus(z))
+    z = logits.astype(dtype)
+    y, other = _smoothed(targets.astype(dtype), smoothing)
+    loss = times(y if weight is None else weight * y, softplus(-z)) + times(other, softplus(z))
     loss = jnp.where(jnp.isnan(z), jnp.nan, loss)  # A zero target must not silence a NaN logit.
-    return hide(valid, loss), (options, logits, targets, weight, valid)
+    return loss, (dtype, logits, targets, smoothing, weight)
 
 
-def _sigmoid_cross_entropy_backward(saved: Any, cotangent: Array) -> tuple[None, Array, Array, Array | None, None]:
-    options, logits, targets, weight, valid = saved
-    z, w = hide(valid, logits.astype(options.dtype)), None if weight is None else hide(valid, weight)
-    g = hide(valid, cotangent)
-    y, other = options.smoothed(hide(valid, targets))
+def _sigmoid_cross_entropy_backward(saved: Any, g: Array) -> tuple[Any, ...]:
+    dtype, logits, targets, smoothing, w = saved
+    z, target = logits.astype(dtype), targets.astype(dtype)
+    y, other = _smoothed(target, smoothing)
     in_z = g * (other * sigmoid(z) - (y if w is None else w * y) * sigmoid(-z))
-    in_y = -g * z if w is None else g * (times(w, softplus(-z)) - softplus(z))
-    in_targets = (1 - options.smoothing) * in_y
-    in_weight = None if w is None else hide(valid, g * jnp.where(jnp.isnan(z), z, times(y, softplus(-z))))
-    return None, hide(valid, in_z), hide(valid, in_targets), in_weight, None
+    in_y = -z if w is None else times(w, softplus(-z)) - softplus(z)
+    in_targets = g * (in_y if smoothing is None else times(1 - smoothing, in_y))
+    in_smoothing = None if smoothing is None else g * times(0.5 - target, in_y)
+    in_weight = None if w is None else g * jnp.where(jnp.isnan(z), z, times(y, softplus(-z)))
+    return None, in_z, in_targets, in_smoothing, in_weight
 
 
 elementwise_sigmoid_cross_entropy = closed_form(_sigmoid_cross_entropy_forward, _sigmoid_cross_entropy_backward)
-"""``(options, logits, targets, weight or None, valid or None) -> loss``, elementwise."""
+"""``(dtype, logits, targets, smoothing or None, weight or None) -> loss``, elementwise."""
 
 
 class _Parts(NamedTuple):
@@ -81,8 +75,6 @@ class _Parts(NamedTuple):
     @classmethod
     def of(cls, dtype: Any, logits: Array, targets: Array, alpha: Array | None) -> "_Parts":
         z, y = logits.astype(dtype), targets.astype(dtype)
-        # For another target c is not a probability, and c^γ would be NaN or huge.
-        y = jnp.where((y >= 0) & (y <= 1), y, jnp.nan)
         cross_entropy = times(y, softplus(-z)) + times(1 - y, softplus(z))
         doubt = y * sigmoid(-z) + (1 - y) * sigmoid(z)
         return cls(z, y, cross_entropy, doubt, 1.0 if alpha is None else alpha * y + (1 - alpha) * (1 - y))

@@ -16,10 +16,11 @@ import functools
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
 from lossjax._core.autodiff import closed_form
-from lossjax._core.masks import hide
+from lossjax._core.domains import AMOUNTS
+from lossjax._core.masks import hide, nan_unless
 from lossjax._core.sharding import on_one_device, same_on_all
 from lossjax._softmax import functions
 from lossjax._softmax.curves import Curve
@@ -159,6 +160,19 @@ def _label_weight(options: Options, weights: Array | None, z: Array, rows: RowSt
     return rows.at_pivot(jnp.broadcast_to(weights, z.shape))
 
 
+def _or_nan(options: Options, targets: Array, per_row: Array) -> Array:
+    """One number per row, NaN where a target lies outside the domain; of labels, the row's statistics know.
+
+    The smallest target decides. Making each of the others NaN would cost a fifth of the time of value and gradient, for
+    the loops of XLA's CPU backend (JAX 0.10 to 0.12) then go number by number.
+    """
+    if options.labelled:
+        return per_row
+    smallest = jnp.min(lax.stop_gradient(targets), axis=-1, keepdims=True)
+    outside = sum_over_classes((~AMOUNTS.contains(smallest)).astype(options.dtype), options.over)
+    return nan_unless(outside == 0, per_row)
+
+
 def _forward(
     options: Options, inputs: SoftmaxInputs, *, differentiated: bool = True
 ) -> tuple[tuple[Array, Array], Any]:
@@ -187,6 +201,7 @@ def _forward(
     lse = rows.maximum + rows.log_total()
     if inputs.z_loss is not None:  # λ ω lse²
         loss = loss + same_on_all(inputs.z_loss * _weighted(label_weight, lse * lse), rows.over)
+    loss = _or_nan(options, targets, loss)
     loss = jnp.where(jnp.isnan(rows.rest), jnp.nan, loss)  # a zero weight must not silence an undefined row
     output = (hide(valid, loss[..., 0]), hide(valid, lse[..., 0]))
     return output, (options, inputs, rows.stopped())
@@ -198,6 +213,7 @@ def _backward(saved: Any, cotangents: tuple[Array, Array]) -> tuple[None, Softma
     x, targets = hide(valid, inputs.logits.astype(options.dtype)), hide(valid, inputs.targets)
     z = inputs.transform.apply(x)
     in_loss, in_lse = (hide(valid, c)[..., None] for c in cotangents)
+    in_loss = _or_nan(options, targets, in_loss)
     weights = inputs.weights_along(z)
     label_weight = _label_weight(options, weights, z, rows)
     in_weighted = in_loss if label_weight is None else in_loss * label_weight  # ω times the cotangent of the loss

@@ -8,6 +8,8 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 
 from lossjax._core import checks
+from lossjax._core.domains import AMOUNTS
+from lossjax._core.masks import hide, nan_unless
 from lossjax._core.options import Option, complete
 from lossjax._core.reduction import MaskOption, Reducer, ReductionOptions, WeightOptions
 from lossjax._softmax.cross_entropy import LogitTransform, Options, Smoothing, SoftmaxInputs, softmax_losses
@@ -137,6 +139,8 @@ class LogitLoss(NamedTuple):
             reducer = reducer.only(targets != label)
         if labelled:
             targets = checks.labels_in_range(targets, class_count(z, over), reducer.valid)
+        else:
+            targets = AMOUNTS.named("targets", targets, reducer.valid)
         softcap = given["logit_softcap"]
         return cls(
             logits=z,
@@ -155,6 +159,12 @@ class LogitLoss(NamedTuple):
     def rule_options(self, curve: Curve) -> Options:
         """The static part of the rule's arguments."""
         return Options(self.dtype, self.smoothing, curve, self.labelled, self.over)
+
+    def or_nan(self, rows: Array) -> Array:
+        """What was computed of each row, NaN where a target lies outside the domain (of labels the rules see to it)."""
+        if self.labelled:
+            return rows
+        return nan_unless(hide(self.reducer.valid, jnp.all(AMOUNTS.contains(self.targets), axis=-1), True), rows)
 
     def row_weights(self) -> Array | None:
         """The class weight of each row's label, which "mean" counts; None for ones."""

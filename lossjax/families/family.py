@@ -11,15 +11,16 @@ and the divergence of two members is a Bregman divergence: KL(z₁ ‖ z₂) = D
 
 import abc
 import dataclasses
+import functools
 from typing import Any, ClassVar, Unpack
 
-import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
 from lossjax._core import checks
 from lossjax._core.autodiff import closed_form
-from lossjax._core.masks import hide
+from lossjax._core.domains import Domain
+from lossjax._core.masks import hide, nan_unless
 from lossjax._core.options import with_options
 from lossjax._core.reduction import CountedOptions, Reducer
 from lossjax.numerics import times
@@ -61,13 +62,16 @@ class Family(abc.ABC):
         array = checks.floating("targets", targets)
         return self._statistic(array.astype(checks.compute_dtype(array)))
 
+    def _observations(self) -> Domain:
+        return _hull(self)
+
     def _natural(self, name: str, value: ArrayLike) -> Array:
         array = checks.floating(name, value)
         self._check_event(name, array)
         return self._or_nan(array.astype(checks.compute_dtype(array)))
 
     def _or_nan(self, z: Array) -> Array:
-        return _where_or_nan(self._inside(z), z)
+        return nan_unless(self._inside(z), z)
 
     def _check_event(self, name: str, array: Array) -> None:
         if self.event:
@@ -169,8 +173,10 @@ def canonical_nll(
     family._check_observations("natural", z, y)
     rows = z.shape[: z.ndim - family.event]
     reducer = Reducer.of(rows, options)
+    dtype = checks.compute_dtype(z, y)
+    y = family._observations().named("targets", y.astype(dtype), reducer.valid)
     z, y = hide(reducer.valid, z, -0.5), hide(reducer.valid, y, 0.5)  # Both numbers lie in the domain of every family.
-    return reducer(_canonical((family, checks.compute_dtype(z, y)), z, y))
+    return reducer(_canonical((family, dtype), z, y))
 
 
 def deviance(family: Family, means: ArrayLike, targets: ArrayLike) -> Array:
@@ -211,9 +217,9 @@ def deviance(family: Family, means: ArrayLike, targets: ArrayLike) -> Array:
         raise TypeError(f"family must have a deviance; that of {family} is infinite: one observation fits perfectly")
     family._check_observations("means", mean, y)
     dtype = checks.compute_dtype(mean, y)
-    mean, y = mean.astype(dtype), y.astype(dtype)
+    mean, y = mean.astype(dtype), family._observations().named("targets", y.astype(dtype))
     possible = family._supports(y) & family._supports(mean)  # Means lie in the hull of the observations too.
-    return 2 * family._half_deviance(_where_or_nan(possible, y), mean)
+    return 2 * family._half_deviance(nan_unless(possible, y), mean)
 
 
 def kl_divergence(family: Family, natural_p: ArrayLike, natural_q: ArrayLike) -> Array:
@@ -263,6 +269,11 @@ def _of_family(family: Family, name: str, predictions: ArrayLike, targets: Array
     return checks.floating(name, predictions), checks.floating("targets", targets)
 
 
+@functools.cache
+def _hull(family: Family) -> Domain:
+    return Domain(family._supports, f"in the convex hull of the observations of {family}")
+
+
 Options = tuple[Family, Any]
 """The family, and the dtype to compute in."""
 
@@ -271,17 +282,12 @@ def _undefined_unless_possible(options: Options, z: Array, y: Array) -> tuple[Ar
     """Convert both to the dtype, and make z NaN where it or the observation is not one of the family's."""
     family, dtype = options
     z, y = z.astype(dtype), y.astype(dtype)
-    return _where_or_nan(family._inside(z) & family._supports(y), z), y
+    return nan_unless(family._inside(z) & family._supports(y), z), y
 
 
 def _per_row(rows: Array, array: Array) -> Array:
     """One number per row, with the axes that make it broadcast with an array of these rows."""
     return rows.reshape(rows.shape + (1,) * (array.ndim - rows.ndim))
-
-
-def _where_or_nan(inside: Array, array: Array) -> Array:
-    """The array, with NaN in the rows outside. It is multiplied by NaN, so that every derivative there is NaN too."""
-    return array * jnp.where(_per_row(inside, array), 1, jnp.nan)
 
 
 def _canonical_forward(options: Options, natural: Array, targets: Array) -> tuple[Array, Any]:

@@ -9,6 +9,7 @@ from jax import Array
 
 from lossjax._core import checks
 from lossjax._core.autodiff import closed_form
+from lossjax._core.domains import AMOUNTS, Domain
 from lossjax._rules.logits import kl_of_logits
 from lossjax._rules.positive import itakura_saito
 from lossjax._rules.probabilities import relative_entropy
@@ -42,8 +43,11 @@ class Categorical(Family):
     def _inside(self, z: Array) -> Array:
         return ~jnp.isnan(z).any(axis=-1)
 
+    def _observations(self) -> Domain:
+        return AMOUNTS
+
     def _supports(self, y: Array) -> Array:
-        return (y >= 0).all(axis=-1)
+        return AMOUNTS.contains(y).all(axis=-1)
 
     def _loss(self, z: Array, y: Array) -> Array:
         rows = row_statistics.row_statistics(z)

@@ -1,17 +1,16 @@
 """Losses for classification: §4.1.3 (cross-entropy as likelihood) and §4.1.6 (softmax with cross-entropy)."""
 
-from typing import Literal, Protocol, Unpack, overload
+from typing import Any, Literal, Protocol, Unpack, overload
 
-import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
 from lossjax._core import checks
-from lossjax._core.elementwise import EntryOptions
+from lossjax._core.domains import FRACTIONS
+from lossjax._core.elementwise import EntryOptions, elementwise
 from lossjax._core.options import with_options, with_overloads
 from lossjax._core.plain import with_plain
-from lossjax._core.reduction import Reducer
-from lossjax._rules.sigmoid import SigmoidOptions, elementwise_sigmoid_cross_entropy
+from lossjax._rules.sigmoid import elementwise_sigmoid_cross_entropy
 from lossjax._softmax.curves import CROSS_ENTROPY
 from lossjax._softmax.inputs import DistributionOptions, LogitLoss, SoftmaxOptions
 
@@ -130,9 +129,10 @@ def softmax_cross_entropy(
 
     .. math:: L = \sum_k t_k (z_m - z_k) + (\textstyle\sum_k t_k) \log(\textstyle\sum_j e^{z_j - z_m})
 
-    Domain: any real logits (see :func:`softmax_cross_entropy_with_integer_labels` for infinite ones), targets >= 0.
-    A class of zero target contributes nothing, also where its probability is 0. A positive target there makes the loss
-    +inf, and so does a logit that is further below the maximum than the largest number of the dtype.
+    Domain: any real logits (see :func:`softmax_cross_entropy_with_integer_labels` for infinite ones), targets >= 0;
+    a negative one makes its row NaN. A class of zero target contributes nothing, also where its probability is 0. A
+    positive target there makes the loss +inf, and so does a logit that is further below the maximum than the largest
+    number of the dtype.
 
     Gradient: :math:`(\sum t)\,\hat p - t` in the logits (theorem 4.1.5, which prints the case Σt = 1) and
     :math:`-\log \hat p` in the targets; true gradients also in ``class_weights``, ``z_loss``, ``logit_softcap`` and
@@ -178,25 +178,27 @@ def sigmoid_cross_entropy(
     targets: ArrayLike,
     *,
     pos_weight: ArrayLike | None = None,
-    label_smoothing: float = 0.0,
+    label_smoothing: ArrayLike = 0.0,
     **options: Unpack[EntryOptions],
 ) -> Array:
     r"""Binary cross-entropy of targets in [0, 1] with ``sigmoid(logits)``, elementwise.
 
     .. math:: L = w\,y \log(1 + e^{-z}) + (1 - y) \log(1 + e^{z})
 
-    Domain: any logits, ±inf included (the loss is 0 if the target agrees and +inf if it does not); targets in [0, 1].
-    NaN in, NaN out.
+    Domain: any logits, ±inf included (the loss is 0 if the target agrees and +inf if it does not); targets in [0, 1],
+    and NaN for other targets. NaN in, NaN out.
 
     Gradient: :math:`(1 - y)\,\sigma(z) - w\,y\,\sigma(-z)` in the logits, which is σ(z) - y for w = 1 (theorem 4.1.5
-    with two classes); w·softplus(-z) - softplus(z) in the targets (-z for w = 1); y·softplus(-z) in ``pos_weight``.
+    with two classes); w·softplus(-z) - softplus(z) in the targets (-z for w = 1); y·softplus(-z) in ``pos_weight``;
+    true in ``label_smoothing``.
 
     Args:
       logits: ``[...]`` floats.
       targets: ``[...]`` floats, of the shape of the logits.
       pos_weight: w, a weight of the positive class: a scalar, or an array that broadcasts to the shape of the logits.
         None stands for 1.
-      label_smoothing: ε in [0, 1]; y becomes (1 - ε)y + ε/2.
+      label_smoothing: ε in [0, 1], a scalar, or an array that broadcasts to the shape of the logits; y becomes
+        (1 - ε)y + ε/2.
       **options: the options of :class:`EntryOptions`.
 
     Returns:
@@ -219,14 +221,15 @@ def sigmoid_cross_entropy(
     logits = checks.floating("logits", logits)
     targets = checks.floating("targets", targets, remedy="convert 0/1 labels with .astype(logits.dtype)")
     checks.same_shape("targets", targets.shape, "of the logits", logits.shape, "give one target per logit")
-    weight = None
+    parameters = {}
+    if not checks.is_known(label_smoothing, 0):
+        parameters["label_smoothing"] = checks.nonnegative("label_smoothing", label_smoothing, at_most=1)
     if pos_weight is not None:
-        weight = checks.nonnegative("pos_weight", pos_weight)
-        checks.broadcastable("pos_weight", weight.shape, logits.shape)
-    dtype = checks.compute_dtype(logits, targets, weight)
-    amount = checks.fraction("label_smoothing", label_smoothing)
-    reducer = Reducer.of(logits.shape, options)
-    if weight is not None:
-        weight = jnp.broadcast_to(weight.astype(dtype), logits.shape)
-    static = SigmoidOptions(dtype, amount)
-    return reducer(elementwise_sigmoid_cross_entropy(static, logits, targets, weight, reducer.valid))
+        parameters["pos_weight"] = checks.nonnegative("pos_weight", pos_weight)
+
+    def rule(dtype: Any, logits: Array, targets: Array, *given: Array) -> Array:
+        named = dict(zip(parameters, given, strict=True))
+        smoothing, weight = named.get("label_smoothing"), named.get("pos_weight")
+        return elementwise_sigmoid_cross_entropy(dtype, logits, targets, smoothing, weight)
+
+    return elementwise(rule, logits, targets, parameters, FRACTIONS, **options)

@@ -8,6 +8,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from lossjax._core import checks
+from lossjax._core.domains import AMOUNTS
 from lossjax._core.masks import hide
 from lossjax._core.options import complete, with_options
 from lossjax._softmax import functions, row_statistics
@@ -28,7 +29,8 @@ def softmax_cross_entropy_hvp(
     Here ω is the row's weight and lse the log-sum-exp. Without z-loss and softcap the Hessian depends on the targets
     only through their mass μ: Hessian, Fisher information and Gauss-Newton matrix are then the same.
 
-    Domain: any logits that define a softmax (-inf removes a class), finite vectors.
+    Domain: any logits that define a softmax (-inf removes a class), targets >= 0 or labels in [0, C), finite vectors. A
+    row of other targets is NaN.
 
     Gradient: true in logits, float targets and vector (the product is linear in the vector).
 
@@ -75,8 +77,8 @@ def _hessian_product(given: LogitLoss, v: Array) -> Array:
     transform = LogitTransform(given.softcap, given.temperature)
     z, slope, bend = transform.derivatives(x)
     rows = row_statistics.row_statistics(z)
-    if given.labelled:
-        rows = rows.undefined_unless((targets >= 0) & (targets < z.shape[-1]))
+    known = (targets >= 0) & (targets < z.shape[-1]) if given.labelled else jnp.all(AMOUNTS.contains(targets), axis=-1)
+    rows = rows.undefined_unless(known)
     u = v if slope is None else slope * v
     mass, of_square = _masses(given, targets, z.dtype)
     product = functions.fisher_product(z, rows, u)

@@ -10,6 +10,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from lossjax._core import checks
+from lossjax._core.domains import FRACTIONS
 from lossjax._core.elementwise import EntryOptions, elementwise
 from lossjax._core.options import with_options
 from lossjax._core.plain import with_plain
@@ -32,7 +33,8 @@ def softmax_focal_loss(
 
     .. math:: L = \textstyle\sum_k \alpha_k t_k (1 - \hat p_k)^\gamma (-\log \hat p_k)
 
-    Domain: γ >= 0, and the logits of :func:`softmax_cross_entropy_with_integer_labels`. γ = 0 is the cross-entropy.
+    Domain: γ >= 0, the logits and labels of :func:`softmax_cross_entropy_with_integer_labels`, targets >= 0; any other
+    label or target makes its row NaN. γ = 0 is the cross-entropy.
 
     Gradient: :math:`(\sum s)\,\hat p - s` in the logits, with s = αt (1-p̂)^γ (1 + γ p̂ (-log p̂)/(1-p̂)); true
     gradients also in γ, α, float targets and every other float option.
@@ -79,8 +81,8 @@ def poly_cross_entropy(
 
     .. math:: L = \textstyle\sum_k t_k \left[-\log \hat p_k + \epsilon (1 - \hat p_k)\right]
 
-    Domain: any real ε (below -1 the loss can be negative), and the logits of
-    :func:`softmax_cross_entropy_with_integer_labels`.
+    Domain: any real ε (below -1 the loss can be negative), the logits and labels of
+    :func:`softmax_cross_entropy_with_integer_labels`, targets >= 0; any other label or target makes its row NaN.
 
     Gradient: :math:`(\sum s)\,\hat p - s` in the logits, with s = t(1 + ε p̂); :math:`\sum_k t_k (1 - \hat p_k)` in ε;
     true gradients also in float targets and every other float option.
@@ -122,7 +124,8 @@ def generalized_cross_entropy(
 
     It lies between the cross-entropy (q → 0) and half the mean absolute error of probabilities (q = 1, L = 1 - p̂_c).
 
-    Domain: q in (0, 1], and the logits of :func:`softmax_cross_entropy_with_integer_labels`.
+    Domain: q in (0, 1], the logits and labels of :func:`softmax_cross_entropy_with_integer_labels`, targets >= 0; any
+    other label or target makes its row NaN.
 
     Gradient: :math:`(\sum s)\,\hat p - s` in the logits, with s = t p̂^q, so that a hopeless row has no
     influence. True gradients also in q, float targets and every other float option.
@@ -202,4 +205,4 @@ def sigmoid_focal_loss(
     parameters = {"gamma": checks.nonnegative("gamma", gamma)}
     if alpha is not None:
         parameters["alpha"] = checks.nonnegative("alpha", alpha, at_most=1)
-    return elementwise(elementwise_sigmoid_focal, logits, targets, parameters, **options)
+    return elementwise(elementwise_sigmoid_focal, logits, targets, parameters, FRACTIONS, **options)

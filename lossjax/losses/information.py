@@ -7,11 +7,16 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from lossjax._core import checks
+from lossjax._core.domains import AMOUNTS, FRACTIONS, Domain
+from lossjax._core.masks import nan_unless
 from lossjax._core.options import Option, complete, with_options
 from lossjax._core.plain import with_plain
 from lossjax._rules import probabilities as rules
 from lossjax._rules.probabilities import relative_entropy
 from lossjax.numerics import log_base, per_nat, xlogy
+
+PROBABILITIES = Domain(lambda p: (p >= 0) & (p <= 1 + 4 * float(jnp.finfo(p.dtype).eps)), "in [0, 1]")
+"""Rounding may carry a probability of 1 a few ulps too far."""
 
 
 class MeasureOptions(TypedDict, total=False):
@@ -56,10 +61,10 @@ def self_information(p: ArrayLike, *, base: float | None = None) -> Array:
 
     Source: §4.1.1, I(x).
     """
-    probability = _probabilities("p", p)
-    base = checks.base(base)
-    outside = jnp.where((probability >= 0) & (probability <= 1), 0, jnp.nan)
-    return 0 - log_base(probability + outside, base)  # 0 - log 1 is 0, not -0
+    probability, base = _probabilities("p", p), checks.base(base)
+    inside = FRACTIONS.contains(probability)
+    probability = FRACTIONS.named("p", probability) + nan_unless(inside, jnp.zeros_like(probability))
+    return 0 - log_base(probability, base)  # 0 - log 1 is 0, not -0
 
 
 @with_plain
@@ -131,7 +136,7 @@ def cross_entropy(p: ArrayLike, q: ArrayLike, **options: Unpack[MeasureOptions])
 
     Source: §4.1.3, H(P, Q).
     """
-    weight, model, base, last = _measured_pair(p, q, options)
+    weight, model, base, last = _measured_pair(p, q, options, PROBABILITIES)
     return jnp.sum(0 - xlogy(weight, model), axis=last) * per_nat(base)
 
 
@@ -174,7 +179,7 @@ def kl_divergence(p: ArrayLike, q: ArrayLike, **options: Unpack[MeasureOptions])
 
     Source: §4.1.1, theorem 4.1.4 and equation (4.1.3) with the doubled term removed.
     """
-    first, second, base, last = _measured_pair(p, q, options, at_most=jnp.inf)
+    first, second, base, last = _measured_pair(p, q, options, AMOUNTS)
     return jnp.sum(relative_entropy(first, second), axis=last) * per_nat(base)
 
 
@@ -210,7 +215,7 @@ def jeffreys_divergence(p: ArrayLike, q: ArrayLike, **options: Unpack[MeasureOpt
 
     Source: Jeffreys (1946); §4.1.1 (asymmetry of KL).
     """
-    first, second, base, last = _measured_pair(p, q, options, at_most=jnp.inf)
+    first, second, base, last = _measured_pair(p, q, options, AMOUNTS)
     both = relative_entropy(first, second) + relative_entropy(second, first)
     return jnp.sum(both, axis=last) * per_nat(base)
 
@@ -247,7 +252,7 @@ def js_divergence(p: ArrayLike, q: ArrayLike, **options: Unpack[MeasureOptions])
 
     Source: Lin (1991); §4.1.1.
     """
-    first, second, base, last = _measured_pair(p, q, options, at_most=jnp.inf)
+    first, second, base, last = _measured_pair(p, q, options, AMOUNTS)
     return jnp.sum(rules.jensen_shannon(first, second), axis=last) * per_nat(base)
 
 
@@ -257,27 +262,26 @@ def _probabilities(name: str, value: ArrayLike) -> Array:
 
 
 def _measured(name: str, p: ArrayLike, options: MeasureOptions) -> tuple[Array, float | None, int]:
-    """The probabilities, NaN where they lie outside [0, 1], with the checked base and axis."""
+    """The probabilities, NaN in a row with one outside [0, 1], with the checked base and axis."""
     given = complete(MeasureOptions, options)
     array = _probabilities(name, p)
     (last,) = checks.one_class_axis(array, name, given["axis"])
-    return _between(array, 1), checks.base(given["base"]), last
+    return _within(PROBABILITIES, name, array, last), checks.base(given["base"]), last
 
 
 def _measured_pair(
-    p: ArrayLike, q: ArrayLike, options: MeasureOptions, at_most: float = 1
+    p: ArrayLike, q: ArrayLike, options: MeasureOptions, domain: Domain
 ) -> tuple[Array, Array, float | None, int]:
-    """Both probabilities, NaN where they lie outside [0, at_most], with the checked base and axis."""
+    """Both, NaN in a row with an entry outside the domain, with the checked base and axis."""
     given = complete(MeasureOptions, options)
     first, second = checks.floating("p", p), checks.floating("q", q)
     checks.same_shape("q", second.shape, "of p", first.shape, "give two probabilities per outcome")
     (last,) = checks.one_class_axis(first, "p", given["axis"])
     dtype = checks.compute_dtype(first, second)
-    first, second = (_between(array.astype(dtype), at_most) for array in (first, second))
+    first, second = (_within(domain, n, x.astype(dtype), last) for n, x in (("p", first), ("q", second)))
     return first, second, checks.base(given["base"]), last
 
 
-def _between(array: Array, most: float) -> Array:
-    # Rounding may carry a probability of 1 a few ulps too far.
-    slack = most + 4 * float(jnp.finfo(array.dtype).eps)
-    return array + jnp.where((array >= 0) & (array <= slack), 0, jnp.nan)  # a sum: its slope too becomes NaN
+def _within(domain: Domain, name: str, array: Array, axis: int) -> Array:
+    inside = jnp.all(domain.contains(array), axis=axis, keepdims=True)
+    return domain.named(name, array) + nan_unless(inside, jnp.zeros_like(array))

@@ -8,6 +8,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from lossjax._core import checks
+from lossjax._core.domains import AMOUNTS
 from lossjax._core.elementwise import EntryOptions, elementwise, pair
 from lossjax._core.masks import hide
 from lossjax._core.options import with_options
@@ -199,7 +200,7 @@ def poisson_nll(
     """
     log_mean, target = pair("log_rate", log_rate, targets)
     reducer = Reducer.of(target.shape, options)
-    loss = elementwise(rules.poisson_nll, log_mean, target, {}, where=options.get("where"))
+    loss = elementwise(rules.poisson_nll, log_mean, target, {}, AMOUNTS, where=options.get("where"))
     if full:
         count = hide(reducer.valid, target).astype(loss.dtype)
         loss = loss + jax.scipy.special.gammaln(count + 1)

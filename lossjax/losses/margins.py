@@ -8,6 +8,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from lossjax._core import checks
+from lossjax._core.domains import SIGNS
 from lossjax._core.elementwise import EntryOptions, elementwise, pair
 from lossjax._core.options import with_options
 from lossjax._core.plain import with_plain
@@ -33,7 +34,7 @@ def hinge_loss(predictions: ArrayLike, targets: ArrayLike, **options: Unpack[Ent
 
     .. math:: L = \max(0, 1 - s y)
 
-    Domain: any score s, targets y in {-1, 1}.
+    Domain: any score s, targets y in {-1, 1}; NaN for any other target (0/1 labels are 2y - 1 here).
 
     Gradient: -y in the score and -s in the target where 1 - sy > 0, otherwise 0 (a subgradient at the kink).
 
@@ -59,7 +60,7 @@ def hinge_loss(predictions: ArrayLike, targets: ArrayLike, **options: Unpack[Ent
     Source: Cortes and Vapnik (1995).
     """
     score, target = pair("predictions", predictions, targets)
-    return elementwise(functools.partial(_with_margin, 1.0), score, target, {}, **options)
+    return elementwise(functools.partial(_with_margin, 1.0), score, target, {}, SIGNS, **options)
 
 
 @with_plain
@@ -69,7 +70,7 @@ def perceptron_loss(predictions: ArrayLike, targets: ArrayLike, **options: Unpac
 
     .. math:: L = \max(0, -s y)
 
-    Domain: any score s, targets y in {-1, 1}.
+    Domain: any score s, targets y in {-1, 1}; NaN for any other target (0/1 labels are 2y - 1 here).
 
     Gradient: -y in the score and -s in the target where sy < 0, otherwise 0 (a subgradient at the kink).
 
@@ -95,7 +96,7 @@ def perceptron_loss(predictions: ArrayLike, targets: ArrayLike, **options: Unpac
     Source: Rosenblatt (1958).
     """
     score, target = pair("predictions", predictions, targets)
-    return elementwise(functools.partial(_with_margin, 0.0), score, target, {}, **options)
+    return elementwise(functools.partial(_with_margin, 0.0), score, target, {}, SIGNS, **options)
 
 
 @with_plain

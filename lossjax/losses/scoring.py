@@ -21,7 +21,8 @@ def softmax_brier_score(logits: ArrayLike, targets: ArrayLike, **options: Unpack
 
     .. math:: L = \|\hat p - t\|^2
 
-    Domain: any logits that define a softmax; a label stands for its one-hot distribution.
+    Domain: any logits that define a softmax; a label stands for its one-hot distribution, targets >= 0. A row with a
+    label outside [0, C), or a negative target, is NaN.
 
     Gradient: :math:`2 J(\hat p)(\hat p - t)` in the logits, with J(p) = diag(p) - p pᵀ, without the matrix;
     :math:`2(t - \hat p)` in float targets.
@@ -49,7 +50,8 @@ def softmax_brier_score(logits: ArrayLike, targets: ArrayLike, **options: Unpack
     """
     given = LogitLoss.of(logits, targets, "either", **options)
     static = rules.BrierOptions(given.dtype, given.labelled)
-    return given.reducer(rules.brier(static, given.logits, given.targets, given.reducer.valid))
+    losses = rules.brier(static, given.logits, given.targets, given.reducer.valid)
+    return given.reducer(given.or_nan(losses))
 
 
 @with_options

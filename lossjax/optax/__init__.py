@@ -6,7 +6,8 @@ The losses in ``OWN`` are lossjax's: few-ulp values and gradients, finite where 
 wrong they differ from it:
 
 * logits far from 0, confident rows, 16-bit inputs (computed in float32, returned in their dtype): no digit is lost;
-* a label outside [0, C) gives NaN, in value and gradient; a ``where`` that hides the label gives +inf;
+* a label outside [0, C) gives NaN, in value and gradient, and so does a target that optax's documentation excludes (a
+  hinge loss of labels 0 and 1, a negative probability); a ``where`` that hides the label gives +inf;
 * a class of zero target contributes 0, at logits and log-probabilities of -inf too;
 * binary cross-entropy and focal loss at ±inf, ``log_cosh`` near 0, the cosine of a zero vector (0, with gradient 0);
 * Kullback-Leibler divergences of distributions are never negative.
@@ -25,6 +26,8 @@ from jax.typing import ArrayLike
 
 import lossjax
 from lossjax._core import checks
+from lossjax._core.domains import AMOUNTS
+from lossjax._core.masks import hide, nan_unless
 from lossjax._rules.log_probabilities import LogOptions, log_divergence
 from lossjax._softmax.inputs import classes_last
 from lossjax.optax._broadcasting import Axes, all_axes, labels_of_rows, mask_of_entries, same_shapes, together
@@ -278,4 +281,9 @@ def _divergence(
     axes = all_axes(axis, a.ndim)
     options = LogOptions(checks.compute_dtype(a, t), log_targets, generalized)
     mask = None if where is None else classes_last(mask_of_entries(where, a.shape), axes)
-    return log_divergence(options, classes_last(a, axes), classes_last(t, axes), mask).astype(dtype)
+    a, t = classes_last(a, axes), classes_last(t, axes)
+    divergence = log_divergence(options, a, t, mask)
+    if not log_targets:
+        t = AMOUNTS.named("targets", t, mask)
+        divergence = nan_unless(jnp.all(hide(mask, AMOUNTS.contains(t), True), axis=-1), divergence)
+    return divergence.astype(dtype)

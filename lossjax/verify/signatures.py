@@ -22,7 +22,9 @@ class Kind(NamedTuple):
     hard: tuple[float, ...] = ()
     """Finite numbers in its domain at which the losses must be accurate, the extreme ones among them."""
     beyond: tuple[float, ...] = ()
-    """Further numbers at which a loss has a limit, or none: infinities, NaN, and what lies outside the domain."""
+    """Further numbers at which a loss has a limit, or none: infinities and NaN."""
+    outside: tuple[float, ...] = ()
+    """Numbers that lie outside the domain: an entry (or row) that holds one is NaN in value and gradient."""
     integer: bool = False
     """Whether it holds integers, in which no loss is differentiated."""
 
@@ -50,22 +52,32 @@ _SHARES = (1, 0.5, 0.25, 0.125, 1e-30, 0.3, 1 - U, 1e-37)
 
 KINDS: Mapping[str, Kind] = {
     # Integers come first: they are drawn for every loss, so that all losses of logits get the same logits.
-    "labels": Kind(lambda random, shape: random.integers(0, shape[1], shape[0]).astype(np.int32), integer=True),
-    "binary labels": Kind(lambda random, shape: random.integers(0, 2, shape).astype(np.int32), integer=True),
+    "labels": Kind(
+        lambda random, shape: random.integers(0, shape[1], shape[0]).astype(np.int32),
+        outside=(-1, 100, 2**31 - 1),
+        integer=True,
+    ),
+    "binary labels": Kind(
+        lambda random, shape: random.integers(0, 2, shape).astype(np.int32),
+        outside=(-1, 2),
+        integer=True,
+    ),
     "logits": Kind(_normal(2), _REAL, _NO_NUMBER),
     "other logits": Kind(_normal(2), _REAL, _NO_NUMBER),
     "scores": Kind(_normal(2), _REAL, _NO_NUMBER),
-    "distributions": Kind(_dirichlet, (0, 1, 0.5, 0.25, 1e-30, 2)),
-    "probabilities": Kind(_dirichlet, _SHARES, (0, -0.0, np.nan, -0.5)),
-    "other probabilities": Kind(_dirichlet, _SHARES, (0, -0.0, np.nan, -0.5)),
-    "fractions": Kind(_between(0, 1), (0, 1, 0.5, 0.25, 1e-30, 1 - U)),
-    "signs": Kind(lambda random, shape: random.choice([-1.0, 1.0], shape), (1, -1)),
+    "distributions": Kind(_dirichlet, (0, 1, 0.5, 0.25, 1e-30, 2), outside=(-0.5, -1e-30)),
+    "probabilities": Kind(_dirichlet, _SHARES, (0, -0.0, np.nan), (-0.5, -np.inf)),
+    "other probabilities": Kind(_dirichlet, _SHARES, (0, -0.0, np.nan), (-0.5, -1e-30)),
+    "fractions": Kind(_between(0, 1), (0, 1, 0.5, 0.25, 1e-30, 1 - U), outside=(2, -1e-30, 1 + 2 * U)),
+    "signs": Kind(lambda random, shape: random.choice([-1.0, 1.0], shape), (1, -1), outside=(0, 2, -0.5)),
     "log rates": Kind(_normal(1), _REAL, _NO_NUMBER),
-    "counts": Kind(lambda random, shape: random.poisson(3, shape).astype(np.float64), (0, 1, 3, 0.5, 1e4)),
-    "widths": Kind(_between(0.5, 2), (1e-30, 0.5, 1, 1e4)),
-    "levels": Kind(_between(0.1, 0.9), (0, 0.25, 0.5, 1, 0.9)),
+    "counts": Kind(
+        lambda random, shape: random.poisson(3, shape).astype(np.float64), (0, 1, 3, 0.5, 1e4), outside=(-1, -1e-30)
+    ),
+    "widths": Kind(_between(0.5, 2), (1e-30, 0.5, 1, 1e4), outside=(-1, -1e-30)),
+    "levels": Kind(_between(0.1, 0.9), (0, 0.25, 0.5, 1, 0.9), outside=(-0.5, 1.5)),
     "log scales": Kind(_normal(1), (0, 1, -1, 0.5, 16.75, -16.75, 40, -40, 190, -190)),
-    "degrees of freedom": Kind(_between(1, 30), (1e-3, 0.5, 1, 3, 40, 1e8)),
+    "degrees of freedom": Kind(_between(1, 30), (1e-3, 0.5, 1, 3, 40, 1e8), outside=(-1, -1e-30)),
 }
 """``other`` kinds are the second of two that are compared: drawn near the first where closeness is what is hard."""
 

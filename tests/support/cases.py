@@ -121,7 +121,7 @@ OPTION_CASES = (
     _option("poly, targets", lossjax.poly_cross_entropy, and_numbers(with_targets, -1.0), ("epsilon",)),
     _option("generalized, targets", lossjax.generalized_cross_entropy, and_numbers(with_targets, 0.7), ("q",), 48),
     Case("brier, targets", lossjax.softmax_brier_score, with_targets, (0, 1), TRUTHS["softmax_brier_score"].truth, 24, OPTION_FAMILIES),
-    Case("sigmoid, pos_weight", bound(lossjax.sigmoid_cross_entropy, "pos_weight", label_smoothing=0.1), and_numbers(_BINARY, 2.5), (0, 1, 2), per_row=False),
+    Case("sigmoid, pos_weight", bound(lossjax.sigmoid_cross_entropy, "pos_weight", "label_smoothing"), and_numbers(_BINARY, 2.5, 0.1), (0, 1, 2, 3), per_row=False),
     Case("sigmoid focal, both", bound(lossjax.sigmoid_focal_loss, "alpha", "gamma"), and_numbers(_BINARY, 0.25, 1.3), (0, 1, 2, 3), per_row=False),
     Case("mean squared error, weights", bound(lossjax.mean_squared_error, "weights"), arguments_of("scores", "scores", "widths"), (0, 1, 2), per_row=False),
     Case("poisson, full", bound(lossjax.poisson_nll, full=True), arguments_of("log rates", "counts"), (0, 1)),

@@ -20,7 +20,7 @@ ROWS, CLASSES = 3, 5
 
 def pool(kind: str, *, beyond: bool = False) -> tuple[float, ...]:
     """The numbers that an argument of this kind is drawn from, and with ``beyond`` those outside its domain too."""
-    return KINDS[kind].hard + (KINDS[kind].beyond if beyond else ())
+    return KINDS[kind].hard + (KINDS[kind].beyond + KINDS[kind].outside if beyond else ())
 
 
 def among(numbers: tuple[float, ...]) -> st.SearchStrategy[np.ndarray]:
