@@ -1,21 +1,25 @@
-"""The rule of the linear head's cross-entropy; ``losses/linear_head.py`` holds the public function.
+"""A linear head: any loss of a row's logits, a block of rows at a time; ``losses/linear_head.py`` has the public one.
 
 The logits x W + b of a large vocabulary are the largest array in training. Here they exist for a block of rows at a
-time. There are two paths:
+time. When the gradient is formed depends on what is known of the rows' cotangents:
 
-* Summed over rows, the loss is one number, and its cotangent only scales the gradient. So the gradient is formed where
-  the logits are, in the same pass, with three matrix products in all (logits, ∂/∂x, ∂/∂W), as with stored logits. Only
-  a derivative of the gradient makes the logits again.
-* With one loss per row, the rows' cotangents are not known in that pass. The backward pass makes the logits again,
+* Summed over rows, with weights or without, the loss is one number, and its cotangent only scales the gradient. So the
+  gradient is formed where the logits are, in the same pass, with three matrix products in all (logits, ∂/∂x, ∂/∂W), as
+  with stored logits.
+* With one result per row, the rows' cotangents are not known in that pass. The backward pass makes the logits again,
   which is a fourth product.
 
-On the first path the last two products may leave out classes of no weight. With G = ∂/∂(logits) of a block of rows, a
-group of classes in which every entry of G is below ε adds at most
+Both run :func:`_one_pass`, which is given the cotangents and sums the blocks' gradients in the dtype of the loss. A
+derivative of the gradient makes the logits again.
+
+The last two products may leave out classes of no weight. With G = ∂/∂(logits) of a block of rows, a group of classes in
+which every entry of G is below ε adds at most
 
     ε Σ_k |W_hk|   to a row's ∂/∂x_h        ε Σ_rows |x_h|   to ∂/∂W_hk         (k over the classes left out)
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -24,14 +28,20 @@ from jax import Array, lax
 
 from lossjax._core import xla
 from lossjax._core.autodiff import closed_form, known_as
+from lossjax._core.masks import hide
 from lossjax._core.platform import by_platform
-from lossjax._core.sharding import same_on_all, varying_alike
-from lossjax._softmax.cross_entropy import LogitTransform, Options, SoftmaxInputs, softmax_losses
+from lossjax._core.sharding import on_one_device, same_on_all, varying_alike
+from lossjax._softmax import blocks
+from lossjax._softmax.blocks import Cut
+from lossjax._softmax.cross_entropy import Options, SoftmaxInputs, softmax_losses
 
 GROUP = 2048
 """Classes that are multiplied, or left out, together: enough to be worth a matrix product of their own. On a CPU a
 product to be added to a sum is an array beside the sum, so it is formed by groups to be small; on a GPU or TPU the
 addition is a part of the product, and all classes are one group unless some may be left out."""
+
+Outputs = tuple[Array, ...]
+"""Results of each row, ``[...]``; the first one is the loss."""
 
 
 class ChunkSize(NamedTuple):
@@ -41,148 +51,138 @@ class ChunkSize(NamedTuple):
     otherwise: int
 
 
-class Head(NamedTuple):
-    """Static: the options of the loss, the rows per block, and the ε below which entries are left out, or None."""
-
-    loss: Options
-    chunk_size: ChunkSize
-    skip_below: float | None
-
-
 class Rows(NamedTuple):
-    """What each row has of its own, ``[N, ...]``, or ``[blocks, rows, ...]`` once cut into blocks.
+    """What each row has of its own, ``[*rows, ...]``, or ``[rows of a block, ...]``; as a cotangent None for the rest.
 
-    As a cotangent it has None for the labels and the mask.
+    ``weights`` multiply the losses where they are summed.
     """
 
     hidden: Array
-    labels: Any
+    targets: Any
     valid: Array | None
+    weights: Array | None = None
 
-    def in_blocks(self, size: int) -> "Rows":
-        """The rows in blocks of this size, the last one filled up with masked rows."""
-        count = self.hidden.shape[0]
-        blocks = -(-count // size)
-        missing = blocks * size - count
-        valid = self.valid
-        if missing and valid is None:
-            valid = jnp.ones(self.labels.shape, bool)
-
-        def cut(array: Array) -> Array:
-            filled = jnp.pad(array, ((0, missing), *[(0, 0)] * (array.ndim - 1)))
-            return filled.reshape(blocks, size, *array.shape[1:])
-
-        return jax.tree.map(cut, Rows(self.hidden, self.labels, valid))
-
-
-def without_blocks(array: Array, count: int) -> Array:
-    """``[blocks, rows, ...]`` as ``[N, ...]``, without the rows that fill up the last block."""
-    return array.reshape(-1, *array.shape[2:])[:count]
+    @property
+    def shape(self) -> tuple[Any, ...]:
+        return self.hidden.shape[:-1]
 
 
 class Shared(NamedTuple):
-    """What all rows share: floats, or None."""
+    """What all rows share: floats, or None; ``terms`` is a pytree of what the loss wants beside the logits."""
 
     weight: Array
-    bias: Array | None = None
-    class_weights: Array | None = None
-    z_loss: Array | None = None
-    transform: LogitTransform = LogitTransform(None, None)
+    bias: Array | None
+    terms: Any
 
 
-def _matmul(options: Options, a: Array, b: Array) -> Array:
-    """The product a b. Products of 16-bit numbers are summed in the dtype of the loss."""
-    return jnp.matmul(a, b, preferred_element_type=options.dtype).astype(options.dtype)
+class CrossEntropy(NamedTuple):
+    """The softmax cross-entropies as a loss of logits; the terms are the inputs of their rule that rows share."""
+
+    options: Options
+
+    def __call__(self, terms: SoftmaxInputs, logits: Array, block: Rows) -> Outputs:
+        """(loss, log-sum-exp)."""
+        inputs = terms._replace(logits=logits, targets=block.targets, valid=block.valid)
+        return softmax_losses(self.options, inputs)
 
 
-def _contract(options: Options, a: Array, b: Array, axis: int) -> Array:
-    """The product of a and b that sums over this axis of both, in the dtype of the loss."""
-    dimensions = (((axis,), (axis,)), ((), ()))
-    return lax.dot_general(a, b, dimensions, preferred_element_type=options.dtype).astype(options.dtype)
+class Head(NamedTuple):
+    """Static: the loss of the logits, the dtype to compute in, the mesh axis of the classes, the rows per block, and
+    the ε below which entries are left out, or None.
+    """
+
+    loss: Callable[[Any, Array, Rows], Outputs]
+    dtype: Any
+    over: str | None
+    chunk_size: ChunkSize
+    skip_below: float | None = None
+
+    def product(self, shared: Shared, block: Rows) -> Array:
+        """``x W``, of unmasked rows: no other row's number may reach a sum. 16-bit products are summed in 32 bits."""
+        hidden = hide(block.valid, block.hidden)
+        return jnp.matmul(hidden, shared.weight, preferred_element_type=self.dtype).astype(self.dtype)
+
+    def outputs(self, product: Array, shared: Shared, block: Rows) -> Outputs:
+        """The results of a block's rows, from x W."""
+        logits = product if shared.bias is None else product + shared.bias.astype(self.dtype)[None]
+        return self.loss(shared.terms, logits, block)
+
+    def contract(self, a: Array, b: Array, axis: int, like: Array) -> Array:
+        """The product of a and b that sums over this axis of both, in the dtype of the loss, laid out as ``like``."""
+        return lax.dot_general(
+            a,
+            b,
+            (((axis,), (axis,)), ((), ())),
+            preferred_element_type=self.dtype,
+            out_sharding=jax.typeof(like).sharding,
+        ).astype(self.dtype)
 
 
-def _losses(options: Options, shared: Shared, product: Array, block: Rows) -> tuple[Array, Array]:
-    """(loss, log-sum-exp) of one block's rows, from x W."""
-    logits = product if shared.bias is None else product + shared.bias.astype(options.dtype)[None]
-    inputs = SoftmaxInputs(
-        logits,
-        block.labels,
-        class_weights=shared.class_weights,
-        z_loss=shared.z_loss,
-        transform=shared.transform,
-        valid=block.valid,
-    )
-    return softmax_losses(options, inputs)
+def _in_blocks(rows: Rows, size: int) -> tuple[Cut, Rows]:
+    """The rows in blocks; those that fill up the last one are masked."""
+    cut = Cut.of(rows.shape, size)
+    if rows.valid is None and not cut.is_even:
+        rows = rows._replace(valid=jnp.ones(rows.shape, bool))
+    return cut, blocks.apply(cut, rows)
 
 
-def row_losses(options: Options, shared: Shared, rows: Rows, size: int) -> tuple[Array, Array]:
-    """(loss, log-sum-exp) of every row, ``[N]``; the backward pass makes each block's logits again."""
+def _outputs(head: Head, size: int, shared: Shared, rows: Rows) -> Outputs:
+    """The results of all rows, each block's logits made once; what a derivative of it wants is made again."""
 
     @jax.checkpoint
-    def of_block(block: Rows) -> tuple[Array, Array]:
-        return _losses(options, shared, _matmul(options, block.hidden, shared.weight), block)
+    def of_block(block: Rows) -> Outputs:
+        return head.outputs(head.product(shared, block), shared, block)
 
-    loss, lse = lax.map(of_block, rows.in_blocks(size))
-    count = rows.hidden.shape[0]
-    return without_blocks(loss, count), without_blocks(lse, count)
-
-
-def _summed_forward(head: Head, shared: Shared, rows: Rows) -> tuple[Array, Any]:
-    classes = shared.weight.shape[1]
-    grouped, whole = min(GROUP, classes), classes if head.skip_below is None else min(GROUP, classes)
-    total, formed = by_platform(
-        shared,
-        rows,
-        cpu=functools.partial(_one_pass, head, head.chunk_size.cpu, grouped),
-        otherwise=functools.partial(_one_pass, head, head.chunk_size.otherwise, whole),
-    )
-    return total, (head, shared, rows, lax.stop_gradient(formed))
+    cut, cut_rows = _in_blocks(rows, size)
+    return blocks.undo(cut, lax.map(of_block, cut_rows))
 
 
-def _one_pass(head: Head, size: int, group: int, shared: Shared, rows: Rows) -> tuple[Array, tuple[Shared, Array]]:
-    """The sum of all rows' losses, and its gradients in what they share and in their hidden states."""
-    options, dtype = head.loss, shared.weight.dtype
+def _one_pass(
+    head: Head, size: int, group: int, shared: Shared, rows: Rows, cotangents: Outputs
+) -> tuple[Outputs, tuple[Shared, Array]]:
+    """The results of all rows, and for these cotangents the gradients in what they share and in their hidden states."""
+    dtype, asked = shared.weight.dtype, len(cotangents)
 
-    def of_block(product: Array, shared: Shared, block: Rows) -> Array:
-        return jnp.sum(_losses(options, shared, product, block)[0])
-
-    def in_logits(block: Rows) -> tuple[Array, tuple[Array, Shared]]:
-        product = _matmul(options, block.hidden, shared.weight)
-        rest = shared._replace(weight=jnp.zeros((), dtype))
-        return jax.value_and_grad(of_block, argnums=(0, 1))(product, rest, block)
-
-    def step(gradient: Shared, indexed: tuple[Array, Rows]) -> tuple[Shared, tuple[Array, Array]]:
-        index, block = indexed
+    def in_logits(block: Rows, cotangents: Outputs) -> tuple[Outputs, tuple[Array, Shared]]:
         # The product x W is formed inside, so that XLA may write the gradient over it.
-        loss, (in_product, in_shared) = xla.not_hoisted(in_logits, index, block)
-        sound = jnp.isfinite(loss)  # a NaN among the entries of the gradient, which a maximum may not show, is in it
-        factors = lax.stop_gradient((block.hidden, in_product, shared.weight))
+        product = head.product(shared, block)
+        rest = shared._replace(weight=jnp.zeros((), dtype))
+        outputs, pullback = jax.vjp(lambda product, rest: head.outputs(product, rest, block)[:asked], product, rest)
+        return outputs, pullback(varying_alike(outputs, cotangents))
+
+    def step(gradient: Shared, indexed: tuple[Array, Rows, Outputs]) -> tuple[Shared, tuple[Outputs, Array]]:
+        index, block, cotangents = indexed
+        outputs, (in_product, in_shared) = xla.not_hoisted(in_logits, index, block, cotangents)
+        # A NaN among the entries of the gradient, which a maximum may not show, is in these.
+        sound = jnp.isfinite(sum(jnp.sum(out) for out in (*outputs, *cotangents)))
+        hidden = hide(block.valid, block.hidden)
+        factors = lax.stop_gradient((hidden, in_product, shared.weight))
         in_weight, in_hidden = _add_products(head, group, gradient.weight, *factors, sound)
         # In the dtype of the loss: a sum over many blocks in 16 bits would stand still.
-        gradient = jax.tree.map(lambda sum_so_far, more: sum_so_far + more.astype(options.dtype), gradient, in_shared)
-        return gradient._replace(weight=in_weight), (loss, in_hidden.astype(dtype))
+        gradient = jax.tree.map(lambda sum_so_far, more: sum_so_far + more.astype(head.dtype), gradient, in_shared)
+        return gradient._replace(weight=in_weight), (outputs, hide(block.valid, in_hidden).astype(dtype))
 
-    zeros = varying_alike(shared.weight, jax.tree.map(lambda a: jnp.zeros(a.shape, options.dtype), shared))
-    blocks = rows.in_blocks(size)
-    gradient, (losses, in_hidden) = lax.scan(step, zeros, (jnp.arange(blocks.labels.shape[0]), blocks))
-    total = same_on_all(jnp.sum(losses), options.over)
-    return total, (gradient, without_blocks(in_hidden, rows.hidden.shape[0]))
+    zeros = varying_alike(shared.weight, jax.tree.map(lambda a: jnp.zeros_like(a, head.dtype), shared))
+    cut, cut_rows = _in_blocks(rows, size)
+    indexed = jnp.arange(cut.blocks), cut_rows, blocks.apply(cut, cotangents)
+    gradient, (outputs, in_hidden) = lax.scan(step, zeros, indexed)
+    return blocks.undo(cut, outputs), (gradient, cut.undo(in_hidden))
 
 
 def _add_products(
     head: Head, group: int, in_weight: Array, hidden: Array, in_logits: Array, weight: Array, may_skip: Array
 ) -> tuple[Array, Array]:
     """``in_weight + xᵀG`` and ``G Wᵀ``, in the dtype of the loss, by groups of classes."""
-    options, threshold = head.loss, head.skip_below
+    threshold = head.skip_below
 
     def add(first: Any, size: int, sums: tuple[Array, Array]) -> tuple[Array, Array]:
         of_logits, of_weight, so_far = (
             lax.dynamic_slice_in_dim(array, first, size, 1) for array in (in_logits, weight, sums[0])
         )
         narrow = of_logits.astype(weight.dtype)
-        more = so_far + _contract(options, hidden, narrow, 0)
+        more = so_far + head.contract(hidden, narrow, 0, so_far)
         in_weight = lax.dynamic_update_slice_in_dim(sums[0], more, first, 1)
-        return in_weight, sums[1] + _contract(options, narrow, of_weight, 1)
+        return in_weight, sums[1] + head.contract(narrow, of_weight, 1, hidden)
 
     def add_if_large(first: Any, size: int, sums: tuple[Array, Array]) -> tuple[Array, Array]:
         if threshold is None:
@@ -191,35 +191,105 @@ def _add_products(
         large = ~(may_skip & (jnp.max(jnp.abs(entries)) < threshold))
         return lax.cond(large, lambda sums: add(first, size, sums), lambda sums: sums, sums)
 
+    sums = in_weight, varying_alike(in_logits, jnp.zeros_like(hidden, head.dtype))
     classes = weight.shape[1]
+    if group == classes:
+        return add_if_large(0, classes, sums)
     groups, left = divmod(classes, group)
-    sums = in_weight, varying_alike(in_logits, jnp.zeros(hidden.shape, options.dtype))
-    if groups == 1:
-        sums = add_if_large(0, group, sums)
-    else:
-        sums = xla.repeat(groups, lambda i, sums: add_if_large(i * group, group, sums), sums)
+    sums = xla.repeat(groups, lambda i, sums: add_if_large(i * group, group, sums), sums)
     return add_if_large(classes - left, left, sums) if left else sums
 
 
-def _gradients(head: Head, shared: Shared, rows: Rows) -> tuple[Shared, Array]:
-    """The gradients that the forward pass forms on its way, by the path that can be differentiated again."""
+def _formed(head: Head, shared: Shared, rows: Rows, cotangents: Outputs) -> tuple[Outputs, tuple[Shared, Array]]:
+    """:func:`_one_pass` as the chip at hand wants it."""
+    classes = shared.weight.shape[1]
+    small = GROUP if isinstance(classes, int) and classes > GROUP else classes
+    whole = classes if head.skip_below is None else small
+    outputs, gradients = by_platform(
+        shared,
+        rows,
+        cotangents,
+        cpu=functools.partial(_one_pass, head, head.chunk_size.cpu, small),
+        otherwise=functools.partial(_one_pass, head, head.chunk_size.otherwise, whole),
+    )
+    return tuple(same_on_all(out, head.over) for out in outputs), gradients
 
-    def total(shared: Shared, hidden: Array) -> Array:
-        return jnp.sum(row_losses(head.loss, shared, rows._replace(hidden=hidden), head.chunk_size.cpu)[0])
 
-    in_shared, in_hidden = jax.grad(total, argnums=(0, 1))(shared, rows.hidden)
-    return jax.tree.map(lambda g: g.astype(head.loss.dtype), in_shared), in_hidden
+def _differentiable(
+    head: Head, shared: Shared, rows: Rows, cotangents: Outputs
+) -> tuple[Outputs, tuple[Shared, Array]]:
+    """The same by a way that can be differentiated again."""
+
+    def outputs(wide: Shared, hidden: Array) -> Outputs:
+        # As narrow as they are given inside the loop, so that the blocks' gradients are summed outside it in wide ones.
+        narrow = jax.tree.map(lambda wide, given: wide.astype(given.dtype), wide, shared)
+        found = _outputs(head, head.chunk_size.cpu, narrow, rows._replace(hidden=hidden))
+        return found[: len(cotangents)]
+
+    wide = jax.tree.map(lambda a: a.astype(head.dtype), shared)
+    found, pullback = jax.vjp(outputs, wide, rows.hidden)
+    return found, pullback(cotangents)
 
 
-_precomputed_gradients = known_as(_gradients)
+_known = known_as(_differentiable)
+
+
+# --- the results of every row ----------------------------------------------------------------------------------------
+
+
+def _each_forward(head: Head, shared: Shared, rows: Rows) -> tuple[Outputs, Any]:
+    outputs = by_platform(
+        shared,
+        rows,
+        cpu=functools.partial(_outputs, head, head.chunk_size.cpu),
+        otherwise=functools.partial(_outputs, head, head.chunk_size.otherwise),
+    )
+    return outputs, (head, shared, rows)
+
+
+def _each_backward(saved: Any, cotangents: Outputs) -> tuple[None, Shared, Rows]:
+    head, shared, rows = saved
+    cotangents = tuple(hide(rows.valid, cotangent) for cotangent in cotangents)
+    formed = _formed(head, *lax.stop_gradient((shared, rows, cotangents)))
+    _, (in_shared, in_hidden) = _known(formed, head, shared, rows, cotangents)
+    return None, in_shared, Rows(in_hidden, None, None)
+
+
+row_outputs = closed_form(_each_forward, _each_backward)
+"""(head, shared, rows) -> the results of every row, without weights."""
+
+
+# --- the sum of the losses -------------------------------------------------------------------------------------------
+
+
+def _given_weights(head: Head, rows: Rows) -> tuple[Array]:
+    """The cotangents of the losses, of which the sum is formed: their weights."""
+    if rows.weights is None:
+        return (jnp.ones(rows.shape, head.dtype),)
+    return (same_on_all(hide(rows.valid, rows.weights), head.over).astype(head.dtype),)
+
+
+def _summed_value(head: Head, shared: Shared, rows: Rows) -> tuple[Array, None]:
+    (losses, *_), _ = _each_forward(head, shared, rows)
+    return jnp.sum(_given_weights(head, rows)[0] * losses), None
+
+
+def _summed_forward(head: Head, shared: Shared, rows: Rows) -> tuple[Array, Any]:
+    weights = _given_weights(head, rows)
+    formed = _formed(head, shared, rows, weights)
+    (losses,), _ = formed
+    return jnp.sum(weights[0] * losses), (head, shared, rows, lax.stop_gradient(formed))
 
 
 def _summed_backward(saved: Any, cotangent: Array) -> tuple[None, Shared, Rows]:
     head, shared, rows, formed = saved
-    gradients = _precomputed_gradients(formed, head, shared, rows)
+    (losses,), gradients = _known(formed, head, shared, rows, _given_weights(head, rows))
     in_shared, in_hidden = jax.tree.map(lambda g: cotangent.astype(g.dtype) * g, gradients)
-    return None, in_shared, Rows(in_hidden, None, None)
+    in_weights = None
+    if rows.weights is not None:
+        in_weights = on_one_device(hide(rows.valid, cotangent * losses), head.over)
+    return None, in_shared, Rows(in_hidden, None, None, in_weights)
 
 
-summed_loss = closed_form(_summed_forward, _summed_backward)
-"""(head, shared, rows) -> the sum of the losses of all rows."""
+summed_loss = closed_form(_summed_forward, _summed_backward, value=_summed_value)
+"""(head, shared, rows) -> the sum of the losses of all rows, each times its weight."""

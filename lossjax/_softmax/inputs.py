@@ -166,6 +166,17 @@ class LogitLoss(NamedTuple):
             return rows
         return nan_unless(hide(self.reducer.valid, jnp.all(AMOUNTS.contains(self.targets), axis=-1), True), rows)
 
+    def inputs(self) -> SoftmaxInputs:
+        """The arrays of the rule's arguments."""
+        return SoftmaxInputs(
+            self.logits,
+            self.targets,
+            class_weights=self.class_weights,
+            z_loss=self.z_loss,
+            transform=LogitTransform(self.softcap, self.temperature),
+            valid=self.reducer.valid,
+        )
+
     def row_weights(self) -> Array | None:
         """The class weight of each row's label, which "mean" counts; None for ones."""
         if not self.labelled or self.class_weights is None:
@@ -183,18 +194,10 @@ class LogitLoss(NamedTuple):
 
         ``multiplier``, of shape [C], multiplies the classes' terms as class weights do, but is not counted by "mean".
         """
-        weights = self.class_weights
+        inputs = self.inputs()._replace(parameter=parameter)
         if multiplier is not None:
-            weights = multiplier if weights is None else weights * multiplier
-        inputs = SoftmaxInputs(
-            self.logits,
-            self.targets,
-            class_weights=weights,
-            parameter=parameter,
-            z_loss=self.z_loss,
-            transform=LogitTransform(self.softcap, self.temperature),
-            valid=self.reducer.valid,
-        )
+            weights = self.class_weights
+            inputs = inputs._replace(class_weights=multiplier if weights is None else weights * multiplier)
         losses, lse = softmax_losses(self.rule_options(curve), inputs)
         return self.reducer(losses, self.row_weights()), lse
 

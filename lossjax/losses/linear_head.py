@@ -9,9 +9,8 @@ from jax.typing import ArrayLike
 
 from lossjax._core import checks
 from lossjax._core.options import Option, complete, with_options
-from lossjax._softmax.cross_entropy import LogitTransform
 from lossjax._softmax.curves import CROSS_ENTROPY
-from lossjax._softmax.head import ChunkSize, Head, Rows, Shared, row_losses, summed_loss
+from lossjax._softmax.head import ChunkSize, CrossEntropy, Head, Rows, Shared, row_outputs, summed_loss
 from lossjax._softmax.inputs import LogitLoss, VocabOptions
 
 _BLOCK_BYTES = {"cpu": 50 * 2**20, "gpu": 2**29, "tpu": 2**29}
@@ -194,24 +193,22 @@ def linear_head(
     stand_in = jnp.broadcast_to(jnp.zeros((), x.dtype), (*rows, w.shape[1]))
     given = LogitLoss.of(stand_in, labels, "labels", over=over, **of_logits)
     static = given.rule_options(CROSS_ENTROPY)
-    shared = Shared(w, b, given.class_weights, given.z_loss, LogitTransform(given.softcap, given.temperature))
-    count = given.targets.size
-    reducer = given.reducer
-    valid = None if reducer.valid is None else reducer.valid.reshape(count)
-    size = _chunk_size(chunk_size, count, w.shape[1], given.dtype)
-    of_rows = Rows(x.reshape(count, x.shape[-1]), given.targets.reshape(count), valid)
-    of_row = given.row_weights()
-    summed = reducer.how != "none" and reducer.weights is None and not return_logsumexp
+    reducer, of_row = given.reducer, given.row_weights()
+    shared = Shared(w, b, given.inputs()._replace(logits=None, targets=None, valid=None))
+    of_rows = Rows(x, given.targets, reducer.valid)
+    summed = reducer.how != "none" and not return_logsumexp
     if skip_below is not None and not summed:
         raise ValueError(
-            'skip_below wants reduction="sum" or "mean", no weights and no return_logsumexp: otherwise the gradient is '
-            "not formed block by block; drop it, or reduce the loss here"
+            'skip_below wants reduction="sum" or "mean" and no return_logsumexp: otherwise the gradient is not formed '
+            "block by block with the loss; drop it, or reduce the loss here"
         )
+    size = _chunk_size(chunk_size, math.prod(rows), w.shape[1], given.dtype)
+    threshold = _threshold(skip_below, given.dtype)
+    head = Head(CrossEntropy(static), given.dtype, over, size, threshold)
     if summed:
-        total = summed_loss(Head(static, size, _threshold(skip_below, given.dtype)), shared, of_rows)
+        total = summed_loss(head, shared, of_rows._replace(weights=reducer.weights))
         return reducer.of_total(total, rows, of_row)
-    # This path is differentiated through, so the program must have one block size for every platform.
-    losses, lse = (a.reshape(rows) for a in row_losses(static, shared, of_rows, size.cpu))
+    losses, lse = row_outputs(head, shared, of_rows)
     loss = reducer(losses, of_row)
     return (loss, lse) if return_logsumexp else loss
 

@@ -81,6 +81,7 @@ RULES: dict[str, Rule] = {}
 _NO_MATTER = frozenset({
     "accuracy", "precision", "preferred_element_type",  # of roundings, which are not made here
     "sharding", "out_sharding", "unroll", "_split_transpose", "linear", "branches_platforms", "weak_type",
+    "memory_space",
     "indices_are_sorted", "is_stable",  # what JAX leaves open otherwise
     "computation",  # the function of which ``jaxpr`` is the program
     "num_consts", "num_carry", "ft_in", "ft_out",  # of scan, which tells its operands apart by their shapes
