@@ -144,14 +144,24 @@ def check(
     ],
     logits: Annotated[Path | None, typer.Option(help="Real logits from this .npy file.", dir_okay=False)] = None,
     labels: Annotated[Path | None, typer.Option(help="Their labels (or targets) likewise.", dir_okay=False)] = None,
+    reference: Annotated[
+        str | None,
+        typer.Option(metavar="MODULE:FUNCTION", help="What it should compute, without a rule of its own."),
+    ] = None,
+    argnums: Annotated[
+        str | None, typer.Option(help="The arguments to differentiate, as 0,1; all float arrays if not given.")
+    ] = None,
     only: Annotated[
         list[str] | None,
-        typer.Option(help="Only this check: rule, value, gradient, modes, cotangent, edges; repeatable."),
+        typer.Option(help="Only this check: rule, value, gradient, modes, cotangent, edges, overflow; repeatable."),
     ] = None,
     ulps: Annotated[float, typer.Option(min=0, help="Units of roundoff, of result and inputs, allowed.")] = 8,
     json: Annotated[Path | None, typer.Option(help="Also write the certificate to this file.", dir_okay=False)] = None,
 ) -> None:
-    """Certify anybody's loss: is its gradient right, how accurate is it, does it work as JAX code?"""
+    """Certify anybody's loss: is its gradient right, how accurate is it, does it work as JAX code?
+
+    Exit code 0: all that was asked holds. 1: something falls short. 2: a wrong request. 3: it could not be judged.
+    """
     from lossjax.verify import check as certify
     from lossjax.verify import subject
 
@@ -165,8 +175,12 @@ def check(
             for path, what in ((logits, "logits"), (labels, "labels"))
         ]
         arguments = subject.arguments(loss, *given)
+        meant = None if reference is None else subject.load(reference)
+        asked = None if argnums is None else subject.positions(argnums)
         with console.status(f"checking {function}", spinner="dots"):
-            certificate = certify(loss, *arguments, checks=tuple(only) if only else None, ulps=ulps)
+            certificate = certify(
+                loss, *arguments, argnums=asked, reference=meant, checks=tuple(only) if only else None, ulps=ulps
+            )
     except subject.UsageError as error:
         raise typer.BadParameter(str(error)) from error
     except (TypeError, ValueError) as error:
@@ -174,7 +188,7 @@ def check(
     console.print(certificate)
     if json is not None:
         json.write_text(certificate.to_json() + "\n", encoding="utf-8")
-    raise typer.Exit(0 if certificate.ok else 1)
+    raise typer.Exit(certificate.exit_code)
 
 
 @app.command()

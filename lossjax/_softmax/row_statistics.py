@@ -23,6 +23,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from lossjax._core import sharding
+from lossjax._core.plain import rules_are_off
 from lossjax._softmax.row_sum import (
     class_count,
     class_index,
@@ -90,7 +91,12 @@ class RowStatistics:
         return dataclasses.replace(self, rest=jnp.where(condition[..., None], self.rest, jnp.nan))
 
     def stopped(self) -> "RowStatistics":
-        """The same statistics as constants to a derivative: rules give the total derivative in the logits."""
+        """The same statistics as constants to a derivative: rules give the total derivative in the logits.
+
+        Without the rules the formula is differentiated, through the statistics too.
+        """
+        if rules_are_off():
+            return self
         return jax.tree.map(lambda part: lax.stop_gradient(part), self)
 
 

@@ -10,9 +10,10 @@ import jax
 import numpy as np
 
 from lossjax._core.findings import Finding
-from lossjax.verify._check import Certificate, Row, check
+from lossjax.verify._check import CHECKS, Certificate, Row, check
 from lossjax.verify._check.accuracy import check_accuracy
 from lossjax.verify._check.inputs import variations
+from lossjax.verify._check.modes import NOT_AVAILABLE
 from lossjax.verify._check.problem import problem
 from lossjax.verify._check.programs import Pair
 from lossjax.verify._check.rule import check_rule
@@ -33,7 +34,8 @@ class Certified(Finding):
     def of(cls, name: str, dtype: str, allowed: float, statement: str, certificate: Certificate) -> "Certified":
         """What a certificate says: whether every question was answered well, and accuracy was judged."""
         of_accuracy = [row for row in certificate.rows if row.name in _ACCURACY]
-        ok = certificate.ok and all(row.ok for row in of_accuracy)
+        everywhere = not any(row.statement.startswith(NOT_AVAILABLE) for row in certificate.rows)
+        ok = bool(certificate.ok) and everywhere and all(row.ok for row in of_accuracy)
         measured = max((row.measured for row in of_accuracy), default=math.inf)
         return cls(name, ok, measured, allowed, statement, dtype=dtype, certificate=certificate)
 
@@ -101,7 +103,7 @@ def certify(name: str, dtype: str) -> Certified:
     with wide:
         one = sample(name, jax.numpy.dtype(dtype))
         if dtype == DTYPES[0]:
-            found = check(one.loss, *one.arguments, argnums=one.argnums, ulps=one.ulps)
+            found = check(one.loss, *one.arguments, argnums=one.argnums, checks=CHECKS, ulps=one.ulps)
             tried = "rule, value, gradient, every transformation, edges"
         else:
             found = _accuracy(one)

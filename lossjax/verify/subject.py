@@ -138,6 +138,14 @@ def arguments(function: Callable[..., Any], logits: np.ndarray | None, labels: n
     raise UsageError(f"{_name(function)} does not accept {shapes}: {reason}")
 
 
+def positions(text: str) -> tuple[int, ...]:
+    """Positions of arguments from text, as ``0,2``; UsageError if it is none."""
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise UsageError(f"--argnums {text!r} is no list of positions: write 0 or 0,2") from error
+
+
 def _required(function: Callable[..., Any]) -> int | None:
     """How many positional arguments it must have; None if it does not say."""
     try:

@@ -1,7 +1,10 @@
 """Whether the gradient of anyone's function is right, accurate and usable, judged by executing it exactly."""
 
+import contextlib
+import importlib.metadata
+import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -13,22 +16,25 @@ from lossjax.verify._check.certificate import Row as Row
 from lossjax.verify._check.cotangent import check_cotangent
 from lossjax.verify._check.edges import check_edges
 from lossjax.verify._check.inlining import inlined as inlined
-from lossjax.verify._check.inputs import variations
+from lossjax.verify._check.inputs import Family, variations
 from lossjax.verify._check.modes import check_modes
-from lossjax.verify._check.problem import problem
+from lossjax.verify._check.problem import Problem, problem
 from lossjax.verify._check.programs import Pair
 from lossjax.verify._check.rule import check_rule
 
 __all__ = ["CHECKS", "Certificate", "Row", "assert_verified", "check", "inlined"]
 
-CHECKS = ("rule", "value", "gradient", "modes", "cotangent", "edges")
+CHECKS = ("rule", "value", "gradient", "modes", "cotangent", "edges", "overflow")
 """The names of the checks, in the order in which a certificate's table shows them."""
+USUAL = tuple(name for name in CHECKS if name != "overflow")
+"""Those that are asked where nobody says which."""
 
 
 def check(
     fn: Callable[..., Any],
     *example_args: Any,
-    argnums: int | Sequence[int] = 0,
+    argnums: int | Sequence[int] | None = None,
+    keywords: Mapping[str, Any] | None = None,
     reference: Callable[..., Any] | None = None,
     checks: str | Sequence[str] | None = None,
     ulps: float = 8,
@@ -43,34 +49,42 @@ def check(
 
     * ``rule``: is the gradient the derivative of the formula? Every ``custom_jvp`` and ``custom_vjp`` inside is
       replaced by its primal body, JAX differentiates that, and both are executed exactly, with another cotangent of
-      either sign for every output. At kinks and ties any subgradient is right. ``rule: forward = reverse`` holds
-      ``⟨u, Jv⟩ = ⟨Jᵀu, v⟩``, exactly.
+      either sign for every output. At kinks and ties any subgradient is right. ``rule: in float32`` asks it in the
+      arguments' own dtype, where a rule may be another. ``rule: forward = reverse`` holds ``⟨u, Jv⟩ = ⟨Jᵀu, v⟩``,
+      exactly.
     * ``value``, ``gradient``: how accurate, entry by entry? The unit is u of the exact result and of what a rounding of
       the inputs changes in it, ``u (|out| + Σ |∂out/∂xᵢ|·|xᵢ|)``, from exact derivatives; these are asked only where
-      the error is above 8 without them. The largest error in ulps is shown beside it. ``gradient`` brings
-      ``rule`` with it where there is a custom rule: the digits of a wrong one mean nothing.
+      the error is above 8 without them. The largest error in ulps is shown beside it. Where outputs feel each
+      other's inputs, cotangents of a single output are tried too. ``gradient`` brings ``rule`` with it where there is
+      a custom rule: the digits of a wrong one mean nothing.
     * ``modes``: a row for each of jit, vmap, jvp, linearize, jacfwd, hessian, reverse over reverse, remat, scan,
-      shard_map, and half a batch against the whole. Second derivatives are held against the formula's.
-    * ``cotangent``: is the pullback linear, and right for the cotangent of a single output?
-    * ``edges``: infinities, NaN, the largest and smallest numbers, labels at and beyond the ends. Nothing raises; a
+      shard_map, and for batches of one row, half of the rows, and one more against the whole. Second derivatives are
+      held against the formula's.
+    * ``cotangent``: is the pullback linear, up to huge and down to tiny and no cotangents, and right for that of a
+      single output?
+    * ``edges``: infinities, NaN, large and the smallest numbers, labels at and beyond the ends. Nothing raises; a
       finite value has a gradient without NaN; a value that exists is not lost to overflow; a label out of range
-      whose value is NaN has no plausible gradient, and one whose value is 0 (a mask) has gradient 0.
+      gives no plausible value; if the value is NaN the gradient is not plausible, and if it is 0 (a mask) it is 0.
+    * ``overflow``: the same for the largest numbers of the dtype, which few functions bear. It is asked by name only.
 
     Args:
       fn: any function of arrays that JAX can trace, with any pytrees of arguments and of float outputs.
-      *example_args: arguments as it is called with. Arrays are varied; Python numbers and flags outside ``argnums``
-        stay as they are. Integers are labels where their shape and range fit an axis of a differentiated array.
-      argnums: which arguments to differentiate; they may be pytrees.
+      *example_args: arguments as it is called with. Arrays are varied, flags and integers too; Python numbers, flags
+        and functions outside ``argnums`` stay as they are. Integers are labels where their shape and range fit an
+        axis of a differentiated array.
+      argnums: which arguments to differentiate; they may be pytrees. None for every float array, keywords' too.
+      keywords: keyword arguments that it is called with.
       reference: a plain function of the same arguments that says what is meant; value and derivative of ``fn`` are
         then held against it, not against its own formula.
-      checks: one name or several of ``CHECKS``; None for all.
+      checks: one name or several of ``CHECKS``; None for all but ``overflow``.
       ulps: how many of those units are allowed; √n for sums of n > ulps² terms.
       seed: of the variations, directions and cotangents.
 
     Returns:
-      A certificate: ``ok``, ``rows``, ``failures``, ``to_json()``; it prints as a table. A row that could not be
-      judged (a primitive without an exact meaning, an undecided comparison, a mode that makes no sense for the
-      function) has ``ok`` None, says why, and fails nothing; where nothing at all could be judged ``ok`` is False.
+      A certificate: ``right`` (is the gradient right?), ``ok``, ``rows``, ``failures``, ``to_json()``; it prints as a
+      table under the answer. A row that could not be judged (a primitive without an exact meaning, an undecided
+      comparison, a mode that makes no sense for the function, forward mode of a ``custom_vjp``) has ``ok`` None and
+      says why. A rule that could not be judged makes ``right`` and ``ok`` None, which is not True.
 
     Raises:
       TypeError: nothing to differentiate in ``argnums``, or no float output.
@@ -102,40 +116,85 @@ def check(
       Griewank and Walther, Evaluating Derivatives, 2008, §3 (⟨u, Jv⟩ = ⟨Jᵀu, v⟩); Higham, Accuracy and Stability of
       Numerical Algorithms, 2002, §1.6 (conditioning).
     """
-    wanted = CHECKS if checks is None else (checks,) if isinstance(checks, str) else tuple(checks)
+    wanted = USUAL if checks is None else (checks,) if isinstance(checks, str) else tuple(checks)
     if unknown := [c for c in wanted if c not in CHECKS]:
         raise ValueError(f"there is no check {unknown[0]!r}; there are {', '.join(CHECKS)}")
     start = time.perf_counter()
     name = getattr(fn, "__name__", None) or type(fn).__name__
     try:
-        one = problem(fn, example_args, argnums)
+        one = problem(fn, example_args, argnums, keywords)
     except jax.errors.JAXTypeError as error:  # the function runs on concrete numbers only, so it cannot be traced
-        fn(*example_args)
+        fn(*example_args, **(keywords or {}))
         row = Row("modes: jit", False, float("inf"), 0, f"{type(error).__name__}: {str(error).splitlines()[0]}")
         return Certificate(name, (row,), time.perf_counter() - start)
     rows: list[Row] = []
+    with contextlib.suppress(Exception):
+        rows = _rows(one, wanted, reference, ulps, seed, wide=True)
+    if not rows:  # JAX may remember in 32 bits what a function closes over in 64, and the other way round
+        jax.clear_caches()
+        rows = _rows(one, wanted, reference, ulps, seed, wide=False)
+    return Certificate(name, tuple(rows), time.perf_counter() - start, _about(one))
+
+
+def _rows(
+    one: Problem,
+    wanted: Sequence[str],
+    reference: Callable[..., Any] | None,
+    ulps: float,
+    seed: int,
+    *,
+    wide: bool,
+) -> list[Row]:
+    """The rows of the wanted checks, on float64 copies where that is possible and ``wide``."""
+    rows: list[Row] = []
     with np.errstate(all="ignore"):
-        pair = Pair(one, reference, seed)
+        pair = Pair(one, reference, seed, wide=wide)
         families = variations(one, seed) if {"rule", "value", "gradient"} & set(wanted) else []
         # The accuracy of a gradient is measured against its own rule executed exactly, so that a wrong rule may pass as
         # accurate. Therefore the rule is checked whenever the gradient is.
         if "rule" in wanted or ("gradient" in wanted and reference is None and pair.has_rules):
             rows += check_rule(one, families, reference, pair, seed)
+            if rows[0].ok:  # else all is said
+                rows += _as_given(one, families, reference, pair, seed)
         if "value" in wanted or "gradient" in wanted:
             rows += check_accuracy(one, families, reference, wanted, ulps, seed)
         if "modes" in wanted:
             rows += check_modes(one, pair, seed)
         if "cotangent" in wanted:
             rows += check_cotangent(one, pair, seed)
-        if "edges" in wanted:
-            rows += check_edges(one, reference, pair, seed)
-    return Certificate(name, tuple(rows), time.perf_counter() - start)
+        if of_edges := [name for name in ("edges", "overflow") if name in wanted]:
+            rows += check_edges(one, reference, pair, of_edges, seed)
+    return rows
+
+
+def _as_given(
+    one: Problem, families: Sequence[Family], reference: Callable[..., Any] | None, pair: Pair, seed: int
+) -> list[Row]:
+    """The row ``rule: in float32`` (or what the arguments are): a rule may differ from dtype to dtype."""
+    dtypes = sorted({str(a.dtype) for a in one.chosen(one.arrays)} - {"float64"})
+    if not pair.wide or not dtypes or (reference is None and not pair.has_rules):
+        return []
+    own = Pair(one, reference, seed, wide=False)
+    name = f"rule: in {', '.join(dtypes)}"
+    return [row for row in check_rule(one, families[:2], reference, own, seed, name=name) if row.name == name]
+
+
+def _about(one: Problem) -> dict[str, Any]:
+    """What a certificate is valid for."""
+    device = next(iter(jax.devices()))
+    return {
+        "differentiated": {one.names[i]: str(one.arrays[i].dtype) for i in one.moving},
+        "device": f"{device.platform} ({device.device_kind})" if device.platform != "cpu" else "cpu",
+        "versions": {name: importlib.metadata.version(name) for name in ("lossjax", "jax", "jaxlib", "numpy")}
+        | {"python": platform.python_version()},
+    }
 
 
 def assert_verified(
     fn: Callable[..., Any],
     *example_args: Any,
-    argnums: int | Sequence[int] = 0,
+    argnums: int | Sequence[int] | None = None,
+    keywords: Mapping[str, Any] | None = None,
     reference: Callable[..., Any] | None = None,
     checks: str | Sequence[str] | None = None,
     ulps: float = 8,
@@ -147,6 +206,7 @@ def assert_verified(
       fn: as for :func:`check`.
       *example_args: as for :func:`check`.
       argnums: as for :func:`check`.
+      keywords: as for :func:`check`.
       reference: as for :func:`check`.
       checks: as for :func:`check`.
       ulps: as for :func:`check`.
@@ -163,7 +223,10 @@ def assert_verified(
       >>> assert_verified(jnp.square, jnp.float32(3), checks=("rule", "value")).ok
       True
     """
-    found = check(fn, *example_args, argnums=argnums, reference=reference, checks=checks, ulps=ulps, seed=seed)
+    found = check(
+        fn, *example_args, argnums=argnums, keywords=keywords, reference=reference, checks=checks, ulps=ulps, seed=seed
+    )
     if not found.ok:
-        raise AssertionError(f"{found.name} is not verified:\n" + "\n".join(found.failures))
+        what = "is not verified" if found.ok is False else "could not be judged"
+        raise AssertionError(f"{found.name} {what}:\n" + "\n".join(found.failures))
     return found

@@ -68,10 +68,42 @@ class _Judge:
             max(ulps, math.sqrt(size / max(results, 1))) for results in (values, min(values, gradients))
         )
 
-    def computed(self, arrays: Arrays) -> tuple[list[Any], list[Any]]:
+    def computed(self, arrays: Arrays, cotangents: Arrays) -> tuple[list[Any], list[Any]]:
         """Values (called plainly, and as differentiated) and gradients in floating point."""
-        outputs, gradients = self.one.compiled[1](arrays, self.cotangents)
+        outputs, gradients = self.one.compiled[1](arrays, cotangents)
         return [*self.one.compiled[0](arrays), *outputs], list(gradients)
+
+    @functools.cached_property
+    def _mixes(self) -> bool:
+        """Whether an output feels other entries of its row than its own: then a single one of them is a question."""
+        pulled = self.one.compiled[1](self.one.arrays, self._picked([0] * len(self.cotangents)))[1]
+        shapes = {c.shape for c in self.cotangents if c.ndim and c.shape[-1] > 1}
+        return any(g.shape in shapes and np.asarray(g)[..., 1:].any() for g in pulled)
+
+    def _picked(self, at: Sequence[Any]) -> Arrays:
+        """Cotangents that are 1 at these places of each row of an output, and 0 elsewhere."""
+        return tuple(
+            (np.arange(c.shape[-1]) == np.asarray(a)[..., None]).astype(c.dtype) * np.ones_like(c) if c.ndim else c
+            for c, a in zip(self.cotangents, at, strict=True)
+        )
+
+    def one_hot(self, arrays: Arrays) -> Arrays | None:
+        """Cotangents of one output per row, in turn the largest and the smallest; None for a function of entries.
+
+        They are what a policy gradient gives to log-probabilities; with weights of either sign for all outputs, the
+        small gradient of a confident row drowns.
+        """
+        if not self._mixes:
+            return None
+        places = []
+        for value in self.one.compiled[0](arrays):
+            wide = np.asarray(value).astype(np.float64)
+            if not wide.ndim or not wide.shape[-1]:
+                places.append(0)
+                continue
+            even = np.arange(math.prod(wide.shape[:-1])).reshape(wide.shape[:-1]) % 2 == 0
+            places.append(np.where(even, wide.argmax(-1), wide.argmin(-1)))
+        return self._picked(places)
 
     @functools.cached_property
     def _rows(self) -> Program | None:
@@ -101,20 +133,20 @@ class _Judge:
             seeds[group][k][b, *index] = 1
         return seeds[0], seeds[1]
 
-    def explained(self, arrays: Arrays, group: int, k: int, wanted: Any) -> Any | None:
+    def explained(self, arrays: Arrays, cotangents: Arrays, group: int, k: int, wanted: Any) -> Any | None:
         """What one rounding of every input may change in each wanted entry of a result; None if unknown."""
         one = self.one
         floats = tuple(arrays[i] for i in one.floats)
-        inputs = sum(map(np.size, (*floats, *self.cotangents)))
+        inputs = sum(map(np.size, (*floats, *cotangents)))
         if int(wanted.sum()) * inputs > _MOST_DERIVATIVES or self._rows is None:
             return None
-        sizes = [np.abs(a.astype(np.float64)) * ulp.unit_roundoff(a.dtype) for a in (*floats, *self.cotangents)]
+        sizes = [np.abs(a.astype(np.float64)) * ulp.unit_roundoff(a.dtype) for a in (*floats, *cotangents)]
         change = np.zeros(wanted.shape)
         indices = [tuple(int(i) for i in index) for index in np.argwhere(wanted)]
         for start in range(0, len(indices), _BATCH):
             batch = indices[start : start + _BATCH]
             try:
-                rows = self._rows(floats, self.cotangents, arrays, self._seeds(group, k, batch))
+                rows = self._rows(floats, cotangents, arrays, self._seeds(group, k, batch))
             except REFUSALS:
                 return None
             for b, index in enumerate(batch):
@@ -123,7 +155,7 @@ class _Judge:
                 )
         return change
 
-    def around(self, arrays: Arrays, exact: tuple[Arrays, Arrays]) -> tuple[list[Any], list[Any]]:
+    def around(self, arrays: Arrays, cotangents: Arrays, exact: tuple[Arrays, Arrays]) -> tuple[list[Any], list[Any]]:
         """How far the exact value of each output and gradient moves over some roundings of the inputs."""
         changes = [[np.zeros(b.shape) for b in group] for group in exact]
         for _ in range(_AROUND):
@@ -133,7 +165,7 @@ class _Judge:
                 step = self.random.uniform(0.5, 1, a.shape) * self.random.choice([-1, 1], a.shape)
                 with np.errstate(invalid="ignore"):
                     moved[i] = ulp.balls(a * (1 + step * ulp.unit_roundoff(arrays[i].dtype)))
-            for group, now, before in zip(changes, self.exact(tuple(moved), self.cotangents), exact, strict=True):
+            for group, now, before in zip(changes, self.exact(tuple(moved), cotangents), exact, strict=True):
                 for k, (n, b) in enumerate(zip(now, before, strict=True)):
                     group[k] = np.maximum(group[k], _FACTOR * _distance(n, b))
         return changes[0], changes[1]
@@ -169,9 +201,15 @@ def check_accuracy(
     for family in tried:
         try:
             exact = judge.exact(family.arrays, judge.cotangents)
-            computed = judge.computed(family.arrays)
+            computed = judge.computed(family.arrays, judge.cotangents)
             for name, so_far in worst.items():
-                _judge(judge, family, exact, computed[GROUPS.index(name)], GROUPS.index(name), so_far)
+                group = GROUPS.index(name)
+                _judge(judge, family, judge.cotangents, exact, computed[group], group, so_far)
+            single = judge.one_hot(family.arrays) if "gradient" in worst else None
+            if single is not None:
+                of_one = family._replace(name=f"{family.name}, cotangent of one output")
+                exact, gradients = judge.exact(family.arrays, single), judge.computed(family.arrays, single)[1]
+                _judge(judge, of_one, single, exact, gradients, 1, worst["gradient"])
         except (*REFUSALS, ArithmeticError) as error:
             refused.append(f"{family.name}: {error}")
     return [_row(name, found, len(tried), refused, judge.allowed[GROUPS.index(name)]) for name, found in worst.items()]
@@ -189,7 +227,13 @@ def _row(name: str, worst: _Worst, tried: int, refused: list[str], allowed: floa
 
 
 def _judge(
-    judge: _Judge, family: Family, exact: tuple[Arrays, Arrays], computed: list[Any], group: int, worst: _Worst
+    judge: _Judge,
+    family: Family,
+    cotangents: Arrays,
+    exact: tuple[Arrays, Arrays],
+    computed: list[Any],
+    group: int,
+    worst: _Worst,
 ) -> None:
     """Judge value or gradient at one set of inputs, and note the errors in ``worst``."""
     around: tuple[list[Any], list[Any]] | None = None
@@ -205,10 +249,10 @@ def _judge(
         units = np.where(skip, 0.0, _divided(error, scale))
         explained: Any = None
         if (high := units > min(allowed, _ASKED)).any():
-            explained = judge.explained(family.arrays, group, k, high)
+            explained = judge.explained(family.arrays, cotangents, group, k, high)
             units = units if explained is None else np.where(skip, 0.0, _divided(error, scale + explained))
         if (units > allowed).any():
-            around = around or judge.around(family.arrays, exact)
+            around = around or judge.around(family.arrays, cotangents, exact)
             change = around[group][k] if explained is None else np.maximum(explained, around[group][k])
             units = np.where(skip, 0.0, _divided(error, scale + change))
         largest = float(np.max(units, initial=0))
@@ -239,7 +283,8 @@ def _errors(got: Any, truth: Balls) -> tuple[Any, Any, Any]:
     smallest = kept if got.dtype == np.float16 else ulp.smallest_normal(got.dtype)
     negligible = (4 * (1 + max(got.shape, default=1)) - math.log(smallest)) * smallest
     size = ulp.relative_to(truth)
-    skip = np.array([not t.is_finite() for t in truth.ravel().tolist()]).reshape(truth.shape) | (size > largest / 2)
+    lost = np.array([not t.is_finite() for t in truth.ravel().tolist()], bool).reshape(truth.shape)
+    skip = lost | (size > largest / 2)
     settled = truth.copy()
     settled[skip] = arb(0)
     error = ulp.errors(np.where(skip, np.zeros_like(got), got), settled)

@@ -3,6 +3,8 @@
 import dataclasses
 import io
 import json
+import math
+from typing import Any
 
 from rich.console import Console, Group
 from rich.text import Text
@@ -10,7 +12,7 @@ from rich.text import Text
 from lossjax._core.findings import Finding, plain
 from lossjax.verify import tables
 
-_WIDTH = 120
+_WIDTH = 80
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,59 +39,110 @@ class Certificate:
       name: the name of the function.
       rows: one row per question.
       seconds: how long the checks took.
+      about: what was checked: the arguments that were differentiated, their dtypes, the device, the versions.
     """
 
     name: str
     rows: tuple[Row, ...]
     seconds: float = 0.0
+    about: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
-    def ok(self) -> bool:
-        """Whether something was judged and nothing fell short."""
-        return any(r.ok for r in self.rows) and all(r.ok is not False for r in self.rows)
+    def right(self) -> bool | None:
+        """Whether the gradient is right: False if a question about it fails, None if one could not be judged.
+
+        These are ``rule``, ``cotangent``, and whether rows depend on how many there are. A gradient that is right may
+        still be inaccurate, or fail at an edge.
+        """
+        about_it = [r for r in self.rows if r.name in _OF_THE_GRADIENT or r.name.startswith("rule: in ")]
+        if any(r.ok is False for r in self.rows if r in about_it or r.name.startswith(_PARTS)):
+            return False
+        return True if about_it and all(r.ok for r in about_it) else None
+
+    @property
+    def ok(self) -> bool | None:
+        """True if nothing falls short; None if whether the gradient is right was asked and could not be judged."""
+        if any(r.ok is False for r in self.rows):
+            return False
+        asked = any(r.name in _OF_THE_GRADIENT for r in self.rows)
+        return True if any(r.ok for r in self.rows) and (self.right or not asked) else None
+
+    @property
+    def exit_code(self) -> int:
+        """0 where all is well, 1 where something falls short, 3 where it could not be judged (2 is a wrong request)."""
+        return {True: 0, False: 1, None: 3}[self.ok]
 
     @property
     def failures(self) -> list[str]:
-        """One line for each thing that fell short: check, argument, index, got, want, inputs."""
+        """One line for each thing that falls short, or could not be judged and had to be."""
         lines = [f"{r.name}: {line}" for r in self.rows if r.ok is False for line in (r.failures or (r.statement,))]
         if not lines and not self.ok:
-            lines = [f"nothing could be judged; {r.name}: {r.statement}" for r in self.rows]
+            lines = [f"{r.name}: {r.statement}" for r in self.rows if r.ok is None]
         return lines
 
     def to_json(self) -> str:
-        """An object with name, ok, seconds, rows and failures."""
-        found = {"name": self.name, "ok": self.ok, "seconds": round(self.seconds, 3)}
-        found |= {"rows": plain(self.rows), "failures": self.failures}
+        """An object with name, right, ok, seconds, about, rows, failures; what is not judged or not finite is null."""
+        rows = [
+            plain(row) | {key: _number(row, getattr(row, key)) for key in ("measured", "allowed")} for row in self.rows
+        ]
+        found = {"name": self.name, "right": self.right, "ok": self.ok, "seconds": round(self.seconds, 3)}
+        found |= {"about": self.about, "rows": rows, "failures": self.failures}
         return json.dumps(found, indent=1, ensure_ascii=False)
 
     def __rich__(self) -> Group:
-        title = f"{self.name}  ({self.seconds:.1f} s)"
-        table = tables.table(
-            title,
-            [
-                ("check", "name"),
-                ("measured", "number"),
-                ("allowed", "number"),
-                ("", "number"),
-                ("what was tried", "words"),
-            ],
-        )
+        columns: list[tuple[str, tables.Kind]] = [
+            ("", "number"), ("check", "name"), ("found", "number"), ("allowed", "number"), ("what was tried", "words")
+        ]  # fmt: skip
+        table = tables.table("", columns)
+        table.title = None
         for row in self.rows:
             judged = row.ok is not None
             measured = tables.coloured(tables.number(row.measured), row.ok) if judged else ""
             allowed = tables.number(row.allowed) if judged else ""
-            table.add_row(row.name, measured, allowed, tables.mark(row.ok), Text(row.statement))
+            table.add_row(tables.mark(row.ok), row.name.removeprefix("modes: "), measured, allowed, Text(row.statement))
         lines = [Text(f"✗ {line}", style="red") for line in self.failures]
-        return Group(table, *lines, self._verdict())
+        about = Text(", ".join(map(str, self._about())), style="dim")
+        return Group(self._first_line(), about, table, *lines, self._verdict())
+
+    def _about(self) -> list[str]:
+        """In what was checked, in words."""
+        of = self.about.get("differentiated", {})
+        parts = ["in " + ", ".join(f"{name} ({dtype})" for name, dtype in of.items())] if of else []
+        if self.about:
+            parts.append(f"JAX {self.about['versions']['jax']} on {self.about['device']}")
+        return [*parts, f"{self.seconds:.1f} s"]
+
+    def _first_line(self) -> Text:
+        """The answer to the first question that anybody has."""
+        asked = any(r.name in _OF_THE_GRADIENT for r in self.rows)
+        if self.right is None and not asked:
+            return Text(self.name, style="bold")
+        answer, style = {
+            True: ("yes", "bold green"), False: ("NO", "bold red"), None: ("not judged", "bold yellow"),
+        }[self.right]  # fmt: skip
+        return Text.assemble((f"{self.name}: is the gradient right? ", "bold"), (answer, style))
 
     def _verdict(self) -> Text:
+        judged = sum(r.ok is not None for r in self.rows)
+        unjudged = len(self.rows) - judged
+        rest = f" {unjudged} not judged." if unjudged else ""
         if self.ok:
-            judged = sum(r.ok is not None for r in self.rows)
-            return Text(f"All {judged} checks hold.", style="bold green")
+            return Text(f"All {judged} checks hold.{rest}", style="bold green")
         failed = [r.name for r in self.rows if r.ok is False]
-        return Text(f"Falls short: {', '.join(failed) or 'nothing could be judged'}.", style="bold red")
+        if failed:
+            return Text(f"Falls short: {', '.join(failed)}.{rest}", style="bold red")
+        return Text("Not judged: see above.", style="bold yellow")
 
     def __str__(self) -> str:
         stream = io.StringIO()
         Console(file=stream, width=_WIDTH, no_color=True).print(self)
         return "\n".join(line.rstrip() for line in stream.getvalue().splitlines())
+
+
+_OF_THE_GRADIENT = ("rule", "cotangent")
+_PARTS = ("rule: ", "modes: other batch sizes")
+"""Questions about the gradient that need not be answerable: a function may have no forward mode, and no batch."""
+
+
+def _number(row: Row, value: float) -> float | None:
+    return value if row.ok is not None and math.isfinite(value) else None

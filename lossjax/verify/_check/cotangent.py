@@ -11,15 +11,17 @@ from lossjax.verify._check.programs import REFUSALS, Pair, cotangents
 from lossjax.verify.ulp import Balls
 
 _A, _B = 0.75, -1.25
+_SIZES = (2.0**40, 2.0**-40)
 _ONE_HOT = 6
 
 
 def check_cotangent(one: Problem, pair: Pair, seed: int) -> list[Row]:
     """The row ``cotangent``.
 
-    Two identities are tried. The pullback is linear: ``Jᵀ(a·u + b·v) = a·Jᵀu + b·Jᵀv``. And for single outputs, the
-    pullback of a cotangent that is 1 there and 0 elsewhere is that of the formula; this finds a rule that applies the
-    first row's cotangent to every row, which is linear too.
+    Two identities are tried. The pullback is linear: ``Jᵀ(a·u + b·v) = a·Jᵀu + b·Jᵀv``, and so are its multiples by
+    2^40, 2^-40 and 0, which finds a rule that clips its cotangent or lets a small one vanish. And for single outputs,
+    the pullback of a cotangent that is 1 there and 0 elsewhere is that of the formula; this finds a rule that applies
+    the first row's cotangent to every row, which is linear too.
     """
     random = np.random.default_rng(seed + 2)
     arrays = generic(one, pair.arrays, random)
@@ -32,14 +34,18 @@ def check_cotangent(one: Problem, pair: Pair, seed: int) -> list[Row]:
         of_mixed = pair.ruled(arrays, tuple(map(ulp.balls, mixed)))[1]
         with oracle.precision():
             sums = tuple(x * _A + y * _B for x, y in zip(of_u, of_v, strict=True))
+            multiples = [(f"{size:g}·Jᵀu", size, tuple(x * size for x in of_u)) for size in (*_SIZES, 0.0)]
         worst = _compared(one, pair, of_mixed, sums, arrays, "a·Jᵀu + b·Jᵀv", failures)
+        for name, size, wanted in multiples:
+            of_multiple = pair.ruled(arrays, tuple(ulp.balls(x.astype(np.float64) * size) for x in u))[1]
+            worst = max(worst, _compared(one, pair, of_multiple, wanted, arrays, name, failures))
         plain = pair.plain
         for name, single in [] if plain is None else _singles(pair):
             got, want = pair.ruled(arrays, single)[1], plain(arrays, single)[1]  # pyright: ignore[reportOptionalCall]
             worst = max(worst, _compared(one, pair, got, want, arrays, name, failures))
     except REFUSALS as error:
         return [Row("cotangent", None, statement=f"not judged: {error}")]
-    detail = "linear in the cotangent, and right for single outputs: exactly, in u"
+    detail = "linear in the cotangent, also a huge, a tiny and none, and right for single outputs: exactly, in u"
     return [
         Row("cotangent", not failures, worst, pair.tolerance.of_entry / pair.tolerance.u, detail, tuple(failures[:3]))
     ]

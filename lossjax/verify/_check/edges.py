@@ -1,6 +1,6 @@
 """What a function makes of infinities, NaN, the largest and the smallest numbers, and labels out of range."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -12,6 +12,10 @@ from lossjax.verify._check.problem import Arrays, Problem
 from lossjax.verify._check.programs import REFUSALS, Pair, Program, cotangents, independent_rows, x64
 from lossjax.verify.ulp import Balls
 
+_TRIED = {
+    "edges": "±inf, NaN, large and the smallest numbers, 0, labels at and beyond the ends",
+    "overflow": "the largest numbers of the dtype",
+}
 _MOST_ENTRIES = 200_000
 _MOST_FAILURES = 4
 
@@ -23,15 +27,21 @@ class Edge(NamedTuple):
     arrays: Arrays
     outside: bool = False
     """Whether labels are out of range: then the value is NaN, or 0 if such labels hide rows, and so is the gradient."""
+    beyond: bool = False
+    """Whether they are so also for one who counts from the end: then a value that looks like one is wrong."""
+    largest: bool = False
+    """Whether the numbers are the dtype's largest."""
     flushed: bool = False
     """Whether the numbers are so small that the machine may take them for 0."""
 
 
-def check_edges(one: Problem, reference: Callable[..., Any] | None, pair: Pair, seed: int) -> list[Row]:
-    """The row ``edges``.
+def check_edges(
+    one: Problem, reference: Callable[..., Any] | None, pair: Pair, wanted: Sequence[str], seed: int
+) -> list[Row]:
+    """The rows ``edges`` and ``overflow``, those that are wanted.
 
     No exception; a finite value has a gradient without NaN; a value that exists and is representable is computed as a
-    finite number; and a label out of range that makes the value NaN does not leave a plausible gradient.
+    finite number; and a label out of range gives no plausible value, and no plausible gradient where the value is NaN.
     """
     try:
         with x64(pair.wide):
@@ -42,26 +52,33 @@ def check_edges(one: Problem, reference: Callable[..., Any] | None, pair: Pair, 
     values, pull = one.compiled
     exact = Program(one.pullback(reference or one.fn), one.arrays, cotangent, wide=False)
     size = max(sum(np.size(a) for a in one.arrays), 1)
-    tried, failures = 0, []
+    tried = dict.fromkeys(wanted, 0)
+    failures: dict[str, list[str]] = {name: [] for name in wanted}
     for edge in _edges(one):
-        tried += 1
+        name = "overflow" if edge.largest else "edges"
+        if name not in wanted:
+            continue
+        tried[name] += 1
         try:
             outputs = [np.asarray(v) for v in values(edge.arrays)]
             gradients = [np.asarray(g) for g in pull(edge.arrays, cotangent)[1]]
         except Exception as error:  # no input may raise, whatever the error, once the function is compiled
-            failures.append(_line(one, edge, f"raises {type(error).__name__}: {str(error).splitlines()[0]}", None))
+            what = f"raises {type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
+            failures[name].append(_line(one, edge, what, None))
             continue
         truth: Any = None
         # What the formula returns for a label out of range is not a truth.
-        if size * tried <= _MOST_ENTRIES and not edge.outside:
+        if size * sum(tried.values()) <= _MOST_ENTRIES and not edge.outside:
             try:
                 truth = exact(edge.arrays, cotangent)
             except REFUSALS:
                 truth = None
-        failures += _judged(one, edge, rows, outputs, gradients, truth)
-    detail = f"±inf, NaN, the largest, the smallest, 0, labels at and beyond the ends: {tried} inputs"
-    measured = float(len(failures))
-    return [Row("edges", not failures, measured, 0, detail, tuple(failures[:_MOST_FAILURES]))]
+        failures[name] += _judged(one, edge, rows, outputs, gradients, truth)
+    rows_of = []
+    for name, lines in failures.items():
+        detail = f"{_TRIED[name]}: {tried[name]} inputs"
+        rows_of.append(Row(name, not lines, float(len(lines)), 0, detail, tuple(lines[:_MOST_FAILURES])))
+    return rows_of
 
 
 def _judged(
@@ -88,6 +105,12 @@ def _judged(
         if bad.any():
             at = _first(bad)
             yield _line(one, edge, f"gradient of {name} at {list(at)} is {gradient[at]} where the value is finite", at)
+        if edge.beyond and gradient.size:
+            batch = rows if batched else None
+            plausible = _spread(_by_row(outputs, batch)[0] & ~_zero_by_row(outputs, batch), gradient)
+            if plausible.any():
+                at = _first(plausible)
+                yield _line(one, edge, "the value is a plausible number, as if there were such a class", at)
         if edge.outside and gradient.size:
             finite_rows = np.isfinite(wide).reshape(*np.shape(missing), -1).all(axis=-1)
             plausible = missing & finite_rows
@@ -147,24 +170,27 @@ def _edges(one: Problem) -> Iterator[Edge]:
             continue
         limits = jnp.finfo(array.dtype)
         huge, small = 0.9 * float(limits.max), float(limits.tiny) / 4
+        large = 2.0 ** (limits.maxexp // 2 - 1)  # its square is a number
         own = labels if labels and labels.of == i else None
         extremes: list[tuple[str, float]] = [("NaN", np.nan)]
         if of[i] in ("any", "positive"):
-            extremes += [("inf", np.inf), ("huge", huge), ("a quarter of the largest", huge / 4)]
+            extremes += [("inf", np.inf), ("large", large), ("huge", huge), ("a quarter of the largest", huge / 4)]
         if of[i] == "any":
-            extremes += [("-inf", -np.inf), ("-huge", -huge)]
+            extremes += [("-inf", -np.inf), ("-large", -large), ("-huge", -huge)]
         else:
             extremes += [("0", 0.0)]
         for name, extreme in extremes:
             for place, where in _places(array, own, None if own is None else one.arrays[own.position]):
                 moved = np.where(where, np.asarray(extreme, array.dtype), array)
-                yield Edge(f"{name} {place} in {one.names[i]}", one.replaced(one.arrays, {i: moved}))
+                given = one.replaced(one.arrays, {i: moved})
+                of_largest = bool(np.isfinite(extreme)) and abs(extreme) > large
+                yield Edge(f"{name} {place} in {one.names[i]}", given, largest=of_largest)
         whole: list[tuple[str, float]] = [("0", 0.0), ("subnormal", small)]
         if of[i] == "any":
             whole += [("-inf", -np.inf), ("huge", huge / array.size)]  # their sum is finite
         for name, value in whole if of[i] != "simplex" else []:
             filled = one.replaced(one.arrays, {i: np.full(array.shape, value)})
-            yield Edge(f"{one.names[i]} all {name}", filled, flushed=name == "subnormal")
+            yield Edge(f"{one.names[i]} all {name}", filled, flushed=name == "subnormal", largest=name == "huge")
         if of[i] == "simplex":
             hot = np.broadcast_to(np.arange(array.shape[-1]) == 0, array.shape)
             yield Edge(f"{one.names[i]} one-hot", one.replaced(one.arrays, {i: hot}))
@@ -175,7 +201,8 @@ def _edges(one: Problem) -> Iterator[Edge]:
             if label < 0 and given.dtype.kind == "u":
                 continue
             filled = one.replaced(one.arrays, {labels.position: np.full(given.shape, label)})
-            yield Edge(f"labels {label}", filled, outside=not 0 <= label < labels.classes)
+            outside, beyond = not 0 <= label < labels.classes, not -labels.classes <= label < labels.classes
+            yield Edge(f"labels {label}", filled, outside, beyond)
 
 
 def _places(array: Any, labels: Labels | None, chosen: Any) -> Iterator[tuple[str, Any]]:

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 from jax.extend.core import Literal
 
+from lossjax._core.plain import rules_off
 from lossjax._core.versions import CALLS, CUSTOM_RULES, Jaxpr, body, called, constants, is_jaxpr, shape_of
 
 _WITH_AXES = ("shard_map", "pallas_call")
@@ -16,13 +17,23 @@ _WITH_AXES = ("shard_map", "pallas_call")
 def inlined(fn: Callable[..., Any]) -> Callable[..., Any]:
     """``fn`` with every custom derivative in it replaced by its formula's body, through calls, loops and branches.
 
-    Differentiated, it gives what JAX makes of the formula by itself. Same arguments, same pytree, same value.
+    Differentiated, it gives what JAX makes of the formula by itself. Same arguments, same pytree, same value. Flags,
+    functions and Python numbers among the arguments are handed on as they are: a function may branch on them.
     """
 
     @functools.wraps(fn)
-    def plain(*args: Any) -> Any:
-        traced, shapes = jax.make_jaxpr(fn, return_shape=True)(*args)
-        return jax.tree.unflatten(jax.tree.structure(shapes), _run(traced, jax.tree.leaves(args)))
+    def plain(*args: Any, **keywords: Any) -> Any:
+        leaves, tree = jax.tree.flatten((args, keywords))
+        moved = [leaf for leaf in leaves if hasattr(leaf, "dtype")]
+
+        def of_arrays(*arrays: Any) -> Any:
+            rest = iter(arrays)
+            given, named = tree.unflatten([next(rest) if hasattr(leaf, "dtype") else leaf for leaf in leaves])
+            with rules_off():  # a loss that is differentiated inside is no custom rule any more once it is traced
+                return fn(*given, **named)
+
+        traced, shapes = jax.make_jaxpr(of_arrays, return_shape=True)(*moved)
+        return jax.tree.unflatten(jax.tree.structure(shapes), _run(traced, moved))
 
     return plain
 

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lossjax.verify._check.problem import Arrays, Problem, is_float, is_integer
+from lossjax.verify._check.problem import Arrays, Problem, is_float, is_integer, is_key
 
 GAP = 20.0
 OFFSET = 1e4
@@ -18,7 +18,8 @@ class Family(NamedTuple):
     name: str
     arrays: Arrays
     regular: bool = True
-    """False for arguments (all equal, targets of another sum) where rules must be right but accuracy is not asked."""
+    """False for arguments (all equal, very large, targets of another sum) where rules must be right but accuracy is
+    not asked."""
 
 
 class Labels(NamedTuple):
@@ -86,9 +87,12 @@ def variations(one: Problem, seed: int) -> list[Family]:
         if by:
             families.append(Family(name, one.replaced(one.arrays, by), regular))
 
+    def scale(factor: float, *, regular: bool = True) -> None:
+        add(f"scaled by {factor:g}", lambda a, k: _scaled(a, k, factor), regular=regular)
+
     add("fresh", lambda a, k: _fresh(a, k, random))
     for factor in (1e-3, 10.0, 30.0):
-        add(f"scaled by {factor:g}", lambda a, k, f=factor: _scaled(a, k, f))
+        scale(factor)
     for shift in (OFFSET, -OFFSET):
         add(f"offset {shift:+g}", lambda a, k, s=shift: a + s if a.ndim and _shifts(k, s) else None)
     add("ties", lambda a, k: np.round(a) if k == "any" and a.ndim else None)
@@ -96,6 +100,8 @@ def variations(one: Problem, seed: int) -> list[Family]:
     add("all equal", lambda a, k: np.full_like(a, 1.0) if k in ("any", "positive") and a.ndim else None, regular=False)
     add("zero", lambda a, k: np.zeros_like(a) if k == "any" and a.ndim else None, regular=False)
     add("sharp", lambda a, k: _sharp(a, k))
+    for factor in (1e-6, 1e6):
+        scale(factor, regular=False)
     labels = labels_of(one)
     if labels is None:
         add("gaps", lambda a, k: _with_gap(a, random.integers(0, a.shape[-1], a.shape[:-1]), -1, GAP)
@@ -109,8 +115,14 @@ def variations(one: Problem, seed: int) -> list[Family]:
             Family(f"labels + {k}", one.replaced(one.arrays, {labels.position: moved}))
             for k, moved in _labels(one.arrays[labels.position], labels.classes)
         ]
-    families += _others(one, of, random)
-    return families
+    families += [*_others(one, of, random), *_masks(one, random), *_whole_numbers(one, labels, random)]
+    return [f for f in families if _finite_as(one, f)]
+
+
+def _finite_as(one: Problem, family: Family) -> bool:
+    """Whether no number has been lost to overflow: a narrow dtype holds no 10^6."""
+    pairs = [(one.arrays[i], family.arrays[i]) for i in one.floats]
+    return all(np.isfinite(b.astype(np.float64)).all() or not np.isfinite(a.astype(np.float64)).all() for a, b in pairs)
 
 
 def _fresh(a: Any, k: str, random: np.random.Generator) -> Any:
@@ -122,7 +134,8 @@ def _fresh(a: Any, k: str, random: np.random.Generator) -> Any:
     if k == "simplex":
         return random.dirichlet(np.ones(a.shape[-1]), a.shape[:-1])
     if k == "unit":
-        return random.permutation(a.ravel()).reshape(a.shape)
+        shuffled = random.permutation(a.ravel()).reshape(a.shape)
+        return shuffled if np.ptp(a) else shuffled * random.uniform(0.25, 1, a.shape)  # weights that are all 1, say
     if k == "signs":
         return random.choice([-1.0, 1.0], a.shape)
     return random.permutation(a.ravel()).reshape(a.shape) * random.uniform(0.5, 2, a.shape)
@@ -173,6 +186,9 @@ def _others(one: Problem, of: Sequence[str], random: np.random.Generator) -> lis
     if kept:
         by = {i: _fresh(one.arrays[i].astype(np.float64), of[i], random) for i in kept}
         families.append(Family("others fresh", one.replaced(one.arrays, by)))
+        scaled = {i: a * random.choice([0.0, 1.0], a.shape) for i, a in by.items() if of[i] in ("unit", "positive")}
+        if scaled:
+            families.append(Family("others partly zero", one.replaced(one.arrays, scaled), regular=False))
     rows = [i for i in one.floats if of[i] == "simplex"]
     if rows:
         by = {}
@@ -190,11 +206,39 @@ def _others(one: Problem, of: Sequence[str], random: np.random.Generator) -> lis
     return families
 
 
+def _masks(one: Problem, random: np.random.Generator) -> list[Family]:
+    """Flags of the example, which are often all True, drawn; and all of them False."""
+    flags = [i for i, a in enumerate(one.arrays) if not is_key(a) and a.dtype == np.bool_ and a.size]
+    if not flags:
+        return []
+    drawn = {i: random.random(one.arrays[i].shape) < 0.5 for i in flags}
+    for i in flags:  # one of each kind at least: a rule that forgets the mask is right where it hides nothing
+        drawn[i].reshape(-1)[: min(2, drawn[i].size)] = [False, True][: drawn[i].size]
+    none = {i: np.zeros(one.arrays[i].shape, bool) for i in flags}
+    return [
+        Family("flags drawn", one.replaced(one.arrays, drawn), regular=False),
+        Family("flags all False", one.replaced(one.arrays, none), regular=False),
+    ]
+
+
+def _whole_numbers(one: Problem, labels: Labels | None, random: np.random.Generator) -> list[Family]:
+    """Integers that are no labels: in another order, and larger."""
+    counts = [i for i, a in enumerate(one.arrays) if is_integer(a) and a.size and (not labels or i != labels.position)]
+    if not counts:
+        return []
+    given = {i: np.asarray(one.arrays[i]) for i in counts}
+    return [
+        Family("integers shuffled", one.replaced(
+            one.arrays, {i: random.permutation(a.ravel()).reshape(a.shape) for i, a in given.items()}), regular=False),
+        Family("integers + 17", one.replaced(one.arrays, {i: a + 17 for i, a in given.items()}), regular=False),
+    ]  # fmt: skip
+
+
 def shown(one: Problem, arrays: Arrays, row: int | None = None) -> str:
     """The arguments in numbers: all of them if they are few, else those of the row in question."""
     parts = []
     for name, array in zip(one.names, arrays, strict=True):
-        a = np.asarray(array) if hasattr(array, "__array__") else None
+        a = None if is_key(array) or not hasattr(array, "__array__") else np.asarray(array)
         if a is None:
             parts.append(f"{name} = {array}")
             continue

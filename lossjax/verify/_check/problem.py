@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -36,6 +36,7 @@ class Problem:
     fn: Callable[..., Any]
     leaves: Arrays
     tree: Any
+    """Of the positional arguments and the keywords."""
     traced: tuple[int, ...]
     """Which leaves are arrays. The others (Python numbers, flags) are passed on as they are."""
     moving: tuple[int, ...]
@@ -55,7 +56,8 @@ class Problem:
         leaves = list(self.leaves)
         for position, array in zip(self.traced, arrays, strict=True):
             leaves[position] = array
-        return tuple(out for out in jax.tree.leaves(fn(*jax.tree.unflatten(self.tree, leaves))) if is_float(out))
+        args, keywords = jax.tree.unflatten(self.tree, leaves)
+        return tuple(out for out in jax.tree.leaves(fn(*args, **keywords)) if is_float(out))
 
     def values(self, fn: Callable[..., Any]) -> Callable[..., Arrays]:
         """``(arrays) -> outputs``."""
@@ -120,29 +122,58 @@ class Problem:
         return jax.eval_shape(self.values(self.fn), tuple(arrays))
 
 
-def problem(fn: Callable[..., Any], args: tuple[Any, ...], argnums: int | Sequence[int]) -> Problem:
-    """Flatten the arguments; TypeError where there is nothing to differentiate, or nothing comes out."""
-    wanted = {argnums} if isinstance(argnums, int) else set(argnums)
-    if bad := [n for n in wanted if not 0 <= n < len(args)]:
-        raise TypeError(f"argnums names argument {bad[0]}, but {len(args)} example arguments were given")
-    with_paths, tree = jax.tree_util.tree_flatten_with_path(args)
+def is_key(leaf: Any) -> bool:
+    """Whether it is an array of random keys."""
+    return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def problem(
+    fn: Callable[..., Any],
+    args: tuple[Any, ...],
+    argnums: int | Sequence[int] | None = None,
+    keywords: Mapping[str, Any] | None = None,
+) -> Problem:
+    """Flatten the arguments; TypeError where there is nothing to differentiate, or nothing comes out.
+
+    An array is an argument of the function; a leaf of another kind (a number of Python's, a flag, a function inside a
+    module) is a part of it. The exception is a float that ``argnums`` names, or that is all there is to differentiate.
+    """
+    keywords = dict(keywords or {})
+    wanted = _wanted(argnums, len(args), len(keywords))
+    with_paths, tree = jax.tree_util.tree_flatten_with_path((args, keywords))
+    every_float = argnums is None and not any(is_float(leaf) for _, leaf in with_paths)
     leaves: list[Any] = []
     traced, moving, names = [], [], []
     for path, given in with_paths:
-        number = path[0].idx
         leaf = given
-        if hasattr(given, "dtype") or number in wanted:
-            key = hasattr(given, "dtype") and jnp.issubdtype(given.dtype, jax.dtypes.prng_key)
-            leaf = given if key else np.asarray(jnp.asarray(given))
-            if number in wanted and is_float(leaf):
+        asked = argnums is None if path[0].idx else path[1].idx in wanted
+        if hasattr(given, "dtype") or (isinstance(given, float) and asked and (argnums is not None or every_float)):
+            leaf = given if is_key(given) else np.asarray(jnp.asarray(given))
+            if asked and is_float(leaf):
                 moving.append(len(traced))
             traced.append(len(leaves))
-            names.append(f"argument {number}{jax.tree_util.keystr(path[1:])}")
+            whose = f"argument {path[1].idx}" if path[0].idx == 0 else f"argument {path[1].key!r}"
+            names.append(f"{whose}{jax.tree_util.keystr(path[2:])}")
         leaves.append(leaf)
     if not moving:
-        raise TypeError(f"no floating-point array in argnums {argnums}; there is nothing to differentiate")
+        raise TypeError(
+            "no floating-point array among the arguments; there is nothing to differentiate"
+            if argnums is None
+            else f"no floating-point array in argnums {argnums}; there is nothing to differentiate"
+        )
     arrays = tuple(leaves[i] for i in traced)
     made = Problem(fn, tuple(leaves), tree, tuple(traced), tuple(moving), tuple(names), arrays)
     if not made.shapes(arrays):
         raise TypeError("the function returns no floating-point array; there is nothing to check")
     return made
+
+
+def _wanted(argnums: int | Sequence[int] | None, count: int, keywords: int) -> set[int]:
+    """The positions to differentiate; those from the end are counted as JAX counts them."""
+    if argnums is None:
+        return set(range(count))
+    given = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+    if bad := [n for n in given if not -count <= n < count]:
+        beside = " (keywords are differentiated only where argnums is None)" if keywords else ""
+        raise TypeError(f"argnums names argument {bad[0]}, but {count} example arguments were given{beside}")
+    return {n % count for n in given}

@@ -22,15 +22,21 @@ _NO_FORWARD_MODE = ("custom_lin",)
 
 
 def check_rule(
-    one: Problem, families: Sequence[Family], reference: Callable[..., Any] | None, pair: Pair, seed: int
+    one: Problem,
+    families: Sequence[Family],
+    reference: Callable[..., Any] | None,
+    pair: Pair,
+    seed: int,
+    *,
+    name: str = "rule",
 ) -> list[Row]:
-    """The rows ``rule`` and ``rule: forward = reverse``."""
+    """The rows ``rule`` (of this name) and ``rule: forward = reverse``."""
     adjoint = _adjoint(one, pair, seed)
     if reference is None and not pair.has_rules:
         row = Row("rule", True, statement="no custom rule in it: JAX differentiates the formula itself")
         return [row] if adjoint is None else [row, adjoint]
     if pair.plain is None:
-        row = Row("rule", None, statement=f"not judged: {pair.undifferentiable}")
+        row = Row(name, None, statement=f"not judged: {pair.undifferentiable}")
         return [row] if adjoint is None else [row, adjoint]
     tried = affordable(one, families, _MOST_ENTRIES)
     worst, skipped, kinked, judged = 0.0, 0, 0, 0
@@ -64,7 +70,7 @@ def check_rule(
         failures += _value_failures(one, family, got_values, want_values, pair)
     if not judged:
         why = refused[0] if refused else "the formula's derivative is nowhere finite"
-        return [Row("rule", None, statement=f"not judged: {why}")]
+        return [Row(name, None, statement=f"not judged: {why}")]
     detail = (
         f"{'the reference' if reference else 'the plain formula'} differentiated, both exactly, "
         f"{'float64' if pair.wide else 'own dtype'}: {len(tried) - len(refused)} inputs, {judged} entries agree "
@@ -78,7 +84,7 @@ def check_rule(
         detail += f"; {len(tried)} of {len(families)} inputs, for their size"
     detail += f"; {len(refused)} not judged ({refused[0]})" if refused else ""
     allowed = pair.tolerance.of_entry / pair.tolerance.u
-    rows = [Row("rule", not failures, worst, allowed, detail, tuple(failures[:_MOST_FAILURES]))]
+    rows = [Row(name, not failures, worst, allowed, detail, tuple(failures[:_MOST_FAILURES]))]
     return rows if adjoint is None else [*rows, adjoint]
 
 

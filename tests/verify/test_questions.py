@@ -1,0 +1,231 @@
+"""What a checker of gradients must ask: each planted fault is right wherever an easier question would look.
+
+And what it must not hold against a right function.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import lossjax
+from lossjax.verify._check import Certificate, check
+
+_RANDOM = np.random.default_rng(11)
+Z = _RANDOM.normal(size=(5, 7)).astype(np.float32)
+V = _RANDOM.normal(size=(5, 7)).astype(np.float32)
+Y = np.array([0, 3, 6, 2, 2], np.int32)
+ROWS = np.float32([1, 2])
+
+
+def ruled(formula: Callable[..., Any], backward: Callable[..., Any]) -> Callable[..., Any]:
+    """A formula with a backward pass ``(arguments, cotangent) -> gradients``."""
+    made = jax.custom_vjp(formula)
+    made.defvjp(lambda *args: (formula(*args), args), backward)
+    return made
+
+
+def sine(slope: Callable[[jax.Array, jax.Array], jax.Array]) -> Callable[..., Any]:
+    """The sine with a pullback ``slope(x, g)``."""
+    return ruled(jnp.sin, lambda kept, g: (slope(kept[0], g),))
+
+
+def right(x: jax.Array, g: jax.Array) -> jax.Array:
+    return g * jnp.cos(x)
+
+
+def weighted(z: jax.Array, m: jax.Array) -> jax.Array:
+    return jnp.sum(jnp.where(m, z**2, 0), axis=-1)
+
+
+def scaled(z: jax.Array, w: jax.Array) -> jax.Array:
+    return jnp.sum(w[:, None] * z**2, axis=-1)
+
+
+def power(x: jax.Array, n: jax.Array) -> jax.Array:
+    return x**2 * n.astype(x.dtype)
+
+
+def squares(z: jax.Array) -> jax.Array:
+    return jnp.sum(z**2, axis=-1)
+
+
+def one_hot_loss(z: jax.Array, y: jax.Array) -> jax.Array:
+    hot = jax.nn.one_hot(y, z.shape[-1], dtype=z.dtype)
+    return jax.nn.logsumexp(z, axis=-1) - jnp.sum(hot * z, axis=-1)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def switched(x: jax.Array, upwards: bool) -> jax.Array:
+    return x**2 if upwards else -(x**2)
+
+
+switched.defvjp(lambda x, upwards: (switched(x, upwards), x), lambda upwards, x, g: (g * x * (2 if upwards else -3),))
+
+
+@jax.custom_vjp
+def cancelling_log_softmax(z: jax.Array) -> jax.Array:
+    """Right in exact arithmetic; ``g - p Σg`` loses the gradient of a confident label."""
+    return z - jax.nn.logsumexp(z, axis=-1, keepdims=True)
+
+
+cancelling_log_softmax.defvjp(
+    lambda z: (cancelling_log_softmax(z), jax.nn.softmax(z)),
+    lambda p, g: (g - p * jnp.sum(g, axis=-1, keepdims=True),),
+)
+
+
+def first_row_only(kept: Any, g: jax.Array) -> Any:
+    (z,) = kept
+    return ((g[:, None] if z.shape[0] > 1 else 2 * g[:, None]) * 2 * z,)
+
+
+def of_five_rows(kept: Any, g: jax.Array) -> Any:
+    (z,) = kept
+    return (10.0 / z.shape[0] * g[:, None] * z,)
+
+
+FAULTS: dict[str, tuple[Callable[..., Any], tuple[Any, ...], str]] = {
+    "wrong in float32 alone": (
+        sine(lambda x, g: right(x, g) * (3 if x.dtype == jnp.float32 else 1)), (Z,), "rule: in float32"),
+    "wrong in bfloat16 alone": (
+        sine(lambda x, g: right(x, g) * (3 if x.dtype == jnp.bfloat16 else 1)),
+        (Z.astype(jnp.bfloat16),), "rule: in bfloat16"),
+    "with a static argument": (switched, (Z, False), "rule"),
+    "static under jit": (jax.jit(switched, static_argnums=1), (Z, False), "rule"),
+    "the gradient of one confident output": (cancelling_log_softmax, (Z,), "gradient"),
+    "a clipped cotangent": (sine(lambda x, g: right(x, jnp.clip(g, -100, 100))), (Z,), "cotangent"),
+    "a tiny cotangent": (sine(lambda x, g: right(x, jnp.where(jnp.abs(g) < 1e-3, 0, g))), (Z,), "cotangent"),
+    "no cotangent": (sine(lambda x, g: jnp.where(g == 0, jnp.cos(x), right(x, g))), (Z,), "cotangent"),
+    "a mask that hides something": (
+        ruled(weighted, lambda kept, g: (2 * g[:, None] * kept[0], None)), (Z, np.ones((5, 7), bool)), "rule"),
+    "weights that are not one": (
+        ruled(scaled, lambda kept, g: (2 * g[:, None] * kept[0], g * squares(kept[0]))),
+        (Z, np.ones(5, np.float32)), "rule"),
+    "weights of zero": (
+        ruled(scaled, lambda kept, g: (2 * (g * jnp.where(kept[1] == 0, 1, kept[1]))[:, None] * kept[0], None)),
+        (Z, np.ones(5, np.float32)), "rule"),
+    "an integer above ten": (
+        ruled(power, lambda kept, g: (
+            2 * g * kept[0] * jnp.minimum(kept[1], 10).astype(g.dtype), None)),
+        (Z[0], np.arange(7, dtype=np.int32)), "rule"),
+    "a batch of one": (ruled(squares, first_row_only), (Z,), "modes: other batch sizes"),
+    "a batch size written down": (ruled(squares, of_five_rows), (Z,), "modes: other batch sizes"),
+    "another argument than the first": (
+        ruled(lambda a, b: a * b**2, lambda kept, g: (g * kept[1] ** 2, g * kept[0] * kept[1])), (Z, V), "rule"),
+    "an argument without a cotangent": (
+        ruled(lambda a, b: a * b, lambda kept, g: (g * kept[1], None)), (Z, V), "rule"),
+    "an argument of a million": (
+        sine(lambda x, g: right(x, g) * jnp.where(jnp.abs(x) > 1e5, 2, 1)), (Z,), "rule"),
+    "an argument of a millionth": (
+        sine(lambda x, g: right(x, g) * jnp.where(jnp.abs(x) < 1e-5, 2, 1)), (Z,), "rule"),
+    "the value of a class that does not exist": (one_hot_loss, (Z, Y), "edges"),
+}  # fmt: skip
+
+
+def asked(name: str) -> Certificate:
+    function, args, by = FAULTS[name]
+    # Of arguments that are constants to the rule only those named are asked; by default every float is.
+    constants = {"a mask that hides something": 0, "weights of zero": 0, "an integer above ten": 0}
+    return check(function, *args, argnums=constants.get(name), checks=by.split(":")[0])
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_faults_that_hide_from_easier_questions(name: str) -> None:
+    found = asked(name)
+    failed = {r.name for r in found.rows if r.ok is False}
+    assert FAULTS[name][2] in failed, str(found)
+    assert found.ok is False
+    assert found.exit_code == 1
+
+
+# --- what must not be held against a function ------------------------------------------------------------------------
+
+
+def penalty(z: jax.Array, y: jax.Array) -> jax.Array:
+    def loss(v: jax.Array) -> jax.Array:
+        return lossjax.softmax_cross_entropy_with_integer_labels(v, y, reduction="sum")
+
+    return jnp.sum(jax.grad(loss)(z) ** 2, axis=-1)
+
+
+def sharpness_aware(z: jax.Array, y: jax.Array) -> jax.Array:
+    def loss(v: jax.Array) -> jax.Array:
+        return jnp.sum(lossjax.softmax_cross_entropy_with_integer_labels(v, y))
+
+    return loss(z + 0.05 * jax.grad(loss)(z))
+
+
+@jax.tree_util.register_pytree_node_class
+class Module:
+    """What a library makes of a layer: arrays and functions in one pytree."""
+
+    def __init__(self, weight: Any, activation: Any, size: int) -> None:
+        self.weight, self.activation, self.size = weight, activation, size
+
+    def tree_flatten(self) -> Any:
+        return (self.weight, self.activation, self.size), None
+
+    @classmethod
+    def tree_unflatten(cls, _: Any, leaves: Any) -> "Module":
+        return cls(*leaves)
+
+
+def layer(module: Module, x: jax.Array) -> jax.Array:
+    return jnp.sum(module.activation(x @ module.weight), axis=-1) / module.size
+
+
+MESH = jax.make_mesh((1,), ("i",), axis_types=(jax.sharding.AxisType.Auto,))
+Y64 = Y.astype(np.int64)
+GENTLE = ("rule", "cotangent", "modes", "edges")
+
+HONEST: dict[str, tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]] = {
+    "a random key": (
+        lambda z, key: jnp.sum(z * jax.random.uniform(key, z.shape, z.dtype)), (Z, jax.random.key(0)), {}),
+    "two rows with data of their own": (lambda z: squares(z) * ROWS, (Z[:2],), {}),
+    "three rows with data of their own": (lambda z: squares(z) * jnp.float32([1, 2, 3]), (Z[:3],), {}),
+    "no rows": (squares, (Z[:0],), {"checks": None}),
+    "no columns": (lambda z: jnp.sum(z**2), (Z[:, :0],), {"checks": None}),
+    "labels of numpy": (lambda z: z[np.arange(5), Y64] ** 2, (Z,), {"checks": ("rule", "modes")}),
+    "a gradient penalty": (penalty, (Z, Y), {"checks": ("rule", "cotangent")}),
+    "a sharpness-aware step": (sharpness_aware, (Z, Y), {"checks": ("rule", "cotangent")}),
+    "a product with the Hessian": (
+        lambda z, y, v: lossjax.softmax_cross_entropy_hvp(z, y, v), (Z, Y, V), {"checks": ("rule", "cotangent")}),
+    "a truncated series": (jax.scipy.special.log_ndtr, (Z[0],), {"checks": "rule"}),
+    "no forward mode": (sine(right), (Z,), {"checks": GENTLE}),
+    "squares": (squares, (Z,), {"checks": GENTLE}),
+    "a module": (layer, (Module(V.T, jax.nn.tanh, 3), Z), {"checks": ("rule", "modes")}),
+    "keywords": (
+        lambda z, *, weights, smooth: jnp.sum(z**2 * weights) if smooth else jnp.sum(z), (Z,),
+        {"keywords": {"weights": V, "smooth": True}, "checks": ("rule", "cotangent")}),
+    "the last argument": (lambda k, z: k * squares(z), (2, Z), {"argnums": -1, "checks": "rule"}),
+    "a Python float": (lambda x: x**2, (3.0,), {"checks": "rule"}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HONEST)
+def test_right_functions_are_not_accused(name: str) -> None:
+    function, args, options = HONEST[name]
+    found = check(function, *args, **{"checks": GENTLE} | options)
+    assert found.ok, str(found)
+    assert found.right
+
+
+def test_every_float_argument_is_asked_and_named() -> None:
+    found = check(lambda a, b, n: a * b * n, Z, V, 3, checks="rule")
+    assert list(found.about["differentiated"]) == ["argument 0", "argument 1"]
+    found = check(lambda a, *, b: a * b, Z, keywords={"b": V}, checks="rule")
+    assert list(found.about["differentiated"]) == ["argument 0", "argument 'b'"]
+    with pytest.raises(TypeError, match="argnums names argument -3"):
+        check(lambda a, b: a * b, Z, V, argnums=-3)
+
+
+def test_the_largest_numbers_are_asked_about_by_name_only() -> None:
+    """A textbook formula overflows there, and its gradient is right all the same."""
+    found = check(lambda x, y: x * y / (1 + y**2), Z, V, checks=("edges", "overflow"))
+    assert {r.name for r in found.rows if r.ok is False} == {"overflow"}
+    assert "overflow" not in {r.name for r in check(squares, Z, checks=None).rows}
