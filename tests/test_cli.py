@@ -140,6 +140,7 @@ def backward(residuals, g):
     return (g[:, None] * (SCALE * jax.nn.softmax(z, -1) - hot), None)
 
 loss.defvjp(forward, backward)
+textbook = lambda z, labels: -jnp.take_along_axis(jax.nn.log_softmax(z), labels[:, None], -1)[:, 0]
 three = lambda a, b, c: a + b + c
 number = 3
 """
@@ -148,8 +149,10 @@ number = 3
 @pytest.mark.parametrize(("scale", "code"), [("1", 0), ("1.01", 1)])
 def test_check_certifies_anybodys_loss(scale: str, code: int, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(WRONG.replace("SCALE", scale))
-    result = run("check", "mine:loss", "--only", "rule", "--json", "out.json", cwd=tmp_path)
+    meant = ("--reference", "mine:textbook", "--argnums", "0")
+    result = run("check", "mine:loss", *meant, "--only", "rule", "--json", "out.json", cwd=tmp_path)
     assert result.returncode == code, result.stdout + result.stderr
+    assert result.stdout.startswith(f"loss: is the gradient right? {'NO' if code else 'yes'}")
     written = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
     assert written["ok"] is (code == 0)
     assert any(row["name"] == "rule" for row in written["rows"])
@@ -179,6 +182,9 @@ def test_check_takes_real_logits(tmp_path: Path) -> None:
         (("mine:loss", "--labels", "y.npy"), "--labels needs --logits"),
         (("mine:loss", "--logits", "z.npy", "--labels", "z.npy"), "does not accept float32[3, 4] and float32[3, 4]"),
         (("mine:loss", "--only", "everything"), "there is no check 'everything'"),
+        (("mine:loss", "--argnums", "first"), "is no list of positions: write 0 or 0,2"),
+        (("mine:loss", "--argnums", "5"), "argnums names argument 5"),
+        (("mine:loss", "--reference", "mine:no_such"), "mine has no 'no_such'; it has"),
         (("json:dumps",), "dumps"),
     ],
 )
