@@ -4,7 +4,11 @@ In the symbols of ``row_statistics.py``, every order of differentiation meets on
 
     d log_softmax(z)·g  ->  g - (Σg) p            = -slope(z, g)
     d softmax(z)·g      ->  p∘(g - <p, g>)        = J(p) g, symmetric
-    d slope(z, t)       ->  (Σt) J(p)  in z,  <u, p> - u  in t,   where slope(z, t) = (Σt) p - t
+
+A backward pass is transposed by JAX for forward mode, and transposed again for reverse mode, and the transpose of an
+accurate expression may cancel. So the two expressions that are linear in a cotangent, ``cross_entropy_slope`` and
+``centered``, are written in sums and products of the accurate functions p and p - e_i alone, such that the transpose of
+either one, operation by operation, is the other.
 
 Two kinds of functions. ``softmax``, ``log_softmax`` and ``log_sum_exp`` start from the logits. Backward passes use the
 rest, which take the row statistics of the forward pass as an argument (all that is saved beside the logits). The rules
@@ -12,6 +16,7 @@ of these give the total derivative in z, the statistics' part included, so the s
 stopped and have none of their own.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
@@ -19,6 +24,7 @@ from jax import Array, lax
 
 from lossjax._core.autodiff import closed_form, zeros_like
 from lossjax._softmax.row_statistics import Plan, RowStatistics, p_minus_one_hot_of, p_of, row_statistics, surprisal
+from lossjax._softmax.row_sum import class_index, sum_over_classes
 
 # --- from the logits -------------------------------------------------------------------------------------------------
 
@@ -85,22 +91,57 @@ def p_minus_one_hot(z: Array, rows: RowStatistics) -> Array:
 
 
 def cross_entropy_slope(z: Array, rows: RowStatistics, targets: Array) -> Array:
-    """``(Σt) p - t``, the gradient of a cross-entropy with (unnormalised) target t.
+    """``(Σt) p - t``, the gradient of a cross-entropy with (unnormalised) target t; linear in t.
 
-    At the pivot it is  ((Σ_{j≠i} t_j) own - t_i rest)/total: what cancels in (Σt) p_i - t_i has been cancelled on
-    paper, and a one-hot target is as accurate as a label.
+    Written as  (Σ_{j≠i} t_j) p + t_i (p - e_i) - Σ_{j≠i} t_j e_j:  a one-hot target is as accurate as a label, and so
+    is the transpose, which is minus :func:`centered`.
     """
-    return _cross_entropy_slope(z, rows.stopped(), targets)
+    at_pivot = rows.is_pivot(z)
+    elsewhere = jnp.where(at_pivot, 0, targets)
+    own = rows.at_pivot(targets)
+    return rows.sum(elsewhere) * probabilities(z, rows) + own * p_minus_one_hot(z, rows) - elsewhere
+
+
+def centered(z: Array, rows: RowStatistics, v: Array) -> Array:
+    """``v - <p, v>``, the derivative of log p along v; linear in v.
+
+    At the pivot it is  v_i (1 - p_i) - Σ_{j≠i} p_j v_j: what cancels where the pivot is nearly certain has been
+    cancelled on paper. Each entry is within a few roundings of  |v_k| (1 - p_k) + Σ_{j≠k} p_j |v_j|, so that it is
+    accurate in itself for a one-hot v. The transpose, as JAX forms it, is minus :func:`cross_entropy_slope`, as
+    accurate.
+    """
+    return _centered(probabilities(z, rows), -p_minus_one_hot(z, rows), rows.is_pivot(z), v, rows.sum)
+
+
+def centered_by(p: Array, v: Array) -> Array:
+    """:func:`centered` for any distribution p over the last axis, given by its probabilities."""
+    most_likely = jnp.argmax(p, axis=-1, keepdims=True)
+    at_pivot = class_index(p, most_likely.dtype) == most_likely
+    rest = sum_over_classes(jnp.where(at_pivot, 0, p))
+    return _centered(p, rest, at_pivot, v, sum_over_classes)
+
+
+def _centered(p: Array, complement: Array, at_pivot: Array, v: Array, total: Callable[[Array], Array]) -> Array:
+    """``v - <p, v>``, given 1 - p at the pivot."""
+    own, elsewhere = total(jnp.where(at_pivot, p * v, 0)), total(jnp.where(at_pivot, 0, p * v))
+    return jnp.where(at_pivot, complement * v, v - own) - elsewhere
 
 
 def fisher_product(z: Array, rows: RowStatistics, v: Array) -> Array:
-    """``J(p) v = p∘(v - <p, v>)`` without the C×C matrix.
+    """``J(p) v = p∘(v - <p, v>)`` without the C×C matrix; its transpose, as JAX forms it, is J(p) as accurately.
 
-    v is measured from its value at the pivot, so that a confident row does not subtract two nearby numbers there.
+    v is measured from its mean first. What the rounding of the mean leaves is removed by :func:`centered`, so that a
+    number that all entries of v have in common, however large, is not felt.
     """
     p = probabilities(z, rows)
-    relative = v - rows.at_pivot(v)
-    return p * (relative - rows.sum(p * relative))
+    return p * centered(z, rows, v - rows.sum(p * v))
+
+
+def about_maximum(z: Array, rows: RowStatistics) -> RowStatistics:
+    """The same row about its maximum: about a label, 1 - p would cancel at another class that is nearly certain."""
+    if rows.of_maximum:
+        return rows
+    return row_statistics(z, plan=rows.plan).stopped().undefined_unless(~jnp.isnan(rows.rest[..., 0]))
 
 
 def _probabilities_forward(z: Array, rows: RowStatistics) -> tuple[Array, Any]:
@@ -109,7 +150,7 @@ def _probabilities_forward(z: Array, rows: RowStatistics) -> tuple[Array, Any]:
 
 def _probabilities_backward(saved: Any, cotangent: Array) -> tuple[Array, Any]:
     z, rows = saved
-    return fisher_product(z, rows, cotangent), zeros_like(rows)
+    return fisher_product(z, about_maximum(z, rows), cotangent), zeros_like(rows)
 
 
 def _log_probabilities_forward(z: Array, rows: RowStatistics) -> tuple[Array, Any]:
@@ -118,7 +159,7 @@ def _log_probabilities_forward(z: Array, rows: RowStatistics) -> tuple[Array, An
 
 def _log_probabilities_backward(saved: Any, cotangent: Array) -> tuple[Array, Any]:
     z, rows = saved
-    return -cross_entropy_slope(z, rows, cotangent), zeros_like(rows)
+    return -cross_entropy_slope(z, about_maximum(z, rows), cotangent), zeros_like(rows)
 
 
 def _log_partition_forward(z: Array, rows: RowStatistics) -> tuple[Array, Any]:
@@ -135,23 +176,7 @@ def _p_minus_one_hot_forward(z: Array, rows: RowStatistics) -> tuple[Array, Any]
     return p_minus_one_hot_of(z, rows), (z, rows)
 
 
-def _cross_entropy_slope_forward(z: Array, rows: RowStatistics, targets: Array) -> tuple[Array, Any]:
-    at_pivot = rows.is_pivot(z)
-    mass = rows.sum(targets)
-    elsewhere = rows.sum(jnp.where(at_pivot, 0, targets))
-    own = (elsewhere * rows.own - targets * rows.rest) / rows.total()
-    return jnp.where(at_pivot, own, mass * p_of(z, rows) - targets), (z, rows, targets)
-
-
-def _cross_entropy_slope_backward(saved: Any, cotangent: Array) -> tuple[Array, Any, Array]:
-    z, rows, targets = saved
-    mass = rows.sum(targets)
-    expected = rows.sum(probabilities(z, rows) * cotangent)
-    return mass * fisher_product(z, rows, cotangent), zeros_like(rows), expected - cotangent
-
-
 _probabilities = closed_form(_probabilities_forward, _probabilities_backward)
 _log_probabilities = closed_form(_log_probabilities_forward, _log_probabilities_backward)
 _log_partition = closed_form(_log_partition_forward, _log_partition_backward)
 _p_minus_one_hot = closed_form(_p_minus_one_hot_forward, _probabilities_backward)  # it differs from p by a constant
-_cross_entropy_slope = closed_form(_cross_entropy_slope_forward, _cross_entropy_slope_backward)

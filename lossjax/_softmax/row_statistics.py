@@ -60,6 +60,8 @@ class RowStatistics:
     own: Array
     rest: Array
     plan: Plan = dataclasses.field(default=ONE_DEVICE, metadata={"static": True})
+    of_maximum: bool = dataclasses.field(default=False, metadata={"static": True})
+    """Whether the pivot is a maximum, and not a label."""
 
     @property
     def over(self) -> str | None:
@@ -125,7 +127,7 @@ def row_statistics(z: Array, pivot: Array | None = None, plan: Plan = ONE_DEVICE
     defined = jnp.isfinite(maximum) | (jnp.isposinf(maximum) & (own + rest == 1))
     defined = defined & jnp.isfinite(rest) & ~jnp.isnan(logit)
     own, rest = (jnp.where(defined, part, jnp.nan) for part in (own, rest))
-    return RowStatistics(index, logit, maximum, own, rest, plan)
+    return RowStatistics(index, logit, maximum, own, rest, plan, of_maximum=pivot is None)
 
 
 def labelled_rows(z: Array, labels: Array, plan: Plan = ONE_DEVICE, dtype: Any = None) -> RowStatistics:

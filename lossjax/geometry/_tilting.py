@@ -30,6 +30,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from lossjax._core.autodiff import closed_form
+from lossjax._softmax.functions import centered_by
 from lossjax.geometry._pseudo_inverse import matmul
 from lossjax.numerics import times, unit_roundoff
 
@@ -183,7 +184,7 @@ def _dual_backward(saved: Any, cotangent: Array) -> tuple[Array, Array, Array, A
     ratio, p = _tilted(q, statistics, multipliers)
     w = _solve(statistics, p, cotangent)
     along = matmul(w[None], statistics)[0]
-    centred = along - jnp.sum(p * along)
+    centred = centered_by(p, along)
     in_statistics = -jnp.outer(w, p) - jnp.outer(multipliers, p * centred)
     return -ratio * centred, in_statistics, w, jnp.zeros_like(solution)
 

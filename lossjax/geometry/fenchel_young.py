@@ -18,6 +18,7 @@ from lossjax._core.xla import at_least, largest
 from lossjax._rules.positive import power_divergence
 from lossjax._rules.probabilities import relative_entropy
 from lossjax._softmax import functions, row_statistics
+from lossjax._softmax.row_sum import sum_over_classes
 from lossjax.geometry._vectors import vectors
 from lossjax.geometry.bregman import Generator, bregman_divergence
 from lossjax.geometry.generators import BernoulliEntropy, NegativeEntropy, Tsallis
@@ -178,8 +179,8 @@ def _entmax_backward(saved: Any, cotangent: Array) -> tuple[None, Array]:
     alpha, z = saved
     # Differentiating Σp = 1 with p = (s - τ)^β gives dp = σ∘(dz - <σ, dz>/Σσ), where σ = p^(2-α).
     weight = _slopes(alpha, _entmax(alpha, z))
-    mean = jnp.sum(times(weight, cotangent), axis=-1, keepdims=True) / jnp.sum(weight, axis=-1, keepdims=True)
-    return None, times(weight, cotangent - mean)
+    inside = jnp.where(weight == 0, 0, cotangent)
+    return None, weight * functions.centered_by(weight / sum_over_classes(weight), inside)
 
 
 def _slopes(alpha: float, p: Array) -> Array:

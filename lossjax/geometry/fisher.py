@@ -15,6 +15,7 @@ from jax.typing import ArrayLike
 from lossjax._core import checks
 from lossjax._core.autodiff import closed_form
 from lossjax._softmax import functions, row_statistics
+from lossjax._softmax.row_sum import sum_over_classes
 from lossjax.geometry._vectors import vectors
 from lossjax.numerics import exact_difference
 
@@ -108,11 +109,10 @@ def softmax_fisher_vector_product(logits: ArrayLike, v: ArrayLike) -> Array:
     Source: §4.1.5; theorem 4.1.5 differentiated once more.
     """
     z, v = vectors(logits=logits, v=v)
-    # v is measured from the most probable class, as in functions.fisher_product. That function is for backward passes;
-    # the value of a public function must be differentiable without any rule, too.
+    # As functions.fisher_product, which is for backward passes: the value of a public function must be differentiable
+    # without any rule, too.
     p = functions.softmax(z)
-    relative = v - jnp.take_along_axis(v, jnp.argmax(z, axis=-1, keepdims=True), axis=-1)
-    return p * (relative - jnp.sum(p * relative, axis=-1, keepdims=True))
+    return p * functions.centered_by(p, v - sum_over_classes(p * v))
 
 
 def softmax_gauss_newton_vector_product(logits_function: Callable[[Any], Array], parameters: Any, vector: Any) -> Any:

@@ -15,7 +15,7 @@ from jax.typing import ArrayLike
 
 from lossjax._core import checks
 from lossjax._core.autodiff import closed_form
-from lossjax._softmax.functions import log_sum_exp, softmax
+from lossjax._softmax.functions import centered_by, log_sum_exp, softmax
 from lossjax.geometry._vectors import norm, per_row, vectors
 from lossjax.numerics import log_ratio, xlogy
 
@@ -112,7 +112,7 @@ def _aitchison_add_backward(saved: tuple[Array, Array], cotangent: Array) -> tup
     p, q = saved
     log_p, log_q = jnp.log(p), jnp.log(q)
     log_mass = log_sum_exp(log_p + log_q)[..., None]  # This is log <p, q>.
-    centered = cotangent - jnp.sum(softmax(log_p + log_q) * cotangent, axis=-1, keepdims=True)
+    centered = centered_by(softmax(log_p + log_q), cotangent)
     return centered * jnp.exp(log_q - log_mass), centered * jnp.exp(log_p - log_mass)
 
 

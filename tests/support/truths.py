@@ -51,10 +51,20 @@ def of_labels(g: Balls, z: Balls, labels: np.ndarray) -> Truth:
 @truth_of("softmax_cross_entropy", units=13)
 def of_targets(g: Balls, z: Balls, t: Balls) -> Truth:
     value, gradient = oracle.softmax_cross_entropy(z, t)
-    gk = g[..., None]
-    expected = oracle.total(t)[..., None] * oracle.softmax(z) + t
-    surprise = -oracle.log(oracle.softmax(z))
-    return [(value, None), (gk * gradient, abs(gk) * expected), (gk * surprise, None)]
+    gk, p = g[..., None], oracle.softmax(z)
+    return [(value, None), (gk * gradient, abs(gk) * slope_terms(p, t)), (gk * -oracle.log(p), None)]
+
+
+def slope_terms(p: Balls, t: Balls) -> Balls:
+    """``p_k Σ_{j≠k} |t_j| + (1 - p_k) |t_k|``: what (Σt) p - t consists of once t_k p_k has been cancelled on paper."""
+    size = abs(t)
+    return (oracle.total(size)[..., None] - size) * p + (1 - p) * size
+
+
+def centered_terms(p: Balls, v: Balls) -> Balls:
+    """``(1 - p_k) |v_k| + Σ_{j≠k} p_j |v_j|``, likewise of v - <p, v>."""
+    size = abs(v)
+    return (1 - p) * size + (oracle.total(p * size)[..., None] - p * size)
 
 
 @truth_of("sigmoid_cross_entropy")
@@ -68,14 +78,14 @@ def of_binary(g: Balls, z: Balls, y: Balls) -> Truth:
 def of_softmax(g: Balls, z: Balls) -> Truth:
     p = oracle.softmax(z)
     mean = oracle.total(p * g)[..., None]
-    return [(p, None), (p * (g - mean), p * (abs(g) + oracle.total(p * abs(g))[..., None]))]
+    return [(p, None), (p * (g - mean), p * centered_terms(p, g))]
 
 
 @truth_of("log_softmax", units=13)
 def of_log_softmax(g: Balls, z: Balls) -> Truth:
     p = oracle.softmax(z)
     mass = oracle.total(g)[..., None]
-    return [(oracle.log(p), None), (g - mass * p, abs(g) + oracle.total(abs(g))[..., None] * p)]
+    return [(oracle.log(p), None), (g - mass * p, slope_terms(p, g))]
 
 
 @truth_of("logsumexp")
