@@ -54,6 +54,17 @@ def squares(z: jax.Array) -> jax.Array:
     return jnp.sum(z**2, axis=-1)
 
 
+def of_signs(z: jax.Array, s: jax.Array) -> jax.Array:
+    """A margin loss that is undefined for labels other than -1 and 1."""
+    return jnp.where(jnp.abs(s) == 1, jnp.log1p(jnp.exp(-s * z)), jnp.nan)
+
+
+def of_probabilities(z: jax.Array, t: jax.Array) -> jax.Array:
+    """A cross-entropy that is undefined for negative targets."""
+    loss = jnp.sum(t * (jax.nn.logsumexp(z, axis=-1, keepdims=True) - z), axis=-1)
+    return jnp.where(jnp.any(t < 0, axis=-1), jnp.nan, loss)
+
+
 def one_hot_loss(z: jax.Array, y: jax.Array) -> jax.Array:
     hot = jax.nn.one_hot(y, z.shape[-1], dtype=z.dtype)
     return jax.nn.logsumexp(z, axis=-1) - jnp.sum(hot * z, axis=-1)
@@ -123,6 +134,15 @@ FAULTS: dict[str, tuple[Callable[..., Any], tuple[Any, ...], str]] = {
         sine(lambda x, g: right(x, g) * jnp.where(jnp.abs(x) > 1e5, 2, 1)), (Z,), "rule"),
     "an argument of a millionth": (
         sine(lambda x, g: right(x, g) * jnp.where(jnp.abs(x) < 1e-5, 2, 1)), (Z,), "rule"),
+    "labels that may be signs only": (
+        ruled(of_signs, lambda kept, g: (
+            -3 * g * kept[1] * jax.nn.sigmoid(-kept[1] * kept[0]), -g * kept[0] * jax.nn.sigmoid(-kept[1] * kept[0]))),
+        (Z, np.where(V > 0, 1, -1).astype(np.float32)), "rule"),
+    "one-hot targets that may not be negative": (
+        ruled(of_probabilities, lambda kept, g: (
+            3 * g[:, None] * (jax.nn.softmax(kept[0]) * jnp.sum(kept[1], axis=-1, keepdims=True) - kept[1]),
+            g[:, None] * -jax.nn.log_softmax(kept[0]))),
+        (Z, np.eye(7, dtype=np.float32)[Y]), "rule"),
     "the value of a class that does not exist": (one_hot_loss, (Z, Y), "edges"),
 }  # fmt: skip
 

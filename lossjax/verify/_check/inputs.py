@@ -251,15 +251,26 @@ def shown(one: Problem, arrays: Arrays, row: int | None = None) -> str:
 
 
 def generic(one: Problem, arrays: Arrays, random: np.random.Generator) -> Arrays:
-    """The example moved a little, so that it lies on no kink and has no tie; what lies in [0, 1] stays there."""
+    """The example moved a little, so that it lies on no kink and has no tie; what lies in [0, 1] stays there.
+
+    Signs stay what they are, since a function may be undefined for any other number.
+    """
     moved, of = {}, kinds(one)
     for i in one.moving:
         a = np.asarray(arrays[i]).astype(np.float64)
         size = np.max(np.abs(a), initial=0, where=np.isfinite(a)) or 1.0
-        step = 2.0**-6 * random.uniform(-1, 1, a.shape)
-        inward = -np.abs(step) if of[i] in ("unit", "simplex") else step
-        moved[i] = np.where(a == 0, size * np.abs(step), a * (1 + inward))
+        step = within(of[i], a, 2.0**-6 * random.uniform(-1, 1, a.shape))
+        moved[i] = np.where(a == 0, size * np.abs(step), a * (1 + step))
     return one.replaced(arrays, moved)
+
+
+def within(k: str, a: Any, step: Any) -> Any:
+    """The step of relative size turned so that numbers of this kind keep it: a function may be undefined for others."""
+    if k == "signs":
+        return np.zeros_like(step)
+    if k in ("unit", "simplex"):
+        return np.where(a == 0, np.abs(step), -np.abs(step))
+    return np.where(a == 0, np.abs(step), step) if k == "positive" else step
 
 
 def affordable(one: Problem, families: Sequence[Family], entries: int) -> list[Family]:

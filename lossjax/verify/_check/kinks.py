@@ -13,6 +13,7 @@ import numpy as np
 
 from lossjax.verify import oracle, ulp
 from lossjax.verify._check.compare import Comparison, Tolerance, compare
+from lossjax.verify._check.inputs import kinds, within
 from lossjax.verify._check.problem import Arrays, Problem
 from lossjax.verify.ulp import Balls
 
@@ -72,17 +73,21 @@ def _columns(found: list[Comparison]) -> list[int]:
 
 
 def _moved(one: Problem, arrays: Arrays, columns: list[int], random: np.random.Generator) -> list[Arrays]:
-    """The inputs a step away: along the columns, all together, and anywhere; never exactly, so that no tie is kept."""
+    """The inputs a step away: along the columns, all together, and anywhere; never exactly, so that no tie is kept.
+
+    Signs and probabilities stay such: where a function is undefined for others, nothing around could be judged.
+    """
     designs: list[Any] = [lambda a, s=s: np.full(a.shape, s) for s in (1.0, -1.0)]
     designs += [lambda a, s=s, c=c: s * _column(a, c) for c in columns for s in (1.0, -1.0)]
     designs += [lambda a: random.choice([-1.0, 1.0], a.shape)] * _RANDOM
+    of = kinds(one)
     result = []
     for design in designs:
         moved = list(arrays)
         for i in one.moving:
             a = np.asarray(arrays[i]).astype(np.float64)
             size = np.where(a == 0, np.max(np.abs(a), initial=0) or 1.0, np.abs(a))
-            direction = design(a) + random.uniform(-0.3, 0.3, a.shape)
+            direction = within(of[i], a, design(a) + random.uniform(-0.3, 0.3, a.shape))
             with np.errstate(invalid="ignore"):
                 moved[i] = ulp.balls(a + _STEP * size * direction)
         result.append(tuple(moved))
