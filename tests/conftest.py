@@ -1,5 +1,6 @@
 """Strict JAX for every test, two host devices, seeds from one fixture, a compilation cache that the workers share."""
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,11 +22,18 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
+# Tracing makes many small objects that live long: a tenth of the time would go into looking for garbage among them.
+gc.set_threshold(100_000, 20, 20)
+
+MOST_PROGRAMS = 1500
+
+
 @pytest.fixture(autouse=True, scope="module")
 def _memory() -> Iterator[None]:
-    """A worker does not keep what earlier files compiled: it would reach many gigabytes."""
+    """A worker does not keep all that earlier files compiled: it would reach many gigabytes."""
     yield
-    jax.clear_caches()
+    if len(jax.local_devices()[0].client.live_executables()) > MOST_PROGRAMS:
+        jax.clear_caches()
 
 
 @pytest.fixture
@@ -45,3 +53,8 @@ def dtype(request: pytest.FixtureRequest) -> Iterator[np.dtype]:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Before ``-m`` chooses."""
     tiers.mark_slow(items)
+
+
+def pytest_collection_finish() -> None:
+    """What has been imported and collected stays until the end."""
+    gc.freeze()

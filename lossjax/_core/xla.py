@@ -16,6 +16,9 @@ from lossjax._core.sharding import varying_alike
 
 R = TypeVar("R")
 
+LITTLE_EFFORT = {"xla_backend_optimization_level": "0"}
+"""Options for ``jax.jit`` that make XLA compile without LLVM's optimisation, for programs that run once."""
+
 # --- a NaN that is kept ----------------------------------------------------------------------------------------------
 # `jnp.maximum(x, 0)` promises NaN for NaN. Inside a sum XLA's CPU backend (JAX 0.10 to 0.12) answers 0 instead, in
 # whatever order the operands are; and `jnp.max` of more than some thousand numbers loses a NaN among them. A select

@@ -58,8 +58,10 @@ laplace = closed_form(_laplace_forward, _laplace_backward)
 
 def _poisson_nll_forward(dtype: Any, log_rate: Array, target: Array) -> tuple[Array, Any]:
     z, t = log_rate.astype(dtype), target.astype(dtype)
-    # ``times`` makes t z = 0 for t = 0 and z = -inf: at a rate of 0 it is certain that nothing happens.
-    value = jnp.where(jnp.isposinf(z), z, jnp.exp(z) - times(t, z))
+    rate = jnp.exp(z)
+    # ``times`` makes t z = 0 for t = 0 and z = -inf: at a rate of 0 it is certain that nothing happens. A rate beyond
+    # the largest number is the value by itself, since t z may have overflowed too, and ∞ - ∞ is NaN.
+    value = jnp.where(jnp.isposinf(rate), rate, rate - times(t, z))
     return value, (dtype, log_rate, target)
 
 

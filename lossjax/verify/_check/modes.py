@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, PartitionSpec
 
+from lossjax._core.xla import LITTLE_EFFORT
 from lossjax.verify._check import compare as by
 from lossjax.verify._check.certificate import Row
 from lossjax.verify._check.inlining import inlined
@@ -35,7 +36,6 @@ from lossjax.verify.tables import number
 _MOST_SECOND = 128
 _MOST_FIRST = 10**5
 _OF_THE_MACHINE = ("jit", "shard_map")
-_QUICK = {"xla_backend_optimization_level": "0"}  # optimisation is skipped: speed does not matter here
 
 
 _NO_FORWARD_MODE = "forward-mode autodiff (jvp) to a custom_vjp"
@@ -115,7 +115,9 @@ class _Subject:
 
 
 def _jit(s: _Subject) -> Any:
-    return jax.jit(s.both_of)(s.arrays), exactly_or_compiled(lambda: s.both_of(s.arrays), s.pair.wide)
+    return jax.jit(s.both_of, compiler_options=LITTLE_EFFORT)(s.arrays), exactly_or_compiled(
+        lambda: s.both_of(s.arrays), s.pair.wide
+    )
 
 
 def _vmap(s: _Subject) -> Any:
@@ -209,7 +211,7 @@ def _shard_map(s: _Subject) -> Any:
 
     both = tuple(jnp.stack([a, a]) for a in s.arrays)
     split = tuple(jax.device_put(a, jax.NamedSharding(mesh, spec)) for a in both)
-    gradients = jax.jit(jax.grad(of_moving), compiler_options=_QUICK)(s.one.chosen(split), split)
+    gradients = jax.jit(jax.grad(of_moving), compiler_options=LITTLE_EFFORT)(s.one.chosen(split), split)
     singles = exactly_or_compiled(lambda: s.gradient, s.pair.wide)
     return gradients, tuple(np.stack([g, g]) for g in singles)
 
@@ -283,7 +285,7 @@ def _row(name: str, about: _Subject) -> Row:
                 got, want = program()
             except REFUSALS:
                 exactly = False
-                got, want = jax.jit(lambda: transform(about), compiler_options=_QUICK)()
+                got, want = jax.jit(lambda: transform(about), compiler_options=LITTLE_EFFORT)()
         else:
             got, want = transform(about)
     except Skipped as reason:

@@ -12,24 +12,25 @@ import jax.numpy as jnp
 import numpy as np
 
 import lossjax
+from lossjax.verify._claims._tools import compiled
 from lossjax.verify.claim import Trial
 
 ROWS, OUTCOMES = 143, 7  # 143 · 7 = 1001 = the numbers that self-information is asked about
 
 
 def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    return jax.jit(function, static_argnames="base")
+    return compiled(function, static_argnames="base")
 
 
 def _summed(function: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
     return lambda *args: jnp.sum(function(*args))
 
 
-softmax = jax.jit(lossjax.softmax)
+softmax = compiled(lossjax.softmax)
 information, entropy, cross_entropy = map(_compiled, (lossjax.self_information, lossjax.entropy, lossjax.cross_entropy))
 kl, js, jeffreys = map(_compiled, (lossjax.kl_divergence, lossjax.js_divergence, lossjax.jeffreys_divergence))
-entropy_slope = jax.jit(jax.grad(_summed(lossjax.entropy)))
-kl_slopes = jax.jit(jax.grad(_summed(lossjax.kl_divergence), argnums=(0, 1)))
+entropy_slope = compiled(jax.grad(_summed(lossjax.entropy)))
+kl_slopes = compiled(jax.grad(_summed(lossjax.kl_divergence), argnums=(0, 1)))
 
 
 def measure(function: Callable[..., Any], *tables: Any, **options: Any) -> np.ndarray:

@@ -7,11 +7,26 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lossjax._core.xla import LITTLE_EFFORT
 from lossjax.verify.claim import Trial
 
 
+def compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+    """Jit a function with little effort: nearly all of the time of a claim is compiling.
+
+    A claim about the mathematics does not hang on how a program is optimised. The claims about floating-point
+    arithmetic (§4.1.6) are compiled as a user's programs are, and so are the losses for their certificates.
+    """
+    return jax.jit(function, compiler_options=LITTLE_EFFORT, **options)
+
+
 def measured(function: Callable[..., Any], *args: Any) -> Any:
-    """The results of a function as numpy arrays; it is compiled as a whole, since compiling takes most of the time."""
+    """The results of a function as numpy arrays; it is compiled as a whole, with little effort."""
+    return jax.tree.map(np.asarray, compiled(function)(*args))
+
+
+def optimised(function: Callable[..., Any], *args: Any) -> Any:
+    """The results of a function as numpy arrays; it is compiled as a user's program is."""
     return jax.tree.map(np.asarray, jax.jit(function)(*args))
 
 

@@ -10,13 +10,15 @@ import numpy as np
 import lossjax
 from lossjax.verify import oracle
 from lossjax.verify._claims._measures import ROWS, cross_entropy, dyadic, entropy, kl, measure, softmax, table
+from lossjax.verify._claims._tools import compiled
 from lossjax.verify.claim import Claim, Trial, claim
 from lossjax.verify.ulp import balls
 
-_of_labels = jax.jit(lossjax.softmax_cross_entropy_with_integer_labels, static_argnames="reduction")
-_of_targets = jax.jit(lossjax.softmax_cross_entropy)
-_label_slope = jax.jit(jax.grad(lambda z, y: _of_labels(z, y, reduction="sum")))
-_target_slope = jax.jit(jax.grad(lambda z, p: lossjax.softmax_cross_entropy(z, p, reduction="sum")))
+_loss = lossjax.softmax_cross_entropy_with_integer_labels
+_of_labels = compiled(_loss, static_argnames="reduction")
+_of_targets = compiled(lossjax.softmax_cross_entropy)
+_label_slope = compiled(jax.grad(lambda z, y: _loss(z, y, reduction="sum")))
+_target_slope = compiled(jax.grad(lambda z, p: lossjax.softmax_cross_entropy(z, p, reduction="sum")))
 
 
 def _labelled(trial: Trial, rows: int, classes: int, scale: float = 3.0) -> tuple[np.ndarray, np.ndarray]:
@@ -43,8 +45,8 @@ def decomposition(trial: Trial) -> None:
     excess = measure(entropy, p) - measure(cross_entropy, p, beside)
     trial.at_most("H(P) less H(P, Q), Q beside P, in u", np.max(excess) / trial.u, 16)
     trial.close("H(P, P) = H(P)", measure(cross_entropy, p, p), measure(entropy, p), 4)
-    slope = jax.jit(jax.grad(lambda q: jnp.sum(lossjax.cross_entropy(p, q))))(q)
-    textbook = jax.jit(jax.grad(lambda q: -jnp.sum(p * jnp.log(q))))(q)
+    slope = compiled(jax.grad(lambda q: jnp.sum(lossjax.cross_entropy(p, q))))(q)
+    textbook = compiled(jax.grad(lambda q: -jnp.sum(p * jnp.log(q))))(q)
     trial.close("gradient -p/q", slope, textbook, 4)
     first = table(trial, [0.5, 0.5, 0], [0.5, 0.5, 0], [0, 0, 1])
     second = table(trial, [1, 0, 0], [0.25, 0.75, 0], [0, 0, 1])
@@ -75,11 +77,11 @@ def same_minimum(trial: Trial) -> None:
         q = jnp.exp(z) / jnp.sum(jnp.exp(z), axis=-1, keepdims=True)
         return jnp.sum(p * (of_p * jnp.log(p) - jnp.log(q)))
 
-    slopes = jax.jit(jax.grad(textbook))
+    slopes = compiled(jax.grad(textbook))
     of_kl, of_entropy = slopes(z, trial.dtype.type(1)), slopes(z, trial.dtype.type(0))
     trial.exactly("gradients of the textbook expressions", of_kl, of_entropy)
     ours = _target_slope(z, p)
-    through_kl = jax.jit(jax.grad(lambda z: jnp.sum(lossjax.kl_divergence(p, lossjax.softmax(z)))))(z)
+    through_kl = compiled(jax.grad(lambda z: jnp.sum(lossjax.kl_divergence(p, lossjax.softmax(z)))))(z)
     size = np.asarray(softmax(z)) + p
     trial.close("gradient of the library's, textbook", ours, of_entropy, 64, scale=size)
     # KL's slope in q is 1 - p/q, whose 1 the softmax's derivative cancels: Σ(1 - p/q)q adds a few u of every q.
@@ -141,7 +143,7 @@ def negative_log_likelihood(trial: Trial) -> None:
         picked = jnp.sum(jnp.where(np.arange(7) == y[:, None], z, 0), axis=-1)
         return jnp.sum(picked - jnp.log(jnp.sum(jnp.exp(z), axis=-1)))
 
-    textbook = jax.jit(jax.grad(log_likelihood))(z)
+    textbook = compiled(jax.grad(log_likelihood))(z)
     trial.close("minus the gradient of the textbook's ℓ", _label_slope(z, y), -textbook, 16, scale=1)
     heat = np.linspace(0.05, 2, 40)
     values = np.array([np.sum(np.asarray(_of_labels((z * h).astype(z.dtype), y)), dtype=float) for h in heat])
@@ -178,7 +180,7 @@ def cross_entropy_is_likelihood(trial: Trial) -> None:
     # Smoothing: z = log of the smoothed target is the optimum, and what is left there is its entropy.
     target = np.asarray(trial.array([0.92, 0.02, 0.02, 0.02, 0.02]))
     label = np.int32(0)
-    smoothed = jax.jit(
+    smoothed = compiled(
         jax.value_and_grad(lambda z: lossjax.softmax_cross_entropy_with_integer_labels(z, label, label_smoothing=0.1))
     )
     least, slope = smoothed(np.log(target))
@@ -189,14 +191,14 @@ def cross_entropy_is_likelihood(trial: Trial) -> None:
     frequencies = np.bincount(y, minlength=7) / ROWS
     constant = np.asarray(trial.array(np.broadcast_to(np.log(frequencies), (ROWS, 7))))
     weights = np.asarray(trial.array(np.arange(1, 8)))
-    weighted = jax.jit(jax.grad(lambda z: _of_labels(z, y, class_weights=weights, reduction="mean")))
+    weighted = compiled(jax.grad(lambda z: _loss(z, y, class_weights=weights, reduction="mean")))
     of_likelihood = np.sum(np.asarray(_label_slope(constant, y)), axis=0)
     trial.close("slope of -ℓ at the frequencies", of_likelihood, np.zeros(7), 32, scale=ROWS * frequencies)
     trial.refuted("slope of the weighted loss there", np.max(np.abs(np.sum(weighted(constant), axis=0))), 0.05)
     # x = 1, 2, 3 with y = 1: the larger w the likelier, and no w is the likeliest.
     w = np.array([1.0, 10.0, 30.0, 80.0])
     wx = np.asarray(trial.array(w[:, None] * [1.0, 2.0, 3.0])).ravel()
-    parts = np.asarray(jax.jit(lossjax.sigmoid_cross_entropy)(wx, np.ones_like(wx))).reshape(4, 3)
+    parts = np.asarray(compiled(lossjax.sigmoid_cross_entropy)(wx, np.ones_like(wx))).reshape(4, 3)
     values, wanted = np.sum(parts, axis=-1), np.sum(np.log1p(np.exp(-w[:, None] * [1.0, 2.0, 3.0])), axis=-1)
     trial.close("separable data, w = 1, 10, 30, 80: .489, 4.5e-5, …", values, wanted, 16)
     falling = np.all(np.diff(values) < 0)

@@ -22,6 +22,7 @@ from lossjax.verify._claims._measures import (
     softmax,
     table,
 )
+from lossjax.verify._claims._tools import compiled
 from lossjax.verify.claim import Claim, Trial, claim
 from lossjax.verify.ulp import balls
 
@@ -54,7 +55,7 @@ def kullback_leibler(trial: Trial) -> None:
     def textbook(p: jax.Array, q: jax.Array) -> jax.Array:
         return jnp.sum(p * (jnp.log(p) - jnp.log(q)) - p + q)
 
-    slopes, wanted = kl_slopes(p, q), jax.jit(jax.grad(textbook, argnums=(0, 1)))(p, q)
+    slopes, wanted = kl_slopes(p, q), compiled(jax.grad(textbook, argnums=(0, 1)))(p, q)
     trial.close("gradient in p", slopes[0], wanted[0], 16, scale=1 - np.log(p) - np.log(q))
     trial.close("gradient in q", slopes[1], wanted[1], 16, scale=1 + p / q)
     q = np.full((ROWS, OUTCOMES), 0.25, p.dtype)
@@ -133,7 +134,7 @@ def no_metric(trial: Trial) -> None:
 )  # fmt: skip
 def simplex(trial: Trial) -> None:
     """Softmax lands on it with a derivative of rank n-1, differences of its points span n-1 dimensions, its corners."""
-    slopes = jax.jit(jax.vmap(jax.jacobian(lossjax.softmax)))
+    slopes = compiled(jax.vmap(jax.jacobian(lossjax.softmax)))
     for n in (2, 3, 10):
         closed = np.where(np.arange(10) < n, 0.0, -np.inf)  # n classes out of ten
         z = np.asarray(trial.normal(20, 10, scale=2.0) + trial.array(closed))
@@ -169,7 +170,7 @@ def strict_concavity(trial: Trial) -> None:
     gap = measure(entropy, p / 2 + q / 2) - (at_p + at_q) / 2
     trial.close("the gap at the middle is JS", gap, measure(js, p, q), 32, scale=2)
     inside = dyadic(trial, 1, 6)[0]
-    hessian = jax.jit(jax.hessian(lossjax.entropy))(inside)
+    hessian = compiled(jax.hessian(lossjax.entropy))(inside)
     trial.close("Hessian -diag(1/p)", hessian, -np.diag(1 / inside.astype(float)), 8, scale=1 / inside)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import lossjax
 from lossjax._core.plain import plain_of
 from lossjax.verify import oracle
-from lossjax.verify._claims._tools import exact_softmax, gradient, measured, wide
+from lossjax.verify._claims._tools import exact_softmax, gradient, optimised, wide
 from lossjax.verify.claim import Claim, Trial, claim
 from lossjax.verify.ulp import balls, in_roundoffs
 
@@ -66,7 +66,7 @@ def probabilities_underflow(trial: Trial) -> None:
     gap = 200 if trial.dtype.itemsize == 4 else 800
     z = trial.array([[0, gap, 0], [1, 2, -np.inf]])
     labels = jnp.asarray([0, 2])
-    (value, slope), (naive, naive_slope) = measured(_values_and_gradients(loss, _by_probability), z, labels)
+    (value, slope), (naive, naive_slope) = optimised(_values_and_gradients(loss, _by_probability), z, labels)
     trial.close("loss of logits", value[0], np.float64(gap), 8)
     trial.exactly("loss of an impossible label", value[1], np.inf)
     truth = np.array([[-1, 1, 0], [*exact_softmax([1.0, 2.0]), -1]])
@@ -76,7 +76,7 @@ def probabilities_underflow(trial: Trial) -> None:
 
     gaps = np.arange(1, 1000.0)
     two = trial.array(np.stack([np.zeros_like(gaps), gaps], axis=-1))
-    value, naive = measured(lambda z, c: (loss(z, c), _by_probability(z, c)), two, jnp.zeros(len(gaps), int))
+    value, naive = optimised(lambda z, c: (loss(z, c), _by_probability(z, c)), two, jnp.zeros(len(gaps), int))
     trial.close("loss of logits at every gap", value, gaps + np.log1p(np.exp(-wide(gaps))), 8)
     first = gaps[np.argmax(np.isinf(naive))]
     # e^-gap leaves the normal numbers at -log tiny (87.3, 708.4), the subnormal ones at 104 and 746.
@@ -99,7 +99,7 @@ def fusion_and_shift(trial: Trial) -> None:
 
     z, labels = trial.array([[1000, 0, 0], [0, 1000, 0], [50, 0, 0]]), jnp.zeros(3, int)
     losses = loss, fused_only, _by_probability, _by_log_sum_exp
-    ours, fused, shifted, both = measured(_values_and_gradients(*losses), z, labels)
+    ours, fused, shifted, both = optimised(_values_and_gradients(*losses), z, labels)
     trial.happens("fused without shift: overflow", np.isinf(fused[0][0]) and np.isnan(fused[1][0, 0]), refutes=True)
     trial.happens("shifted without fusion: no overflow", shifted[0][0] == 0 and np.all(np.isfinite(shifted[1][0])))
     trial.happens("shifted without fusion: log 0", np.isinf(shifted[0][1]) and np.any(np.isnan(shifted[1][1])))
@@ -135,7 +135,7 @@ def loss_of_logits(trial: Trial) -> None:
         forms = loss, plain_of(loss), _by_probability, _by_log_sum_exp
         names = "the loss", "its formula", "-log p̂_c", "-(z_c - log Σ exp z_j)"
         size = 1 + np.max(np.abs(wide(z)), axis=-1)
-        for name, (value, slope) in zip(names, measured(_values_and_gradients(*forms), z, labels), strict=True):
+        for name, (value, slope) in zip(names, optimised(_values_and_gradients(*forms), z, labels), strict=True):
             scale, units = (None, 8) if name in names[:2] else (size, 16)
             trial.at_most(f"{name}, in u", np.max(in_roundoffs(value, by_definition, scale=scale)), units)
             scale, units = (None, 8) if name == names[0] else (1.0, 16)
@@ -164,7 +164,7 @@ def log_sum_exp_shift(trial: Trial) -> None:
         slope = gradient(lossjax.logsumexp)(z)
         return by_shift, lossjax.logsumexp(z), slope, shifted(special, jnp.max(special, -1)), lossjax.logsumexp(special)
 
-    by_shift, ours, slope, naive, limits = measured(measure, z, special)
+    by_shift, ours, slope, naive, limits = optimised(measure, z, special)
     exact = wide(z).max(axis=-1)
     exact = exact + np.log(np.sum(np.exp(wide(z) - exact[:, None]), axis=-1))
     scale = np.maximum(1, np.abs(exact))
@@ -199,7 +199,7 @@ def sign_of_the_loss(trial: Trial) -> None:
         down = jax.lax.fori_loop(0, 60, lambda _, x: x - gradient(_printed)(x, labels), jnp.zeros_like(z))
         return values, slopes, down
 
-    (value, corrected, printed), (slope, printed_slope), down = measured(measure, z, labels)
+    (value, corrected, printed), (slope, printed_slope), down = optimised(measure, z, labels)
     hot = np.eye(5)[np.asarray(labels)]
     exact = np.log(np.sum(np.exp(wide(z)), axis=-1))
     exact = exact - np.sum(wide(z) * hot, axis=-1)
@@ -234,16 +234,16 @@ def exponentials_are_evaluated(trial: Trial) -> None:
         shapes = re.findall(r"= f\d+\[([\d,]+)\]\S* exponential\(", program)
         found = sum(math.prod(map(int, shape.split(","))) for shape in shapes)
         trial.refuted(f"exponentials in the program of rows of 7 logits, a row, {name}", found / 40, 7)
-    trial.at_most("largest argument of an exponential", np.max(measured(_shifted, grid)), 0)
+    trial.at_most("largest argument of an exponential", np.max(optimised(_shifted, grid)), 0)
 
-    (value, slope), *_ = measured(_values_and_gradients(loss), extreme, labels)
+    (value, slope), *_ = optimised(_values_and_gradients(loss), extreme, labels)
     trial.exactly("±max: a loss beyond the largest number is +inf", value[0], np.inf)
     trial.exactly("±max: gradient", slope[0], np.array([1.0, -1.0]))
     trial.close("max twice", value[1], np.log(np.float64(2)), 8)
     trial.exactly("underflow: loss and gradient are 0", np.append(slope[2], value[2]), np.zeros(3))
     shifts = trial.array([0, 8, -1024, 8192] if trial.dtype.itemsize == 4 else [0, 8, -1e4, 2.0**40])
     of_both = _values_and_gradients(loss)
-    moved = measured(lambda z, s: jax.vmap(lambda a: of_both(z + a, grid_labels)[0])(s), grid, shifts)
+    moved = optimised(lambda z, s: jax.vmap(lambda a: of_both(z + a, grid_labels)[0])(s), grid, shifts)
     for name, got in zip(("loss", "gradient"), moved, strict=True):
         trial.exactly(f"{name} under shifts without rounding, bit by bit", got, np.broadcast_to(got[0], got.shape))
 
@@ -267,7 +267,7 @@ def relative_precision(trial: Trial) -> None:
     z[:120], z[120:-2, 0], z[120:-2, 1], z[-2, :3], z[-1, :2] = fuzz, gaps, 0, (50, 0, 0), (offset, offset - 5)
     labels = np.zeros(len(z), int)
     labels[:120] = np.where(np.arange(120) < 60, trial.random.integers(10, size=120), np.argmax(fuzz, axis=-1))
-    results = measured(_values_and_gradients(*losses), trial.array(z), jnp.asarray(labels))
+    results = optimised(_values_and_gradients(*losses), trial.array(z), jnp.asarray(labels))
     first, pairs, peak, far = ([(value[k], slope[k]) for value, slope in results] for k in
                                (slice(120), slice(120, -2), slice(-2, -1), slice(-1, None)))  # fmt: skip
 

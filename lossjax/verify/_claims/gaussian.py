@@ -10,15 +10,21 @@ import numpy as np
 
 import lossjax
 from lossjax.verify import oracle
+from lossjax.verify._claims._tools import compiled
 from lossjax.verify.claim import Claim, Trial, claim
 from lossjax.verify.ulp import balls
 
 SPREADS = (1e-3, 1.0, 1e3)
 LOG_TWO_PI = math.log(2 * math.pi)
 
-_squared = jax.jit(lossjax.mean_squared_error)
-_squared_slope = jax.jit(jax.grad(lossjax.mean_squared_error))
-each_nll = jax.jit(lambda mean, y, s: lossjax.gaussian_nll(mean, y, log_variance=s))
+
+def _each_nll(mean: Any, y: Any, s: Any) -> jax.Array:
+    return lossjax.gaussian_nll(mean, y, log_variance=s)
+
+
+_squared = compiled(lossjax.mean_squared_error)
+_squared_slope = compiled(jax.grad(lossjax.mean_squared_error))
+each_nll = compiled(_each_nll)
 
 
 def line(theta: Any, x: Any) -> jax.Array:
@@ -39,13 +45,13 @@ def _line_error(theta: jax.Array, x: Any, y: Any, model: Any = line) -> jax.Arra
     return lossjax.mean_squared_error(model(theta, x), y)
 
 
-_likelihood_slope = jax.jit(jax.grad(_log_likelihood))
-error_slope = jax.jit(jax.grad(_line_error))
+_likelihood_slope = compiled(jax.grad(_log_likelihood))
+error_slope = compiled(jax.grad(_line_error))
 # Values and gradients at many parameters.
-_likelihoods = jax.jit(
+_likelihoods = compiled(
     jax.vmap(jax.value_and_grad(_log_likelihood), in_axes=(0, None, None, None, None)), static_argnums=4
 )
-_errors = jax.jit(jax.vmap(jax.value_and_grad(_line_error), in_axes=(0, None, None, None)), static_argnums=3)
+_errors = compiled(jax.vmap(jax.value_and_grad(_line_error), in_axes=(0, None, None, None)), static_argnums=3)
 
 
 def _data(trial: Trial, n: int, spread: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
@@ -70,7 +76,7 @@ def mean_squared_error(trial: Trial) -> None:
         trial.close(f"value, N = {n}", _squared(f, y), truth, 16)
         trial.close("gradient (2/N)(f - y)", _squared_slope(f, y), slope, 4)
         if n == 50:
-            textbook = jax.jit(jax.grad(lambda f, y: jnp.mean((y - f) ** 2)))(f, y)
+            textbook = compiled(jax.grad(lambda f, y: jnp.mean((y - f) ** 2)))(f, y)
             trial.close("gradient of the textbook expression", _squared_slope(f, y), textbook, 4)
     nothing = np.asarray(trial.array([]))
     trial.exactly("a mean over nothing", lossjax.mean_squared_error(nothing, nothing), 0)
@@ -96,8 +102,8 @@ def density(trial: Trial) -> None:
         variance = jnp.exp(s)
         return jnp.sum(jnp.log(2 * jnp.pi * variance) / 2 + (y - mean) ** 2 / (2 * variance))
 
-    ours = jax.jit(jax.grad(lambda *args: jnp.sum(each_nll(*args)), argnums=(0, 2)))(mean, y, s)
-    theirs = jax.jit(jax.grad(textbook, argnums=(0, 2)))(mean, y, s)
+    ours = compiled(jax.grad(lambda *args: jnp.sum(_each_nll(*args)), argnums=(0, 2)))(mean, y, s)
+    theirs = compiled(jax.grad(textbook, argnums=(0, 2)))(mean, y, s)
     trial.close("gradient in f", ours[0], in_mean, 16, scale=np.abs(in_mean) + trial.tiny)
     trial.close("gradient in log σ²", ours[1], in_s, 16, scale=1 + steps**2)
     trial.close("gradient in f, textbook", ours[0], theirs[0], 16, scale=np.abs(in_mean) + trial.tiny)
@@ -187,7 +193,7 @@ def same_optimum(trial: Trial) -> None:
             trial.refuted("'proportional': over the grid ℓ/MSE varies by a factor", ratio.min() / ratio.max(), 2)
     # Variances 1 and 1/100: the likelihood prefers the second target, the squared error neither.
     y, s = np.asarray(trial.array([0, 1])), np.asarray(trial.array([0, -math.log(100)]))
-    slope = jax.jit(jax.grad(lambda c: jnp.sum(each_nll(jnp.full_like(y, c), y, s))))
+    slope = compiled(jax.grad(lambda c: jnp.sum(_each_nll(jnp.full_like(y, c), y, s))))
     best, middle = trial.dtype.type(100 / 101), trial.dtype.type(0.5)
     trial.at_most("slope of the likelihood at .990099, in u", abs(float(slope(best))) / trial.u, 64)
     trial.at_most("slope of MSE at .5", abs(float(jnp.sum(_squared_slope(np.full_like(y, middle), y)))), 0)
@@ -204,7 +210,7 @@ def constants(trial: Trial) -> None:
     x, y = _data(trial, 20, 2.0)
     wide_x, wide_y = _wide(x, y)
     design = np.stack([np.ones_like(wide_x), wide_x], axis=-1)
-    penalised = jax.jit(jax.grad(lambda t, s: -_log_likelihood(t, x, y, s) + jnp.sum(t * t) / 2))
+    penalised = compiled(jax.grad(lambda t, s: -_log_likelihood(t, x, y, s) + jnp.sum(t * t) / 2))
     plain, ridges = np.linalg.solve(design.T @ design, design.T @ wide_y), []
     for variance in (0.1, 1.0, 10.0):
         s = trial.dtype.type(math.log(variance))
@@ -234,7 +240,7 @@ def squared_error_is_gaussian_likelihood(trial: Trial) -> None:
         errors = np.asarray(_errors(grid, x, y, line)[0])
         best = np.argmax(_likelihoods(grid, x, y, s, line)[0])
         trial.exactly(f"arg max ℓ = arg min MSE, σ = {spread:g}", best, np.argmin(errors))
-    profile = jax.jit(jax.vmap(jax.value_and_grad(_log_likelihood, argnums=3), in_axes=(0, None, None, 0)))
+    profile = compiled(jax.vmap(jax.value_and_grad(_log_likelihood, argnums=3), in_axes=(0, None, None, 0)))
     learned, slopes = (np.asarray(a) for a in profile(grid, x, y, np.log(errors)))
     trial.exactly("arg max of ℓ with σ² = MSE(θ)", np.argmax(learned), np.argmin(errors))
     law = -500 * (np.log(2 * np.pi * errors.astype(float)) + 1)
@@ -253,7 +259,7 @@ def squared_error_is_gaussian_likelihood(trial: Trial) -> None:
     trial.refuted("ℓ where MSE = 0 can be reached", nats, 330)
     # y ~ N(θ, θ²): θ² + θ mean(y) = mean(y²), the squared error's answer is the mean 2.
     y = np.asarray(trial.array([1, 2, 3]))
-    slope = jax.jit(jax.grad(lambda t: jnp.sum(each_nll(t * jnp.ones_like(y), y, 2 * jnp.log(t) * jnp.ones_like(y)))))
+    slope = compiled(jax.grad(lambda t: jnp.sum(_each_nll(t * jnp.ones_like(y), y, 2 * jnp.log(t) * jnp.ones_like(y)))))
     best = math.sqrt(1 + 14 / 3) - 1
     trial.at_most("σ = θ: slope of the likelihood at 1.3805, in u", abs(float(slope(trial.array(best)))) / trial.u, 64)
     trial.refuted("σ = θ: slope of the likelihood at the least MSE", float(slope(trial.array(2.0))), 0.5)

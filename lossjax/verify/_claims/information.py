@@ -20,6 +20,7 @@ from lossjax.verify._claims._measures import (
     softmax,
     table,
 )
+from lossjax.verify._claims._tools import compiled
 from lossjax.verify.claim import Claim, Trial, claim
 from lossjax.verify.ulp import balls
 
@@ -33,7 +34,7 @@ def data_assumption(trial: Trial) -> None:
     """Two regressions and a classification fitted to y = (0, 0, 1), and a sample of 101."""
     grid = np.asarray(trial.array(np.arange(-24, 73) / 48))  # holds 0 and the float nearest to 1/3
     y = np.asarray(trial.array([0, 0, 1]))
-    squared = jax.jit(jax.vmap(lambda c: lossjax.mean_squared_error(jnp.full_like(y, c), y)))(grid)
+    squared = compiled(jax.vmap(lambda c: lossjax.mean_squared_error(jnp.full_like(y, c), y)))(grid)
     laplace = np.sum(np.abs(y - grid[:, None]), axis=-1)
     mean, median = grid[np.argmin(squared)], grid[np.argmin(laplace)]
     trial.exactly("arg min of squared error: the mean", mean, trial.array(1 / 3))
@@ -41,7 +42,7 @@ def data_assumption(trial: Trial) -> None:
     trial.refuted("two regressions, two answers", mean - median, 0.333)
     # The logit of 1/3: to 0/1 targets squared error gives cross-entropy's answer, with no Gaussian in sight.
     logit = trial.array(-math.log(2))
-    slope = jax.jit(jax.grad(lambda z: lossjax.sigmoid_cross_entropy(jnp.full_like(y, z), y, reduction="sum")))(logit)
+    slope = compiled(jax.grad(lambda z: lossjax.sigmoid_cross_entropy(jnp.full_like(y, z), y, reduction="sum")))(logit)
     trial.at_most("slope of the cross-entropy at 1/3, in u", abs(slope) / trial.u, 8)
     sample = np.asarray(trial.normal(101, scale=3.0, offset=-7.0))
     nearest = sample[np.argmin(np.sum(np.abs(sample - sample[:, None]), axis=-1))]
@@ -61,7 +62,7 @@ def parameter_metric(trial: Trial) -> None:
         logits = jnp.matmul(x, weight, precision="highest")
         return lossjax.softmax_cross_entropy_with_integer_labels(logits, labels, reduction="sum")
 
-    hessian = np.asarray(jax.jit(jax.hessian(loss))(weight)).reshape(12, 12)
+    hessian = np.asarray(compiled(jax.hessian(loss))(weight)).reshape(12, 12)
     inputs = np.asarray(x, np.float64)
     p = np.asarray(softmax(trial.array(inputs @ np.asarray(weight, np.float64))), np.float64)
     form = p[:, :, None] * np.eye(4) - p[:, :, None] * p[:, None, :]
@@ -95,7 +96,7 @@ def self_information(trial: Trial) -> None:
         hartleys, slope = (nats / ten).astype(float), (-1 / balls(p) / ten).astype(float)
     trial.close("nats", information(p), nats.astype(float), units)
     trial.close("hartleys", information(p, base=10), hartleys, units)
-    gradient = jax.jit(jax.grad(lambda p: jnp.sum(lossjax.self_information(p, base=10))))(p)
+    gradient = compiled(jax.grad(lambda p: jnp.sum(lossjax.self_information(p, base=10))))(p)
     trial.close("its slope -1/(p ln b)", gradient, slope, 4)
     trial.happens("I is decreasing", np.all(np.diff(information(p)) <= 0))
     a, b = (np.asarray(trial.array(trial.random.integers(1, 2**11, size=1001) / 2**11)) for _ in range(2))
@@ -153,7 +154,7 @@ def shannon_entropy(trial: Trial) -> None:
     trial.close("Σ p log(1/p)", np.sum(p * np.log(1 / p), axis=-1), measure(entropy, p), 16, scale=size)
     uniform = trial.array([[0.5**k] * 2**k + [0] * (128 - 2**k) for k in range(8)])
     trial.exactly("2^k outcomes: k bits", measure(entropy, uniform, base=2), np.arange(8))
-    textbook = jax.jit(jax.grad(lambda p: -jnp.sum(p * jnp.log(p))))(p)
+    textbook = compiled(jax.grad(lambda p: -jnp.sum(p * jnp.log(p))))(p)
     trial.close("its gradient -log p - 1", entropy_slope(p), textbook, 16, scale=1 - np.log(p))
     holes = table(trial, [1, 0, 0], [0.5, 0.5, 0])
     trial.exactly("a zero costs nothing", measure(entropy, holes, base=2), [0, 1])

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lossjax.numerics import softplus
+from lossjax.verify._claims._tools import compiled
 from lossjax.verify._claims.gaussian import LOG_TWO_PI, each_nll, error_slope
 from lossjax.verify.claim import Claim, Trial, claim
 
@@ -37,7 +38,7 @@ def noise_need_not_be_gaussian(trial: Trial) -> None:
     skew = np.mean(noises["exponential"] ** 3)
     trial.refuted("the skewness of noise under which MSE is consistent (Gaussian: 0)", skew, 1.5)
     # Logistic noise: the likeliest centre of (0, 6) is the mean, that of (0, 0, 6) is not; the Gaussian's always is.
-    nll = jax.jit(jax.grad(lambda c, y: jnp.sum((y - c) + 2 * softplus(c - y))))
+    nll = compiled(jax.grad(lambda c, y: jnp.sum((y - c) + 2 * softplus(c - y))))
     pair, triple = np.asarray(trial.array([0, 6, 6])), np.asarray(trial.array([0, 0, 6]))
     trial.at_most("slope at the mean of (0, 6), in u", abs(float(nll(trial.array(3.0), pair[:2]))) / trial.u, 8)
     low, high = 0.0, 6.0
