@@ -23,7 +23,7 @@ def pool_of(processes: int) -> Iterator[Pool | None]:
     # JAX runs threads, which a forked process would not have: so the processes are spawned.
     spawn = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as folder:
-        cache = jax.config.jax_compilation_cache_dir or folder
+        cache = jax.config.values["jax_compilation_cache_dir"] or folder
         with concurrent.futures.ProcessPoolExecutor(processes, spawn, _prepare, (cache,)) as pool:
             yield pool
 
