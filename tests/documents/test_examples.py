@@ -4,7 +4,6 @@ import ast
 import importlib
 import importlib.util
 import io
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,6 +18,7 @@ import pytest
 
 import lossjax
 from tests.support.paths import ROOT
+from tests.support.processes import environment
 
 pytest.importorskip("flint", reason="the examples check against exact arithmetic: pip install 'lossjax[examples]'")
 pytest.importorskip("sklearn", reason="the examples use its bundled data: pip install 'lossjax[examples]'")
@@ -31,16 +31,10 @@ FOLDER = ROOT / "examples"
 
 def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run Python from a folder that has nothing to do with the project, with every warning an error."""
-    environment = {k: v for k, v in os.environ.items() if k not in ("FORCE_COLOR", "XLA_FLAGS")}
-    environment |= {
-        "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))),
-        "PYTHONUTF8": "1",
-        "COLUMNS": "80",
-        "JAX_NUMPY_DTYPE_PROMOTION": "strict",
-    }
+    of_terminal = {"PYTHONUTF8": "1", "COLUMNS": "80", "JAX_NUMPY_DTYPE_PROMOTION": "strict"}
     return subprocess.run(
         [sys.executable, "-W", "error", *arguments],
-        cwd=folder, env=environment, capture_output=True, encoding="utf-8", timeout=300, check=False,
+        cwd=folder, env=environment(**of_terminal), capture_output=True, encoding="utf-8", timeout=300, check=False,
     )  # fmt: skip
 
 

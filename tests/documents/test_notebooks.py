@@ -5,7 +5,6 @@ import base64
 import io
 import json
 import math
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.support.paths import ROOT
+from tests.support.processes import environment
 
 pytest.importorskip("nbclient", reason="the notebooks: pip install 'lossjax[dev]'")
 pytest.importorskip("ipykernel", reason="the notebooks: pip install 'lossjax[dev]'")
@@ -34,14 +34,11 @@ NUMBER = re.compile(r"[-−]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?")
 
 
 @pytest.fixture
-def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """This interpreter, this checkout, and the compilation cache of the tests."""
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))))
-    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".pytest_cache" / "jax"))
-    monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-    monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
-    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path))
-    monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
+def kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kernels start in the environment of all processes of the tests, and leave nothing in the user's folders."""
+    monkeypatch.delenv("XLA_FLAGS", raising=False)
+    for name, value in environment(JUPYTER_RUNTIME_DIR=str(tmp_path), IPYTHONDIR=str(tmp_path)).items():
+        monkeypatch.setenv(name, value)
 
 
 class OwnKernel(AsyncKernelManager):
@@ -95,8 +92,10 @@ def same_image(now: np.ndarray, then: np.ndarray) -> bool:
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-@pytest.mark.usefixtures("environment")
-def test_prints_what_it_printed(path: Path) -> None:
+@pytest.mark.usefixtures("kernels")
+def test_prints_what_it_printed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if path.stem == "gradient_check":  # it prints errors in units of u, which hang on how a program is optimised
+        monkeypatch.delenv("JAX_DISABLE_MOST_OPTIMIZATIONS")
     committed = nbformat.read(path, as_version=4)
     now = run(nbformat.read(path, as_version=4))
     for a, b in zip(printed(now), printed(committed), strict=True):
@@ -141,7 +140,7 @@ def test_uses_the_public_interface_only(path: Path) -> None:
     assert max(map(len, source.splitlines())) <= 120
 
 
-@pytest.mark.usefixtures("environment")
+@pytest.mark.usefixtures("kernels")
 def test_a_failing_cell_is_seen() -> None:
     cells = [nbformat.v4.new_code_cell("print(0.25)"), nbformat.v4.new_code_cell("assert 1 == 2")]
     with pytest.raises(CellExecutionError, match="AssertionError"):
