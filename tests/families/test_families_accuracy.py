@@ -74,8 +74,16 @@ def inner(name: str, a: Any, b: Any) -> Any:
 
 
 def textbook_nll(name: str, z: Any, y: Any) -> Any:
+    if name == "categorical":  # -Σ y log p̂, whose slope in y is -log p̂: that is -z on the simplex
+        return jnp.sum(y * (BOOKS[name].log_partition(z)[..., None] - z), axis=-1)
     statistic = jnp.stack([y, y * y], axis=-1) if name == "gaussian pair" else y
     return BOOKS[name].log_partition(z) - inner(name, z, statistic)
+
+
+def textbook_deviance(name: str, m: Any, y: Any) -> Any:
+    half = BOOKS[name].half_deviance
+    assert half is not None
+    return 2 * half(y, m)
 
 
 def textbook_kl(name: str, p: Any, q: Any) -> Any:
@@ -91,11 +99,26 @@ def sizes(formula: Formula, *args: Any) -> np.ndarray:
 
 def off(computed: Any, formula: Formula, args: Any, size: Any = None) -> float:
     """The largest error in u of the size (default: of the exact result itself)."""
-    return float(np.max(ulp.in_roundoffs(computed, exact(formula)(*args), scale=size)))
+    return off_truth(computed, exact(formula)(*args), size)
+
+
+def off_truth(computed: Any, truth: Any, size: Any = None) -> float:
+    return float(np.max(ulp.in_roundoffs(computed, truth, scale=size)))
 
 
 def gradients_of(function: Formula, *args: Any) -> Any:
     return jax.grad(lambda *a: jnp.sum(function(*a)), tuple(range(len(args))))(*args)
+
+
+@functools.cache
+def truths(textbook: Formula, name: str) -> Formula:
+    """The value of a textbook's formula and its two gradients, exactly; traced once for all data of one shape."""
+
+    def three(a: Any, b: Any) -> list[Any]:
+        of_pair = functools.partial(textbook, name)
+        return [of_pair(a, b), *gradients_of(of_pair, a, b)]
+
+    return exact(three)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -154,14 +177,9 @@ def test_the_loss_and_its_gradient_are_accurate(name, dtype, scale):
     """8u of the terms, or of the loss; a categorical gradient 13u, as its terms (Σt)p̂ and t cancel."""
     family, (z, y) = FAMILIES[name], drawn(name, scale, dtype)
     computed = both(canonical_nll, family, z, y)
-    formulas = [lambda z, y: textbook_nll(name, z, y)] + [
-        lambda z, y, k=k: gradients_of(lambda z, y: textbook_nll(name, z, y), z, y)[k] for k in (0, 1)
-    ]
-    if name == "categorical":  # -log p̂, which is -z on the simplex
-        formulas[0] = lambda z, y: jnp.sum(y * formulas[2](z, y), axis=-1)
-        formulas[2] = lambda z, y: BOOKS[name].log_partition(z)[..., None] - z
-    for k, (got, formula, size) in enumerate(zip(computed, formulas, magnitudes(name, z, y), strict=True)):
-        assert off(got, formula, (z, y), size) <= (13 if name == "categorical" and k == 1 else 8), k
+    wanted = truths(textbook_nll, name)(z, y)
+    for k, (got, truth, size) in enumerate(zip(computed, wanted, magnitudes(name, z, y), strict=True)):
+        assert off_truth(got, truth, size) <= (13 if name == "categorical" and k == 1 else 8), k
 
 
 def test_a_naive_loss_is_not_accurate():
@@ -210,13 +228,9 @@ def means(name: str, separation: float, dtype: Any, count: int = 61) -> tuple[np
 def test_deviances_are_accurate(name, dtype, separation):
     """16u, near y = μ and far apart; the gradients -2(y - μ)/V(μ) and twice the difference of θ likewise."""
     family, (m, y) = FAMILIES[name], means(name, separation, dtype)
-    formula = BOOKS[name].half_deviance
-    assert formula is not None
-    value, *gradients = both(deviance, family, m, y)
-    assert off(value, lambda m, y: 2 * formula(y, m), (m, y)) <= 16
-    for k, got in enumerate(gradients):
-        wanted = lambda m, y, k=k: gradients_of(lambda m, y: 2 * formula(y, m), m, y)[k]  # noqa: E731
-        assert off(got, wanted, (m, y)) <= 16, k
+    wanted = truths(textbook_deviance, name)(m, y)
+    for k, (got, truth) in enumerate(zip(both(deviance, family, m, y), wanted, strict=True)):
+        assert off_truth(got, truth) <= 16, k
 
 
 def parameters(name: str, separation: float, dtype: Any, count: int = 61) -> tuple[np.ndarray, np.ndarray]:
@@ -272,11 +286,9 @@ def test_kl_divergences_are_accurate(name, dtype, separation):
     family, (p, q) = FAMILIES[name], parameters(name, separation, dtype)
     computed = both(kl_divergence, family, p, q)
     wide = {"bernoulli": 67, "categorical": 67}.get(name, 32) if abs(separation) > 10 else 32
-    formulas = [lambda p, q: textbook_kl(name, p, q)] + [
-        lambda p, q, k=k: gradients_of(lambda p, q: textbook_kl(name, p, q), p, q)[k] for k in (0, 1)
-    ]
-    for k, (got, formula, size) in enumerate(zip(computed, formulas, kl_magnitudes(name, p, q), strict=True)):
-        assert off(got, formula, (p, q), size) <= wide, k
+    wanted = truths(textbook_kl, name)(p, q)
+    for k, (got, truth, size) in enumerate(zip(computed, wanted, kl_magnitudes(name, p, q), strict=True)):
+        assert off_truth(got, truth, size) <= wide, k
 
 
 def in_pieces(function: Formula, family: Any, a: np.ndarray, b: np.ndarray) -> list[np.ndarray]:
@@ -322,14 +334,20 @@ def test_curvature_at_equality_is_the_fisher_information(name):
         family, z = FAMILIES[name], naturals(name, np.float64, 5)
         variance = np.asarray(family.variance(z))
         scale = np.abs(variance).max(axis=tuple(range(1, variance.ndim)), keepdims=True)
-        for argument, sign in ((0, 1), (1, 1)):
-            hessian = quick(jax.vmap(jax.hessian(lambda p, q: kl_divergence(family, p, q), argument)))(z, z)
-            np.testing.assert_array_less(np.abs(hessian - sign * variance), 64 * 2.0**-53 * scale + 0 * variance)
-        if name in WITH_DEVIANCE and name != "categorical":
-            m = np.asarray(family.mean(z))
-            for argument in (0, 1):
-                bend = quick(jax.vmap(jax.hessian(lambda m, y: deviance(family, m, y), argument)))(m, m)
-                np.testing.assert_allclose(bend, 2 / variance, rtol=64 * 2.0**-53)
+        with_deviance = name in WITH_DEVIANCE and name != "categorical"
+
+        def curvatures(divergence: Formula, at: Any) -> list[Any]:
+            of_pair = functools.partial(divergence, family)
+            return [jax.vmap(jax.hessian(of_pair, argument))(at, at) for argument in (0, 1)]
+
+        def measured(z: Any, m: Any) -> tuple[list[Any], list[Any]]:
+            return curvatures(kl_divergence, z), curvatures(deviance, m) if with_deviance else []
+
+        of_kl, of_deviance = quick(measured)(z, family.mean(z))
+        for hessian in of_kl:
+            np.testing.assert_array_less(np.abs(hessian - variance), 64 * 2.0**-53 * scale + 0 * variance)
+        for bend in of_deviance:
+            np.testing.assert_allclose(bend, 2 / variance, rtol=64 * 2.0**-53)
 
 
 # --- certified -------------------------------------------------------------------------------------------------------

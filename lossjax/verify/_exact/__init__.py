@@ -69,8 +69,11 @@ def exact(fn: Callable[..., Any], precision: int = 256, *, round_conversions: bo
       Johansson, Arb: efficient arbitrary-precision midpoint-radius interval arithmetic, 2017.
     """
 
+    def called(a: tuple[Any, ...], k: dict[str, Any]) -> Any:
+        return fn(*a, **k)
+
     def in_exact_arithmetic(*args: Any, **kwargs: Any) -> Any:
-        jaxpr, shapes = jax.make_jaxpr(lambda a, k: fn(*a, **k), return_shape=True)(args, kwargs)
+        jaxpr, shapes = jax.make_jaxpr(called, return_shape=True)(args, kwargs)
         results = exact_jaxpr(jaxpr, jax.tree.leaves((args, kwargs)), precision, round_conversions=round_conversions)
         return jax.tree.unflatten(jax.tree.structure(shapes), results)
 
