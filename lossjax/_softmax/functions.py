@@ -50,7 +50,7 @@ def _log_softmax_backward(saved: Any, cotangent: Array) -> tuple[Array]:
 
 
 def _log_sum_exp_forward(z: Array) -> tuple[Array, Any]:
-    rows = row_statistics(z)
+    rows = row_statistics(z, plan=Plan(empty=True))
     return (rows.maximum + rows.log_total())[..., 0], (z, rows.stopped())
 
 
@@ -64,7 +64,7 @@ softmax = closed_form(_softmax_forward, _softmax_backward)
 log_softmax = closed_form(_log_softmax_forward, _log_softmax_backward)
 """``log p``, over the last axis, accurate where p_k is near 1."""
 log_sum_exp = closed_form(_log_sum_exp_forward, _log_sum_exp_backward)
-"""``log Σ exp z`` over the last axis."""
+"""``log Σ exp z`` over the last axis; -inf, with gradient 0, for a row of nothing but -inf."""
 
 
 # --- from the logits and their row statistics ------------------------------------------------------------------------

@@ -38,7 +38,13 @@ class LabelMaskOptions(MaskOption, total=False):
     ]
 
 
-class TermOptions(TypedDict, total=False):
+class TemperatureOption(TypedDict, total=False):
+    """By what the logits are divided."""
+
+    temperature: Annotated[ArrayLike, Option(1.0, "T > 0 divides the logits.")]
+
+
+class TermOptions(TemperatureOption, total=False):
     """What happens to the logits, to the target, and to the terms of a row's loss."""
 
     class_weights: Annotated[
@@ -66,7 +72,6 @@ class TermOptions(TypedDict, total=False):
         ArrayLike | None,
         Option(None, "c > 0 replaces each logit z by c·tanh(z/c), before the temperature; None leaves it as it is."),
     ]
-    temperature: Annotated[ArrayLike, Option(1.0, "T > 0 divides the logits.")]
 
 
 class SoftmaxOptions(AxisOption, LabelMaskOptions, TermOptions, ReductionOptions, total=False):

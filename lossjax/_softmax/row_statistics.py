@@ -39,11 +39,13 @@ class Plan(NamedTuple):
 
     ``over`` is the mesh axis that the classes are split over, or None. ``reused`` says that the exponentials are wanted
     twice, in the sum and in :func:`p_of`. The row is then summed by XLA's own reduction, whose one array of
-    exponentials both uses share (in a backward pass it becomes the gradient's buffer), and not by pieces.
+    exponentials both uses share (in a backward pass it becomes the gradient's buffer), and not by pieces. ``empty``
+    says that a row of nothing but -inf is defined: a sum of no terms, whose logarithm is -inf and has the gradient 0.
     """
 
     over: str | None = None
     reused: bool = False
+    empty: bool = False
 
 
 ONE_DEVICE = Plan()
@@ -108,7 +110,7 @@ def row_statistics(z: Array, pivot: Array | None = None, plan: Plan = ONE_DEVICE
     They are in ``dtype``, z's own by default. Logits of 16 bits are made wider where they are used, each time again:
     where several uses share one wider array, XLA stores it.
 
-    A row with NaN, with two +inf, or with nothing but -inf has NaN for its parts.
+    A row with NaN, with two +inf, or (unless the plan says ``empty``) with nothing but -inf has NaN for its parts.
     """
     over = plan.over
     largest_here = jnp.max(lax.stop_gradient(z), axis=-1, keepdims=True)
@@ -126,7 +128,11 @@ def row_statistics(z: Array, pivot: Array | None = None, plan: Plan = ONE_DEVICE
     # long row may not be NaN for a NaN in it.
     defined = jnp.isfinite(maximum) | (jnp.isposinf(maximum) & (own + rest == 1))
     defined = defined & jnp.isfinite(rest) & ~jnp.isnan(logit)
+    # Under a maximum of -inf every entry has E = 0; with a total of 1 they have the probability 0.
+    nothing = jnp.isneginf(maximum) & jnp.isneginf(logit) & (rest == 0)
     own, rest = (jnp.where(defined, part, jnp.nan) for part in (own, rest))
+    if plan.empty:
+        own, rest = jnp.where(nothing, 0, own), jnp.where(nothing, 1, rest)
     return RowStatistics(index, logit, maximum, own, rest, plan, of_maximum=pivot is None)
 
 

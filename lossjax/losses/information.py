@@ -1,6 +1,6 @@
 """Information measures of probabilities: §4.1.1. Those of logits, where no digit is lost, are in ``logits.py``."""
 
-from typing import Annotated, TypedDict, Unpack
+from typing import Unpack
 
 import jax.numpy as jnp
 from jax import Array
@@ -8,31 +8,22 @@ from jax.typing import ArrayLike
 
 from lossjax._core import checks
 from lossjax._core.domains import AMOUNTS, FRACTIONS, Domain
-from lossjax._core.masks import nan_unless
-from lossjax._core.options import Option, complete, with_options
+from lossjax._core.masks import hide, nan_unless
+from lossjax._core.options import with_options
 from lossjax._core.plain import with_plain
+from lossjax._core.reduction import Reducer
 from lossjax._rules import probabilities as rules
 from lossjax._rules.probabilities import relative_entropy
-from lossjax.numerics import log_base, per_nat, xlogy
+from lossjax._softmax.measures import InformationOptions, Measure, MeasureOptions
+from lossjax.numerics import log_base, xlogy
 
 PROBABILITIES = Domain(lambda p: (p >= 0) & (p <= 1 + 4 * float(jnp.finfo(p.dtype).eps)), "in [0, 1]")
 """Rounding may carry a probability of 1 a few ulps too far."""
 
 
-class MeasureOptions(TypedDict, total=False):
-    """The options of a measure of information."""
-
-    axis: Annotated[int, Option(-1, "the axis along which the outcomes (or the classes) are.")]
-    base: Annotated[
-        float | None,
-        Option(
-            None, "the base of the logarithm, greater than 1; None stands for e (nats), 2 for bits, 10 for hartleys."
-        ),
-    ]
-
-
 @with_plain
-def self_information(p: ArrayLike, *, base: float | None = None) -> Array:
+@with_options
+def self_information(p: ArrayLike, **options: Unpack[InformationOptions]) -> Array:
     r"""The information of an event of probability p.
 
     .. math:: I = -\log_b p
@@ -43,16 +34,16 @@ def self_information(p: ArrayLike, *, base: float | None = None) -> Array:
 
     Args:
       p: ``[...]`` floats.
-      base: the base of the logarithm, greater than 1; None stands for e (nats), 2 for bits, 10 for hartleys.
+      **options: the options of :class:`InformationOptions`.
 
     Returns:
-      ``[...]`` in nats unless ``base``, in float32 or wider.
+      ``[...]`` or a scalar, in nats unless ``base``, in float32 or wider.
 
     Accuracy: 8u in float64 and 10u in float32; exact for base 2 at powers of two.
 
     Raises:
-      TypeError: p that is not floating-point.
-      ValueError: a base not greater than 1.
+      TypeError: p that is not floating-point, a ``where`` that is not boolean.
+      ValueError: shapes that do not agree, a base not greater than 1.
 
     Example:
       >>> import jax.numpy as jnp
@@ -61,10 +52,11 @@ def self_information(p: ArrayLike, *, base: float | None = None) -> Array:
 
     Source: §4.1.1, I(x).
     """
-    probability, base = _probabilities("p", p), checks.base(base)
-    inside = FRACTIONS.contains(probability)
-    probability = FRACTIONS.named("p", probability) + nan_unless(inside, jnp.zeros_like(probability))
-    return 0 - log_base(probability, base)  # 0 - log 1 is 0, not -0
+    probability = _probabilities("p", p)
+    base, reducer = checks.base(options.get("base")), Reducer.of(probability.shape, options)
+    probability = FRACTIONS.named("p", hide(reducer.valid, probability, 1))
+    defined = probability + nan_unless(FRACTIONS.contains(probability), jnp.zeros_like(probability))
+    return reducer(0 - log_base(defined, base))  # 0 - log 1 is 0, not -0
 
 
 @with_plain
@@ -84,13 +76,13 @@ def entropy(p: ArrayLike, **options: Unpack[MeasureOptions]) -> Array:
       **options: the options of :class:`MeasureOptions`.
 
     Returns:
-      ``[...]`` in nats unless ``base``, in float32 or wider.
+      ``[...]`` or a scalar, in nats unless ``base``, in float32 or wider.
 
     Accuracy: 16u·max(1, H); exact in bits where every p is a power of two.
 
     Raises:
-      TypeError: p that is not floating-point.
-      ValueError: an axis that does not exist or is empty, a base not greater than 1.
+      TypeError: p that is not floating-point, a ``where`` that is not boolean.
+      ValueError: shapes that do not agree, an axis that does not exist or is empty, a base not greater than 1.
 
     Example:
       >>> import jax.numpy as jnp
@@ -99,8 +91,10 @@ def entropy(p: ArrayLike, **options: Unpack[MeasureOptions]) -> Array:
 
     Source: §4.1.1, H(X).
     """
-    probability, base, last = _measured("p", p, options)
-    return jnp.sum(0 - rules.plogp(base, probability), axis=last)
+    probability = _probabilities("p", p)
+    given = Measure.of("p", probability, options)
+    kept = given.outcomes("p", probability, PROBABILITIES)
+    return given.reducer(jnp.sum(0 - rules.plogp(given.base, kept), axis=-1))
 
 
 @with_plain
@@ -121,12 +115,12 @@ def cross_entropy(p: ArrayLike, q: ArrayLike, **options: Unpack[MeasureOptions])
       **options: the options of :class:`MeasureOptions`.
 
     Returns:
-      ``[...]`` in nats unless ``base``, in float32 or wider.
+      ``[...]`` or a scalar, in nats unless ``base``, in float32 or wider.
 
     Accuracy: 32u.
 
     Raises:
-      TypeError: arguments that are not floats.
+      TypeError: arguments that are not floats, a ``where`` that is not boolean.
       ValueError: shapes that do not agree, an axis that does not exist or is empty, a base not greater than 1.
 
     Example:
@@ -136,8 +130,8 @@ def cross_entropy(p: ArrayLike, q: ArrayLike, **options: Unpack[MeasureOptions])
 
     Source: §4.1.3, H(P, Q).
     """
-    weight, model, base, last = _measured_pair(p, q, options, PROBABILITIES)
-    return jnp.sum(0 - xlogy(weight, model), axis=last) * per_nat(base)
+    weight, model, given = _measured_pair(p, q, options, PROBABILITIES)
+    return given.from_nats(jnp.sum(0 - xlogy(weight, model), axis=-1))
 
 
 @with_plain
@@ -163,12 +157,12 @@ def kl_divergence(p: ArrayLike, q: ArrayLike, **options: Unpack[MeasureOptions])
       **options: the options of :class:`MeasureOptions`.
 
     Returns:
-      ``[...]`` in nats unless ``base``, in float32 or wider.
+      ``[...]`` or a scalar, in nats unless ``base``, in float32 or wider.
 
     Accuracy: 33u, relative to the result itself.
 
     Raises:
-      TypeError: arguments that are not floats.
+      TypeError: arguments that are not floats, a ``where`` that is not boolean.
       ValueError: shapes that do not agree, an axis that does not exist or is empty, a base not greater than 1.
 
     Example:
@@ -179,8 +173,8 @@ def kl_divergence(p: ArrayLike, q: ArrayLike, **options: Unpack[MeasureOptions])
 
     Source: §4.1.1, theorem 4.1.4 and equation (4.1.3) with the doubled term removed.
     """
-    first, second, base, last = _measured_pair(p, q, options, AMOUNTS)
-    return jnp.sum(relative_entropy(first, second), axis=last) * per_nat(base)
+    first, second, given = _measured_pair(p, q, options, AMOUNTS)
+    return given.from_nats(jnp.sum(relative_entropy(first, second), axis=-1))
 
 
 @with_plain
@@ -200,12 +194,12 @@ def jeffreys_divergence(p: ArrayLike, q: ArrayLike, **options: Unpack[MeasureOpt
       **options: the options of :class:`MeasureOptions`.
 
     Returns:
-      ``[...]`` in nats unless ``base``, in float32 or wider.
+      ``[...]`` or a scalar, in nats unless ``base``, in float32 or wider.
 
     Accuracy: 33u, relative to the result itself.
 
     Raises:
-      TypeError: arguments that are not floats.
+      TypeError: arguments that are not floats, a ``where`` that is not boolean.
       ValueError: shapes that do not agree, an axis that does not exist or is empty, a base not greater than 1.
 
     Example:
@@ -215,9 +209,9 @@ def jeffreys_divergence(p: ArrayLike, q: ArrayLike, **options: Unpack[MeasureOpt
 
     Source: Jeffreys (1946); §4.1.1 (asymmetry of KL).
     """
-    first, second, base, last = _measured_pair(p, q, options, AMOUNTS)
+    first, second, given = _measured_pair(p, q, options, AMOUNTS)
     both = relative_entropy(first, second) + relative_entropy(second, first)
-    return jnp.sum(both, axis=last) * per_nat(base)
+    return given.from_nats(jnp.sum(both, axis=-1))
 
 
 @with_plain
@@ -237,12 +231,12 @@ def js_divergence(p: ArrayLike, q: ArrayLike, **options: Unpack[MeasureOptions])
       **options: the options of :class:`MeasureOptions`.
 
     Returns:
-      ``[...]`` in nats unless ``base``, in float32 or wider.
+      ``[...]`` or a scalar, in nats unless ``base``, in float32 or wider.
 
     Accuracy: 33u, relative to the result itself.
 
     Raises:
-      TypeError: arguments that are not floats.
+      TypeError: arguments that are not floats, a ``where`` that is not boolean.
       ValueError: shapes that do not agree, an axis that does not exist or is empty, a base not greater than 1.
 
     Example:
@@ -252,8 +246,8 @@ def js_divergence(p: ArrayLike, q: ArrayLike, **options: Unpack[MeasureOptions])
 
     Source: Lin (1991); §4.1.1.
     """
-    first, second, base, last = _measured_pair(p, q, options, AMOUNTS)
-    return jnp.sum(rules.jensen_shannon(first, second), axis=last) * per_nat(base)
+    first, second, given = _measured_pair(p, q, options, AMOUNTS)
+    return given.from_nats(jnp.sum(rules.jensen_shannon(first, second), axis=-1))
 
 
 def _probabilities(name: str, value: ArrayLike) -> Array:
@@ -261,27 +255,10 @@ def _probabilities(name: str, value: ArrayLike) -> Array:
     return array.astype(checks.compute_dtype(array))
 
 
-def _measured(name: str, p: ArrayLike, options: MeasureOptions) -> tuple[Array, float | None, int]:
-    """The probabilities, NaN in a row with one outside [0, 1], with the checked base and axis."""
-    given = complete(MeasureOptions, options)
-    array = _probabilities(name, p)
-    (last,) = checks.one_class_axis(array, name, given["axis"])
-    return _within(PROBABILITIES, name, array, last), checks.base(given["base"]), last
-
-
-def _measured_pair(
-    p: ArrayLike, q: ArrayLike, options: MeasureOptions, domain: Domain
-) -> tuple[Array, Array, float | None, int]:
-    """Both, NaN in a row with an entry outside the domain, with the checked base and axis."""
-    given = complete(MeasureOptions, options)
+def _measured_pair(p: ArrayLike, q: ArrayLike, options: MeasureOptions, domain: Domain) -> tuple[Array, Array, Measure]:
+    """Both, the outcomes last, with their options."""
     first, second = checks.floating("p", p), checks.floating("q", q)
     checks.same_shape("q", second.shape, "of p", first.shape, "give two probabilities per outcome")
-    (last,) = checks.one_class_axis(first, "p", given["axis"])
-    dtype = checks.compute_dtype(first, second)
-    first, second = (_within(domain, n, x.astype(dtype), last) for n, x in (("p", first), ("q", second)))
-    return first, second, checks.base(given["base"]), last
-
-
-def _within(domain: Domain, name: str, array: Array, axis: int) -> Array:
-    inside = jnp.all(domain.contains(array), axis=axis, keepdims=True)
-    return domain.named(name, array) + nan_unless(inside, jnp.zeros_like(array))
+    given, dtype = Measure.of("p", first, options), checks.compute_dtype(first, second)
+    first, second = (given.outcomes(name, x.astype(dtype), domain) for name, x in (("p", first), ("q", second)))
+    return first, second, given

@@ -15,7 +15,7 @@ from tests.support.draws import Family
 
 ROWS, CLASSES = 3, 5
 WRONG: dict[str, Any] = {
-    "axis": 7, "where": np.ones((ROWS, CLASSES), np.int32),
+    "axis": 7, "where": np.ones((ROWS, CLASSES), np.int32), "b": np.int32(1),
     "reduction": "avg", "base": 0.5, "gamma": -1.0, "alpha": -1.0,
     "epsilon": "x", "q": 2.0, "delta": 0.0, "level": 2.0, "degrees_of_freedom": -1.0, "log_scale": np.int32(1),
     "log_variance": np.int32(1), "pos_weight": -1.0, "class_weights": np.full(CLASSES, -1.0), "label_smoothing": 2.0,

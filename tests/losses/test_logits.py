@@ -80,7 +80,10 @@ KL = lossjax.softmax_kl_divergence
     *[(lambda f=f: f(Z.astype(jnp.int32)), TypeError, r"logits must be .* got int32\[2, 3\]") for f in UNARY.values()],
     *[(lambda f=f: f(jnp.zeros((2, 0))), ValueError, r"logits has .*\(2, 0\) with no class") for f in UNARY.values()],
     *[(lambda f=f: f(Z, axis=2), ValueError, "axis=2 does not exist") for f in UNARY.values()],
-    *[(lambda f=f: f(Z, axis=(0, 1)), ValueError, r"axis must be one integer .*\(0, 1\)") for f in UNARY.values()],
+    *[(lambda f=f: f(Z, where=Z[0] > 0), ValueError, r"where has shape \(3\), wanted \(2") for f in UNARY.values()],
+    *[(lambda f=f: f(Z, temperature=0), ValueError, "temperature must be greater than 0") for f in UNARY.values()],
+    (lambda: lossjax.logsumexp(Z, b=Z[:, 0]), ValueError, r"b has shape \(2\), wanted one that broadcasts to \(2, 3\)"),
+    (lambda: lossjax.logsumexp(Z, b=Z > 0), TypeError, "b must be floating-point, got bool"),
     (lambda: lossjax.logsumexp(jnp.float32(1)), ValueError, "logits is a scalar"),
     (lambda: lossjax.softmax_entropy(Z, base=1), ValueError, "base must be greater than 1"),
     (lambda: KL(Z, Z, base=0.5), ValueError, "base must be greater than 1"),
@@ -91,6 +94,25 @@ KL = lossjax.softmax_kl_divergence
 def test_refusals(call: Callable[[], Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         call()
+
+
+@pytest.mark.parametrize("classes", [4, 4099])
+def test_the_sum_of_nothing_is_0(classes: int) -> None:
+    """Its logarithm is -inf, with a gradient of 0 in every order; a NaN among the -inf is another thing."""
+    z = jnp.full((3, classes), -jnp.inf).at[0, 1].set(2).at[2, classes // 2].set(jnp.nan)
+
+    @jax.jit
+    def found(z: jax.Array) -> Any:
+        gradient = jax.grad(lambda z: jnp.sum(lossjax.logsumexp(z)))
+        return lossjax.logsumexp(z), gradient(z), jax.jvp(gradient, (z,), (jnp.ones_like(z),))[1], lossjax.softmax(z)
+
+    value, *of_classes, p = found(z)
+    assert np.array_equal(value, [2, -INF, NAN], equal_nan=True)
+    for slope in of_classes:
+        assert np.isfinite(slope[:2]).all()
+        assert not slope[1].any()
+        assert np.isnan(slope[2]).any()
+    assert np.isnan(p[1:]).all(), "a softmax of nothing is undefined, unless a mask says so"
 
 
 STEADY = settings(deadline=None, max_examples=30, derandomize=True)

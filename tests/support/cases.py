@@ -20,6 +20,7 @@ from tests.support.draws import (
     Draw,
     Family,
     and_numbers,
+    and_signed_weights,
     and_tunable,
     and_weights,
     arguments_of,
@@ -27,7 +28,7 @@ from tests.support.draws import (
     with_targets,
 )
 from tests.support.option_truths import OptionTruth, focal, generalized, poly
-from tests.support.truths import Truth
+from tests.support.truths import Truth, of_weighted_sum
 from tests.support.truths_of_scores import TRUTHS
 
 
@@ -124,6 +125,7 @@ OPTION_CASES = (
     Case("sigmoid, pos_weight", bound(lossjax.sigmoid_cross_entropy, "pos_weight", "label_smoothing"), and_numbers(_BINARY, 2.5, 0.1), (0, 1, 2, 3), per_row=False),
     Case("sigmoid focal, both", bound(lossjax.sigmoid_focal_loss, "alpha", "gamma"), and_numbers(_BINARY, 0.25, 1.3), (0, 1, 2, 3), per_row=False),
     Case("mean squared error, weights", bound(lossjax.mean_squared_error, "weights"), arguments_of("scores", "scores", "widths"), (0, 1, 2), per_row=False),
+    Case("logsumexp, b", bound(lossjax.logsumexp, "b"), and_signed_weights(arguments_of("logits")), (0, 1), of_weighted_sum, 16, OPTION_FAMILIES),
     Case("poisson, full", bound(lossjax.poisson_nll, full=True), arguments_of("log rates", "counts"), (0, 1)),
 )  # fmt: skip
 """Options: rule against plain formula, the transformations that differ most, and accuracy where there is a truth."""

@@ -113,6 +113,18 @@ def and_weights(draw: Draw) -> Draw:
     return lambda f, dtype: (*draw(f, dtype), f.random().uniform(0.5, 2, f.classes).astype(dtype))
 
 
+def and_signed_weights(draw: Draw) -> Draw:
+    """A further argument: one weight per logit, below 0 and small at the least logit of a row."""
+
+    def drawn(f: Family, dtype: Any) -> tuple[np.ndarray, ...]:
+        z, *rest = draw(f, dtype)
+        b = f.random().uniform(0.5, 2, z.shape)
+        least = np.arange(f.classes) == np.argmin(z.astype(np.float64), -1)[:, None]
+        return z, *rest, np.where(least, -b / 4, b).astype(dtype)
+
+    return drawn
+
+
 def and_numbers(draw: Draw, *numbers: float) -> Draw:
     """Further arguments: these numbers."""
     return lambda f, dtype: (*draw(f, dtype), *(np.asarray(n, dtype) for n in numbers))

@@ -70,8 +70,21 @@ MATRIX = (
     Lines("softmax_brier_score", of_targets(brier), {"axis": 1}, units=24, absolute=64),
     Lines("softmax", of_logits(lambda h, p: (p, fisher(p, ramp(p)))), absolute=48),
     Lines("log_softmax", of_logits(lambda h, p: (-h, ramp(p) - ramp(p).sum() * p)), absolute=96),
-    Lines("logsumexp", [((z,), max(z) + min(limit(z)[0]),
+    Lines("logsumexp", [((z,), -INF, ([0] * len(z),)) if max(z) == -INF else ((z,), max(z) + min(limit(z)[0]),
         NO if np.isnan(limit(z)[1][0]) else (limit(z)[1],)) for z, _ in LOGITS]),
+    Lines("logsumexp", [
+        (([-INF, -INF], [1, 2]), -INF, ([0, 0], [0, 0])), (([1, 2], [0, 0]), -INF, ([0, 0], [INF, INF])),
+        (([1, INF], [1, 1]), INF, ([0, 1], [0, 1])), (([1, INF], [1, 0]), 1, ([1, 0], [1, INF])),
+        (([200, 0], [0, 1]), 0, ([0, 1], [INF, 1])), (([0, -INF], [1, -2]), 0, ([1, 0], [1, 0])),
+        (([1, 1], [1, -1]), -INF, ([INF, -INF], [INF, INF])), (([2, 1], [2, -1]), 2 + math.log(2 - 1 / math.e),
+         ([2 / (2 - 1 / math.e), -1 / (2 * math.e - 1)], [1 / (2 - 1 / math.e), 1 / (2 * math.e - 1)])),
+        (([0, 0], [3e38, 3e38]), math.log(6e38), ([0.5, 0.5], [0, 0])),
+        (([-H, -H], [1, 3]), -H, ([0.25, 0.75], [0.25, 0.25])),
+        (([120, -100], [2e-38, 3e38]), 120 + math.log(2e-38), ([1, 0], [5e37, 0])),
+        *[((z, b), NAN, NO) for z, b in (
+            ([1, 2], [-1, -1]), ([INF, INF], [1, 1]), ([NAN, 1], [0, 1]), ([0, 1], [1, NAN]),
+        )],
+    ], names=("b",), absolute=16),
     Lines("softmax_entropy", of_logits(lambda h, p: (dot(p, h), fisher(p, h))), units=33, absolute=16),
     Lines("softmax_cross_entropy_hvp", hessian(of_labels(lambda h, p, c: (fisher(p, ramp(p)),) * 2)), absolute=48),
     Lines("accuracy", [first(*row) for row in LOGITS], {"reduction": "none"}),
@@ -226,5 +239,6 @@ def faults(line: Lines, rows: list[Row], results: list[np.ndarray]) -> list[str]
 
 
 def takes(name: str, option: str) -> bool:
-    """Whether the loss has the option. The mask of a cosine hides entries of a row, not rows."""
-    return option in inspect.signature(getattr(lossjax, name)).parameters and "cosine" not in name
+    """Whether the loss has the option. A mask of what has no weights hides entries of a row, not rows."""
+    parameters = inspect.signature(getattr(lossjax, name)).parameters
+    return option in parameters and (option != "where" or "weights" in parameters)

@@ -96,6 +96,21 @@ def of_logsumexp(g: Balls, z: Balls) -> Truth:
     return [(value, scale), (g[..., None] * oracle.softmax(z), None)]
 
 
+def of_weighted_sum(g: Balls, z: Balls, b: Balls) -> Truth:
+    """log Σ b e^z, for a sum that may be a difference of larger ones: by their ratio the errors grow."""
+    terms = b * oracle.exp(z)
+    total, size = oracle.total(terms), oracle.total(abs(terms))
+    largest = np.argmax(np.vectorize(lambda t: float(abs(t).log().mid()), otypes=[float])(terms), axis=-1)[..., None]
+    ends = (np.take_along_axis(x, largest, -1)[..., 0] for x in (abs(z), abs(oracle.log(abs(b)))))
+    ratio = size / total
+    share, quotient = (g[..., None] * x / total[..., None] for x in (terms, oracle.exp(z)))
+    return [
+        (oracle.log(total), sum(ends, ratio)),
+        (share, abs(share) * ratio[..., None]),
+        (quotient, abs(quotient) * ratio[..., None]),
+    ]
+
+
 @truth_of("softmax_entropy", units=33)
 def of_entropy_of_logits(g: Balls, z: Balls) -> Truth:
     p = oracle.softmax(z)

@@ -11,8 +11,9 @@ import pytest
 import lossjax
 from lossjax._core.elementwise import EntryOptions
 from lossjax._core.options import options_of, with_options
+from lossjax._softmax.classes import FunctionOptions
 from lossjax._softmax.inputs import SoftmaxOptions
-from lossjax.losses.information import MeasureOptions
+from lossjax._softmax.measures import InformationOptions, LogitMeasureOptions
 from lossjax.losses.linear_head import HeadOptions
 from tests.support.paths import ROOT
 
@@ -103,7 +104,7 @@ def test_the_page_of_options_has_each_with_its_default() -> None:
     """docs/api/options.md explains every option of every list, and says what it is by default."""
     page = (ROOT / "docs" / "api" / "options.md").read_text(encoding="utf-8")
     rows = set(re.findall(r"^\| `(\w+)` \| `(.*?)` \| \S", page, re.M))
-    for kind in (HeadOptions, SoftmaxOptions, EntryOptions, MeasureOptions):
+    for kind in (HeadOptions, SoftmaxOptions, EntryOptions, FunctionOptions, InformationOptions, LogitMeasureOptions):
         for name, option in options_of(kind).items():
             default = f'"{option.default}"' if isinstance(option.default, str) else str(option.default)
             assert (name, default) in rows

@@ -1,0 +1,81 @@
+"""What measures of information share, of probabilities and of logits: their options, written once, and the check."""
+
+from collections.abc import Sequence
+from typing import Annotated, NamedTuple, TypedDict
+
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+from lossjax._core import checks
+from lossjax._core.domains import Domain
+from lossjax._core.elementwise import EntryOptions
+from lossjax._core.masks import nan_unless
+from lossjax._core.options import Option, complete
+from lossjax._core.reduction import Reducer, ReductionOptions
+from lossjax._softmax.classes import Classes
+from lossjax._softmax.inputs import TemperatureOption
+from lossjax.numerics import per_nat
+
+
+class BaseOption(TypedDict, total=False):
+    """In which unit information is measured."""
+
+    base: Annotated[
+        float | None,
+        Option(
+            None, "the base of the logarithm, greater than 1; None stands for e (nats), 2 for bits, 10 for hartleys."
+        ),
+    ]
+
+
+class InformationOptions(BaseOption, EntryOptions, total=False):
+    """The options of the information of single events."""
+
+
+class MeasureOptions(BaseOption, ReductionOptions, total=False):
+    """The options of a measure of information."""
+
+    axis: Annotated[
+        int | Sequence[int],
+        Option(-1, "the axis along which the outcomes (or the classes) are, or several axes that are taken as one."),
+    ]
+    where: Annotated[
+        ArrayLike | None,
+        Option(
+            None,
+            "booleans, one per row (``[...]``) or one per outcome (of the shape of the arguments). A False row, and a "
+            "row without any outcome that counts, contributes exactly 0 to the value and to every gradient, whatever "
+            "the arguments hold there; an outcome that does not count is taken as impossible.",
+        ),
+    ]
+
+
+class LogitMeasureOptions(MeasureOptions, TemperatureOption, total=False):
+    """The options of a measure of information of logits."""
+
+
+class Measure(NamedTuple):
+    """The options of a measure, checked: which outcomes count, the unit, and what becomes of the rows."""
+
+    classes: Classes
+    base: float | None
+    reducer: Reducer
+
+    @classmethod
+    def of(cls, name: str, array: Array, options: MeasureOptions) -> "Measure":
+        """Check the options for an array of this name."""
+        given = complete(MeasureOptions, options)
+        classes = Classes.of(name, array, given, rows=True)
+        reducer = Reducer.of(classes.rows_shape(), {**given, "where": classes.rows()})
+        return cls(classes, checks.base(given["base"]), reducer)
+
+    def outcomes(self, name: str, probabilities: Array, domain: Domain) -> Array:
+        """The outcomes last: 0 where they do not count, NaN in a row with one that is outside the domain."""
+        kept = self.classes.last(domain.named(name, self.classes.only(probabilities, 0)))
+        inside = jnp.all(domain.contains(kept), axis=-1, keepdims=True)
+        return kept + nan_unless(inside, jnp.zeros_like(kept))
+
+    def from_nats(self, measured: Array) -> Array:
+        """The result, from one number of nats per row."""
+        return self.reducer(measured * per_nat(self.base))
