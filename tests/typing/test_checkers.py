@@ -109,6 +109,8 @@ def every_public_function() -> str:
             ("reduction", '"sum"', '"avg"'),
             ("temperature", "2.0", '"hot"'),
             ("where", "None", '"all"'),
+            ("weights", "None", '"all"'),
+            ("normalizer", "2", '"count"'),
             ("axis", "0", "0.5"),
             ("base", "2", '"two"'),
         ):
