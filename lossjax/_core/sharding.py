@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+from jax.sharding import NamedSharding, PartitionSpec
 
 
 def alike(arrays: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -55,6 +56,14 @@ def split_count(z: Array) -> int:
     if names is None:
         return 1
     return math.prod(sharding.mesh.shape[name] for name in (names if isinstance(names, tuple) else (names,)))
+
+
+def split_as(array: Array, shape: tuple[Any, ...], names: tuple[Any, ...]) -> Array:
+    """The array in another shape; if an explicit mesh splits it, then its first axes over the mesh axes named."""
+    sharding = jax.typeof(array).sharding
+    if not any(sharding.spec):
+        return array.reshape(shape)
+    return lax.reshape(array, shape, out_sharding=NamedSharding(sharding.mesh, PartitionSpec(*names)))
 
 
 def _varying_over(axes: frozenset[str], array: Any) -> Any:

@@ -59,7 +59,7 @@ def not_hoisted(function: Callable[..., R], index: Array, *arguments: Any) -> R:
 
     def nothing(*arguments: Any) -> R:
         shapes = jax.eval_shape(function, *arguments)
-        zeros = jax.tree.map(lambda like: jnp.zeros(like.shape, like.dtype), shapes)
+        zeros = jax.tree.map(lambda like: jnp.zeros(like.shape, like.dtype, out_sharding=like.sharding), shapes)
         return varying_alike(arguments, zeros)
 
     def whole(*arguments: Any) -> R:

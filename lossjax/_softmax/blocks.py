@@ -16,6 +16,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from lossjax._core.sharding import split_as
+
 
 class Cut(NamedTuple):
     """Rows of this shape as ``blocks`` blocks, each with ``each`` rows of each of ``runs`` runs of equal length."""
@@ -24,21 +26,27 @@ class Cut(NamedTuple):
     runs: Any
     each: Any
     blocks: Any
+    names: tuple[Any, Any]
 
     @classmethod
-    def of(cls, shape: tuple[Any, ...], size: int) -> "Cut":
-        """The cut with at most ``size`` rows in a block, or one row of each sequence where those are fewer."""
+    def of(cls, shape: tuple[Any, ...], size: int, names: tuple[Any, ...] = ()) -> "Cut":
+        """The cut with at most ``size`` rows in a block.
+
+        ``names`` are those of the mesh axes that an explicit mesh splits the axes of the rows over.
+        """
         runs = math.prod(shape[:-1])
         if not isinstance(runs, int) or not 0 < runs <= size:
             runs = 1
         length = math.prod(shape) if runs == 1 else shape[-1]
         most = size // runs
         blocks = -(-length // most)
+        first, last = (names[0], names[-1]) if names else (None, None)
+        split = (None, first) if runs == 1 else (first, last)
         if not isinstance(length, int):  # a symbolic dimension of jax.export
-            return cls(shape, runs, most, blocks)
+            return cls(shape, runs, most, blocks, split)
         # Twice as many blocks, if need be, that the last one needs no filling.
         blocks = next((count for count in range(max(blocks, 1), 2 * blocks) if length % count == 0), blocks)
-        return cls(shape, runs, -(-length // max(blocks, 1)), blocks)
+        return cls(shape, runs, -(-length // max(blocks, 1)), blocks, split)
 
     @property
     def filled(self) -> Any:
@@ -56,19 +64,20 @@ class Cut(NamedTuple):
 
     def apply(self, array: Array) -> Array:
         """``[*rows, ...]`` as ``[blocks, rows of a block, ...]``, filled up with zeros."""
-        rest = array.shape[len(self.shape) :]
-        by_run = array.reshape(self.runs, self._length, *rest)
+        (one, other), rest = self.names, array.shape[len(self.shape) :]
+        by_run = split_as(array, (self.runs, self._length, *rest), (one, other))
         if not self.is_even:
             by_run = jnp.pad(by_run, ((0, 0), (0, self.filled), *[(0, 0)] * len(rest)))
-        apart = by_run.reshape(self.runs, self.each, self.blocks, *rest)
-        return jnp.moveaxis(apart, 2, 0).reshape(self.blocks, self.runs * self.each, *rest)
+        apart = split_as(by_run, (self.runs, self.each, self.blocks, *rest), (one, other))
+        return split_as(jnp.moveaxis(apart, 2, 0), (self.blocks, self.runs * self.each, *rest), (None, one or other))
 
     def undo(self, array: Array) -> Array:
         """``[blocks, rows of a block, ...]`` as ``[*rows, ...]``, without the rows that filled up."""
-        rest = array.shape[2:]
-        apart = jnp.moveaxis(array.reshape(self.blocks, self.runs, self.each, *rest), 0, 2)
-        by_run = apart.reshape(self.runs, self.each * self.blocks, *rest)
-        return by_run[:, : self._length].reshape(*self.shape, *rest)
+        (one, other), rest = self.names, array.shape[2:]
+        apart = split_as(array, (self.blocks, self.runs, self.each, *rest), (None, one, other))
+        by_run = split_as(jnp.moveaxis(apart, 0, 2), (self.runs, self.each * self.blocks, *rest), (one, other))
+        names = (other,) if self.runs == 1 else (one, *[None] * (len(self.shape) - 2), other)
+        return split_as(by_run[:, : self._length], (*self.shape, *rest), names)
 
 
 def apply(cut: Cut, tree: Any) -> Any:

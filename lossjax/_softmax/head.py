@@ -9,8 +9,8 @@ time. When the gradient is formed depends on what is known of the rows' cotangen
 * With one result per row, the rows' cotangents are not known in that pass. The backward pass makes the logits again,
   which is a fourth product.
 
-Both run :func:`_one_pass`, which is given the cotangents and sums the blocks' gradients in the dtype of the loss. A
-derivative of the gradient makes the logits again.
+Either way the gradients of the blocks are summed in the dtype of the loss, whatever the dtype of W. A derivative of the
+gradient makes the logits again.
 
 The last two products may leave out classes of no weight. With G = ∂/∂(logits) of a block of rows, a group of classes in
 which every entry of G is below ε adds at most
@@ -120,53 +120,58 @@ class Head(NamedTuple):
 
 def _in_blocks(rows: Rows, size: int) -> tuple[Cut, Rows]:
     """The rows in blocks; those that fill up the last one are masked."""
-    cut = Cut.of(rows.shape, size)
+    cut = Cut.of(rows.shape, size, jax.typeof(rows.hidden).sharding.spec[: len(rows.shape)])
     if rows.valid is None and not cut.is_even:
-        rows = rows._replace(valid=jnp.ones(rows.shape, bool))
+        rows = rows._replace(valid=jnp.ones_like(rows.hidden[..., 0], bool))
     return cut, blocks.apply(cut, rows)
 
 
-def _outputs(head: Head, size: int, shared: Shared, rows: Rows) -> Outputs:
-    """The results of all rows, each block's logits made once; what a derivative of it wants is made again."""
+def _outputs(head: Head, size: int, shared: Callable[[], Shared], rows: Rows) -> Outputs:
+    """The results of all rows, each block's logits made once; a derivative makes them again, block by block.
+
+    ``shared`` is called for each block: what it closes over, in whatever dtype, is what the blocks' gradients are
+    summed in.
+    """
 
     @jax.checkpoint
     def of_block(block: Rows) -> Outputs:
-        return head.outputs(head.product(shared, block), shared, block)
+        here = shared()
+        return head.outputs(head.product(here, block), here, block)
 
     cut, cut_rows = _in_blocks(rows, size)
     return blocks.undo(cut, lax.map(of_block, cut_rows))
 
 
 def _one_pass(
-    head: Head, size: int, group: int, shared: Shared, rows: Rows, cotangents: Outputs
-) -> tuple[Outputs, tuple[Shared, Array]]:
-    """The results of all rows, and for these cotangents the gradients in what they share and in their hidden states."""
-    dtype, asked = shared.weight.dtype, len(cotangents)
+    head: Head, size: int, group: int, shared: Shared, rows: Rows, weights: Array
+) -> tuple[Array, tuple[Shared, Array]]:
+    """The losses of all rows; and the gradients of their weighted sum in what they share and in their hidden states."""
+    dtype = shared.weight.dtype
 
-    def in_logits(block: Rows, cotangents: Outputs) -> tuple[Outputs, tuple[Array, Shared]]:
+    def in_logits(block: Rows, weights: Array) -> tuple[Array, tuple[Array, Shared]]:
         # The product x W is formed inside, so that XLA may write the gradient over it.
         product = head.product(shared, block)
         rest = shared._replace(weight=jnp.zeros((), dtype))
-        outputs, pullback = jax.vjp(lambda product, rest: head.outputs(product, rest, block)[:asked], product, rest)
-        return outputs, pullback(varying_alike(outputs, cotangents))
+        losses, pullback = jax.vjp(lambda product, rest: head.outputs(product, rest, block)[0], product, rest)
+        return losses, pullback(varying_alike(losses, weights))
 
-    def step(gradient: Shared, indexed: tuple[Array, Rows, Outputs]) -> tuple[Shared, tuple[Outputs, Array]]:
-        index, block, cotangents = indexed
-        outputs, (in_product, in_shared) = xla.not_hoisted(in_logits, index, block, cotangents)
+    def step(gradient: Shared, indexed: tuple[Array, Rows, Array]) -> tuple[Shared, tuple[Array, Array]]:
+        index, block, weights = indexed
+        losses, (in_product, in_shared) = xla.not_hoisted(in_logits, index, block, weights)
         # A NaN among the entries of the gradient, which a maximum may not show, is in these.
-        sound = jnp.isfinite(sum(jnp.sum(out) for out in (*outputs, *cotangents)))
+        sound = jnp.isfinite(jnp.sum(losses) + jnp.sum(weights))
         hidden = hide(block.valid, block.hidden)
         factors = lax.stop_gradient((hidden, in_product, shared.weight))
         in_weight, in_hidden = _add_products(head, group, gradient.weight, *factors, sound)
         # In the dtype of the loss: a sum over many blocks in 16 bits would stand still.
         gradient = jax.tree.map(lambda sum_so_far, more: sum_so_far + more.astype(head.dtype), gradient, in_shared)
-        return gradient._replace(weight=in_weight), (outputs, hide(block.valid, in_hidden).astype(dtype))
+        return gradient._replace(weight=in_weight), (losses, hide(block.valid, in_hidden).astype(dtype))
 
     zeros = varying_alike(shared.weight, jax.tree.map(lambda a: jnp.zeros_like(a, head.dtype), shared))
     cut, cut_rows = _in_blocks(rows, size)
-    indexed = jnp.arange(cut.blocks), cut_rows, blocks.apply(cut, cotangents)
-    gradient, (outputs, in_hidden) = lax.scan(step, zeros, indexed)
-    return blocks.undo(cut, outputs), (gradient, cut.undo(in_hidden))
+    indexed = jnp.arange(cut.blocks), cut_rows, cut.apply(weights)
+    gradient, (losses, in_hidden) = lax.scan(step, zeros, indexed)
+    return same_on_all(cut.undo(losses), head.over), (gradient, cut.undo(in_hidden))
 
 
 def _add_products(
@@ -200,40 +205,6 @@ def _add_products(
     return add_if_large(classes - left, left, sums) if left else sums
 
 
-def _formed(head: Head, shared: Shared, rows: Rows, cotangents: Outputs) -> tuple[Outputs, tuple[Shared, Array]]:
-    """:func:`_one_pass` as the chip at hand wants it."""
-    classes = shared.weight.shape[1]
-    small = GROUP if isinstance(classes, int) and classes > GROUP else classes
-    whole = classes if head.skip_below is None else small
-    outputs, gradients = by_platform(
-        shared,
-        rows,
-        cotangents,
-        cpu=functools.partial(_one_pass, head, head.chunk_size.cpu, small),
-        otherwise=functools.partial(_one_pass, head, head.chunk_size.otherwise, whole),
-    )
-    return tuple(same_on_all(out, head.over) for out in outputs), gradients
-
-
-def _differentiable(
-    head: Head, shared: Shared, rows: Rows, cotangents: Outputs
-) -> tuple[Outputs, tuple[Shared, Array]]:
-    """The same by a way that can be differentiated again."""
-
-    def outputs(wide: Shared, hidden: Array) -> Outputs:
-        # As narrow as they are given inside the loop, so that the blocks' gradients are summed outside it in wide ones.
-        narrow = jax.tree.map(lambda wide, given: wide.astype(given.dtype), wide, shared)
-        found = _outputs(head, head.chunk_size.cpu, narrow, rows._replace(hidden=hidden))
-        return found[: len(cotangents)]
-
-    wide = jax.tree.map(lambda a: a.astype(head.dtype), shared)
-    found, pullback = jax.vjp(outputs, wide, rows.hidden)
-    return found, pullback(cotangents)
-
-
-_known = known_as(_differentiable)
-
-
 # --- the results of every row ----------------------------------------------------------------------------------------
 
 
@@ -241,17 +212,41 @@ def _each_forward(head: Head, shared: Shared, rows: Rows) -> tuple[Outputs, Any]
     outputs = by_platform(
         shared,
         rows,
-        cpu=functools.partial(_outputs, head, head.chunk_size.cpu),
-        otherwise=functools.partial(_outputs, head, head.chunk_size.otherwise),
+        cpu=lambda shared, rows: _outputs(head, head.chunk_size.cpu, lambda: shared, rows),
+        otherwise=lambda shared, rows: _outputs(head, head.chunk_size.otherwise, lambda: shared, rows),
     )
     return outputs, (head, shared, rows)
 
 
+def _pullback(head: Head, shared: Shared, rows: Rows) -> tuple[Outputs, Callable[[Outputs], tuple[Shared, Array]]]:
+    """The results of every row, and from their cotangents the gradients in what they share and in hidden states.
+
+    All of this can be differentiated again, so its program has one block size, whatever the chip.
+    """
+
+    def outputs(shared: Shared, hidden: Array) -> Outputs:
+        zeros = jax.tree.map(lambda a: _wide_zero(head.dtype, a), shared)
+
+        def here() -> Shared:
+            return jax.tree.map(lambda a, zero: lax.stop_gradient(a) + zero.astype(a.dtype), shared, zeros)
+
+        return _outputs(head, head.chunk_size.cpu, here, rows._replace(hidden=hidden))
+
+    found, pullback = jax.vjp(outputs, shared, rows.hidden)
+    return found, lambda cotangents: pullback(cotangents)
+
+
+_wide_zero = closed_form(
+    lambda dtype, array: (jnp.zeros_like(array, dtype), None),
+    lambda _, cotangent: (None, cotangent),
+)
+"""(dtype, array) -> zeros of this dtype, which to a derivative are the array: its gradient is summed in this dtype,
+without a copy of the array in it."""
+
+
 def _each_backward(saved: Any, cotangents: Outputs) -> tuple[None, Shared, Rows]:
     head, shared, rows = saved
-    cotangents = tuple(hide(rows.valid, cotangent) for cotangent in cotangents)
-    formed = _formed(head, *lax.stop_gradient((shared, rows, cotangents)))
-    _, (in_shared, in_hidden) = _known(formed, head, shared, rows, cotangents)
+    in_shared, in_hidden = _pullback(head, shared, rows)[1](cotangents)
     return None, in_shared, Rows(in_hidden, None, None)
 
 
@@ -262,28 +257,44 @@ row_outputs = closed_form(_each_forward, _each_backward)
 # --- the sum of the losses -------------------------------------------------------------------------------------------
 
 
-def _given_weights(head: Head, rows: Rows) -> tuple[Array]:
-    """The cotangents of the losses, of which the sum is formed: their weights."""
+def _weights(head: Head, rows: Rows) -> Array:
     if rows.weights is None:
-        return (jnp.ones(rows.shape, head.dtype),)
-    return (same_on_all(hide(rows.valid, rows.weights), head.over).astype(head.dtype),)
+        return jnp.ones_like(rows.hidden[..., 0], head.dtype)
+    return same_on_all(hide(rows.valid, rows.weights), head.over).astype(head.dtype)
 
 
 def _summed_value(head: Head, shared: Shared, rows: Rows) -> tuple[Array, None]:
     (losses, *_), _ = _each_forward(head, shared, rows)
-    return jnp.sum(_given_weights(head, rows)[0] * losses), None
+    return jnp.sum(_weights(head, rows) * losses), None
 
 
 def _summed_forward(head: Head, shared: Shared, rows: Rows) -> tuple[Array, Any]:
-    weights = _given_weights(head, rows)
-    formed = _formed(head, shared, rows, weights)
-    (losses,), _ = formed
-    return jnp.sum(weights[0] * losses), (head, shared, rows, lax.stop_gradient(formed))
+    classes, weights = shared.weight.shape[1], _weights(head, rows)
+    grouped = GROUP if isinstance(classes, int) and classes > GROUP else classes
+    whole = classes if head.skip_below is None else grouped
+    formed = by_platform(
+        shared,
+        rows,
+        weights,
+        cpu=functools.partial(_one_pass, head, head.chunk_size.cpu, grouped),
+        otherwise=functools.partial(_one_pass, head, head.chunk_size.otherwise, whole),
+    )
+    return jnp.sum(weights * formed[0]), (head, shared, rows, lax.stop_gradient(formed))
+
+
+def _differentiable(head: Head, shared: Shared, rows: Rows, weights: Array) -> tuple[Array, tuple[Shared, Array]]:
+    """What :func:`_one_pass` forms, by the way that can be differentiated again."""
+    outputs, pullback = _pullback(head, shared, rows)
+    in_shared, in_hidden = pullback((weights, *map(jnp.zeros_like, outputs[1:])))
+    return outputs[0], (jax.tree.map(lambda g: g.astype(head.dtype), in_shared), in_hidden)
+
+
+_known = known_as(_differentiable)
 
 
 def _summed_backward(saved: Any, cotangent: Array) -> tuple[None, Shared, Rows]:
     head, shared, rows, formed = saved
-    (losses,), gradients = _known(formed, head, shared, rows, _given_weights(head, rows))
+    losses, gradients = _known(formed, head, shared, rows, _weights(head, rows))
     in_shared, in_hidden = jax.tree.map(lambda g: cotangent.astype(g.dtype) * g, gradients)
     in_weights = None
     if rows.weights is not None:
