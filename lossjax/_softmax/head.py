@@ -225,23 +225,15 @@ def _pullback(head: Head, shared: Shared, rows: Rows) -> tuple[Outputs, Callable
     """
 
     def outputs(shared: Shared, hidden: Array) -> Outputs:
-        zeros = jax.tree.map(lambda a: _wide_zero(head.dtype, a), shared)
+        wide = jax.tree.map(lambda a: a.astype(head.dtype), shared)
 
         def here() -> Shared:
-            return jax.tree.map(lambda a, zero: lax.stop_gradient(a) + zero.astype(a.dtype), shared, zeros)
+            return jax.tree.map(lambda a, wide: wide.astype(a.dtype), shared, wide)
 
         return _outputs(head, head.chunk_size.cpu, here, rows._replace(hidden=hidden))
 
     found, pullback = jax.vjp(outputs, shared, rows.hidden)
     return found, lambda cotangents: pullback(cotangents)
-
-
-_wide_zero = closed_form(
-    lambda dtype, array: (jnp.zeros_like(array, dtype), None),
-    lambda _, cotangent: (None, cotangent),
-)
-"""(dtype, array) -> zeros of this dtype, which to a derivative are the array: its gradient is summed in this dtype,
-without a copy of the array in it."""
 
 
 def _each_backward(saved: Any, cotangents: Outputs) -> tuple[None, Shared, Rows]:
@@ -296,6 +288,7 @@ def _summed_backward(saved: Any, cotangent: Array) -> tuple[None, Shared, Rows]:
     head, shared, rows, formed = saved
     losses, gradients = _known(formed, head, shared, rows, _weights(head, rows))
     in_shared, in_hidden = jax.tree.map(lambda g: cotangent.astype(g.dtype) * g, gradients)
+    in_hidden = hide(rows.valid, in_hidden)  # forward mode transposes this: what a masked tangent holds is not felt
     in_weights = None
     if rows.weights is not None:
         in_weights = on_one_device(hide(rows.valid, cotangent * losses), head.over)
