@@ -38,7 +38,7 @@ class Smoothing(NamedTuple):
     def label_parts(self, classes: int) -> tuple[float, float]:
         """(hit, spread) with t = hit·e_c + spread·1."""
         sharers = classes - 1 if self.over_others else classes
-        spread = self.amount / sharers if sharers else 0.0
+        spread = self.amount / sharers if self.amount and sharers else 0.0
         return 1 - self.amount - (spread if self.over_others else 0.0), spread
 
     def apply(self, targets: Array, over: str | None = None) -> Array:

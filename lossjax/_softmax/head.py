@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+from jax.sharding import NamedSharding, PartitionSpec
 
 from lossjax._core import xla
 from lossjax._core.autodiff import closed_form, known_as
@@ -65,6 +66,11 @@ class Rows(NamedTuple):
     @property
     def shape(self) -> tuple[Any, ...]:
         return self.hidden.shape[:-1]
+
+    def ones(self, dtype: Any) -> Array:
+        """A one for each row, spread over an explicit mesh as the hidden states are."""
+        split = jax.typeof(self.hidden).sharding
+        return jnp.ones(self.shape, dtype, out_sharding=NamedSharding(split.mesh, PartitionSpec(*split.spec[:-1])))
 
 
 class Shared(NamedTuple):
@@ -122,7 +128,7 @@ def _in_blocks(rows: Rows, size: int) -> tuple[Cut, Rows]:
     """The rows in blocks; those that fill up the last one are masked."""
     cut = Cut.of(rows.shape, size, jax.typeof(rows.hidden).sharding.spec[: len(rows.shape)])
     if rows.valid is None and not cut.is_even:
-        rows = rows._replace(valid=jnp.ones_like(rows.hidden[..., 0], bool))
+        rows = rows._replace(valid=rows.ones(bool))
     return cut, blocks.apply(cut, rows)
 
 
@@ -251,7 +257,7 @@ row_outputs = closed_form(_each_forward, _each_backward)
 
 def _weights(head: Head, rows: Rows) -> Array:
     if rows.weights is None:
-        return jnp.ones_like(rows.hidden[..., 0], head.dtype)
+        return rows.ones(head.dtype)
     return same_on_all(hide(rows.valid, rows.weights), head.over).astype(head.dtype)
 
 

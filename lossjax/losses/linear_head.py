@@ -20,6 +20,10 @@ On a CPU: `lossjax bench --suite head`. On GPU and TPU, on paper: a block of R r
 weight's gradient once, which takes less time than its products only from R of about 1000 on.
 """
 
+_ROWS_OF_UNKNOWN: dict[Literal["cpu", "gpu"], int] = {"cpu": 256, "gpu": 1024}
+"""Rows of a block where ``jax.export`` has a symbol for the number of rows or of classes: a block is filled up to so
+many."""
+
 
 def auto_chunk_size(
     rows: int, classes: int, dtype: Any = jnp.float32, *, platform: Literal["cpu", "gpu", "tpu"] = "cpu"
@@ -232,11 +236,13 @@ def _threshold(skip_below: float | str | None, dtype: Any) -> float | None:
 
 def _chunk_size(chunk_size: int | str, rows: int, classes: int, dtype: Any) -> ChunkSize:
     if chunk_size == "auto":
-        cpu = auto_chunk_size(rows, classes, dtype)
-        return ChunkSize(max(1, cpu), max(1, auto_chunk_size(rows, classes, dtype, platform="gpu")))
+        known = classes if isinstance(classes, int) else 1
+        most = {"cpu": rows, "gpu": rows} if isinstance(rows, int) and known is classes else _ROWS_OF_UNKNOWN
+        cpu, gpu = (max(1, auto_chunk_size(most[p], known, dtype, platform=p)) for p in ("cpu", "gpu"))
+        return ChunkSize(cpu, gpu)
     if not isinstance(chunk_size, int) or isinstance(chunk_size, bool):
         raise TypeError(f"chunk_size must be 'auto' or a Python integer, got {chunk_size!r}")
     if chunk_size < 1:
         raise ValueError(f"chunk_size must be at least 1 row, got {chunk_size}")
-    size = min(chunk_size, max(rows, 1))
+    size = min(chunk_size, max(rows, 1)) if isinstance(rows, int) else chunk_size
     return ChunkSize(size, size)
