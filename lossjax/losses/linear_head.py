@@ -61,8 +61,9 @@ class HeadOptions(VocabOptions, total=False):
         int | Literal["auto"],
         Option(
             "auto",
-            'rows per block, or "auto": :func:`~lossjax.losses.linear_head.auto_chunk_size`. It changes memory and '
-            "speed, not the result (except for the order of sums); more rows than there are means all of them.",
+            'at most so many rows per block, or "auto": :func:`~lossjax.losses.linear_head.auto_chunk_size`. It changes '
+            "memory and speed, not the result (except for the order of sums, all in float32 or wider); more rows than "
+            "there are means all of them.",
         ),
     ]
     skip_below: Annotated[
@@ -73,8 +74,8 @@ class HeadOptions(VocabOptions, total=False):
             "every entry of ∂L/∂z is below ε is left out of the products for x and W, which saves up to two of the "
             "three once most probabilities are that small. The price is an error of at most "
             ":math:`\\varepsilon \\sum_k |W_{hk}|` per row in ∂L/∂x_h and of at most :math:`\\varepsilon \\sum |x_h|` "
-            "over rows in ∂L/∂W_hk, in units of the row's own loss; all else, second derivatives included, is exact. "
-            'Only with ``reduction`` "sum" or "mean", without ``weights`` and without ``return_logsumexp``.',
+            "over rows in ∂L/∂W_hk, L the sum of the weighted losses; all else, second derivatives included, is "
+            'exact. Only with ``reduction`` "sum" or "mean", and without ``return_logsumexp``.',
         ),
     ]
 
