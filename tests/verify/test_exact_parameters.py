@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
+from jax.extend.core import Primitive
 
 from lossjax.verify._exact import UnsupportedPrimitive, exact
 from lossjax.verify._exact.context import RULES
@@ -308,6 +309,33 @@ def conversions(random: np.random.Generator) -> Any:
     )  # fmt: skip
 
 
+@family(10)
+def stored(random: np.random.Generator) -> Any:
+    shape = shape_of(random)
+    kind = random.choice(["int64", "uint64"])
+    return (
+        lambda x, y: (
+            jnp.signbit(x), jnp.copysign(y, x), jnp.nextafter(x, y), lax.bitcast_convert_type(x, kind) >> 7,
+        ),
+        (numbers(random, shape) + 1 / 3, numbers(random, shape) - 1 / 3),
+    )  # fmt: skip
+
+
+@family(16, 1e4)
+def systems(random: np.random.Generator) -> Any:
+    size, batch, columns = int(random.integers(1, 4)), shape_of(random, 0, 2), int(random.integers(1, 4))
+    left, lower, transposed, unit = (bool(random.random() < 0.5) for _ in range(4))
+    a = numbers(random, (*batch, size, size)) / 8 + 3 * np.eye(size)
+    b = numbers(random, (*batch, size, columns) if left else (*batch, columns, size))
+    return (
+        lambda a, b: (
+            lax.linalg.triangular_solve(a, b, left_side=left, lower=lower, transpose_a=transposed, unit_diagonal=unit),
+            lax.linalg.cholesky(a @ jnp.swapaxes(a, -1, -2)),
+        ),
+        (a, b),
+    )
+
+
 # --- control -----------------------------------------------------------------------------------------------------
 
 
@@ -355,6 +383,25 @@ def test_a_parameter_that_a_rule_does_not_read_is_refused(monkeypatch: pytest.Mo
         exact(jnp.transpose)(x)
     np.testing.assert_array_equal(exact(jnp.transpose)(x.astype(np.int32)), x.T)  # of integers JAX knows what it is
     assert "permutation" not in RULES["transpose"].parameters({"permutation": (1, 0)})
+
+
+def test_an_unknown_primitive_is_executed_by_its_implementation() -> None:
+    known = Primitive("softly")
+    known.def_impl(lambda x, *, scale: jnp.tanh(x) * scale)
+    known.def_abstract_eval(lambda x, *, scale: x)
+    found = exact(lambda x: known.bind(x, scale=2.0))(np.float32(0.5))[()]
+    assert abs(float(found) - 2 * np.tanh(0.5)) < 1e-15
+    opaque = Primitive("opaquely")
+    opaque.def_impl(lambda x: np.tanh(x))
+    opaque.def_abstract_eval(lambda x: x)
+    with pytest.raises(UnsupportedPrimitive, match="'opaquely' cannot be executed exactly: there is no rule for it"):
+        exact(lambda x: opaque.bind(x))(np.float32(0.5))
+
+
+def test_the_sign_of_a_computed_number_is_known_and_its_bits_are_not() -> None:
+    assert exact(lambda x: jnp.signbit(jnp.log(x)))(np.float32([0.5, 2])).tolist() == [True, False]
+    with pytest.raises(UnsupportedPrimitive, match="depends on a rounding to float32"):
+        exact(lambda x: lax.bitcast_convert_type(jnp.log(x), jnp.int32))(np.float32([0.5, 2]))
 
 
 def test_what_a_scatter_promises_and_breaks() -> None:

@@ -224,6 +224,12 @@ MANY: dict[str, tuple[Callable[..., Any], tuple[Any, ...], float]] = {
     "hessian": (jax.hessian(lambda x: jnp.log(jnp.exp(x).sum())), (X[0, 0],), 1e3),
     "median": (lambda x: (jnp.median(x), jnp.var(x), jnp.linalg.norm(x)), (X,), 64),
     "no outputs but integers": (lambda x: {"shape": x.shape[0] + jnp.arange(3), "none": None}, (X,), 0),
+    "cholesky": (lambda x: jnp.linalg.cholesky(x @ x.T), (X[0],), 1e3),
+    "triangular_solve": (lambda x: lax.linalg.triangular_solve(x @ x.T, x, left_side=True), (X[0],), 1e4),
+    "custom_linear_solve": (
+        lambda x: lax.custom_linear_solve(lambda v: 2 * v, x, lambda _, b: b / 2, lambda _, b: b / 2), (X[0],), 0,
+    ),
+    "nextafter": (lambda x: (jnp.nextafter(x, 0.0), jnp.nextafter(x, np.inf)), (X[0],), 0),
     "debug": (lambda x: (jax.debug.callback(lambda v: None, x), x)[1], (WHOLE,), 0),
 }  # fmt: skip
 

@@ -20,6 +20,7 @@ Z = _RANDOM.normal(size=(5, 7)).astype(np.float32)
 V = _RANDOM.normal(size=(5, 7)).astype(np.float32)
 Y = np.array([0, 3, 6, 2, 2], np.int32)
 ROWS = np.float32([1, 2])
+MESH = jax.make_mesh((1,), ("i",), axis_types=(jax.sharding.AxisType.Auto,))
 
 
 def ruled(formula: Callable[..., Any], backward: Callable[..., Any]) -> Callable[..., Any]:
@@ -56,7 +57,7 @@ def squares(z: jax.Array) -> jax.Array:
 
 def of_signs(z: jax.Array, s: jax.Array) -> jax.Array:
     """A margin loss that is undefined for labels other than -1 and 1."""
-    return jnp.where(jnp.abs(s) == 1, jnp.log1p(jnp.exp(-s * z)), jnp.nan)
+    return jnp.log1p(jnp.exp(-s * z)) * jnp.where(jnp.abs(s) == 1, 1, jnp.nan)
 
 
 def of_probabilities(z: jax.Array, t: jax.Array) -> jax.Array:
@@ -136,7 +137,8 @@ FAULTS: dict[str, tuple[Callable[..., Any], tuple[Any, ...], str]] = {
         sine(lambda x, g: right(x, g) * jnp.where(jnp.abs(x) < 1e-5, 2, 1)), (Z,), "rule"),
     "labels that may be signs only": (
         ruled(of_signs, lambda kept, g: (
-            -3 * g * kept[1] * jax.nn.sigmoid(-kept[1] * kept[0]), -g * kept[0] * jax.nn.sigmoid(-kept[1] * kept[0]))),
+            -3 * g * jnp.where(jnp.abs(kept[1]) == 1, kept[1], jnp.nan) * jax.nn.sigmoid(-kept[1] * kept[0]),
+            -g * kept[0] * jax.nn.sigmoid(-kept[1] * kept[0]))),
         (Z, np.where(V > 0, 1, -1).astype(np.float32)), "rule"),
     "one-hot targets that may not be negative": (
         ruled(of_probabilities, lambda kept, g: (
@@ -145,6 +147,33 @@ FAULTS: dict[str, tuple[Callable[..., Any], tuple[Any, ...], str]] = {
         (Z, np.eye(7, dtype=np.float32)[Y]), "rule"),
     "the value of a class that does not exist": (one_hot_loss, (Z, Y), "edges"),
 }  # fmt: skip
+
+
+def solved(a: jax.Array, b: jax.Array) -> jax.Array:
+    """A solution of a system of two equations that is promised to be symmetric."""
+
+    def solve(_: Any, b: jax.Array) -> jax.Array:
+        determinant = a[0, 0] * a[1, 1] - a[0, 1] * a[1, 0]
+        return jnp.stack([a[1, 1] * b[0] - a[0, 1] * b[1], a[0, 0] * b[1] - a[1, 0] * b[0]]) / determinant
+
+    return jax.lax.custom_linear_solve(lambda x: a @ x, b, solve, symmetric=True)
+
+
+def test_a_solver_that_is_promised_to_be_symmetric() -> None:
+    b = np.float32([1, 2])
+    asymmetric, symmetric = np.float32([[3, 1], [-1, 2]]), np.float32([[3, 1], [1, 2]])
+    found = check(solved, asymmetric, b, argnums=1, checks="rule")
+    assert [r.name for r in found.rows if r.ok is False] == ["rule: forward = reverse"]
+    assert check(solved, symmetric, b, argnums=1, checks="rule").ok
+
+
+def test_a_rule_is_not_held_against_itself() -> None:
+    """Inside shard_map a rule cannot be told from its formula: whether it is right is then not known."""
+    wrong = sine(lambda x, g: 3 * right(x, g))
+    inside = jax.shard_map(wrong, mesh=MESH, in_specs=jax.P(), out_specs=jax.P())
+    found = check(inside, Z, checks="rule")
+    assert found.right is None
+    assert "custom rule inside shard_map" in found.rows[0].statement
 
 
 def asked(name: str) -> Certificate:
@@ -199,7 +228,6 @@ def layer(module: Module, x: jax.Array) -> jax.Array:
     return jnp.sum(module.activation(x @ module.weight), axis=-1) / module.size
 
 
-MESH = jax.make_mesh((1,), ("i",), axis_types=(jax.sharding.AxisType.Auto,))
 Y64 = Y.astype(np.int64)
 GENTLE = ("rule", "cotangent", "modes", "edges")
 

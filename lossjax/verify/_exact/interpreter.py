@@ -10,14 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Literal
 
-from lossjax._core.versions import CALLS, Jaxpr, body, called, constants
-from lossjax.verify._exact import control, elementwise, ordering, reductions, structural
+from lossjax._core.versions import CALLS, Jaxpr, body, called, constants, is_jaxpr, shape_of
+from lossjax.verify._exact import bits, control, elementwise, linear, ordering, reductions, structural
 from lossjax.verify._exact.context import RULES, Context, Unknown, is_balls
 from lossjax.verify.oracle import precision as at_precision
 
 __all__ = ["covered", "interpret"]
 
-_RULE_MODULES = (control, elementwise, ordering, reductions, structural)
+_RULE_MODULES = (bits, control, elementwise, linear, ordering, reductions, structural)
 
 _INTEGER = {
     "add": np.add, "sub": np.subtract, "mul": np.multiply, "neg": np.negative, "max": np.maximum, "min": np.minimum,
@@ -27,8 +27,6 @@ _INTEGER = {
 """Numpy's functions that do on integers and booleans what JAX does; other primitives JAX must compile and execute."""
 
 _REFUSED = {
-    "nextafter": "the next number depends on a rounding that is not made here",
-    "bitcast_convert_type": "exact numbers have no bits",
     "shard_map": "it is one device's view; give it the function inside",
     "pure_callback": "it calls outside JAX",
     "io_callback": "it calls outside JAX",
@@ -140,10 +138,12 @@ def _plan(program: Any, wanted: Sequence[bool] | None) -> _Plan:
 
     needed = {v for i, v in enumerate(program.outvars) if not isinstance(v, Literal) and (wanted is None or wanted[i])}
     steps = []
+    of_sign = bits.read_for_their_sign(program)
     for equation in reversed(program.eqns):
         results = [v in needed for v in equation.outvars]
         if any(results):
-            steps.append(_Step(equation, [key(v) for v in equation.invars], results, _executor(equation)))
+            execute = bits.sign_bits if not of_sign.isdisjoint(equation.outvars) else _executor(equation)
+            steps.append(_Step(equation, [key(v) for v in equation.invars], results, execute))
             needed.update(v for v in equation.invars if not isinstance(v, Literal))
     return _Plan(literals, steps[::-1], [key(v) for v in program.outvars])
 
@@ -157,13 +157,50 @@ def _executor(equation: Any) -> Callable[[Context, Any, list[Any], list[bool]], 
     if any(_is(getattr(v.aval, "dtype", bool), jnp.complexfloating) for v in variables):
         return _complex
     floating = any(_is(getattr(v.aval, "dtype", bool), jnp.floating) for v in equation.outvars)
+    if name == "bitcast_convert_type" and _is(equation.invars[0].aval.dtype, jnp.floating):
+        return bits.bits_of
     exactly = (floating and name != "bitcast_convert_type") or name in control.LOOPS
     rule = RULES.get(name)
+    if rule is None and name in _REFUSED:
+        return functools.partial(_by_rule, _refusing(_REFUSED[name]), {}, exactly)
     if rule is None:
-        return functools.partial(_by_rule, _refusing(_REFUSED.get(name, "there is no rule for it")), {}, exactly)
+        return functools.partial(_by_rule, _implemented, {}, exactly)
     if stranger := rule.stranger(equation.params):
         return functools.partial(_by_rule, _refusing(f"its rule does not know the parameter {stranger!r}"), {}, exactly)
     return functools.partial(_by_rule, rule.execute, rule.parameters(equation.params), exactly)
+
+
+def _implemented(context: Context, params: Any, *values: Any) -> Any:
+    """An unknown primitive by its own implementation, if that is a program of others."""
+    equation = context.equation
+    program = context.once("implemented", equation, lambda: _implementation(equation))
+    if program is None:
+        raise context.unsupported("there is no rule for it")
+    results = context.run(program, values)
+    return results if equation.primitive.multiple_results else results[0]
+
+
+def _implementation(equation: Any) -> Jaxpr | None:
+    """The implementation traced; None if it cannot be, or if it is the primitive itself, compiled."""
+    primitive = equation.primitive
+
+    def implemented(*values: Any) -> Any:
+        return primitive.impl(*values, **equation.params)
+
+    try:
+        program = jax.make_jaxpr(implemented)(*map(shape_of, equation.invars))
+    except Exception:  # an implementation that runs on numbers only may raise anything
+        return None
+    return None if _uses(program, primitive.name) else program
+
+
+def _uses(program: Jaxpr, name: str) -> bool:
+    """Whether a primitive stands anywhere in a program."""
+    for equation in body(program).eqns:
+        inner = [p for v in equation.params.values() for p in (v if isinstance(v, tuple | list) else (v,))]
+        if equation.primitive.name == name or any(_uses(p, name) for p in inner if is_jaxpr(p)):
+            return True
+    return False
 
 
 def _refusing(why: str) -> Callable[..., Any]:
