@@ -38,9 +38,10 @@ def _triangular_solve(context: Context, params: Any, a: Balls, b: Balls) -> Ball
 
     def solved(a: Balls, b: Balls) -> Balls:
         read = np.tril(np.ones(a.shape, bool)) if params["lower"] else np.triu(np.ones(a.shape, bool))
-        a = np.where(read, a, ZERO)
+        a = a.copy()
+        a[~read] = ZERO
         if params["unit_diagonal"]:
-            a = np.where(np.eye(len(a), dtype=bool), ONE, a)
+            np.fill_diagonal(a, ONE)
         if params["transpose_a"] == params["left_side"]:  # the transposed system is solved from the left as well
             a = a.T
         flipped = b if params["left_side"] else b.T
@@ -57,7 +58,7 @@ def _solved(context: Context, a: Balls, b: Balls) -> Balls:
         raise context.unsupported("a matrix or a right side is not finite")
     matrix = arb_mat(len(a), len(a), a.ravel().tolist())
     try:
-        return to_array(matrix.solve(arb_mat(*b.shape, b.ravel().tolist())).entries(), b.shape)
+        return to_array(matrix.solve(arb_mat(len(b), b.size // len(b), b.ravel().tolist())).entries(), b.shape)
     except ZeroDivisionError:
         raise context.undecided(next((v for v in np.diag(a) if v.contains(0)), a[0, 0])) from None
 
