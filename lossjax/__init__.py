@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 from lossjax import families as families
 from lossjax import geometry as geometry
 from lossjax import numerics as numerics
+from lossjax import policy as policy
+from lossjax import preference as preference
 from lossjax.families import canonical_nll as canonical_nll
 from lossjax.geometry import centered_log_ratio as centered_log_ratio
 from lossjax.geometry.fenchel_young import fenchel_young_loss as fenchel_young_loss
@@ -95,7 +97,9 @@ __all__ = [
     "perceptron_loss",
     "plot",
     "poisson_nll",
+    "policy",
     "poly_cross_entropy",
+    "preference",
     "quantile_loss",
     "self_information",
     "sigmoid_cross_entropy",

@@ -11,6 +11,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from lossjax._core.autodiff import scalar_rule
+from lossjax._core.masks import nan_unless
+from lossjax._core.xla import less_constant
 
 _SQRT_HALF = math.sqrt(0.5)
 
@@ -222,6 +224,33 @@ def sigmoid(x: Array) -> Array:
     """
     tail = jnp.exp(-jnp.abs(x))
     return jnp.where(x >= 0, 1, tail) / (1 + tail)
+
+
+def _log_odds_slope(x: Array) -> Array:
+    """``1/(1 - e^x)``; NaN for x > 0."""
+    return nan_unless(x <= 0, 1 / jnp.abs(expm1(x)))
+
+
+@scalar_rule(lambda g, x: g * _log_odds_slope(x))
+def log_odds(x: Array) -> Array:
+    """``log(p/(1 - p))`` of a probability given by its logarithm x = log p <= 0; its derivative is 1/(1 - p).
+
+    It is accurate within 8u everywhere, also near p = 1/2, where it is 0. The value is -inf at x = -inf, +inf at 0, and
+    NaN for x > 0, which is the logarithm of no probability.
+    """
+    # With y = -x - log 2 it is -log(2e^y - 1). log 2 is given in two parts, so that y is right where it is small too.
+    # Between x/2 and 2x the difference to the first is exact.
+    y = less_constant(-x, *(_LOG2_SINGLE if _is_single(x) else _LOG2_DOUBLE))
+    even = jnp.abs(y) < 0.25
+    near = -log1p(2 * jnp.expm1(jnp.where(even, y, 0)))
+    likely = x > -math.log(2)
+    above = -jnp.log(jnp.expm1(-jnp.where(likely, x, -1)))
+    below = x - log1p(-jnp.exp(jnp.where(likely, -1, x)))
+    return jnp.where(even, near, jnp.where(likely, above, below))
+
+
+_LOG2_SINGLE, _LOG2_DOUBLE = (0.6931471824645996, -1.904654299957768e-09), (math.log(2), 2.3190468138462996e-17)
+"""``log 2`` as the nearest number of the dtype, and the rest."""
 
 
 def unit_roundoff(dtype: Any) -> float:

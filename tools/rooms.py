@@ -16,8 +16,8 @@ FACADE = "lossjax"
 """``lossjax/__init__.py``: the flat public API."""
 
 ROOMS = (
-    "_core", "numerics", "_softmax", "_rules", "losses", "geometry", "families", FACADE, "optax", "verify", "plot",
-    "bench", "cli",
+    "_core", "numerics", "_softmax", "_rules", "losses", "policy", "preference", "geometry", "families", FACADE,
+    "optax", "verify", "plot", "bench", "cli",
 )  # fmt: skip
 """Top to bottom is the way of the data: a room imports only from itself and from the public face of rooms before it."""
 

@@ -17,10 +17,10 @@ class EntryOptions(CountedOptions, total=False):
     """The options of an elementwise loss."""
 
 
-def pair(name: str, predictions: ArrayLike, targets: ArrayLike) -> tuple[Array, Array]:
-    """Predictions and targets, checked to be floats of one shape."""
-    prediction, target = checks.floating(name, predictions), checks.floating("targets", targets)
-    checks.same_shape("targets", target.shape, f"of {name}", prediction.shape, "reshape one; nothing broadcasts here")
+def pair(name: str, predictions: ArrayLike, targets: ArrayLike, *, other: str = "targets") -> tuple[Array, Array]:
+    """Predictions and targets (or what else they are called), checked to be floats of one shape."""
+    prediction, target = checks.floating(name, predictions), checks.floating(other, targets)
+    checks.same_shape(other, target.shape, f"of {name}", prediction.shape, "reshape one; nothing broadcasts here")
     return prediction, target
 
 

@@ -46,6 +46,18 @@ def largest(x: Array) -> Array:
     return jnp.where(undefined, jnp.nan, jnp.max(x, axis=-1, keepdims=True))
 
 
+# --- constants that stay apart ---------------------------------------------------------------------------------------
+
+
+def less_constant(x: Array, high: float, low: float) -> Array:
+    """``(x - high) - low``, in this order.
+
+    XLA (JAX 0.10 to 0.12, every backend) adds the two constants first. But of a constant given in two parts, the first
+    of which x - high holds exactly, the second is what counts where the two nearly cancel. A select by x hides it.
+    """
+    return (x - high) - jnp.where(jnp.isnan(x), x, low)
+
+
 # --- loops whose bodies stay whole -----------------------------------------------------------------------------------
 
 

@@ -1,5 +1,6 @@
 """Arguments to certify each public loss of lossjax with, drawn as its signature says."""
 
+import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -26,9 +27,19 @@ class Sample(NamedTuple):
 
 
 def names() -> tuple[str, ...]:
-    """The public losses: those with a plain formula to be checked against."""
-    loaded = vars(lossjax)  # without the rooms that are imported on first use, which may need an extra
-    return tuple(name for name in lossjax.__all__ if hasattr(loaded.get(name), "plain"))
+    """The public losses: those with a plain formula to be checked against. ``policy.sampled_kl`` is a name too."""
+    modules = {"": lossjax, "policy.": lossjax.policy, "preference.": lossjax.preference}
+    return tuple(
+        prefix + name
+        for prefix, module in modules.items()
+        for name in module.__all__
+        if hasattr(vars(module).get(name), "plain")
+    )
+
+
+def loss_of(name: str) -> Callable[..., Any]:
+    """The public loss of this name."""
+    return operator.attrgetter(name)(lossjax)
 
 
 def sample(name: str, dtype: Any, shape: tuple[int, int] = SHAPE) -> Sample:
@@ -39,7 +50,7 @@ def sample(name: str, dtype: Any, shape: tuple[int, int] = SHAPE) -> Sample:
         integers[kind] if kind in integers else np.asarray(KINDS[kind].draw(random, shape), dtype)
         for kind in signature.kinds
     )
-    loss = bound(getattr(lossjax, name), *signature.options)
+    loss = bound(loss_of(name), *signature.options)
     return Sample(name, loss, arguments, signature.argnums, signature.ulps)
 
 

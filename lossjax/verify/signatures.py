@@ -41,6 +41,10 @@ def _dirichlet(random: np.random.Generator, shape: Shape) -> np.ndarray:
     return random.dirichlet(np.ones(shape[1]), shape[0])
 
 
+def _log_probabilities(random: np.random.Generator, shape: Shape) -> np.ndarray:
+    return -random.exponential(3, shape)
+
+
 U = 2.0**-24
 """The unit roundoff of float32."""
 _REAL = (
@@ -48,6 +52,7 @@ _REAL = (
     3e38, -3e38,
 )  # fmt: skip
 _NO_NUMBER = (np.inf, -np.inf, np.nan)
+_LOG_SHARES = (-1e-30, -1e-7, -0.3, -0.69314718, -1.0, -1.0001, -3.0, -16.75, -80.0, -300.0, -1e4)
 _SHARES = (1, 0.5, 0.25, 0.125, 1e-30, 0.3, 1 - U, 1e-37)
 
 KINDS: Mapping[str, Kind] = {
@@ -78,6 +83,10 @@ KINDS: Mapping[str, Kind] = {
     "levels": Kind(_between(0.1, 0.9), (0, 0.25, 0.5, 1, 0.9), outside=(-0.5, 1.5)),
     "log scales": Kind(_normal(1), (0, 1, -1, 0.5, 16.75, -16.75, 40, -40, 190, -190)),
     "degrees of freedom": Kind(_between(1, 30), (1e-3, 0.5, 1, 3, 40, 1e8), outside=(-1, -1e-30)),
+    "log probabilities": Kind(_log_probabilities, _LOG_SHARES, _NO_NUMBER),
+    "other log probabilities": Kind(_log_probabilities, _LOG_SHARES, _NO_NUMBER),
+    "temperatures": Kind(_between(0.05, 0.8), (1e-30, 0.1, 0.5, 0.8), outside=(-1, -1e-30)),
+    "choices": Kind(lambda random, shape: np.indices(shape).sum(0) % 3 == 0, integer=True),
 }
 """``other`` kinds are the second of two that are compared: drawn near the first where closeness is what is hard."""
 
@@ -110,6 +119,7 @@ _LOGITS = Signature(("logits",))
 _TWO_LOGITS = Signature(("logits", "other logits"))
 _TWO_PROBABILITIES = Signature(("probabilities", "other probabilities"))
 _ERROR = Signature(("scores", "scores"))
+_ANSWERS = ("log probabilities", "other log probabilities")
 # An entry of the gradient is a difference of two terms, one of each unit vector and each within 16u, that may nearly
 # cancel: 32u, as for student_t_nll below. (Over eight seeds of the samples it reaches 4 to 20.)
 _COSINE = Signature(("scores", "scores"), ulps=32)
@@ -155,4 +165,14 @@ SIGNATURES: Mapping[str, Signature] = {
     "multiclass_hinge_loss": _LABELLED,
     "multiclass_perceptron_loss": _LABELLED,
     "multiclass_sparsemax_loss": _LABELLED,
+    "policy.sampled_kl": Signature(_ANSWERS),
+    "policy.clipped_loss": Signature((*_ANSWERS, "scores")),
+    "preference.dpo_loss": Signature((*_ANSWERS, *_ANSWERS), {"beta": "temperatures", "label_smoothing": "fractions"}),
+    "preference.ipo_loss": Signature((*_ANSWERS, *_ANSWERS), {"beta": "temperatures"}),
+    "preference.kto_loss": Signature(
+        _ANSWERS, {"desirable": "choices", "reference_kl": "scores", "beta": "temperatures"}
+    ),
+    "preference.cpo_loss": Signature(_ANSWERS, {"beta": "temperatures"}),
+    "preference.simpo_loss": Signature(_ANSWERS, {"beta": "temperatures", "margin": "scores"}),
+    "preference.orpo_loss": Signature(_ANSWERS, {"weight": "temperatures"}),
 }

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import lossjax
 from lossjax.verify import oracle, ulp
+from lossjax.verify.samples import loss_of
 from lossjax.verify.signatures import SIGNATURES, U
 from tests.support.cases import CASES, Case
 from tests.support.contract import cotangent_for
@@ -163,15 +164,15 @@ MASKED = (
 
 @pytest.mark.parametrize("name", MASKED)
 def test_a_mask_removes_rows(name: str) -> None:
-    check_mask(getattr(lossjax, name), SIGNATURES[name].kinds)
+    check_mask(loss_of(name), SIGNATURES[name].kinds)
 
 
-AXES = [name for name in SIGNATURES if "axis" in inspect.signature(getattr(lossjax, name)).parameters]
+AXES = [name for name in SIGNATURES if "axis" in inspect.signature(loss_of(name)).parameters]
 
 
 @pytest.mark.parametrize("name", AXES)
 def test_any_axis(name: str) -> None:
-    loss = getattr(lossjax, name)
+    loss = loss_of(name)
     both = quick(lambda args, turned: (loss(*args), functools.partial(loss, axis=0)(*turned)))
 
     def holds(*args: np.ndarray) -> None:

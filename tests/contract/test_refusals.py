@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax.experimental import checkify
 
-import lossjax
+from lossjax.verify.samples import loss_of
 from lossjax.verify.signatures import SIGNATURES
 from tests.support.cases import CASES
 from tests.support.draws import Family
@@ -21,7 +21,13 @@ WRONG: dict[str, Any] = {
     "log_variance": np.int32(1), "pos_weight": -1.0, "class_weights": np.full(CLASSES, -1.0), "label_smoothing": 2.0,
     "smoothing": "x", "z_loss": -1.0, "logit_softcap": 0.0, "temperature": 0.0, "ignore_index": 1.5, "top_k": 0,
     "weights": np.ones((ROWS, CLASSES), np.int32), "normalizer": np.ones(2), "full": None, "return_logsumexp": None,
+    "kind": "x", "clip": (-1.0, 0.2), "desirable": 1.0, "reference_kl": np.int32(1), "beta": 0.0, "margin": np.int32(1),
+    "weight": -1.0,
 }  # fmt: skip
+REQUIRED = {
+    "degrees_of_freedom": 1.0, "desirable": np.ones((ROWS, CLASSES), bool), "beta": 1.0, "margin": 1.0, "weight": 1.0,
+}  # fmt: skip
+"""Values of the options that have no default."""
 FAMILY = Family("refusals", rows=ROWS, classes=CLASSES)
 GOOD = {case.name: case.draw(FAMILY, np.float32)[: len(SIGNATURES[case.name].arguments)] for case in CASES}
 """Positional arguments that each function takes."""
@@ -33,11 +39,11 @@ def refusals() -> list[Any]:
     """(loss, argument, its wrong value): a wrong dtype, a wrong shape, and each option out of its range."""
     table = []
     for name, good in GOOD.items():
-        parameters = list(inspect.signature(getattr(lossjax, name)).parameters.values())
+        parameters = list(inspect.signature(loss_of(name)).parameters.values())
         for position, value in enumerate(good):
             table.append((name, position, parameters[position].name, value > 0))
             if position:
-                table.append((name, position, parameters[position].name, value[:1]))
+                table.append((name, position, parameters[position].name, value[:-1]))
         table += [
             (name, None, p.name, WRONG[p.name])
             for p in parameters
@@ -53,13 +59,14 @@ def test_an_error_names_the_argument_what_came_and_what_was_wanted(
     name: str, position: int | None, argument: str, value: Any
 ) -> None:
     args = list(GOOD[name])
-    options = {"degrees_of_freedom": 1.0} if name == "student_t_nll" else {}
+    parameters = inspect.signature(loss_of(name)).parameters.values()
+    options = {p.name: REQUIRED[p.name] for p in parameters if p.kind == p.KEYWORD_ONLY and p.default is p.empty}
     if position is None:
         options[argument] = value
     else:
         args[position] = value
     with pytest.raises((TypeError, ValueError)) as caught:  # traced, since some options are looked at last
-        jax.eval_shape(lambda: getattr(lossjax, name)(*args, **options))
+        jax.eval_shape(lambda: loss_of(name)(*args, **options))
     message = str(caught.value)
     aliases = {"labels": "targets", "targets": "labels"}  # one of the two is meant by what takes either
     assert argument in message or aliases.get(argument, argument) in message, message
@@ -72,7 +79,7 @@ def test_checkify_names_the_label_and_its_row(name: str) -> None:
     z, c, *rest = GOOD[name]
     bad = c.copy()
     bad[1] = 9
-    checked = jax.jit(checkify.checkify(getattr(lossjax, name)))
+    checked = jax.jit(checkify.checkify(loss_of(name)))
     error, _ = checked(z, bad, *rest)
     assert "label 9 in row" in str(error.get())
     error, _ = checked(z, c, *rest)

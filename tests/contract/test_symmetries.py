@@ -10,6 +10,7 @@ import pytest
 from hypothesis import strategies as st
 
 import lossjax
+from lossjax.verify.samples import loss_of
 from lossjax.verify.signatures import SIGNATURES, U
 from tests.support.cases import CASE
 from tests.support.hunting import CLASSES, TINY, among, close_pair, compiled, drawn, hunt, pool, same
@@ -31,7 +32,7 @@ def with_options(names: tuple[str, ...]) -> Any:
 
 
 def of(name: str, *argnums: int, **options: Any) -> Callable[..., list[np.ndarray]]:
-    return compiled(getattr(lossjax, name), argnums or (0,), *options.items())
+    return compiled(loss_of(name), argnums or (0,), *options.items())
 
 
 def check_one_hot(labels: Callable[..., list[np.ndarray]], hot: Callable[..., list[np.ndarray]]) -> None:
@@ -114,7 +115,7 @@ def check_never_negative(loss: Callable[..., Any], numbers: tuple[float, ...]) -
 
 @pytest.mark.parametrize("name", [*DIVERGENCES, "cosine_distance"])
 def test_a_divergence_is_never_negative_and_nothing_from_itself(name: str) -> None:
-    check_never_negative(getattr(lossjax, name), tuple(x for x in pool(SIGNATURES[name].kinds[0]) if x))
+    check_never_negative(loss_of(name), tuple(x for x in pool(SIGNATURES[name].kinds[0]) if x))
 
 
 @pytest.mark.covering

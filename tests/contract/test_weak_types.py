@@ -16,7 +16,7 @@ import pytest
 import lossjax
 from lossjax import families, geometry
 from lossjax.verify._check.programs import narrowest
-from lossjax.verify.samples import bound
+from lossjax.verify.samples import bound, loss_of
 from lossjax.verify.signatures import KINDS, SIGNATURES
 
 ROWS, CLASSES = 3, 4
@@ -40,10 +40,12 @@ def _losses() -> list[Function]:
     rows: list[Function] = []
     for name, signature in SIGNATURES.items():
         shapes = [
-            np.zeros(ROW if kind == "labels" else VECTORS, np.int32) if KINDS[kind].integer else VECTORS
+            np.zeros(ROW if kind == "labels" else VECTORS, bool if kind == "choices" else np.int32)
+            if KINDS[kind].integer
+            else VECTORS
             for kind in signature.kinds
         ]
-        rows.append((name, bound(getattr(lossjax, name), *signature.options), tuple(shapes)))
+        rows.append((name, bound(loss_of(name), *signature.options), tuple(shapes)))
     labels, names = np.zeros(ROW, np.int32), ("class_weights", "z_loss", "logit_softcap", "temperature")
     hidden, vectors = (ROWS, 2), VECTORS
     return [

@@ -17,12 +17,12 @@ from jax.sharding import AxisType, PartitionSpec
 import lossjax
 from lossjax import families
 from lossjax._core.reduction import Reducer
-from lossjax.verify.samples import sample
+from lossjax.verify.samples import loss_of, sample
 from lossjax.verify.signatures import SIGNATURES
 from tests.support.quick import quick
 
 Loss = Callable[..., Any]
-WEIGHTED = [name for name in SIGNATURES if "weights" in inspect.signature(getattr(lossjax, name)).parameters]
+WEIGHTED = [name for name in SIGNATURES if "weights" in inspect.signature(loss_of(name)).parameters]
 
 
 def _example(name: str) -> tuple[Loss, list[np.ndarray], list[int]]:

@@ -34,6 +34,14 @@ def test_a_maximum_of_many_loses_a_nan() -> None:
     assert not np.isnan(jax.jit(lambda x: jnp.max(x, axis=-1))(x)).any(), f"largest: {OBSOLETE}"
 
 
+def test_constants_are_added_first() -> None:
+    x, high, low = jnp.float32(0.6931472), 0.693145751953125, 1.428606765330187e-06
+    naive = jax.jit(lambda x: (x - high) - low)(x)
+    apart = jax.jit(lambda x: xla.less_constant(x, high, low))(x)
+    assert np.isclose(apart, float(x) - high - low, rtol=1e-3)
+    assert naive != apart, f"less_constant: {OBSOLETE}"
+
+
 def head_memory() -> int:
     """Bytes that the gradient of a head takes beside its arguments and results."""
 

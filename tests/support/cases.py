@@ -13,7 +13,7 @@ import numpy as np
 
 import lossjax
 from lossjax._core.plain import plain_of
-from lossjax.verify.samples import bound
+from lossjax.verify.samples import bound, loss_of
 from lossjax.verify.signatures import SIGNATURES, Signature
 from tests.support.draws import (
     FAMILIES,
@@ -29,7 +29,7 @@ from tests.support.draws import (
 )
 from tests.support.option_truths import OptionTruth, focal, generalized, poly
 from tests.support.truths import Truth, of_weighted_sum
-from tests.support.truths_of_scores import TRUTHS
+from tests.support.truths_of_answers import TRUTHS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,13 +63,14 @@ SUITED: dict[str, tuple[Family, ...]] = {
     # For losses of one entry the number of classes says nothing.
     "scores": _named("normal", "small", "wide", "offset", "one row", "ties"),
     # Without the offset, whose exponential overflows.
+    "log probabilities": _named("normal", "small", "wide", "one row"),
     "log rates": _named("normal", "small", "wide", "one row"),
 }
 """The families that suit a loss, by the kind of its first argument."""
 
 
 def _case(name: str, signature: Signature) -> Case:
-    judged, loss = TRUTHS[name], getattr(lossjax, name)
+    judged, loss = TRUTHS[name], loss_of(name)
     return Case(
         name,
         bound(loss, *signature.options, **judged.options),

@@ -74,6 +74,15 @@ def _other_logits(f: Family, random: np.random.Generator, dtype: Any, before: li
     return (before[0].astype(np.float64) + step).astype(dtype)
 
 
+def _log_probabilities(f: Family, random: np.random.Generator, dtype: Any, before: list[np.ndarray]) -> np.ndarray:
+    """Of likely and unlikely tokens; the second close to the first at small scales, and never e^88 apart."""
+    if not before:
+        return -random.exponential(f.scale, (f.rows, f.classes)).astype(dtype)
+    first = before[0].astype(np.float64)
+    step = first * np.expm1(random.normal(size=first.shape) * min(f.scale, 1.0))
+    return (first + np.clip(step, -60, np.minimum(60, -first / 2))).astype(dtype)
+
+
 BY_KIND: dict[str, Callable[[Family, np.random.Generator, Any, list[np.ndarray]], np.ndarray]] = {
     **dict.fromkeys(("logits", "scores", "log rates"), lambda f, random, dtype, _: f.logits(random, dtype)),
     "other logits": _other_logits,
@@ -83,6 +92,8 @@ BY_KIND: dict[str, Callable[[Family, np.random.Generator, Any, list[np.ndarray]]
         random, dtype, near=before[0] if f.scale < 1 else None
     ),
     "fractions": _fractions,
+    "log probabilities": lambda f, random, dtype, _: _log_probabilities(f, random, dtype, []),
+    "other log probabilities": _log_probabilities,
 }
 """The kinds that a family says something of, given the arguments before; ``KINDS`` draws the others."""
 

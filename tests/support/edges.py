@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-import lossjax
+from lossjax.verify.samples import loss_of
 from lossjax.verify.signatures import SIGNATURES
 from tests.support.limits import (
     INF,
@@ -184,7 +184,7 @@ def call(line: Lines, *args: jax.Array, **more: Any) -> jax.Array:
     """The loss with the line's options."""
     split = len(args) - len(line.names)
     named = dict(zip(line.names, args[split:], strict=True))
-    return getattr(lossjax, line.name)(*args[:split], **{**(line.options or {}), **named, **more})
+    return loss_of(line.name)(*args[:split], **{**(line.options or {}), **named, **more})
 
 
 def pulled(line: Lines, args: tuple[jax.Array, ...], **more: Any) -> tuple[jax.Array, ...]:
@@ -240,5 +240,5 @@ def faults(line: Lines, rows: list[Row], results: list[np.ndarray]) -> list[str]
 
 def takes(name: str, option: str) -> bool:
     """Whether the loss has the option. A mask of what has no weights hides entries of a row, not rows."""
-    parameters = inspect.signature(getattr(lossjax, name)).parameters
+    parameters = inspect.signature(loss_of(name)).parameters
     return option in parameters and (option != "where" or "weights" in parameters)

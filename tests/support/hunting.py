@@ -36,7 +36,8 @@ def drawn(kind: str, *, beyond: bool = False) -> st.SearchStrategy[np.ndarray]:
     shape, top = ((ROWS,), CLASSES) if kind == "labels" else ((ROWS, CLASSES), 2)
     size = int(np.prod(shape))
     numbers = st.lists(st.integers(0, top - 1), min_size=size, max_size=size)
-    return numbers.map(lambda x: np.array(x, np.int32).reshape(shape))
+    dtype = KINDS[kind].draw(np.random.default_rng(0), (ROWS, CLASSES)).dtype
+    return numbers.map(lambda x: np.array(x, dtype).reshape(shape))
 
 
 def close_pair(numbers: tuple[float, ...]) -> st.SearchStrategy[tuple[np.ndarray, np.ndarray]]:
