@@ -83,8 +83,8 @@ KINDS: Mapping[str, Kind] = {
     "levels": Kind(_between(0.1, 0.9), (0, 0.25, 0.5, 1, 0.9), outside=(-0.5, 1.5)),
     "log scales": Kind(_normal(1), (0, 1, -1, 0.5, 16.75, -16.75, 40, -40, 190, -190)),
     "degrees of freedom": Kind(_between(1, 30), (1e-3, 0.5, 1, 3, 40, 1e8), outside=(-1, -1e-30)),
-    "log probabilities": Kind(_log_probabilities, _LOG_SHARES, _NO_NUMBER),
-    "other log probabilities": Kind(_log_probabilities, _LOG_SHARES, _NO_NUMBER),
+    "log likelihoods": Kind(_log_probabilities, _LOG_SHARES, _NO_NUMBER),
+    "other log likelihoods": Kind(_log_probabilities, _LOG_SHARES, _NO_NUMBER),
     "temperatures": Kind(_between(0.05, 0.8), (1e-30, 0.1, 0.5, 0.8), outside=(-1, -1e-30)),
     "choices": Kind(lambda random, shape: np.indices(shape).sum(0) % 3 == 0, integer=True),
 }
@@ -119,7 +119,7 @@ _LOGITS = Signature(("logits",))
 _TWO_LOGITS = Signature(("logits", "other logits"))
 _TWO_PROBABILITIES = Signature(("probabilities", "other probabilities"))
 _ERROR = Signature(("scores", "scores"))
-_ANSWERS = ("log probabilities", "other log probabilities")
+_ANSWERS = ("log likelihoods", "other log likelihoods")
 # An entry of the gradient is a difference of two terms, one of each unit vector and each within 16u, that may nearly
 # cancel: 32u, as for student_t_nll below. (Over eight seeds of the samples it reaches 4 to 20.)
 _COSINE = Signature(("scores", "scores"), ulps=32)

@@ -63,7 +63,7 @@ SUITED: dict[str, tuple[Family, ...]] = {
     # For losses of one entry the number of classes says nothing.
     "scores": _named("normal", "small", "wide", "offset", "one row", "ties"),
     # Without the offset, whose exponential overflows.
-    "log probabilities": _named("normal", "small", "wide", "one row"),
+    "log likelihoods": _named("normal", "small", "wide", "one row"),
     "log rates": _named("normal", "small", "wide", "one row"),
 }
 """The families that suit a loss, by the kind of its first argument."""

@@ -92,8 +92,8 @@ BY_KIND: dict[str, Callable[[Family, np.random.Generator, Any, list[np.ndarray]]
         random, dtype, near=before[0] if f.scale < 1 else None
     ),
     "fractions": _fractions,
-    "log probabilities": lambda f, random, dtype, _: _log_probabilities(f, random, dtype, []),
-    "other log probabilities": _log_probabilities,
+    "log likelihoods": lambda f, random, dtype, _: _log_probabilities(f, random, dtype, []),
+    "other log likelihoods": _log_probabilities,
 }
 """The kinds that a family says something of, given the arguments before; ``KINDS`` draws the others."""
 

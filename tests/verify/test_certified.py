@@ -29,7 +29,7 @@ def recorded(text: str) -> dict[tuple[str, str], tuple[int, int]]:
     table = text.partition("<!-- certified -->")[2].partition("<!-- end of certified -->")[0]
     found = {}
     for line in table.splitlines():
-        if match := re.fullmatch(r"\| `(\w+)` \| (.*) \|", line):
+        if match := re.fullmatch(r"\| `([\w.]+)` \| (.*) \|", line):
             for dtype, cell in zip(DTYPES, match[2].split(" | "), strict=True):
                 value, gradient = cell.split(", ")
                 found[match[1], dtype] = int(value), int(gradient)
