@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from lossjax.__main__ import main
+from tests.support.processes import environment
 
 
 class Done(NamedTuple):
@@ -44,7 +45,7 @@ def inside(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
 
 def run(*arguments: str, cwd: Path | None = None, code: str | None = None) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "lossjax"] if code is None else [sys.executable, "-c", code]
-    return subprocess.run([*command, *arguments], capture_output=True, text=True, cwd=cwd)
+    return subprocess.run([*command, *arguments], capture_output=True, text=True, cwd=cwd, env=environment())
 
 
 def test_verify_proves_a_section_and_writes_json(tmp_path: Path) -> None:
