@@ -72,7 +72,7 @@ def test_weights_and_normalizer_are_those_of_the_unreduced_loss(name: str) -> No
         def wanted(args: list[Any], weights: jax.Array, normalizer: jax.Array) -> list[jax.Array]:
             return by_hand(loss(*args), kept, weights, normalizer)
 
-        def pulled(form: Loss, floats: list[jax.Array], weights: jax.Array) -> Any:
+        def pullback(form: Loss) -> Callable[..., Any]:
             def total(floats: list[jax.Array], weights: jax.Array, normalizer: jax.Array) -> tuple[jax.Array, Any]:
                 given = dict(zip(argnums, floats, strict=True))
                 found = form([given.get(i, a) for i, a in enumerate(arguments)], weights, normalizer)
@@ -82,12 +82,23 @@ def test_weights_and_normalizer_are_those_of_the_unreduced_loss(name: str) -> No
                 return sum((jnp.sum(s * x) for s, x in zip(slopes, found, strict=True)), jnp.zeros(())), found
 
             compiled = quick(jax.value_and_grad(total, argnums=(0, 1, 2), has_aux=True))
-            (_, found), gradients = compiled(floats, weights, jnp.asarray(-7.5))
-            return found, gradients
+
+            def pulled(floats: list[jax.Array], weights: jax.Array) -> Any:
+                (_, found), gradients = compiled(floats, weights, jnp.asarray(-7.5))
+                return found, gradients
+
+            return pulled
 
         good, weights = [jnp.asarray(arguments[i]) for i in argnums], jnp.asarray(random.normal(size=shape))
-        want = pulled(wanted, good, weights)
-        got = pulled(ours, [a.at[1].set(jnp.nan) for a in good], weights.at[1].set(jnp.nan))
+        want, pulled = pullback(wanted)(good, weights), pullback(ours)
+
+        def holding(masked: float) -> Any:
+            return pulled([a.at[1].set(masked) for a in good], weights.at[1].set(masked))
+
+        got = holding(0)
+        for bad in (np.nan, np.inf, -np.inf, 1e300):
+            for g, w in zip(jax.tree.leaves(holding(bad)), jax.tree.leaves(got), strict=True):
+                assert np.array_equal(g, w), f"{name}: masked rows of {bad} are felt"
         # Sums of at most 9 results of as many losses as there are weights, each product within a few roundings.
         units = 9 * (weights.size + 8) * 2.0**-53
         for g, w in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
