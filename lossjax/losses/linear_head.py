@@ -61,8 +61,8 @@ class HeadOptions(VocabOptions, total=False):
         int | Literal["auto"],
         Option(
             "auto",
-            'at most so many rows per block, or "auto": :func:`~lossjax.losses.linear_head.auto_chunk_size`. It changes '
-            "memory and speed, not the result (except for the order of sums, all in float32 or wider); more rows than "
+            'at most so many rows per block, or "auto": :func:`~lossjax.losses.linear_head.auto_chunk_size`. It '
+            "changes memory and speed, not the result (except for the order of sums, all in float32 or wider); more rows than "
             "there are means all of them.",
         ),
     ]
