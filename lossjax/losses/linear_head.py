@@ -62,8 +62,8 @@ class HeadOptions(VocabOptions, total=False):
         Option(
             "auto",
             'at most so many rows per block, or "auto": :func:`~lossjax.losses.linear_head.auto_chunk_size`. It '
-            "changes memory and speed, not the result (except for the order of sums, all in float32 or wider); more rows than "
-            "there are means all of them.",
+            "changes memory and speed, not the result (except for the order of sums, all in float32 or wider); more "
+            "rows than there are means all of them.",
         ),
     ]
     skip_below: Annotated[
