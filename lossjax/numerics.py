@@ -174,7 +174,7 @@ def log_ratio(a: Array, b: Array) -> Array:
     The gradients are 1/a and -1/b. The value is -inf at a = 0, +inf at b = 0, and NaN where both are 0.
     """
     neither = (a == 0) & (b == 0)
-    return jnp.where(neither, jnp.nan, log_growth(b, a, a - b))
+    return nan_unless(~neither, log_growth(b, a, a - b))
 
 
 def log_growth(start: Array, end: Array, step: Array) -> Array:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import ArrayLike
 
+from lossjax._core.masks import nan_unless
 from lossjax._core.sharding import varying_alike
 
 R = TypeVar("R")
@@ -42,8 +43,7 @@ def between(x: Array, low: ArrayLike, high: ArrayLike) -> Array:
 
 def largest(x: Array) -> Array:
     """The maximum over the last axis, which is kept as 1; NaN for a row that has one."""
-    undefined = jnp.any(jnp.isnan(x), axis=-1, keepdims=True)
-    return jnp.where(undefined, jnp.nan, jnp.max(x, axis=-1, keepdims=True))
+    return nan_unless(~jnp.any(jnp.isnan(x), axis=-1, keepdims=True), jnp.max(x, axis=-1, keepdims=True))
 
 
 # --- constants that stay apart ---------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from lossjax._core.autodiff import closed_form, known_as
+from lossjax._core.masks import nan_unless
 from lossjax._softmax import functions, row_statistics
 from lossjax.numerics import exact_difference, expm1, log1p, psi, softplus, times, xi
 
@@ -111,7 +112,7 @@ class _Compared(NamedTuple):
         distant = anchor + jnp.log(jnp.sum(jnp.exp(exponent - anchor), axis=-1, keepdims=True))
         divergence = jnp.where(largest > 2, distant, close)
         undefined = jnp.isnan(rows_u.rest) | jnp.isnan(rows_v.rest)
-        kl = jnp.where(undefined, jnp.nan, jnp.where(excluded, jnp.inf, divergence))
+        kl = nan_unless(~undefined, jnp.where(excluded, jnp.inf, divergence))
         return cls(u, v, rows_u, rows_v, p, q, r, kl, undefined)
 
     def saved(self) -> tuple[Any, ...]:
@@ -140,7 +141,7 @@ def _kl_divergence_backward(saved: Any, cotangent: Array) -> tuple[Array, Array]
     apart = jnp.where(excluded, jnp.where(p < 1, -jnp.inf, 0), jnp.where(relative.possible, jnp.inf, 0))
     r = jnp.where(somewhere, apart, relative.r)
     undefined = jnp.isnan(rows_u.rest) | jnp.isnan(rows_v.rest)
-    return g * jnp.where(undefined, jnp.nan, -times(p, r)), g * jnp.where(undefined, jnp.nan, in_v)
+    return g * nan_unless(~undefined, -times(p, r)), g * nan_unless(~undefined, in_v)
 
 
 _kl_divergence = closed_form(_kl_divergence_forward, _kl_divergence_backward)
@@ -176,7 +177,7 @@ def _js_divergence_forward(u: Array, v: Array) -> tuple[Array, Any]:
     close = both.p * psi(expm1(step) / 2) + both.q * psi(expm1(-step) / 2)
     distant = times(both.p, _log_share(d)) + times(both.q, _log_share(-d))
     divergence = jnp.sum(jnp.where(near, close, distant), axis=-1) / 2
-    return jnp.where(both.undefined[..., 0], jnp.nan, divergence), both.saved()
+    return nan_unless(~both.undefined[..., 0], divergence), both.saved()
 
 
 def _js_divergence_backward(saved: Any, cotangent: Array) -> tuple[Array, Array]:

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from lossjax._core.autodiff import closed_form
-from lossjax._core.masks import hide
+from lossjax._core.masks import hide, nan_unless
 from lossjax._core.xla import at_least, between, largest
 from lossjax._rules.simplex import project_to_simplex
 from lossjax.numerics import exact_difference, times
@@ -56,7 +56,7 @@ def _undefined_unless_known(dtype: Any, logits: Array, labels: Array, valid: Arr
     """Hide masked rows, and make every row whose label is not a class NaN."""
     z, labels = hide(valid, logits.astype(dtype)), hide(valid, labels)
     known = (labels >= 0) & (labels < z.shape[-1])
-    return jnp.where(known[..., None], z, jnp.nan), labels
+    return nan_unless(known, z), labels
 
 
 def _subtractable(z: Array) -> Array:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from lossjax._core.autodiff import closed_form
+from lossjax._core.masks import nan_unless
 from lossjax._rules.probabilities import divergence_terms
 from lossjax.numerics import expm1, log_growth, log_ratio, psi, xi
 
@@ -67,7 +68,7 @@ def _power_divergence_forward(alpha: float, p: Array, q: Array) -> tuple[Array, 
     tangent = jnp.where(q > 0, q**alpha + alpha * safe ** (alpha - 1) * (p - q), 0 if alpha > 1 else -jnp.inf)
     direct = p**alpha - jnp.where((p == 0) & (q == 0), 0, tangent)
     value = jnp.where(positive & near, by_logs, direct) / (alpha * (alpha - 1))
-    return jnp.where((p >= 0) & (q >= 0), value, jnp.nan), (alpha, p, q)
+    return nan_unless((p >= 0) & (q >= 0), value), (alpha, p, q)
 
 
 # In p:  φ'(p) - φ'(q) = (p^(α-1) - q^(α-1))/(α - 1) = q^(α-1) (e^((α-1)l) - 1)/(α - 1)

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from lossjax._core.autodiff import closed_form
+from lossjax._core.masks import nan_unless
 from lossjax.numerics import log2, log_growth, log_quotient, per_nat, psi, times
 
 
@@ -35,7 +36,7 @@ def divergence_terms(p: Array, q: Array, step: Array) -> Array:
     by_psi = p_safe * psi(jnp.where(near, ratio, 0))
     by_logs = step_safe - p_safe * log_quotient(q_safe, p_safe)
     value = jnp.where(positive, jnp.where(near, by_psi, by_logs), jnp.where(p > 0, jnp.inf, q))
-    return jnp.where((p >= 0) & (q >= 0), value, jnp.nan)
+    return nan_unless((p >= 0) & (q >= 0), value)
 
 
 def _relative_entropy_forward(p: Array, q: Array) -> tuple[Array, Any]:

@@ -25,6 +25,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from lossjax._core.autodiff import closed_form
+from lossjax._core.masks import nan_unless
 from lossjax._softmax.curves import power
 from lossjax.numerics import quotient, sigmoid, softplus, times
 
@@ -43,7 +44,7 @@ def _sigmoid_cross_entropy_forward(
     z = logits.astype(dtype)
     y, other = _smoothed(targets.astype(dtype), smoothing)
     loss = times(y if weight is None else weight * y, softplus(-z)) + times(other, softplus(z))
-    loss = jnp.where(jnp.isnan(z), jnp.nan, loss)  # A zero target must not silence a NaN logit.
+    loss = nan_unless(~jnp.isnan(z), loss)  # A zero target must not silence a NaN logit.
     return loss, (dtype, logits, targets, smoothing, weight)
 
 
@@ -85,8 +86,7 @@ def _focal_forward(
 ) -> tuple[Array, Any]:
     part = _Parts.of(dtype, logits, targets, alpha)
     loss = times(part.weight * power(part.doubt, gamma), part.cross_entropy)
-    undefined = jnp.isnan(part.z) | jnp.isnan(part.y)
-    return jnp.where(undefined, jnp.nan, loss), (dtype, logits, targets, gamma, alpha)
+    return nan_unless(~jnp.isnan(part.z + part.y), loss), (dtype, logits, targets, gamma, alpha)
 
 
 def _focal_backward(saved: Any, cotangent: Array) -> tuple[Any, ...]:

@@ -4,6 +4,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from lossjax._core.autodiff import closed_form
+from lossjax._core.masks import nan_unless
 from lossjax._core.xla import at_least, largest
 
 
@@ -11,7 +12,7 @@ def _simplex_forward(y: Array) -> tuple[Array, Array]:
     # Measured from the maximum, every entry is exact or small. The threshold is then at least -1, so no entry below -1
     # is in the support; those entries are raised to -1, so that they do not spoil the sums.
     top = largest(y)
-    below = at_least(y - jnp.where(jnp.isfinite(top), top, jnp.nan), -1)
+    below = at_least(y - nan_unless(jnp.isfinite(top), top), -1)
     descending = jnp.sort(below, axis=-1, descending=True)
     count = jnp.broadcast_to(jnp.arange(1, y.shape[-1] + 1, dtype=y.dtype), y.shape)
     size = jnp.sum(count * descending > jnp.cumsum(descending, axis=-1) - 1, axis=-1, keepdims=True).astype(y.dtype)

@@ -36,7 +36,9 @@ class Smoothing(NamedTuple):
     over_others: bool
 
     def label_parts(self, classes: int) -> tuple[float, float]:
-        """(hit, spread) with t = hit·e_c + spread·1."""
+        """(hit, spread) with t = hit·e_c + spread·1; arrays if the number of classes is symbolic (``jax.export``)."""
+        if not self.amount:
+            return 1.0, 0.0
         sharers = classes - 1 if self.over_others else classes
         spread = self.amount / sharers if self.amount and sharers else 0.0
         return 1 - self.amount - (spread if self.over_others else 0.0), spread
@@ -122,7 +124,8 @@ class Options(NamedTuple):
     def parts(self, is_label: Array, targets: Array, weights: Array | None) -> tuple[float, Array | float | None]:
         """(at_label, at_all): the weighted target is at_label·w_c·e_c + at_all; None for at_all is nothing."""
         at_label, at_all = self.smoothing.label_parts(class_count(is_label, self.over))
-        if not self.labelled or (at_all and at_label <= 0):  # a negative part would be subtracted again
+        known = isinstance(at_label, float) and isinstance(at_all, float)
+        if not self.labelled or not known or (at_all and at_label <= 0):  # a negative part would be subtracted again
             return 0.0, _weighted(weights, self.distribution(is_label, targets))
         if not at_all:
             return at_label, None
@@ -202,7 +205,7 @@ def _forward(
     if inputs.z_loss is not None:  # λ ω lse²
         loss = loss + same_on_all(inputs.z_loss * _weighted(label_weight, lse * lse), rows.over)
     loss = _or_nan(options, targets, loss)
-    loss = jnp.where(jnp.isnan(rows.rest), jnp.nan, loss)  # a zero weight must not silence an undefined row
+    loss = nan_unless(~jnp.isnan(rows.rest), loss)  # a zero weight must not silence an undefined row
     output = (hide(valid, loss[..., 0]), hide(valid, lse[..., 0]))
     return output, (options, inputs, rows.stopped())
 

@@ -23,6 +23,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from lossjax._core import sharding
+from lossjax._core.masks import nan_unless
 from lossjax._core.plain import rules_are_off
 from lossjax._softmax.row_sum import (
     class_count,
@@ -92,7 +93,7 @@ class RowStatistics:
 
     def undefined_unless(self, condition: Array) -> "RowStatistics":
         """The same statistics, with NaN for the rows where the condition (one boolean per row) does not hold."""
-        return dataclasses.replace(self, rest=jnp.where(condition[..., None], self.rest, jnp.nan))
+        return dataclasses.replace(self, rest=nan_unless(condition, self.rest))
 
     def stopped(self) -> "RowStatistics":
         """The same statistics as constants to a derivative: rules give the total derivative in the logits.
@@ -128,11 +129,11 @@ def row_statistics(z: Array, pivot: Array | None = None, plan: Plan = ONE_DEVICE
     # long row may not be NaN for a NaN in it.
     defined = jnp.isfinite(maximum) | (jnp.isposinf(maximum) & (own + rest == 1))
     defined = defined & jnp.isfinite(rest) & ~jnp.isnan(logit)
-    # Under a maximum of -inf every entry has E = 0; with a total of 1 they have the probability 0.
-    nothing = jnp.isneginf(maximum) & jnp.isneginf(logit) & (rest == 0)
-    own, rest = (jnp.where(defined, part, jnp.nan) for part in (own, rest))
     if plan.empty:
-        own, rest = jnp.where(nothing, 0, own), jnp.where(nothing, 1, rest)
+        # Under a maximum of -inf every entry has E = 0; with a total of 1 they have the probability 0.
+        nothing = jnp.isneginf(maximum) & jnp.isneginf(logit) & (rest == 0)
+        own, rest, defined = jnp.where(nothing, 0, own), jnp.where(nothing, 1, rest), defined | nothing
+    own, rest = (nan_unless(defined, part) for part in (own, rest))
     return RowStatistics(index, logit, maximum, own, rest, plan, of_maximum=pivot is None)
 
 

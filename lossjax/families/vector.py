@@ -10,6 +10,7 @@ from jax import Array
 from lossjax._core import checks
 from lossjax._core.autodiff import closed_form
 from lossjax._core.domains import AMOUNTS, Domain
+from lossjax._core.masks import nan_unless
 from lossjax._rules.logits import kl_of_logits
 from lossjax._rules.positive import itakura_saito
 from lossjax._rules.probabilities import relative_entropy
@@ -52,7 +53,7 @@ class Categorical(Family):
     def _loss(self, z: Array, y: Array) -> Array:
         rows = row_statistics.row_statistics(z)
         loss = jnp.sum(times(y, row_statistics.surprisal(z, rows)), axis=-1)
-        return jnp.where(jnp.isnan(rows.rest[..., 0]), jnp.nan, loss)  # A target of 0 must not silence it.
+        return nan_unless(~jnp.isnan(rows.rest[..., 0]), loss)  # A target of 0 must not silence it.
 
     def _mean_minus_target(self, z: Array, y: Array) -> Array:
         return functions.cross_entropy_slope(z, row_statistics.row_statistics(z).stopped(), y)

@@ -14,6 +14,7 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 
 from lossjax._core.autodiff import closed_form
+from lossjax._core.masks import nan_unless
 from lossjax._core.xla import at_least, largest
 from lossjax._rules.positive import power_divergence
 from lossjax._rules.probabilities import relative_entropy
@@ -142,7 +143,7 @@ def _exponent(alpha: float) -> float:
 def _heights(alpha: float, z: Array) -> tuple[Array, Array]:
     """p, and by how much (α - 1)z - τ falls short of 0 outside the support."""
     top = largest(z)
-    s = (alpha - 1) * (z - jnp.where(jnp.isfinite(top), top, jnp.nan))
+    s = (alpha - 1) * (z - nan_unless(jnp.isfinite(top), top))
     above = s - _climbed(alpha, s, _climbed(alpha, s, _threshold(alpha, lax.stop_gradient(s))))
     p = jnp.where(above > 0, jnp.where(above > 0, above, 1) ** (1 / (alpha - 1)), jnp.where(above <= 0, 0, above))
     return p / jnp.sum(p, axis=-1, keepdims=True), at_least(-above, 0)
@@ -207,7 +208,7 @@ _entmax = closed_form(_entmax_forward, _entmax_backward)
 
 
 def _simplex_forward(alpha: float, scores: Array, targets: Array) -> tuple[Array, Any]:
-    z, y = scores, jnp.where(targets >= 0, targets, jnp.nan)
+    z, y = scores, nan_unless(targets >= 0, targets)
     if alpha == 1:
         rows = row_statistics.row_statistics(z)
         p = row_statistics.p_of(z, rows)
@@ -226,7 +227,7 @@ def _simplex_forward(alpha: float, scores: Array, targets: Array) -> tuple[Array
 
 def _simplex_backward(saved: Any, cotangent: Array) -> tuple[None, Array, Array]:
     alpha, z, targets = saved
-    y = jnp.where(targets >= 0, targets, jnp.nan)
+    y = nan_unless(targets >= 0, targets)
     if alpha == 1:
         rows = row_statistics.row_statistics(z).stopped()
         in_scores = functions.cross_entropy_slope(z, rows, y)

@@ -3,13 +3,13 @@
 import functools
 from typing import Any, Unpack
 
-import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
 from lossjax._core import checks
 from lossjax._core.domains import SIGNS
 from lossjax._core.elementwise import EntryOptions, elementwise, pair
+from lossjax._core.masks import nan_unless
 from lossjax._core.options import with_options
 from lossjax._core.plain import with_plain
 from lossjax._rules.margins import below_margin, binary_sparsemax, margin_shortfall, multiclass_sparsemax
@@ -136,7 +136,7 @@ def sparsemax_loss(logits: ArrayLike, labels: ArrayLike, **options: Unpack[Entry
     checks.same_shape("labels", labels.shape, "of the logits", logits.shape, "give one label per logit")
     labels = checks.labels_in_range(labels, 2, checks.mask("where", options.get("where"), logits.shape))
     known = (labels == 0) | (labels == 1)
-    sign = jnp.where(known, 2 * labels.astype(logits.dtype) - 1, jnp.nan)
+    sign = nan_unless(known, 2 * labels.astype(logits.dtype) - 1)
     return elementwise(binary_sparsemax, logits, sign, {}, **options)
 
 

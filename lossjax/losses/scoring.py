@@ -7,6 +7,7 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 
 from lossjax._core import checks
+from lossjax._core.masks import nan_unless
 from lossjax._core.options import with_options
 from lossjax._core.plain import with_plain
 from lossjax._core.reduction import Reduction
@@ -107,4 +108,4 @@ def accuracy(
     ahead = jnp.sum((z > own) | ((z == own) & (index < chosen)), axis=-1, dtype=jnp.int32)
     right = (ahead < count).astype(given.dtype)
     undefined = jnp.any(jnp.isnan(z), axis=-1) | (given.targets < 0) | (given.targets >= z.shape[-1])
-    return given.reducer(jnp.where(undefined, jnp.nan, right))
+    return given.reducer(nan_unless(~undefined, right))
