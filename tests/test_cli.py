@@ -123,6 +123,14 @@ def test_a_missing_extra_is_named(missing: str) -> None:
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.parametrize(("argument", "words"), [("--version", "lossjax 0."), ("--help", "verify, check, figure")])
+def test_version_and_help_need_no_extra(argument: str, words: str) -> None:
+    code = "import sys; sys.modules['typer'] = None\nfrom lossjax.__main__ import main\nmain()"
+    result = run(argument, code=code)
+    assert result.returncode == 0
+    assert words in result.stdout
+
+
 # --- check -----------------------------------------------------------------------------------------------------------
 
 WRONG = """

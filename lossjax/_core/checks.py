@@ -23,9 +23,19 @@ def is_concrete(value: object) -> bool:
     return not isinstance(value, Tracer)
 
 
+def as_array(name: str, value: ArrayLike, wanted: str) -> Array:
+    """The value as an array; TypeError for None, a string, and whatever else JAX makes no array of."""
+    try:
+        if value is not None:
+            return jnp.asarray(value)
+    except (TypeError, ValueError):
+        pass
+    raise TypeError(f"{name} must be {wanted}, got {value!r}; give an array, or numbers that make one")
+
+
 def floating(name: str, value: ArrayLike, *, remedy: str = "convert it, as by .astype(jnp.float32)") -> Array:
     """The value as a floating-point array; TypeError for integers, booleans and complex numbers."""
-    array = jnp.asarray(value)
+    array = as_array(name, value, "floating-point")
     if not jnp.issubdtype(array.dtype, jnp.floating):
         raise TypeError(f"{name} must be floating-point, got {array.dtype}[{_dims(array.shape)}]; {remedy}")
     return array
@@ -33,7 +43,7 @@ def floating(name: str, value: ArrayLike, *, remedy: str = "convert it, as by .a
 
 def integer_labels(name: str, value: ArrayLike) -> Array:
     """The value as an integer array; TypeError for floats and booleans."""
-    array = jnp.asarray(value)
+    array = as_array(name, value, "integer class indices")
     if not jnp.issubdtype(array.dtype, jnp.integer):
         raise TypeError(
             f"{name} must be integer class indices, got {array.dtype}[{_dims(array.shape)}]; "
@@ -56,7 +66,7 @@ def compute_dtype(*arrays: Array | None) -> Any:
 def same_shape(name: str, shape: Sequence[int], wanted_name: str, wanted: Sequence[int], remedy: str) -> None:
     """ValueError unless two shapes agree. Nothing broadcasts silently."""
     if tuple(shape) != tuple(wanted):
-        raise ValueError(f"{name} has shape ({_dims(shape)}), wanted ({_dims(wanted)}) {wanted_name}; {remedy}")
+        raise ValueError(f"{name} has shape {_shape(shape)}, wanted {_shape(wanted)} {wanted_name}; {remedy}")
 
 
 def broadcastable(name: str, shape: Sequence[int], wanted: Sequence[int]) -> None:
@@ -67,7 +77,7 @@ def broadcastable(name: str, shape: Sequence[int], wanted: Sequence[int]) -> Non
         fits = False
     if not fits:
         raise ValueError(
-            f"{name} has shape ({_dims(shape)}), wanted one that broadcasts to ({_dims(wanted)}); "
+            f"{name} has shape {_shape(shape)}, wanted one that broadcasts to {_shape(wanted)}; "
             f"give a scalar, or reshape {name}"
         )
 
@@ -92,7 +102,7 @@ def class_axis(array: Array, name: str, axis: int | Sequence[int]) -> tuple[int,
         raise ValueError(f"{name} is a scalar, wanted at least the class axis; give an array of shape [..., C]")
     positive = axes("axis", axis, array.ndim)
     if math.prod(array.shape[a] for a in positive) == 0:
-        raise ValueError(f"{name} has shape ({_dims(array.shape)}) with no class along {axis!r}; wanted at least 1")
+        raise ValueError(f"{name} has shape {_shape(array.shape)} with no class along {axis!r}; wanted at least 1")
     return positive
 
 
@@ -162,6 +172,22 @@ def integer(name: str, value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise TypeError(f"{name} must be an integer, got {value!r}")
     return int(value)
+
+
+def ignored_label(name: str, value: ArrayLike, labels: Array) -> Array:
+    """An integer scalar, which may be traced, in the dtype of the labels, where it must be a number."""
+    array = value if isinstance(value, int) else as_array(name, value, "an integer")
+    if isinstance(value, bool) or jnp.shape(array) != () or not jnp.issubdtype(jnp.result_type(array), jnp.integer):
+        raise TypeError(f"{name} must be one integer, got {value!r}; give the label of the rows to be left out")
+    if is_concrete(array):
+        limits, number = jnp.iinfo(labels.dtype), int(np.asarray(array))
+        if not limits.min <= number <= limits.max:
+            raise ValueError(
+                f"{name} must be a number of the labels' dtype {labels.dtype}, got {number}; "
+                f"give one from {limits.min} to {limits.max}, as no label can be another"
+            )
+        array = np.asarray(number, labels.dtype)
+    return jnp.asarray(array).astype(labels.dtype)
 
 
 def real(name: str, value: ArrayLike, dtype: Any) -> Array:
@@ -277,6 +303,11 @@ def _outside(labels: Array, classes: int) -> Array:
 def labels_in_range(labels: Array, classes: int, counted: Array | None) -> Array:
     """The labels; if the result is used, ``checkify`` has a named error for the first counted one outside [0, C)."""
     return none_wrong(Wrong(_NO_CLASS, _outside, (("classes", classes),)), labels, counted)
+
+
+def _shape(shape: Sequence[int]) -> str:
+    """As Python prints it, the comma of a tuple of one included; a size may be symbolic."""
+    return f"({_dims(shape)},)" if len(shape) == 1 else f"({_dims(shape)})"
 
 
 def _dims(shape: Sequence[int]) -> str:

@@ -22,6 +22,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from lossjax._core.autodiff import closed_form
+from lossjax._core.masks import nan_unless
 from lossjax._softmax.row_sum import class_index, sum_over_classes
 from lossjax.numerics import exact_difference
 
@@ -63,7 +64,7 @@ class _Terms(NamedTuple):
     def total(self) -> Array:
         """``Σ t``, NaN where it is negative: its logarithm is."""
         total = _at(self.is_pivot, self.each) + _at(~self.is_pivot, self.each)
-        return jnp.where(total < 0, jnp.nan, total)
+        return nan_unless(~(total < 0), total)
 
 
 def _at(here: Array, x: Array) -> Array:

@@ -34,7 +34,7 @@ class LabelMaskOptions(MaskOption, total=False):
     """Which rows count, by a mask and by their labels."""
 
     ignore_index: Annotated[
-        int | None, Option(None, "rows with this integer label are masked; it may lie outside [0, C).")
+        ArrayLike | None, Option(None, "rows with this integer label are masked; it may lie outside [0, C).")
     ]
 
 
@@ -128,19 +128,21 @@ class LogitLoss(NamedTuple):
         With ``over`` the logits, distributions and class weights are those of the classes that this device holds.
         """
         given = complete(SoftmaxOptions, options)
-        logits = checks.floating("logits", logits)
+        second = "targets" if kind == "distributions" else "labels"
+        targets = checks.as_array(second, targets, _WANTED[kind])
+        logits = checks.floating("logits", logits, **_if_swapped(logits, targets, second))
         axes = checks.class_axis(logits, "logits", given["axis"])
-        labelled = kind == "labels" or (kind == "either" and jnp.issubdtype(jnp.result_type(targets), jnp.integer))
+        labelled = kind == "labels" or (kind == "either" and jnp.issubdtype(targets.dtype, jnp.integer))
         z = classes_last(logits, axes)
         rows, classes = z.shape[:-1], z.shape[-1]
-        targets = _labels(targets, rows) if labelled else _distributions(targets, logits, axes, kind)
+        targets = _labels(targets, logits, rows, kind) if labelled else _distributions(targets, logits, axes, kind)
         weights = checks.nonnegative_weights("class_weights", given["class_weights"], classes)
         dtype = checks.compute_dtype(logits, None if labelled else targets, weights)
         reducer = Reducer.of(rows, given)
         if given["ignore_index"] is not None:
-            label = checks.integer("ignore_index", given["ignore_index"])
             if not labelled:
                 raise ValueError("ignore_index is for integer labels; mask distributions by where=")
+            label = checks.ignored_label("ignore_index", given["ignore_index"], targets)
             reducer = reducer.only(targets != label)
         if labelled:
             targets = checks.labels_in_range(targets, class_count(z, over), reducer.valid)
@@ -226,10 +228,39 @@ def _smoothing(amount: float, how: str) -> Smoothing:
     return Smoothing(checks.fraction("label_smoothing", amount), how == "others")
 
 
-def _labels(labels: ArrayLike, rows: tuple[int, ...]) -> Array:
+_WANTED = {
+    "labels": "integer class indices",
+    "distributions": "floating-point distributions over the classes",
+    "either": "integer class indices, or floating-point distributions over the classes",
+}
+"""What each kind of second argument must be."""
+
+
+def _if_swapped(logits: ArrayLike, targets: Array, second: str) -> dict[str, str]:
+    """A remedy, if the arguments are those of a call in the other order."""
+    if isinstance(logits, str) or logits is None:
+        return {}
+    if jnp.issubdtype(jnp.result_type(logits), jnp.integer) and jnp.issubdtype(targets.dtype, jnp.floating):
+        return {"remedy": f"the order is (logits, {second}): swap the two if they are the other way round"}
+    return {}
+
+
+def _fitting(labels: Array, logits: Array, rows: tuple[int, ...], kind: Kind) -> str:
+    """What is most likely meant by integers that are not one per row."""
+    if labels.shape == logits.shape:
+        if kind == "either":
+            return "give one label per row, or convert one-hot rows to floats with .astype(jnp.float32)"
+        return "give one label per row; one-hot rows are for softmax_cross_entropy, as floats"
+    for axis in range(logits.ndim):
+        if labels.shape == logits.shape[:axis] + logits.shape[axis + 1 :] != rows:
+            return f"they fit classes along another axis of the logits: give axis={axis}"
+    return "give one label per row"
+
+
+def _labels(labels: Array, logits: Array, rows: tuple[int, ...], kind: Kind) -> Array:
     array = checks.integer_labels("labels", labels)
     wanted = "of the rows (the logits less the class axis)"
-    checks.same_shape("labels", array.shape, wanted, rows, "give one label per row")
+    checks.same_shape("labels", array.shape, wanted, rows, _fitting(array, logits, rows, kind))
     # Every class index, and iota, must fit the dtype.
     return array.astype(jnp.int32) if jnp.iinfo(array.dtype).bits < 32 else array
 

@@ -1,9 +1,11 @@
 """What each loss refuses: a wrong dtype, a wrong shape, an option out of its range; and the message that it gives."""
 
 import inspect
+import re
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.experimental import checkify
@@ -84,3 +86,53 @@ def test_checkify_names_the_label_and_its_row(name: str) -> None:
     assert "label 9 in row" in str(error.get())
     error, _ = checked(z, c, *rest)
     assert error.get() is None
+
+
+@pytest.mark.parametrize("name", GOOD)
+@pytest.mark.parametrize("value", [None, "cat"])
+def test_what_is_no_array_is_named(name: str, value: Any) -> None:
+    parameters = list(inspect.signature(getattr(lossjax, name)).parameters)
+    options = {"degrees_of_freedom": 1.0} if name == "student_t_nll" else {}
+    for position, argument in enumerate(parameters[: len(GOOD[name])]):
+        args = list(GOOD[name])
+        args[position] = value
+        aliases = {"labels": "targets", "targets": "labels"}
+        with pytest.raises(TypeError, match=f"^({argument}|{aliases.get(argument, argument)}) must be .*{value!r}"):
+            getattr(lossjax, name)(*args, **options)
+
+
+LOGITS, LABELS = np.zeros((ROWS, CLASSES, 2), np.float32), np.zeros((ROWS, 2), np.int32)
+OF_LABELS = [name for name, s in SIGNATURES.items() if s.arguments == ("logits", "labels")]
+
+
+@pytest.mark.parametrize("name", OF_LABELS)
+def test_the_likeliest_remedy_is_named(name: str) -> None:
+    loss = getattr(lossjax, name)
+    with pytest.raises(ValueError, match="give axis=1"):
+        loss(LOGITS, LABELS)
+    assert loss(LOGITS, LABELS, axis=1).shape == LABELS.shape
+    with pytest.raises(TypeError, match=r"logits must be floating-point.*the order is \(logits, labels\): swap"):
+        loss(*GOOD[name][::-1])
+    with pytest.raises(ValueError, match="one-hot rows"):
+        loss(GOOD[name][0], GOOD[name][0].astype(np.int32))
+    with pytest.raises(ValueError, match=re.escape("labels has shape (4,), wanted (3,) of the rows")):
+        loss(GOOD[name][0], np.zeros(4, np.int32))
+
+
+@pytest.mark.parametrize("name", OF_LABELS)
+def test_ignore_index_may_be_an_array_and_traced(name: str) -> None:
+    loss = getattr(lossjax, name)
+    z, labels = GOOD[name]
+    want = loss(z, labels, ignore_index=int(labels[0]))
+    assert want[0] == 0
+    for given in (np.int64(labels[0]), jnp.asarray(labels[0]), np.uint8(labels[0])):
+        assert np.array_equal(loss(z, labels, ignore_index=given), want)
+    traced = jax.jit(lambda i: loss(z, labels, ignore_index=i))(labels[0])
+    assert np.array_equal(traced == 0, want == 0)
+    with pytest.raises(
+        ValueError, match=r"ignore_index must be a number of the labels' dtype int32.*got 1099511627776"
+    ):
+        loss(z, labels, ignore_index=2**40)
+    for wrong in (1.5, True, labels):
+        with pytest.raises(TypeError, match="ignore_index must be one integer, got"):
+            loss(z, labels, ignore_index=wrong)

@@ -37,11 +37,11 @@ REFUSALS: dict[str, tuple[Call, type[Exception], tuple[str, ...]]] = {
     ),
     "another shape": (
         lambda: checks.same_shape("labels", (4, 1), "of the rows", (4,), "squeeze it"),
-        ValueError, ("labels", "(4, 1)", "wanted (4)", "of the rows", "squeeze it"),
+        ValueError, ("labels", "(4, 1)", "wanted (4,)", "of the rows", "squeeze it"),
     ),
     "a shape that does not broadcast": (
         lambda: checks.broadcastable("pos_weight", (2,), (5, 3)),
-        ValueError, ("pos_weight", "(2)", "(5, 3)", "broadcasts", "reshape pos_weight"),
+        ValueError, ("pos_weight", "(2,)", "(5, 3)", "broadcasts", "reshape pos_weight"),
     ),
     "a shape that broadcasts to a larger one": (
         lambda: checks.broadcastable("pos_weight", (7, 5, 3), (5, 3)), ValueError, ("pos_weight", "(7, 5, 3)"),
@@ -83,7 +83,7 @@ REFUSALS: dict[str, tuple[Call, type[Exception], tuple[str, ...]]] = {
     ),
     "a mask of another shape": (
         lambda: checks.mask("where", np.ones((2, 3), bool), (2,)),
-        ValueError, ("where", "(2, 3)", "wanted (2)", "one entry per row"),
+        ValueError, ("where", "(2, 3)", "wanted (2,)", "one entry per row"),
     ),
     "an unknown reduction": (
         lambda: checks.reduction("average"), ValueError, ("reduction", "'none', 'sum', 'mean'", "'average'"),
@@ -145,7 +145,7 @@ REFUSALS: dict[str, tuple[Call, type[Exception], tuple[str, ...]]] = {
     ),
     "too few weights": (
         lambda: checks.nonnegative_weights("class_weights", np.ones(3, np.float32), 4),
-        ValueError, ("class_weights", "(3)", "wanted (4)", "a weight for every class"),
+        ValueError, ("class_weights", "(3,)", "wanted (4,)", "a weight for every class"),
     ),
     "base 1": (lambda: checks.base(1), ValueError, ("base", "greater than 1", "2 = bits", "got 1")),
     "base 1/2": (lambda: checks.base(0.5), ValueError, ("base", "greater than 1", "0.5")),

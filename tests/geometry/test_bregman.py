@@ -339,7 +339,7 @@ def test_errors_say_what_came_and_what_to_do():
         bregman_divergence("entropy", p, p)
     with pytest.raises(ValueError, match=r"generator gives shape \(3,\).*sum its terms"):
         bregman_divergence(lambda x: x * x, p, p)
-    with pytest.raises(ValueError, match=r"q has shape \(2\), wanted \(3\) of p"):
+    with pytest.raises(ValueError, match=r"q has shape \(2,\), wanted \(3,\) of p"):
         bregman_divergence(SquaredEuclidean(), p, jnp.ones(2))
     with pytest.raises(TypeError, match="p must be floating-point, got int32"):
         bregman_divergence(SquaredEuclidean(), jnp.ones(3, jnp.int32), p)

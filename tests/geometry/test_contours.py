@@ -206,7 +206,7 @@ def test_16_bit_is_computed_in_float32():
 
 def test_errors_say_what_came_and_what_to_do():
     d = jnp.array([0.5, 0.2])
-    with pytest.raises(ValueError, match=r"entropy has shape \(2\), wanted \(\) \(one number per row\)"):
+    with pytest.raises(ValueError, match=r"entropy has shape \(2,\), wanted \(\) \(one number per row\)"):
         entropy_contour(d, d)
     with pytest.raises(TypeError, match="entropy must be a real number, got complex64"):
         entropy_contour(1j, d)

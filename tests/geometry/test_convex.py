@@ -235,18 +235,18 @@ def test_errors_say_what_came_and_what_to_do():
     y = jnp.ones(3)
     with pytest.raises(ValueError, match="lower must be at most upper"):
         project_to_box(y, 1.0, 0.0)
-    with pytest.raises(ValueError, match=r"upper has shape \(2\), wanted one that broadcasts to \(3\)"):
+    with pytest.raises(ValueError, match=r"upper has shape \(2,\), wanted one that broadcasts to \(3,\)"):
         project_to_box(y, 0.0, jnp.ones(2))
     with pytest.raises(ValueError, match="radius must be at least 0"):
         project_to_ball(y, -1.0)
     assert np.isnan(jax.jit(project_to_box)(y, 1.0, 0.0)).all()
-    with pytest.raises(ValueError, match=r"normal has shape \(2\), wanted \(3\) of a row of y"):
+    with pytest.raises(ValueError, match=r"normal has shape \(2,\), wanted \(3,\) of a row of y"):
         project_to_half_space(y, jnp.ones(2), 0.0)
-    with pytest.raises(ValueError, match=r"offset has shape \(3\), wanted \(\)"):
+    with pytest.raises(ValueError, match=r"offset has shape \(3,\), wanted \(\)"):
         project_to_half_space(y, y, y)
     with pytest.raises(TypeError, match="normal must be floating-point"):
         project_to_half_space(y, jnp.ones(3, jnp.int32), 0.0)
     with pytest.raises(ValueError, match=r"A has shape \(3,\), wanted \[k, n\].*a\[None, :\]"):
         project_to_affine(y, y, y)
-    with pytest.raises(ValueError, match=r"b has shape \(3\), wanted \(1\) of A"):
+    with pytest.raises(ValueError, match=r"b has shape \(3,\), wanted \(1,\) of A"):
         project_to_affine(y, y[None], y)

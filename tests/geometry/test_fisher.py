@@ -355,9 +355,9 @@ def test_errors_say_what_came_and_what_to_do():
         fisher_information(p, "theta")
     with pytest.raises(ValueError, match="p has 1 class, wanted at least 2 in mean coordinates"):
         fisher_information(jnp.ones(1), "mean")
-    with pytest.raises(ValueError, match=r"v has shape \(3\), wanted \(2\) of logits"):
+    with pytest.raises(ValueError, match=r"v has shape \(3,\), wanted \(2,\) of logits"):
         softmax_fisher_vector_product(p, jnp.ones(3))
-    with pytest.raises(ValueError, match=r"gradient has shape \(3\), wanted \(2\) of logits"):
+    with pytest.raises(ValueError, match=r"gradient has shape \(3,\), wanted \(2,\) of logits"):
         natural_gradient(p, jnp.ones(3))
     with pytest.raises(TypeError, match="gradient must be floating-point, got int32"):
         natural_gradient(p, jnp.array([1, 0]))
@@ -371,7 +371,9 @@ def test_errors_of_trees_name_the_leaf():
 
     with pytest.raises(ValueError, match=r"vector is the tree .*wanted .* of parameters; make it by jax\.tree\.map"):
         product({"a": jnp.ones(2)})
-    with pytest.raises(ValueError, match=r"vector\['b'\]\[0\] has shape \(2\), wanted \(3\) of parameters\['b'\]\[0\]"):
+    with pytest.raises(
+        ValueError, match=r"vector\['b'\]\[0\] has shape \(2,\), wanted \(3,\) of parameters\['b'\]\[0\]"
+    ):
         product({"a": jnp.ones(2), "b": (jnp.ones(2),)})
     with pytest.raises(TypeError, match=r"parameters\['a'\] must be floating-point, got int32"):
         product(w, parameters={"a": jnp.arange(2), "b": (jnp.ones(3),)})

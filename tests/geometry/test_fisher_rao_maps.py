@@ -241,7 +241,7 @@ def test_the_arc_is_accurate(dtype):
 
 def test_errors_say_what_came_and_what_to_do():
     p = jnp.array([0.5, 0.5])
-    with pytest.raises(ValueError, match=r"v has shape \(3\), wanted \(2\) of p"):
+    with pytest.raises(ValueError, match=r"v has shape \(3,\), wanted \(2,\) of p"):
         fisher_rao_exp(p, jnp.ones(3))
     with pytest.raises(TypeError, match="q must be floating-point, got int32"):
         fisher_rao_log(p, jnp.array([1, 0]))

@@ -153,9 +153,9 @@ def test_errors_say_what_came_and_what_to_do():
     q, T, b = jnp.full(3, 1 / 3), jnp.array([[0.0, 1.0, 2.0]]), jnp.ones(1)
     with pytest.raises(ValueError, match=r"T has shape \(3,\), wanted \[k, n\].*t\[None, :\]"):
         i_projection(q, T[0], b)
-    with pytest.raises(ValueError, match=r"T has shape \(2\), wanted \(3\) of a row of q"):
+    with pytest.raises(ValueError, match=r"T has shape \(2,\), wanted \(3,\) of a row of q"):
         i_projection(q, T[:, :2], b)
-    with pytest.raises(ValueError, match=r"b has shape \(2\), wanted \(1\) of q, but k of T for n"):
+    with pytest.raises(ValueError, match=r"b has shape \(2,\), wanted \(1,\) of q, but k of T for n"):
         i_projection(q, T, jnp.ones(2))
     with pytest.raises(TypeError, match="q must be floating-point, got int32"):
         i_projection(jnp.ones(3, jnp.int32), T, b)
@@ -166,5 +166,5 @@ def test_errors_say_what_came_and_what_to_do():
     with pytest.raises(ValueError, match=r"p must be a distribution, and 0 where base is"):
         m_projection(q, T, jnp.array([0.5, 0.0, 0.5]))
     assert np.isnan(jax.jit(m_projection)(q, T, jnp.array([0.5, 0.0, 0.5]))).all()
-    with pytest.raises(ValueError, match=r"base has shape \(2\), wanted \(3\) of p"):
+    with pytest.raises(ValueError, match=r"base has shape \(2,\), wanted \(3,\) of p"):
         m_projection(q, T, jnp.ones(2))

@@ -202,7 +202,7 @@ def test_errors_say_what_came_and_what_to_do():
     y = jnp.ones(3)
     with pytest.raises(ValueError, match=r"X has shape \(3,\), wanted \[\.\.\., N, d\].*x\[:, None\]"):
         least_squares(y, y)
-    with pytest.raises(ValueError, match=r"y has shape \(3\), wanted \(2\) of X less its last axis"):
+    with pytest.raises(ValueError, match=r"y has shape \(3,\), wanted \(2,\) of X less its last axis"):
         orthogonal_projection(jnp.ones((2, 3)), y)
     with pytest.raises(TypeError, match="X must be floating-point, got int32"):
         projection_matrix(jnp.ones((2, 3), jnp.int32))

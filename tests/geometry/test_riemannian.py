@@ -212,9 +212,9 @@ def test_scales_that_are_none():
     traced = jnp.array([-1.0, 0.0])
     assert np.isnan(jax.jit(total)(traced)).all()
     assert np.isnan(jax.jit(jax.grad(lambda s: jnp.sum(total(s))))(traced)).all()
-    with pytest.raises(ValueError, match=r"mean_q has shape \(3\), wanted \(2\) of mean_p"):
+    with pytest.raises(ValueError, match=r"mean_q has shape \(3,\), wanted \(2,\) of mean_p"):
         gaussian_fisher_rao_distance(m, 1.0, jnp.zeros(3), 1.0)
-    with pytest.raises(ValueError, match=r"scale_q has shape \(3\), wanted one that broadcasts to \(2\)"):
+    with pytest.raises(ValueError, match=r"scale_q has shape \(3,\), wanted one that broadcasts to \(2,\)"):
         gaussian_fisher_rao_distance(m, 1.0, m, jnp.ones(3))
     with pytest.raises(TypeError, match="mean_p must be floating-point, got int32"):
         gaussian_fisher_rao_distance(jnp.arange(2), 1.0, m, 1.0)

@@ -218,13 +218,13 @@ def test_errors_say_what_came_and_what_to_do():
     p = jnp.array([0.5, 0.5])
     with pytest.raises(TypeError, match=r"p must be floating-point, got int32\[2\]; convert it"):
         aitchison_add(jnp.array([1, 2]), p)
-    with pytest.raises(ValueError, match=r"q has shape \(3\), wanted \(2\) of p; use jnp\.broadcast_to"):
+    with pytest.raises(ValueError, match=r"q has shape \(3,\), wanted \(2,\) of p; use jnp\.broadcast_to"):
         aitchison_distance(p, jnp.ones(3))
-    with pytest.raises(ValueError, match=r"q has shape \(3\), wanted \(2\) of p"):
+    with pytest.raises(ValueError, match=r"q has shape \(3,\), wanted \(2,\) of p"):
         aitchison_inner_product(p, jnp.ones(3))
     with pytest.raises(ValueError, match="p is a scalar"):
         centered_log_ratio(0.5)
-    with pytest.raises(ValueError, match=r"scalar has shape \(2\), wanted \(\) \(one number per row\)"):
+    with pytest.raises(ValueError, match=r"scalar has shape \(2,\), wanted \(\) \(one number per row\)"):
         aitchison_scale(p, p)
     with pytest.raises(TypeError, match="scalar must be a real number, got bool"):
         aitchison_scale(p, True)

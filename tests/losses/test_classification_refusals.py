@@ -29,7 +29,7 @@ SHARED_REFUSALS: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
         {"class_weights": np.float32([1, -1, 1])}, ValueError, "class_weights must be at least 0, got .*-1.0",
     ),
     "too few weights": (
-        {"class_weights": np.float32([1, 1])}, ValueError, r"class_weights has shape \(2\), wanted \(3\)",
+        {"class_weights": np.float32([1, 1])}, ValueError, r"class_weights has shape \(2,\), wanted \(3,\)",
     ),
     "integer weights": (
         {"class_weights": np.int32([1, 1, 1])}, TypeError, r"class_weights must be floating-point, got int32\[3\]",
@@ -37,7 +37,7 @@ SHARED_REFUSALS: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "a mask of integers": (
         {"where": np.int32([1, 0])}, TypeError, "where must be boolean .* got int32; write where != 0",
     ),
-    "a mask of entries": ({"where": np.ones((2, 3), bool)}, ValueError, r"where has shape \(2, 3\), wanted \(2\)"),
+    "a mask of entries": ({"where": np.ones((2, 3), bool)}, ValueError, r"where has shape \(2, 3\), wanted \(2,\)"),
     "unknown reduction": (
         {"reduction": "batchmean"}, ValueError, "reduction must be one of 'none', 'sum', 'mean', got 'batchmean'",
     ),
@@ -66,9 +66,9 @@ ARGUMENT_REFUSALS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     ),
     "boolean labels": (lambda: LABEL(Z, jnp.array([True, False])), TypeError, r"labels must be integer .* bool\[2\]"),
     "one-hot labels": (
-        lambda: LABEL(Z, jnp.int32([[1, 0, 0], [0, 0, 1]])), ValueError, r"labels has shape \(2, 3\), wanted \(2\)",
+        lambda: LABEL(Z, jnp.int32([[1, 0, 0], [0, 0, 1]])), ValueError, r"labels has shape \(2, 3\), wanted \(2,\)",
     ),
-    "a column of labels": (lambda: LABEL(Z, LABELS[:, None]), ValueError, r"labels has shape \(2, 1\), wanted \(2\)"),
+    "a column of labels": (lambda: LABEL(Z, LABELS[:, None]), ValueError, r"labels has shape \(2, 1\), wanted \(2,\)"),
     "integer logits": (
         lambda: LABEL(Z.astype(jnp.int32), LABELS),
         TypeError, r"logits must be floating-point, got int32\[2, 3\]; .*astype",
@@ -84,7 +84,7 @@ ARGUMENT_REFUSALS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         lambda: BINARY(Z, Z > 0), TypeError, r"targets must be floating-point, got bool\[2, 3\]; .*astype",
     ),
     "other targets": (lambda: TARGET(Z, T[:1]), ValueError, r"targets has shape \(1, 3\), wanted \(2, 3\)"),
-    "other targets, binary": (lambda: BINARY(Z, T[0]), ValueError, r"targets has shape \(3\), wanted \(2, 3\)"),
+    "other targets, binary": (lambda: BINARY(Z, T[0]), ValueError, r"targets has shape \(3,\), wanted \(2, 3\)"),
     "no class": (
         lambda: LABEL(jnp.zeros((2, 0)), LABELS), ValueError, r"logits has shape \(2, 0\) with no class along -1",
     ),
@@ -92,14 +92,14 @@ ARGUMENT_REFUSALS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "a scalar": (lambda: LABEL(jnp.float32(1), jnp.int32(0)), ValueError, "logits is a scalar"),
     "a negative positive weight": (lambda: BINARY(Z, T, pos_weight=-1.0), ValueError, "pos_weight must be at least 0"),
     "a positive weight that does not fit": (
-        lambda: BINARY(Z, T, pos_weight=np.ones(2, np.float32)), ValueError, r"pos_weight has shape \(2\)",
+        lambda: BINARY(Z, T, pos_weight=np.ones(2, np.float32)), ValueError, r"pos_weight has shape \(2,\)",
     ),
     "binary smoothing": (lambda: BINARY(Z, T, label_smoothing=2), ValueError, "label_smoothing must lie in"),
     "binary reduction": (
         lambda: BINARY(Z, T, reduction="avg"), ValueError, "reduction must be one of",
     ),
     "binary mask": (
-        lambda: BINARY(Z, T, where=np.ones(2, bool)), ValueError, r"where has shape \(2\), wanted \(2, 3\)",
+        lambda: BINARY(Z, T, where=np.ones(2, bool)), ValueError, r"where has shape \(2,\), wanted \(2, 3\)",
     ),
 }  # fmt: skip
 

@@ -96,7 +96,7 @@ def test_it_is_differentiable() -> None:
 
 def test_refusals() -> None:
     z = jnp.zeros((2, 3))
-    with pytest.raises(ValueError, match=r"vector has shape \(3\), wanted \(2, 3\) of the logits"):
+    with pytest.raises(ValueError, match=r"vector has shape \(3,\), wanted \(2, 3\) of the logits"):
         softmax_cross_entropy_hvp(z, jnp.zeros(2, int), jnp.zeros(3))
     with pytest.raises(TypeError, match="vector must be floating-point"):
         softmax_cross_entropy_hvp(z, jnp.zeros(2, int), jnp.zeros((2, 3), int))

@@ -180,7 +180,7 @@ P = jnp.full((2, 3), 0.25, jnp.float32)
     *[(lambda n=n, b=b: _call(n, P, P, base=b), ValueError, "base must be") for n in EVERY for b in (0.5, 1, -2)],
     *[(lambda n=n: _call(n, P, P, axis=2), ValueError, "axis=2 does not exist") for n in EVERY],
     *[(lambda n=n: _call(n, P[:, :0], P[:, :0]), ValueError, r"p has shape \(2, 0\) with no class") for n in EVERY],
-    *[(lambda f=f: f(P, P[0]), ValueError, r"q has shape \(3\), wanted \(2, 3\) of p; give two") for f in TWO.values()],
+    *[(lambda f=f: f(P, P[0]), ValueError, r"q has shape \(3,\), wanted \(2, 3\) of p; give") for f in TWO.values()],
     *[(lambda f=f: f(P, P > 0), TypeError, r"q must be floating-point, got bool") for f in TWO.values()],
 ])  # fmt: skip
 def test_refusals(call: Callable[[], Any], error: type[Exception], message: str) -> None:

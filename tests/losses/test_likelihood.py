@@ -98,7 +98,7 @@ def test_refusals() -> None:
         quantile_loss(r, r, level=1.5)
     with pytest.raises(ValueError, match="degrees_of_freedom must be greater than 0"):
         student_t_nll(r, r, degrees_of_freedom=-1.0)
-    with pytest.raises(ValueError, match=r"log_scale has shape \(2\), wanted one that broadcasts to \(3\)"):
+    with pytest.raises(ValueError, match=r"log_scale has shape \(2,\), wanted one that broadcasts to \(3,\)"):
         laplace_nll(r, r, log_scale=jnp.zeros(2))
     with pytest.raises(ValueError, match="reduction must be one of"):
         poisson_nll(r, r, reduction="average")

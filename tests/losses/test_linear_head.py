@@ -197,7 +197,7 @@ def test_errors() -> None:
         linear_softmax_cross_entropy(x, w.T, labels)
     with pytest.raises(TypeError, match="hidden is bfloat16 and weight float32"):
         linear_softmax_cross_entropy(x.astype(jnp.bfloat16), w, labels)
-    with pytest.raises(ValueError, match=r"bias has shape \(5\), wanted \(11\)"):
+    with pytest.raises(ValueError, match=r"bias has shape \(5,\), wanted \(11,\)"):
         linear_softmax_cross_entropy(x, w, labels, bias=b[:5])
     with pytest.raises(ValueError, match="labels has shape"):
         linear_softmax_cross_entropy(x, w, labels[:2])
