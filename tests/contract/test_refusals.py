@@ -91,14 +91,14 @@ def test_checkify_names_the_label_and_its_row(name: str) -> None:
 @pytest.mark.parametrize("name", GOOD)
 @pytest.mark.parametrize("value", [None, "cat"])
 def test_what_is_no_array_is_named(name: str, value: Any) -> None:
-    parameters = list(inspect.signature(getattr(lossjax, name)).parameters)
-    options = {"degrees_of_freedom": 1.0} if name == "student_t_nll" else {}
+    parameters = list(inspect.signature(loss_of(name)).parameters)
+    options = {key: value for key, value in REQUIRED.items() if key in parameters}
     for position, argument in enumerate(parameters[: len(GOOD[name])]):
         args = list(GOOD[name])
         args[position] = value
         aliases = {"labels": "targets", "targets": "labels"}
         with pytest.raises(TypeError, match=f"^({argument}|{aliases.get(argument, argument)}) must be .*{value!r}"):
-            getattr(lossjax, name)(*args, **options)
+            loss_of(name)(*args, **options)
 
 
 LOGITS, LABELS = np.zeros((ROWS, CLASSES, 2), np.float32), np.zeros((ROWS, 2), np.int32)
@@ -107,7 +107,7 @@ OF_LABELS = [name for name, s in SIGNATURES.items() if s.arguments == ("logits",
 
 @pytest.mark.parametrize("name", OF_LABELS)
 def test_the_likeliest_remedy_is_named(name: str) -> None:
-    loss = getattr(lossjax, name)
+    loss = loss_of(name)
     with pytest.raises(ValueError, match="give axis=1"):
         loss(LOGITS, LABELS)
     assert loss(LOGITS, LABELS, axis=1).shape == LABELS.shape
@@ -121,7 +121,7 @@ def test_the_likeliest_remedy_is_named(name: str) -> None:
 
 @pytest.mark.parametrize("name", OF_LABELS)
 def test_ignore_index_may_be_an_array_and_traced(name: str) -> None:
-    loss = getattr(lossjax, name)
+    loss = loss_of(name)
     z, labels = GOOD[name]
     want = loss(z, labels, ignore_index=int(labels[0]))
     assert want[0] == 0
