@@ -99,7 +99,8 @@ class Reducer(NamedTuple):
         losses = self.weighted(losses)
         if self.how == "none":
             return self._normalized(losses)
-        return self.of_total(jnp.sum(losses), losses.shape, own_weights)
+        scale = _scale(losses.shape) if self.how == "mean" and self.normalizer is None else 1.0
+        return self.of_total(jnp.sum(losses * scale), losses.shape, own_weights, scale)
 
     def weighted(self, losses: Array) -> Array:
         """The losses times their weights, 0 where masked."""
@@ -107,18 +108,20 @@ class Reducer(NamedTuple):
         losses = hide(self.valid, losses.astype(dtype))
         return losses if self.weights is None else hide(self.valid, self.weights).astype(dtype) * losses
 
-    def of_total(self, total: Array, shape: tuple[int, ...], own_weights: Array | None = None) -> Array:
-        """The result for the known sum of losses of this shape, which were masked and weighted."""
+    def of_total(
+        self, total: Array, shape: tuple[int, ...], own_weights: Array | None = None, scale: float = 1.0
+    ) -> Array:
+        """The result for the known sum, times ``scale``, of losses of this shape, which were masked and weighted."""
         total = total.astype(self._dtype(total))
         if self.how == "sum" or self.normalizer is not None:
             return self._normalized(total)
         if self.valid is None and self.weights is None and own_weights is None:
             count = math.prod(shape)
-            return total / count if count else total
+            return total / (count * scale) if count else total
         counted = hide(self.valid, jnp.ones(shape, total.dtype))
         for weights in (own_weights, self.weights):
             counted = counted if weights is None else counted * hide(self.valid, weights).astype(total.dtype)
-        mass = jnp.sum(counted)
+        mass = jnp.sum(counted * scale)
         return _quotient(total, mass, nothing=(mass == 0) & ~jnp.isnan(total))
 
     def _normalized(self, losses: Array) -> Array:
@@ -131,6 +134,15 @@ class Reducer(NamedTuple):
     def _dtype(self, losses: Array) -> Any:
         given = [x for x in (self.weights, self.normalizer) if x is not None]
         return checks.compute_dtype(losses, *(x for x in given if jnp.issubdtype(x.dtype, jnp.floating)))
+
+
+def _scale(shape: tuple[int, ...]) -> float:
+    """A power of two, by which scaled losses have a sum that is no larger than the largest of them.
+
+    So a mean of large losses does not overflow on the way, and no digit changes. (Symbolic shapes have none.)
+    """
+    count = math.prod(shape)
+    return 2.0 ** -math.ceil(math.log2(count)) if isinstance(count, int) and count else 1.0
 
 
 def _quotient(dividend: Array, divisor: Array, *, nothing: Array) -> Array:

@@ -86,6 +86,7 @@ KINDS: Mapping[str, Kind] = {
     "log likelihoods": Kind(_log_probabilities, _LOG_SHARES, _NO_NUMBER),
     "other log likelihoods": Kind(_log_probabilities, _LOG_SHARES, _NO_NUMBER),
     "temperatures": Kind(_between(0.05, 0.8), (1e-30, 0.1, 0.5, 0.8), outside=(-1, -1e-30)),
+    "margins": Kind(_between(0, 2), (0, 1e-30, 0.5, -1, 3)),
     "choices": Kind(lambda random, shape: np.indices(shape).sum(0) % 3 == 0, integer=True),
 }
 """``other`` kinds are the second of two that are compared: drawn near the first where closeness is what is hard."""
@@ -170,9 +171,9 @@ SIGNATURES: Mapping[str, Signature] = {
     "preference.dpo_loss": Signature((*_ANSWERS, *_ANSWERS), {"beta": "temperatures", "label_smoothing": "fractions"}),
     "preference.ipo_loss": Signature((*_ANSWERS, *_ANSWERS), {"beta": "temperatures"}),
     "preference.kto_loss": Signature(
-        _ANSWERS, {"desirable": "choices", "reference_kl": "scores", "beta": "temperatures"}
+        _ANSWERS, {"desirable": "choices", "reference_kl": "margins", "beta": "temperatures"}
     ),
     "preference.cpo_loss": Signature(_ANSWERS, {"beta": "temperatures"}),
-    "preference.simpo_loss": Signature(_ANSWERS, {"beta": "temperatures", "margin": "scores"}),
+    "preference.simpo_loss": Signature(_ANSWERS, {"beta": "temperatures", "margin": "margins"}),
     "preference.orpo_loss": Signature(_ANSWERS, {"weight": "temperatures"}),
 }

@@ -152,3 +152,15 @@ def test_a_mask_is_a_removal(keep: list[bool], losses: list[float]) -> None:
     for how, want in (("sum", kept.sum()), ("mean", kept.mean() if kept.size else 0.0)):
         got = float(Reducer(how, jnp.array(keep))(jnp.float32(losses)))
         assert abs(got - want) <= 8 * 2.0**-24 * np.abs(kept).sum()
+
+
+@pytest.mark.parametrize("where", [None, jnp.array([True, False, True, True, True])])
+def test_a_mean_of_large_losses_is_one(where: jax.Array | None) -> None:
+    """Their sum overflows, their mean does not; and no digit of a usual mean changes."""
+    large, zeros = jnp.full(5, 1.5e19), jnp.zeros(5)
+    value, slope = jax.value_and_grad(lossjax.squared_error)(large, zeros, where=where, reduction="mean")
+    kept = 5 if where is None else 4
+    np.testing.assert_allclose(value, 2.25e38, rtol=2.0**-22)
+    np.testing.assert_allclose(jnp.max(slope), 3e19 / kept, rtol=2.0**-22)
+    usual = jnp.float32([0.1, 0.7, -3.3, 5.1, 1e-3])
+    assert lossjax.squared_error(usual, zeros, reduction="mean") == jnp.sum(usual * usual) / jnp.float32(5)
