@@ -47,7 +47,9 @@ from lossjax.losses.margins import sparsemax_loss as sparsemax_loss
 from lossjax.losses.regression import huber_loss as huber_loss
 from lossjax.losses.regression import log_cosh as log_cosh
 from lossjax.losses.regression import mean_squared_error as mean_squared_error
+from lossjax.losses.regression import pseudo_huber_loss as pseudo_huber_loss
 from lossjax.losses.regression import quantile_loss as quantile_loss
+from lossjax.losses.regression import smooth_l1_loss as smooth_l1_loss
 from lossjax.losses.regression import squared_error as squared_error
 from lossjax.losses.scoring import accuracy as accuracy
 from lossjax.losses.scoring import softmax_brier_score as softmax_brier_score
@@ -100,10 +102,12 @@ __all__ = [
     "policy",
     "poly_cross_entropy",
     "preference",
+    "pseudo_huber_loss",
     "quantile_loss",
     "self_information",
     "sigmoid_cross_entropy",
     "sigmoid_focal_loss",
+    "smooth_l1_loss",
     "softmax",
     "softmax_brier_score",
     "softmax_cross_entropy",

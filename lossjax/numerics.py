@@ -7,6 +7,7 @@ called a formula are differentiated by JAX. ``u`` is the unit roundoff (2^-24 in
 import math
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -151,6 +152,39 @@ def log2(x: Array) -> Array:
     mantissa = jnp.where(low, 2 * mantissa, mantissa)
     exponent = (exponent - low.astype(exponent.dtype)).astype(x.dtype)
     return jnp.where(usual, exponent + jnp.log1p(mantissa - 1) / math.log(2), jnp.log(x))
+
+
+_ZETA_LESS_ONE = (
+    0.6449340668482263, 0.20205690315959424, 0.08232323371113819, 0.03692775514336992, 0.01734306198444914,
+    0.008349277381922825, 0.004077356197944342, 0.002008392826082211, 0.000994575127818087, 0.0004941886041194589,
+    0.0002460865533080517, 0.00012271334757848681, 6.12481350587106e-05, 3.058823630697205e-05, 1.528225940864575e-05,
+    7.637197637855309e-06, 3.8172932649901264e-06, 1.908212716505986e-06, 9.539620338637478e-07, 4.769329866594063e-07,
+    2.3845050271809054e-07, 1.1921992593144637e-07, 5.96081890409661e-08, 2.980350344294891e-08, 1.4901554818216867e-08,
+)  # fmt: skip
+"""ζ(k) - 1 for k from 2 on."""
+_EULER = 0.5772156649015329
+
+
+@scalar_rule(lambda g, t: g * jax.scipy.special.digamma(t + 1))
+def log_factorial(t: Array) -> Array:
+    """``log t! = log Γ(t + 1)`` for t >= 0 within a relative error of 16u, also at its zeros, t = 0 and 1.
+
+    XLA's log-gamma (CPU backend, JAX 0.10 to 0.12) is off by 5e-7 there in float32.
+    """
+    # log Γ(2 + s) = (1 - γ)s + Σ_k (-1)^k (ζ(k) - 1) s^k/k is used for |s| <= ½. It is brought there by one step of
+    # Γ(t + 2) = (t + 1) Γ(t + 1) for t below ½, and by up to four of Γ(t + 1) = t Γ(t) for t from 1.5 to 5.5.
+    near, low = t < 5.5, t < 0.5
+    small = jnp.where(near, t, 1)
+    steps = jnp.floor(small - 0.5)
+    s = jnp.where(low, small, small - 1 - steps)
+    total = jnp.zeros_like(t)
+    for k in range(12 if _is_single(t) else 26, 1, -1):
+        total = s * ((-1) ** k * _ZETA_LESS_ONE[k - 2] / k + total)
+    product = jnp.ones_like(t)
+    for i in range(4):
+        product = product * jnp.where(steps > i, small - i, 1)
+    climbed = jnp.where(low, -jnp.log1p(jnp.where(low, small, 0)), jnp.log(product))
+    return jnp.where(near, climbed + s * (1 - _EULER + total), jax.scipy.special.gammaln(jnp.where(near, 6, t) + 1))
 
 
 def log_base(x: Array, base: float | None) -> Array:

@@ -235,6 +235,23 @@ def test_both_tails_of_the_sigmoid_add_up() -> None:
     assert numerics.softplus(jnp.float32(-80)) > 0
 
 
+@DTYPES
+def test_log_factorial(dtype: Any) -> None:
+    """Also beside its zeros, 0 and 1, where XLA's log-gamma has none of its digits."""
+    with jax.enable_x64(dtype == np.float64), oracle.precision():
+        beside = [p + d for p in (0, 0.5, 1, 1.5, 2.5, 5.5) for d in (0, 1e-6, -1e-6) if p + d >= 0]
+        t = np.concatenate([beside, np.arange(0, 9), np.geomspace(1e-30, 1e6, 300), np.linspace(0, 7, 400)]).astype(
+            dtype
+        )
+        slope, value = jax.jit(jax.vmap(lambda t: jax.value_and_grad(numerics.log_factorial)(t)[::-1]))(t)
+        exact = ulp.balls(t)
+        truth = oracle.each(lambda x: (x + 1).lgamma() if x != 0 and x != 1 else arb(0), exact)
+        assert ulp.in_roundoffs(value, truth).max() <= 16
+        truth = oracle.each(lambda x: (x + 1).digamma(), exact)
+        size = np.maximum(1, np.abs(truth.astype(float)))
+        assert ulp.in_roundoffs(slope, truth, scale=size).max() <= 64
+
+
 def test_unit_roundoff() -> None:
     assert [numerics.unit_roundoff(d) for d in (jnp.float32, jnp.float64, jnp.bfloat16)] == [
         2.0**-24,

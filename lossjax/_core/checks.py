@@ -233,6 +233,8 @@ def is_known(value: ArrayLike, number: float) -> bool:
 
 def _number_or_array(name: str, value: ArrayLike) -> Array:
     """A floating-point array; Python numbers and integers as weakly typed ones, which follow the other arguments."""
+    if value is None or isinstance(value, str):
+        raise TypeError(f"{name} must be a real number, got {value!r}")
     array = jnp.asarray(float(value) if isinstance(value, int) and not isinstance(value, bool) else value)
     if jnp.issubdtype(array.dtype, jnp.integer):
         with jax.numpy_dtype_promotion("standard"):

@@ -3,7 +3,7 @@
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
 from lossjax._core.autodiff import closed_form
 
@@ -14,12 +14,10 @@ class Options(NamedTuple):
     Attributes:
       dtype: the dtype to compute in.
       distance: whether the result is 1 - cosine.
-      shortest: vectors that are shorter are divided by this length in place of their own.
     """
 
     dtype: Any
     distance: bool
-    shortest: float
 
 
 class _Unit(NamedTuple):
@@ -31,19 +29,22 @@ class _Unit(NamedTuple):
       direction: the quotient.
       inverse: what the vector was multiplied by.
       is_unit: whether the direction has length 1.
+      is_short: whether the vector was divided by the shortest length.
     """
 
     direction: Array
     inverse: Array
     is_unit: Array
+    is_short: Array
 
     @classmethod
-    def both(cls, options: Options, a: Array, b: Array) -> "tuple[_Unit, _Unit]":
+    def both(cls, options: Options, a: Array, b: Array, epsilon: Array) -> "tuple[_Unit, _Unit]":
         """Divide both vectors by their lengths, in the dtype to compute in."""
-        return cls.of(a.astype(options.dtype), options.shortest), cls.of(b.astype(options.dtype), options.shortest)
+        shortest = jnp.sqrt(epsilon)[..., None]
+        return cls.of(a.astype(options.dtype), shortest), cls.of(b.astype(options.dtype), shortest)
 
     @classmethod
-    def of(cls, vector: Array, shortest: float) -> "_Unit":
+    def of(cls, vector: Array, shortest: Array) -> "_Unit":
         largest = jnp.max(jnp.abs(vector), axis=-1, keepdims=True, initial=0)
         zero = largest == 0
         # This scale is such that neither the squares nor its inverse overflow or vanish.
@@ -53,29 +54,35 @@ class _Unit(NamedTuple):
         length = jnp.sqrt(jnp.sum(shrunk * shrunk, axis=-1, keepdims=True))
         length = jnp.where(zero, 1, length)
         short = jnp.where(zero, 0, length * scale) < shortest
-        inverse = jnp.where(short, 1 / shortest if shortest else 1, 1 / length / scale)
+        inverse = jnp.where(short, 1 / jnp.where(short, shortest, 1), 1 / length / scale)
         direction = jnp.where(short, vector * inverse, shrunk / length)
-        return cls(direction, jnp.where(zero & ~short, 0, inverse), ~(short | zero))
+        return cls(direction, jnp.where(zero & ~short, 0, inverse), ~(short | zero), short)
 
 
-def _cosine_forward(options: Options, a: Array, b: Array) -> tuple[Array, Any]:
-    unit_a, unit_b = _Unit.both(options, a, b)
-    value = jnp.sum(unit_a.direction * unit_b.direction, axis=-1)
+def _within(x: Array, low: float, high: float) -> Array:
+    """x, which rounding alone carries out of an interval, back in it; with the derivative of x."""
+    return x - lax.stop_gradient(x - jnp.clip(x, low, high))
+
+
+def _cosine_forward(options: Options, a: Array, b: Array, epsilon: Array) -> tuple[Array, Any]:
+    unit_a, unit_b = _Unit.both(options, a, b, epsilon)
+    value = _within(jnp.sum(unit_a.direction * unit_b.direction, axis=-1), -1, 1)
     if options.distance:
         apart = jnp.sum(jnp.square(unit_a.direction - unit_b.direction), axis=-1) / 2
-        value = jnp.where((unit_a.is_unit & unit_b.is_unit)[..., 0], apart, 1 - value)
-    return value, (options, a, b)
+        value = jnp.where((unit_a.is_unit & unit_b.is_unit)[..., 0], _within(apart, 0, 2), 1 - value)
+    return value, (options, a, b, epsilon)
 
 
 # With unit vectors â and b̂:
 #     in a, in general:                         (b̂ - cos â)/‖a‖
 #     in a, for close vectors:                  ((b̂ - â) + ½‖b̂ - â‖² â)/‖a‖, the same without cancellation
 #     in a, where it was divided by a constant: b̂ divided by that constant
+#     in ε, for each vector divided by √ε:      -½ cos/ε
 
 
-def _cosine_backward(saved: Any, cotangent: Array) -> tuple[None, Array, Array]:
-    options, a, b = saved
-    unit_a, unit_b = _Unit.both(options, a, b)
+def _cosine_backward(saved: Any, cotangent: Array) -> tuple[None, Array, Array, Array]:
+    options, a, b, epsilon = saved
+    unit_a, unit_b = _Unit.both(options, a, b, epsilon)
     both = unit_a.is_unit & unit_b.is_unit
     step = unit_b.direction - unit_a.direction
     apart = jnp.sum(step * step, axis=-1, keepdims=True) / 2
@@ -87,8 +94,10 @@ def _cosine_backward(saved: Any, cotangent: Array) -> tuple[None, Array, Array]:
         across = jnp.where(close, step + apart * own.direction, other.direction - cosine * own.direction)
         return g * own.inverse * jnp.where(own.is_unit, across, other.direction)
 
-    return None, pulled(unit_a, unit_b, step), pulled(unit_b, unit_a, -step)
+    halves = (unit_a.is_short.astype(g.dtype) + unit_b.is_short.astype(g.dtype)) / 2
+    in_epsilon = -g * halves * cosine / jnp.where(halves == 0, 1, epsilon[..., None])
+    return None, pulled(unit_a, unit_b, step), pulled(unit_b, unit_a, -step), in_epsilon[..., 0]
 
 
 cosine = closed_form(_cosine_forward, _cosine_backward)
-"""``(options, a, b) ->`` the cosine of the angle between a and b, or 1 less the cosine, over the last axis."""
+"""``(options, a, b, ε) ->`` the cosine of the angle between a and b, or 1 less the cosine, over the last axis."""

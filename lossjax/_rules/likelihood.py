@@ -1,19 +1,20 @@
 """Closed forms of the noise distributions' negative log-likelihoods."""
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import Array
+from jax.scipy.special import digamma
 
 from lossjax._core.autodiff import closed_form
 from lossjax._core.elementwise import difference
-from lossjax.numerics import psi, times
+from lossjax.numerics import log_factorial, psi, times
 
 
 def _gaussian_nll_forward(dtype: Any, mean: Array, target: Array, log_variance: Array) -> tuple[Array, Any]:
-    standardized = scaled(difference(dtype, mean, target), log_variance / 2)
-    square = standardized * standardized
+    z = standardized(dtype, mean, target, log_variance / 2)
+    square = z * z
     value = 0.5 * (math.log(2 * math.pi) + log_variance + square)
     # Where s tends to -inf, e^-s outgrows s, so an infinite square decides.
     return jnp.where(jnp.isposinf(square), square, value), (dtype, mean, target, log_variance)
@@ -22,13 +23,21 @@ def _gaussian_nll_forward(dtype: Any, mean: Array, target: Array, log_variance: 
 def _gaussian_nll_backward(saved: Any, cotangent: Array) -> tuple[None, Array, Array, Array]:
     dtype, mean, target, log_variance = saved
     root_precision = jnp.exp(-log_variance / 2)
-    standardized = scaled(difference(dtype, mean, target), log_variance / 2)
-    in_mean = cotangent * times(standardized, root_precision)
-    return None, in_mean, -in_mean, cotangent * 0.5 * (1 - standardized) * (1 + standardized)
+    z = standardized(dtype, mean, target, log_variance / 2)
+    in_mean = cotangent * times(z, root_precision)
+    return None, in_mean, -in_mean, cotangent * 0.5 * (1 - z) * (1 + z)
 
 
 gaussian_nll = closed_form(_gaussian_nll_forward, _gaussian_nll_backward)
 """``(dtype, mean, target, log-variance s) -> ½ (log 2π + s + (mean - target)² e^-s)``, elementwise."""
+
+
+def standardized(dtype: Any, location: Array, target: Array, s: Array) -> Array:
+    """``(location - target) e^-s``, also where the difference alone overflows."""
+    r = difference(dtype, location, target)
+    beyond = jnp.isinf(r)
+    half = jnp.where(beyond, difference(dtype, location / 2, target / 2), 0)
+    return jnp.where(beyond, 2 * scaled(half, s), scaled(jnp.where(beyond, 0, r), s))
 
 
 def scaled(r: Array, s: Array) -> Array:
@@ -40,39 +49,62 @@ def scaled(r: Array, s: Array) -> Array:
 
 
 def _laplace_forward(dtype: Any, location: Array, target: Array, log_scale: Array) -> tuple[Array, Any]:
-    standardized = jnp.abs(scaled(difference(dtype, location, target), log_scale))
-    value = math.log(2) + log_scale + standardized
-    return jnp.where(jnp.isposinf(standardized), standardized, value), (dtype, location, target, log_scale)
+    size = jnp.abs(standardized(dtype, location, target, log_scale))
+    value = math.log(2) + log_scale + size
+    return jnp.where(jnp.isposinf(size), size, value), (dtype, location, target, log_scale)
 
 
 def _laplace_backward(saved: Any, cotangent: Array) -> tuple[None, Array, Array, Array]:
     dtype, location, target, log_scale = saved
-    r, precision = difference(dtype, location, target), jnp.exp(-log_scale)
-    in_location = cotangent * times(jnp.sign(r), precision)
-    return None, in_location, -in_location, cotangent * (1 - jnp.abs(scaled(r, log_scale)))
+    sign, precision = jnp.sign(difference(dtype, location, target)), jnp.exp(-log_scale)
+    in_location = cotangent * times(sign, precision)
+    size = jnp.abs(standardized(dtype, location, target, log_scale))
+    return None, in_location, -in_location, cotangent * (1 - size)
 
 
 laplace = closed_form(_laplace_forward, _laplace_backward)
 """``(dtype, location, target, log-scale s) -> log 2 + s + |location - target| e^-s``, elementwise."""
 
 
-def _poisson_nll_forward(dtype: Any, log_rate: Array, target: Array) -> tuple[Array, Any]:
-    z, t = log_rate.astype(dtype), target.astype(dtype)
-    rate = jnp.exp(z)
+class Counts(NamedTuple):
+    """Static options of the Poisson loss.
+
+    Attributes:
+      of_log: whether the prediction is the logarithm z of the rate λ, or λ itself.
+      full: whether log t! is added.
+    """
+
+    of_log: bool
+    full: bool
+
+
+def _poisson_nll_forward(counts: Counts, dtype: Any, prediction: Array, target: Array) -> tuple[Array, Any]:
+    x, t = prediction.astype(dtype), target.astype(dtype)
+    rate, z = (jnp.exp(x), x) if counts.of_log else (x, jnp.log(x))
     # ``times`` makes t z = 0 for t = 0 and z = -inf: at a rate of 0 it is certain that nothing happens. A rate beyond
     # the largest number is the value by itself, since t z may have overflowed too, and ∞ - ∞ is NaN.
     value = jnp.where(jnp.isposinf(rate), rate, rate - times(t, z))
-    return value, (dtype, log_rate, target)
+    return value + log_factorial(t) if counts.full else value, (counts, dtype, prediction, target)
 
 
-def _poisson_nll_backward(saved: Any, cotangent: Array) -> tuple[None, Array, Array]:
-    dtype, log_rate, target = saved
-    z, t = log_rate.astype(dtype), target.astype(dtype)
-    return None, cotangent * (jnp.exp(z) - t), -cotangent * z
+# In z it is e^z - t; in λ it is 1 - t/λ, and 1 at t = 0 for every λ. In t it is ψ(t + 1) - z, without log t! it is -z.
+
+
+def _poisson_nll_backward(saved: Any, cotangent: Array) -> tuple[None, None, Array, Array]:
+    counts, dtype, prediction, target = saved
+    x, t = prediction.astype(dtype), target.astype(dtype)
+    in_target = -x if counts.of_log else -jnp.log(x)
+    if counts.full:
+        in_target = in_target + digamma(t + 1)
+    if counts.of_log:
+        return None, None, cotangent * (jnp.exp(x) - t), cotangent * in_target
+    never, certain = t == 0, jnp.isposinf(x)
+    in_rate = jnp.where(never | certain, 1, (x - t) / jnp.where(never | certain, 1, x))
+    return None, None, cotangent * in_rate, cotangent * in_target
 
 
 poisson_nll = closed_form(_poisson_nll_forward, _poisson_nll_backward)
-"""``(dtype, log-rate z, target t >= 0) -> e^z - t z``, elementwise."""
+"""``(counts, dtype, z or λ, target t >= 0) -> e^z - t z``, or ``λ - t log λ``, and ``log t!`` if full, elementwise."""
 
 
 def normalizer(nu: Array) -> Array:
@@ -94,10 +126,15 @@ def normalizer(nu: Array) -> Array:
     return inverse * series + jnp.where(small, climbed, 0)
 
 
+def _limit(nu: Array) -> tuple[Array, Array]:
+    """Whether ν is infinite, where the distribution is a Gaussian; and ν, or 1 there."""
+    gaussian = jnp.isposinf(nu)
+    return gaussian, jnp.where(gaussian, 1, nu)
+
+
 def _t_parts(dtype: Any, location: Array, target: Array, nu: Array, log_scale: Array) -> tuple[Array, Array, Array]:
     """For t = r e^-s/√ν:  log(1 + t²), t²/(1 + t²) and t/(1 + t²). Both t² and t may overflow."""
-    r = difference(dtype, location, target)
-    t = times(r, jnp.exp(-log_scale) / jnp.sqrt(nu))
+    t = standardized(dtype, location, target, log_scale) / jnp.sqrt(nu)
     near = jnp.abs(t) < 1
     inner, outer = jnp.where(near, t, 0), 1 / jnp.where(near, 1, t)
     slope = jnp.where(near, inner / (1 + inner * inner), outer / (1 + outer * outer))
@@ -113,22 +150,29 @@ def _t_parts(dtype: Any, location: Array, target: Array, nu: Array, log_scale: A
 def _student_t_forward(
     dtype: Any, location: Array, target: Array, nu: Array, log_scale: Array, constant: Array
 ) -> tuple[Array, Any]:
-    log_square, _, _ = _t_parts(dtype, location, target, nu, log_scale)
-    value = (nu + 1) / 2 * log_square + log_scale + (constant + math.log(2 * math.pi) / 2)
-    return jnp.where(jnp.isposinf(log_square), log_square, value), (dtype, location, target, nu, log_scale)
+    gaussian, finite = _limit(nu)
+    log_square, _, _ = _t_parts(dtype, location, target, finite, log_scale)
+    half_square = 0.5 * jnp.square(standardized(dtype, location, target, log_scale))
+    spread = jnp.where(gaussian, half_square, (finite + 1) / 2 * log_square)
+    value = spread + log_scale + (constant + math.log(2 * math.pi) / 2)
+    return jnp.where(jnp.isposinf(spread), spread, value), (dtype, location, target, nu, log_scale)
 
 
 def _student_t_backward(saved: Any, cotangent: Array) -> tuple[Any, ...]:
     dtype, location, target, nu, log_scale = saved
+    gaussian, nu = _limit(nu)
     log_square, q, slope = _t_parts(dtype, location, target, nu, log_scale)
     half = difference(dtype, location / 2, target / 2)
     far = q == 1  # Here slope and e^-s may each leave the range, while their product √ν/r does not.
     scaled = times((nu + 1) / jnp.sqrt(nu) * slope, jnp.exp(-log_scale))
-    in_location = cotangent * jnp.where(far, 0.5 * (nu + 1) / jnp.where(far, half, 1), scaled)
+    in_location = jnp.where(far, 0.5 * (nu + 1) / jnp.where(far, half, 1), scaled)
     # In ν the slope is ½ log(1 + t²) - ½ (1 + 1/ν) q. Where q is small log(1 + t²) - q nearly cancels; it is ψ(-q).
     excess = jnp.where(q < 0.5, psi(-jnp.where(q < 0.5, q, 0)), log_square - q)
-    in_nu = (excess - q / nu) / 2
-    return None, in_location, -in_location, cotangent * in_nu, cotangent * (1 - (nu + 1) * q), cotangent
+    in_nu = jnp.where(gaussian, 0, (excess - q / nu) / 2)
+    z = standardized(dtype, location, target, log_scale)
+    in_location = cotangent * jnp.where(gaussian, times(z, jnp.exp(-log_scale)), in_location)
+    in_scale = jnp.where(gaussian, (1 - z) * (1 + z), 1 - (nu + 1) * q)
+    return None, in_location, -in_location, cotangent * in_nu, cotangent * in_scale, cotangent
 
 
 student_t = closed_form(_student_t_forward, _student_t_backward)

@@ -43,7 +43,7 @@ def _sigmoid_cross_entropy_forward(
 ) -> tuple[Array, Any]:
     z = logits.astype(dtype)
     y, other = _smoothed(targets.astype(dtype), smoothing)
-    loss = times(y if weight is None else weight * y, softplus(-z)) + times(other, softplus(z))
+    loss = times(y if weight is None else times(y, weight), softplus(-z)) + times(other, softplus(z))
     loss = nan_unless(~jnp.isnan(z), loss)  # A zero target must not silence a NaN logit.
     return loss, (dtype, logits, targets, smoothing, weight)
 
@@ -52,7 +52,7 @@ def _sigmoid_cross_entropy_backward(saved: Any, g: Array) -> tuple[Any, ...]:
     dtype, logits, targets, smoothing, w = saved
     z, target = logits.astype(dtype), targets.astype(dtype)
     y, other = _smoothed(target, smoothing)
-    in_z = g * (other * sigmoid(z) - (y if w is None else w * y) * sigmoid(-z))
+    in_z = g * (other * sigmoid(z) - (y if w is None else times(y, w)) * sigmoid(-z))
     in_y = -z if w is None else times(w, softplus(-z)) - softplus(z)
     in_targets = g * (in_y if smoothing is None else times(1 - smoothing, in_y))
     in_smoothing = None if smoothing is None else g * times(0.5 - target, in_y)

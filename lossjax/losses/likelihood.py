@@ -1,8 +1,8 @@
 """Negative log-likelihoods of continuous or counted targets: §4.1.2, the squared error as a Gaussian likelihood."""
 
-from typing import Unpack
+import functools
+from typing import Any, Unpack
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
@@ -10,10 +10,9 @@ from jax.typing import ArrayLike
 from lossjax._core import checks
 from lossjax._core.domains import AMOUNTS
 from lossjax._core.elementwise import EntryOptions, elementwise, pair
-from lossjax._core.masks import hide
+from lossjax._core.masks import hide, nan_unless
 from lossjax._core.options import with_options
 from lossjax._core.plain import with_plain
-from lossjax._core.reduction import Reducer
 from lossjax._rules import likelihood as rules
 from lossjax._rules.likelihood import normalizer, student_t
 
@@ -122,7 +121,7 @@ def student_t_nll(
               + \log\Gamma(\tfrac\nu2) - \log\Gamma(\tfrac{\nu+1}2), \quad r = \mu - y
 
     Domain: all real numbers, ν > 0. As ν grows it tends to the Gaussian's negative log-likelihood, without loss of
-    digits.
+    digits, and is that at ν = ∞.
 
     Gradient: with w = r²e^{-2s}/ν and q = w/(1+w): (ν+1) q/r in the location, its negative in the targets, 1 - (ν+1) q
     in s; true in ν.
@@ -165,27 +164,35 @@ def student_t_nll(
 @with_plain
 @with_options
 def poisson_nll(
-    log_rate: ArrayLike, targets: ArrayLike, *, full: bool = False, **options: Unpack[EntryOptions]
+    log_rate: ArrayLike,
+    targets: ArrayLike,
+    *,
+    full: bool = False,
+    log_input: bool = True,
+    **options: Unpack[EntryOptions],
 ) -> Array:
-    r"""Negative log-likelihood of a Poisson distribution with rate :math:`e^z`, elementwise.
+    r"""Negative log-likelihood of a Poisson distribution with rate λ = :math:`e^z`, elementwise.
 
-    .. math:: L = e^z - t z \;[\, + \log t!\,]
+    .. math:: L = e^z - t z \;[\, + \log t!\,] = \lambda - t \log \lambda \;[\, + \log t!\,]
 
-    Domain: any real z, and targets t >= 0 (counts, or rates); the loss of a negative target is NaN. Without log t! it
-    can be negative.
+    Domain: any real z, or λ >= 0, and targets t >= 0 (counts, or rates); the loss of a negative target or rate is NaN.
+    Without log t! it can be negative.
 
-    Gradient: :math:`e^z - t` in z (mean - target), -z in the targets (with log t! also the digamma function of t + 1).
+    Gradient: :math:`e^z - t` in z (mean - target), :math:`1 - t/\lambda` in λ, -z in the targets (with log t! also the
+    digamma function of t + 1).
 
     Args:
-      log_rate: ``[...]`` floats, z.
+      log_rate: ``[...]`` floats, z; with ``log_input=False`` the rate λ itself.
       targets: ``[...]`` floats of the shape of ``log_rate``.
       full: add log t!, exactly (not by Stirling's approximation). It does not depend on the prediction.
+      log_input: whether the prediction is the logarithm of the rate. A rate near 0 has a steep gradient: prefer it.
       **options: the options of :class:`EntryOptions`.
 
     Returns:
       The loss in nats, ``[...]`` or a scalar, in float32 or wider.
 
-    Accuracy: 8u of the magnitudes of the terms; e^z - t is one rounded difference; log t! and its slope lie within 64u.
+    Accuracy: 8u of the magnitudes of the terms, 16u with log t!; e^z - t is one rounded difference; 64u in the slope of
+    log t!.
 
     Raises:
       TypeError: arguments that are not floats, a ``where`` that is not boolean.
@@ -198,10 +205,14 @@ def poisson_nll(
 
     Source: the exponential family whose log-partition is exp; the Gaussian of §4.1.2 is another.
     """
-    log_mean, target = pair("log_rate", log_rate, targets)
-    reducer = Reducer.of(target.shape, options)
-    loss = elementwise(rules.poisson_nll, log_mean, target, {}, AMOUNTS, where=options.get("where"))
-    if full:
-        count = hide(reducer.valid, target).astype(loss.dtype)
-        loss = loss + jax.scipy.special.gammaln(count + 1)
-    return reducer(loss)
+    prediction, target = pair("log_rate", log_rate, targets)
+    counts = rules.Counts(of_log=bool(log_input), full=bool(full))
+    if log_input:
+        return elementwise(functools.partial(rules.poisson_nll, counts), prediction, target, {}, AMOUNTS, **options)
+    valid = checks.mask("where", options.get("where"), prediction.shape)
+    rate = AMOUNTS.named("log_rate (the rate itself, for log_input=False)", prediction, valid)
+
+    def rule(dtype: Any, rate: Array, target: Array) -> Array:
+        return nan_unless(AMOUNTS.contains(rate), rules.poisson_nll(counts, dtype, rate, target))
+
+    return elementwise(rule, rate, target, {}, AMOUNTS, **options)

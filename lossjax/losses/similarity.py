@@ -7,7 +7,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from lossjax._core import checks
-from lossjax._core.masks import hide
+from lossjax._core.masks import hide, nan_unless
 from lossjax._core.plain import with_plain
 from lossjax._rules import cosine as rules
 from lossjax._softmax.inputs import classes_last
@@ -18,7 +18,7 @@ def cosine_similarity(
     predictions: ArrayLike,
     targets: ArrayLike,
     *,
-    epsilon: float = 0.0,
+    epsilon: ArrayLike = 0.0,
     axis: int | Sequence[int] = -1,
     where: ArrayLike | None = None,
 ) -> Array:
@@ -30,12 +30,13 @@ def cosine_similarity(
     0, with zero gradient.
 
     Gradient: :math:`(\hat b - \cos\,\hat a)/\|a\|` in a, with :math:`\hat a = a/\|a\|`, and with a and b exchanged in
-    b.
+    b; -½ cos/ε in ε for each vector that was divided by √ε.
 
     Args:
       predictions: ``[..., n]`` floats, a.
       targets: ``[..., n]`` floats of the shape of the predictions, b.
-      epsilon: a static number >= 0: a vector shorter than √ε is divided by √ε instead of its length.
+      epsilon: ε >= 0, a number, or an array that broadcasts to the shape of the result: a vector shorter than √ε is
+        divided by √ε instead of its length.
       axis: the axis of the vectors' entries, or several axes that are taken as one.
       where: booleans of the shape of the vectors, or of one that broadcasts to it; False entries count as 0.
 
@@ -45,7 +46,7 @@ def cosine_similarity(
     Accuracy: an absolute error within (8 + log₂ n)u; the gradient within as many u of 1/‖a‖.
 
     Raises:
-      TypeError: arguments that are not floats, an ε that is traced.
+      TypeError: arguments that are not floats.
       ValueError: shapes that do not agree, a negative ε.
 
     Example:
@@ -55,7 +56,7 @@ def cosine_similarity(
 
     Source: §4.1.4 (projection onto a line).
     """
-    return rules.cosine(*_prepared(False, predictions, targets, epsilon, axis, where))
+    return _cosine(False, predictions, targets, epsilon, axis, where)
 
 
 @with_plain
@@ -63,7 +64,7 @@ def cosine_distance(
     predictions: ArrayLike,
     targets: ArrayLike,
     *,
-    epsilon: float = 0.0,
+    epsilon: ArrayLike = 0.0,
     axis: int | Sequence[int] = -1,
     where: ArrayLike | None = None,
 ) -> Array:
@@ -80,7 +81,8 @@ def cosine_distance(
     Args:
       predictions: ``[..., n]`` floats, a.
       targets: ``[..., n]`` floats of the shape of the predictions, b.
-      epsilon: a static number >= 0: a vector shorter than √ε is divided by √ε instead of its length.
+      epsilon: ε >= 0, a number, or an array that broadcasts to the shape of the result: a vector shorter than √ε is
+        divided by √ε instead of its length.
       axis: the axis of the vectors' entries, or several axes that are taken as one.
       where: booleans of the shape of the vectors, or of one that broadcasts to it; False entries count as 0.
 
@@ -90,7 +92,7 @@ def cosine_distance(
     Accuracy: (16 + log₂ n)u·√d + 64u², with d the distance (1 - cos has an error of 1u, whatever d).
 
     Raises:
-      TypeError: arguments that are not floats, an ε that is traced.
+      TypeError: arguments that are not floats.
       ValueError: shapes that do not agree, a negative ε.
 
     Example:
@@ -100,17 +102,17 @@ def cosine_distance(
 
     Source: §4.1.4 (projection onto a line).
     """
-    return rules.cosine(*_prepared(True, predictions, targets, epsilon, axis, where))
+    return _cosine(True, predictions, targets, epsilon, axis, where)
 
 
-def _prepared(
+def _cosine(
     distance: bool,
     predictions: ArrayLike,
     targets: ArrayLike,
-    epsilon: float,
+    epsilon: ArrayLike,
     axis: int | Sequence[int],
     where: ArrayLike | None,
-) -> tuple[rules.Options, Array, Array]:
+) -> Array:
     a, b = checks.floating("predictions", predictions), checks.floating("targets", targets)
     checks.same_shape("targets", b.shape, "of the predictions", a.shape, "give two vectors of one length")
     axes = checks.class_axis(a, "predictions", axis)
@@ -119,6 +121,9 @@ def _prepared(
         checks.broadcastable("where", kept.shape, a.shape)
         kept = jnp.broadcast_to(kept, a.shape)
         a, b = hide(kept, a), hide(kept, b)
-    shortest = checks.static_nonnegative("epsilon", epsilon) ** 0.5
-    options = rules.Options(checks.compute_dtype(a, b), distance, shortest)
-    return options, classes_last(a, axes), classes_last(b, axes)
+    a, b = classes_last(a, axes), classes_last(b, axes)
+    squared = checks.nonnegative("epsilon", epsilon)
+    checks.broadcastable("epsilon", squared.shape, a.shape[:-1])
+    dtype = checks.compute_dtype(a, b, squared)
+    squared = jnp.broadcast_to(squared.astype(dtype), a.shape[:-1])
+    return nan_unless(~jnp.isnan(squared), rules.cosine(rules.Options(dtype, distance), a, b, squared))

@@ -19,6 +19,7 @@ Here arguments broadcast and mix dtypes as optax's do, which the losses of the s
 import warnings
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import optax.losses as _theirs
 from jax import Array
@@ -30,7 +31,17 @@ from lossjax._core.domains import AMOUNTS
 from lossjax._core.masks import hide, nan_unless
 from lossjax._rules.log_probabilities import LogOptions, log_divergence
 from lossjax._softmax.inputs import classes_last
-from lossjax.optax._broadcasting import Axes, all_axes, labels_of_rows, mask_of_entries, same_shapes, together
+from lossjax.optax._broadcasting import (
+    Axes,
+    all_axes,
+    mask_of_entries,
+    number_of_vectors,
+    promoted,
+    same_shapes,
+    together,
+    with_labels,
+    with_options,
+)
 
 OWN = (
     "convex_kl_divergence", "cosine_distance", "cosine_similarity", "generalized_kl_divergence", "hinge_loss",
@@ -75,7 +86,8 @@ def l2_loss(predictions: ArrayLike, targets: ArrayLike | None = None) -> Array:
 def huber_loss(predictions: ArrayLike, targets: ArrayLike | None = None, *, delta: ArrayLike = 1.0) -> Array:
     """See :func:`lossjax.huber_loss`."""
     first, second, dtype = together(predictions, targets)
-    return lossjax.huber_loss(first, second, delta=delta).astype(dtype)
+    first, second, options = with_options(first, second, delta=delta)
+    return lossjax.huber_loss(first, second, **options).astype(dtype)
 
 
 def log_cosh(predictions: ArrayLike, targets: ArrayLike | None = None) -> Array:
@@ -92,10 +104,11 @@ def cosine_similarity(
     axis: Axes = -1,
     where: ArrayLike | None = None,
 ) -> Array:
-    """See :func:`lossjax.cosine_similarity`; ``epsilon`` bounds the squared norms from below, and is static."""
+    """See :func:`lossjax.cosine_similarity`; ``epsilon`` bounds the squared norms from below."""
     first, second, dtype = together(predictions, targets)
     kept = None if where is None else mask_of_entries(where, first.shape)
-    options = {"epsilon": epsilon, "axis": all_axes(axis, first.ndim), "where": kept}
+    axes = all_axes(axis, first.ndim)
+    options = {"epsilon": number_of_vectors(epsilon, first.shape, axes), "axis": axes, "where": kept}
     return lossjax.cosine_similarity(first, second, **options).astype(dtype)
 
 
@@ -110,7 +123,8 @@ def cosine_distance(
     """See :func:`lossjax.cosine_distance`, which nearly parallel vectors keep."""
     first, second, dtype = together(predictions, targets)
     kept = None if where is None else mask_of_entries(where, first.shape)
-    options = {"epsilon": epsilon, "axis": all_axes(axis, first.ndim), "where": kept}
+    axes = all_axes(axis, first.ndim)
+    options = {"epsilon": number_of_vectors(epsilon, first.shape, axes), "axis": axes, "where": kept}
     return lossjax.cosine_distance(first, second, **options).astype(dtype)
 
 
@@ -157,7 +171,8 @@ def multiclass_sparsemax_loss(scores: ArrayLike, labels: ArrayLike) -> Array:
 def _scores(scores: ArrayLike, labels: ArrayLike) -> tuple[Array, Array, Any]:
     """Scores, one label per row, and the dtype that optax's one-hot labels in float32 lead to."""
     z = checks.floating("scores", scores)
-    return z, labels_of_rows(labels, z.shape[:-1]), jnp.promote_types(z.dtype, jnp.float32)
+    z, rows, _ = with_labels(z, labels)
+    return z, rows, jnp.promote_types(z.dtype, jnp.float32)
 
 
 # --- cross-entropies -------------------------------------------------------------------------------------------------
@@ -174,7 +189,8 @@ def sigmoid_focal_loss(
 ) -> Array:
     """See :func:`lossjax.sigmoid_focal_loss`."""
     first, second, _ = together(logits, labels, "logits")
-    return lossjax.sigmoid_focal_loss(first, second, alpha=alpha, gamma=gamma).astype(first.dtype)
+    first, second, options = with_options(first, second, alpha=alpha, gamma=gamma)
+    return lossjax.sigmoid_focal_loss(first, second, **options).astype(first.dtype)
 
 
 def softmax_cross_entropy(
@@ -203,16 +219,25 @@ def poly_loss_cross_entropy(
 
 
 def _of_distributions(
-    loss: Any, logits: ArrayLike, labels: ArrayLike, axis: Axes, where: ArrayLike | None, **options: Any
+    loss: Any, logits: ArrayLike, labels: ArrayLike, axis: Axes, where: ArrayLike | None, **options: ArrayLike
 ) -> Array:
     z, t, dtype = together(logits, labels, "logits")
     axes = all_axes(axis, z.ndim)
-    z, t = classes_last(z, axes), classes_last(t, axes)
-    if where is None:
-        return loss(z, t, **options).astype(dtype)
-    kept = classes_last(mask_of_entries(where, jnp.shape(logits), axes), axes)
-    rows = jnp.any(kept, axis=-1)
-    return loss(jnp.where(kept, z, -jnp.inf), jnp.where(kept, t, 0), where=rows, **options).astype(dtype)
+    z, t, rows = classes_last(z, axes), classes_last(t, axes), None
+    if where is not None:
+        kept = classes_last(mask_of_entries(where, jnp.shape(logits), axes), axes)
+        z, t, rows = jnp.where(kept, z, -jnp.inf), jnp.where(kept, t, 0), jnp.any(kept, axis=-1)
+    if not any(map(jnp.ndim, options.values())):
+        return loss(z, t, where=rows, **options).astype(dtype)
+    names, values = zip(*options.items(), strict=True)  # one number a row
+
+    def of_row(z: Array, t: Array, row: Array, *given: Array) -> Array:
+        return loss(z, t, where=row, **dict(zip(names, given, strict=True)))
+
+    every = jnp.vectorize(of_row, signature=f"(c),(c),(){',()' * len(names)}->()")
+    with jax.numpy_rank_promotion("allow"):
+        losses = every(z, t, jnp.ones(z.shape[:-1], bool) if rows is None else rows, *values)
+    return losses.astype(promoted(dtype, *map(jnp.asarray, values)))
 
 
 def softmax_cross_entropy_with_integer_labels(
@@ -227,8 +252,7 @@ def softmax_cross_entropy_with_integer_labels(
     z = checks.floating("logits", logits)
     axes = all_axes(axis, z.ndim)
     kept = None if where is None else classes_last(mask_of_entries(where, z.shape, axes), axes)
-    z = classes_last(z, axes)
-    labels = labels_of_rows(labels, z.shape[:-1])
+    z, labels, kept = with_labels(classes_last(z, axes), labels, kept)
     rows = None
     if kept is not None:
         z, rows = jnp.where(kept, z, -jnp.inf), jnp.any(kept, axis=-1)

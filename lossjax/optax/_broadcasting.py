@@ -13,7 +13,7 @@ from lossjax._core import checks
 Axes = int | tuple[int, ...] | None
 
 
-def _promoted(*arrays: Array) -> Any:
+def promoted(*arrays: Any) -> Any:
     """The dtype that optax's arithmetic would end in, also under strict promotion."""
     with jax.numpy_dtype_promotion("standard"):
         return jnp.result_type(*arrays)
@@ -23,7 +23,7 @@ def together(prediction: ArrayLike, target: ArrayLike | None, name: str = "predi
     """Both as floats of one shape, and the result's dtype. A missing target is 0; integers follow the prediction."""
     first = checks.floating(name, prediction)
     second = jnp.zeros((), first.dtype) if target is None else jnp.asarray(target)
-    dtype = _promoted(first, second)
+    dtype = promoted(first, second)
     if not jnp.issubdtype(second.dtype, jnp.floating):
         second = second.astype(first.dtype)
     with jax.numpy_rank_promotion("allow"):
@@ -41,10 +41,28 @@ def same_shapes(first: ArrayLike, second: ArrayLike | None) -> None:
         checks.same_shape("targets", jnp.shape(second), "of the predictions", shape, "reshape one of the two")
 
 
-def labels_of_rows(labels: ArrayLike, shape: Sequence[int]) -> Array:
+def with_labels(scores: Array, labels: ArrayLike, where: Array | None = None) -> tuple[Array, Array, Array | None]:
+    """Scores (and a mask of their entries) with one label per row; rows and labels broadcast with each other."""
     array = checks.integer_labels("labels", labels)
-    checks.broadcastable("labels", array.shape, shape)
-    return jnp.broadcast_to(array, tuple(shape))
+    try:
+        rows = jnp.broadcast_shapes(scores.shape[:-1], array.shape)
+    except ValueError as error:
+        raise ValueError(
+            f"labels has shape {array.shape}, wanted one that broadcasts with {scores.shape[:-1]} of the rows; "
+            "give one label per row"
+        ) from error
+    every = (*rows, scores.shape[-1])
+    with jax.numpy_rank_promotion("allow"):
+        kept = None if where is None else jnp.broadcast_to(where, every)
+        return jnp.broadcast_to(scores, every), jnp.broadcast_to(array, rows), kept
+
+
+def with_options(first: Array, second: Array, **options: ArrayLike | None) -> tuple[Array, Array, dict[str, Any]]:
+    """Both of one shape with which the arrays among the options broadcast."""
+    arrays = {name: jnp.asarray(value) for name, value in options.items() if value is not None and jnp.ndim(value)}
+    with jax.numpy_rank_promotion("allow"):
+        first, second, *wide = jnp.broadcast_arrays(first, second, *arrays.values())
+    return first, second, {**options, **dict(zip(arrays, wide, strict=True))}
 
 
 def mask_of_entries(where: ArrayLike, shape: Sequence[int], row_axes: tuple[int, ...] = ()) -> Array:
@@ -54,3 +72,12 @@ def mask_of_entries(where: ArrayLike, shape: Sequence[int], row_axes: tuple[int,
         mask = jnp.expand_dims(mask, row_axes)
     checks.broadcastable("where", mask.shape, shape)
     return jnp.broadcast_to(mask, tuple(shape))
+
+
+def number_of_vectors(epsilon: ArrayLike, shape: tuple[int, ...], axes: tuple[int, ...]) -> ArrayLike:
+    """An ε as optax takes it, which broadcasts with the vectors' norms, each axis of theirs kept as 1."""
+    if not jnp.ndim(epsilon):
+        return epsilon
+    norms = tuple(1 if i in axes else size for i, size in enumerate(shape))
+    checks.broadcastable("epsilon", jnp.shape(epsilon), norms)
+    return jnp.squeeze(jnp.broadcast_to(epsilon, norms), axes)

@@ -19,11 +19,13 @@ ROWS, CLASSES = 3, 5
 WRONG: dict[str, Any] = {
     "axis": 7, "where": np.ones((ROWS, CLASSES), np.int32), "b": np.int32(1),
     "reduction": "avg", "base": 0.5, "gamma": -1.0, "alpha": -1.0,
-    "epsilon": "x", "q": 2.0, "delta": 0.0, "level": 2.0, "degrees_of_freedom": -1.0, "log_scale": np.int32(1),
+    "epsilon": "x", "q": 2.0, "delta": 0.0, "beta": -1.0, "level": 2.0, "degrees_of_freedom": -1.0,
+    "log_scale": np.int32(1),
     "log_variance": np.int32(1), "pos_weight": -1.0, "class_weights": np.full(CLASSES, -1.0), "label_smoothing": 2.0,
     "smoothing": "x", "z_loss": -1.0, "logit_softcap": 0.0, "temperature": 0.0, "ignore_index": 1.5, "top_k": 0,
-    "weights": np.ones((ROWS, CLASSES), np.int32), "normalizer": np.ones(2), "full": None, "return_logsumexp": None,
-    "kind": "x", "clip": (-1.0, 0.2), "desirable": 1.0, "reference_kl": np.int32(1), "beta": 0.0, "margin": np.int32(1),
+    "weights": np.ones((ROWS, CLASSES), np.int32), "normalizer": np.ones(2), "full": None, "log_input": None,
+    "return_logsumexp": None,
+    "kind": "x", "clip": (-1.0, 0.2), "desirable": 1.0, "reference_kl": np.int32(1), "margin": np.int32(1),
     "weight": -1.0,
 }  # fmt: skip
 REQUIRED = {

@@ -1,5 +1,6 @@
 """``lossjax.optax`` stands in for ``optax.losses``: the same names, signatures, dtypes and values on usual data."""
 
+import functools
 import inspect
 import warnings
 from collections.abc import Callable
@@ -130,6 +131,45 @@ def test_same_under_a_mask_of_entries(name: str) -> None:
     mask = jnp.asarray(np.random.default_rng(1).uniform(size=(4, 5)) < 0.7).at[:, 0].set(True)
     with jax.enable_x64(True):
         agree(name, draw(name, np.float64, np.float64), {"where": mask})
+
+
+OUTWARD = {
+    "softmax_cross_entropy_with_integer_labels": {}, "multiclass_hinge_loss": {}, "multiclass_perceptron_loss": {},
+    "poly_loss_cross_entropy": {"epsilon": (2, 1)}, "huber_loss": {"delta": (4, 1)},
+    "sigmoid_focal_loss": {"gamma": (4, 1), "alpha": (3,)}, "cosine_similarity": {"epsilon": (4, 1)},
+    "cosine_distance": {"epsilon": (2, 1, 1)},
+}  # fmt: skip
+"""Functions whose labels, or array-valued options of these shapes, broadcast with the rows."""
+
+
+@pytest.mark.parametrize("name", OUTWARD)
+def test_labels_and_options_broadcast_as_optax_has_it(name: str) -> None:
+    """Logits [2, 1, 3] with labels [1, 4] make [2, 4]; an option may be one number a row, or an entry."""
+    with jax.enable_x64(True):
+        first, second = draw(name, np.float64, np.float64, shape=(2, 4, 3))
+        args = [first[:, :1], second[:1] % 3 if second.ndim == 2 else second]
+        random = np.random.default_rng(1)
+        options = {o: jnp.asarray(random.uniform(0.1, 0.9, shape)) for o, shape in OUTWARD[name].items()}
+        agree(name, args, options)
+        for option, value in options.items():
+
+            def total(library: Any, x: jax.Array, option: str = option) -> jax.Array:
+                return jnp.sum(call(library, name, *args, **{**options, option: x}))
+
+            wanted, got = (jax.grad(functools.partial(total, library))(value) for library in (theirs, ours))
+            np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-12 * max(1.0, float(jnp.max(jnp.abs(wanted)))))
+
+
+@pytest.mark.parametrize("v", [10.0, 20.0, 88.0, 89.0])
+@pytest.mark.parametrize("name", ["kl_divergence", "kl_divergence_with_log_targets"])
+def test_log_predictions_that_are_not_normalised(name: str, v: float) -> None:
+    """Their mass may cancel everything else, or overflow: the value is Σ t (log t - a) all the same."""
+    a, t = jnp.array([v, 0.0]), jnp.array([0.5, 0.5])
+    args = (a, jnp.log(t) if "log_targets" in name else t)
+    value, slopes = jax.value_and_grad(getattr(ours, name), (0, 1))(*args)
+    np.testing.assert_allclose(value, -np.log(2) - v / 2, rtol=4 * 2.0**-24)
+    np.testing.assert_allclose(slopes[0], -t)
+    assert np.isfinite(slopes[1]).all()
 
 
 def test_broadcasting_targets_as_optax_does() -> None:

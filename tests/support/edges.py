@@ -96,8 +96,8 @@ MATRIX = (
         (-50, 0, E50, E50, 50), (50, 1, E50, -E50, -50), arguments=2)),
     Lines("sigmoid_cross_entropy", flat(
         (-INF, 1, 0, 0, 0, 0, INF), (5, 1, 0, 0, 0, -math.log1p(math.exp(5)), math.log1p(math.exp(-5))),
-        (INF, 0, 0, INF, 1, -INF, 0), (INF, 1, 2, 0, 0, -INF, 0), (NAN, 0, 0, NAN), arguments=3),
-        names=("pos_weight",)),
+        (INF, 0, 0, INF, 1, -INF, 0), (INF, 1, 2, 0, 0, -INF, 0), (0, 0, INF, LOG2, 0.5, INF, 0),
+        (0, 1, INF, INF, -INF, INF, LOG2), (NAN, 0, 0, NAN), arguments=3), names=("pos_weight",)),
     Lines("sigmoid_focal_loss", flat(
         (INF, 1, 2, 0, 0, 0, 0), (-INF, 0, 2, 0, 0, 0, 0), (INF, 0, 2, INF, 1, -INF, 0), (-INF, 1, 2, INF, -1, INF, 0),
         (-H, 0, 2, 0, 0, 0, 0), (H, 0, 2, H, 1, -INF, 0), (INF, 1, 0, 0, 0, -INF, 0), (-INF, 1, 0, INF, -1, INF, 0),
@@ -110,6 +110,16 @@ MATRIX = (
         (0, 0, 1, 0, 0, 0, 0), (INF, 0, 1, INF, 1, -1, INF), (-INF, 0, 1, INF, -1, 1, INF), (H, -H, 1, INF, 1, -1, INF),
         (1, 0, 1, 0.5, 1, -1, 0), (3, 0, 1e-30, 3e-30, 1e-30, -1e-30, 3), (3, 0, H, 4.5, 3, -3, 0),
         (3, 0, INF, 4.5, 3, -3, 0), (2.5e19, 0, 2e19, 3e38, 2e19, -2e19, 5e18), arguments=3), names=("delta",)),
+    Lines("smooth_l1_loss", regression(
+        (0, 0, 1, 0, 0, 0, 0), (INF, 0, 1, INF, 1, -1, -0.5), (-INF, 0, 1, INF, -1, 1, -0.5),
+        (H, -H, 1, INF, 1, -1, -0.5), (1, 0, 2, 0.25, 0.5, -0.5, -0.125), (3, 0, 1e-30, 3, 1, -1, -0.5),
+        (3, 0, 0, 3, 1, -1, -0.5), (-3, 0, 0, 3, -1, 1, -0.5), (0, 0, 0, 0, 0, 0, 0), (3, 0, INF, 0, 0, 0, 0),
+        (1e30, 0, 2e30, 2.5e29, 0.5, -0.5, -0.125), arguments=3), names=("beta",)),
+    Lines("pseudo_huber_loss", regression(
+        (0, 0, 1, 0, 0, 0, 0), (INF, 0, 1, INF, 1, -1, INF), (-INF, 0, 1, INF, -1, 1, INF),
+        (3, 0, 4, 4, 2.4, -2.4, 0.2), (3, 0, 1e-30, 3e-30, 1e-30, -1e-30, 3), (3, 0, H, 4.5, 3, -3, 0),
+        (3, 0, INF, 4.5, 3, -3, 0), (1e-4, 0, 1, 5e-9, 1e-4, -1e-4, 0.25e-16),
+        (H, -H, 1e-8, 2e-8 * H, 1e-8, -1e-8, INF), arguments=3), names=("delta",)),
     Lines("log_cosh", regression(
         (0, 0, 0, 0, 0), (INF, 0, INF, 1, -1), (-INF, 0, INF, -1, 1), (H, -H, INF, 1, -1), (H, 0, H, 1, -1),
         (1e-30, 0, 0, 1e-30, -1e-30), arguments=2)),
@@ -122,25 +132,37 @@ MATRIX = (
         (0, 0, 0, ROOT, 0, 0, 0.5), (INF, 0, 0, INF, INF, -INF, -INF), (H, -H, 0, INF, INF, -INF, -INF),
         (0, 0, -1e4, ROOT - 5e3, 0, 0, 0.5), (1, 0, 1e4, ROOT + 5e3, 0, 0, 0.5), (0, 0, -INF, -INF, 0, 0, 0.5),
         (1, 0, INF, INF, 0, 0, 0.5), (1, 0, -INF, INF, INF, -INF, -INF), (1e-30, 0, -180, G1 / 2, INF, -INF, -G1 / 2),
-        (1e38, 0, 180, ROOT + 90 + 5e15 / G1, 0, 0, 0.5 - 5e15 / G1), arguments=3), names=("log_variance",)),
+        (1e38, 0, 180, ROOT + 90 + 5e15 / G1, 0, 0, 0.5 - 5e15 / G1),
+        *[(H, -H, s, ROOT + s / 2 + z * z / 2, 0, 0, 0.5 - z * z / 2)
+          for s in (176.0,) for z in (2 * H * math.exp(-s / 2),)],
+        arguments=3), names=("log_variance",), units=64),
     Lines("laplace_nll", regression(
         (0, 0, 0, LOG2, 0, 0, 1), (INF, 0, 0, INF, 1, -1, -INF), (-INF, 0, 0, INF, -1, 1, -INF),
         (H, -H, 0, INF, 1, -1, -INF), (0, 0, -1e4, LOG2 - 1e4, 0, 0, 1), (1, 0, 1e4, LOG2 + 1e4, 0, 0, 1),
         (0, 0, -INF, -INF, 0, 0, 1), (1, 0, INF, INF, 0, 0, 1), (1, 0, -INF, INF, INF, -INF, -INF),
         (1e-30, 0, -90, G1**0.5, INF, -INF, -(G1**0.5)),
-        (1e38, 0, 90, LOG2 + 90 + 1e8 / G1**0.5, 0, 0, 1 - 1e8 / G1**0.5), arguments=3), names=("log_scale",)),
+        (1e38, 0, 90, LOG2 + 90 + 1e8 / G1**0.5, 0, 0, 1 - 1e8 / G1**0.5),
+        *[(H, -H, s, LOG2 + s + z, math.exp(-s), -math.exp(-s), 1 - z)
+          for s in (80.0,) for z in (2 * H * math.exp(-s),)],
+        arguments=3), names=("log_scale",), units=64),
     Lines("student_t_nll", flat(
         (0, 0, 1, 0, LOGPI, 0, 0, C1, 1), (INF, 0, 1, 0, INF, 0, 0, INF, -1), (-INF, 0, 1, 0, INF, 0, 0, INF, -1),
         (1, 0, 1, -200, LOGPI + 200, 2, -2, 199 + C1, -1), (1, 0, 1, 200, LOGPI + 200, 0, 0, C1, 1),
         (H, -H, 1, 0, LOGPI + 2 * math.log(2 * H), 0, 0, math.log(2 * H) - 1 + C1, -1),
         (0, 0, 1, INF, INF, 0, 0, C1, 1),
-        (1, 0, 1, -INF, INF, 2, -2, INF, -1), (NAN, 0, 1, 0, NAN), (INF, INF, 1, 0, NAN), arguments=4),
-        names=("degrees_of_freedom", "log_scale")),
+        (1, 0, 1, -INF, INF, 2, -2, INF, -1), (NAN, 0, 1, 0, NAN), (INF, INF, 1, 0, NAN),
+        (2, 0, INF, 0, ROOT + 2, 2, -2, 0, -3), (0, 0, INF, 1, ROOT + 1, 0, 0, 0, 1),
+        (INF, 0, INF, 0, INF, INF, -INF, 0, -INF), arguments=4), names=("degrees_of_freedom", "log_scale")),
     Lines("poisson_nll", flat(
         (0, 0, 1, 1, 0), (-INF, 0, 0, 0, INF), (-INF, 1, INF, -1, INF), (INF, 0, INF, INF, -INF), (H, 2, INF, INF, -H),
         (INF, 1, INF, INF, -INF), (-H, 2, INF, -2, H), (NAN, 0, NAN), (0, -1, NAN), arguments=2)),
     Lines("poisson_nll", flat((0, 3, 1 + math.log(6), -2, 11 / 6 - np.euler_gamma), (0, -1, NAN), (NAN, 0, NAN),
-        arguments=2), {"full": True}, units=64),
+        (-20, 0, math.exp(-20), math.exp(-20), 20 - np.euler_gamma),
+        (-20, 1, 20, -1, 21 - np.euler_gamma), arguments=2), {"full": True}, units=64),
+    Lines("poisson_nll", flat(
+        (1, 0, 1, 1, 0), (2, 2, 2 - 2 * LOG2, 0, -LOG2), (0, 0, 0, 1, INF), (0, 1, INF, -INF, INF),
+        (INF, 1, INF, 1, -INF), (INF, 0, INF, 1, -INF), (1e30, 1, 1e30, 1, -30 * math.log(10)), (-1, 0, NAN),
+        (1, -1, NAN), (NAN, 0, NAN), (0, NAN, NAN), arguments=2), {"log_input": False}),
     Lines("hinge_loss", flat((INF, 1, 0, 0, 0), (-INF, 1, INF, -1, INF), (1, 1, 0, 0, 0), (0, 1, 1, -1, 0),
         (H, -1, H, 1, -H), (NAN, 1, NAN), arguments=2)),
     Lines("perceptron_loss", flat((INF, 1, 0, 0, 0), (-INF, 1, INF, -1, INF), (0, 1, 0, 0, 0), (-0.0, -1, 0, 0, 0),

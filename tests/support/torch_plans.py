@@ -173,13 +173,15 @@ def poisson_plan(case: Case) -> Plan:
 
 
 def huber_plan(case: Case) -> Plan:
-    """Smooth L1 is Huber's loss divided by its threshold."""
+    """Huber's loss, or smooth L1, which is Huber's divided by its threshold."""
     smooth = case.function == "smooth_l1_loss"
     threshold = case.options["beta" if smooth else "delta"]
     divisor = threshold if smooth else 1
 
     def loss(prediction: jax.Array, target: jax.Array) -> jax.Array:
-        return ours.huber_loss(prediction, target, delta=threshold, reduction=case.reduction) / divisor
+        if smooth:
+            return ours.smooth_l1_loss(prediction, target, beta=threshold, reduction=case.reduction)
+        return ours.huber_loss(prediction, target, delta=threshold, reduction=case.reduction)
 
     prediction, target = case.inputs["input"], case.inputs["target"]
     error = np.abs(prediction - target)

@@ -171,3 +171,21 @@ def of_multiclass_sparsemax(g: Balls, z: Balls, labels: np.ndarray) -> Truth:
         in_z[row] = [g[row] * (q - (1 if j == c else 0)) for j, q in enumerate(p)]
     scale = abs(g)[..., None] + 0 * in_z
     return [(value, oracle.each(lambda v: v.max(arb(1)), value)), (in_z, scale)]
+
+
+@truth_of("smooth_l1_loss", units=8)
+def of_smooth_l1(g: Balls, prediction: Balls, target: Balls, beta: Balls) -> Truth:
+    r = prediction - target
+    share = oracle.each(lambda a, b: (a / b).min(arb(1)), abs(r), beta)
+    inner = oracle.each(lambda a, b: a.min(b), abs(r), beta)
+    sign = oracle.each(lambda x: arb(0) if x == 0 else (arb(1) if x > 0 else arb(-1)), r)
+    slope = g * share * sign
+    return [(share * inner / 2 + abs(r) - inner, None), (slope, None), (-slope, None), (-g * share * share / 2, None)]
+
+
+@truth_of("pseudo_huber_loss", units=16)
+def of_pseudo_huber(g: Balls, prediction: Balls, target: Balls, delta: Balls) -> Truth:
+    r = prediction - target
+    h = oracle.each(lambda a, d: (1 + (a / d) ** 2).sqrt(), r, delta)
+    slope = g * r / h
+    return [(r * r / (1 + h), None), (slope, None), (-slope, None), (g * delta * (h - 1) ** 2 / h, None)]
