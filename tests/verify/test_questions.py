@@ -243,7 +243,6 @@ HONEST: dict[str, tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]] = 
     "a sharpness-aware step": (sharpness_aware, (Z, Y), {"checks": ("rule", "cotangent")}),
     "a product with the Hessian": (
         lambda z, y, v: lossjax.softmax_cross_entropy_hvp(z, y, v), (Z, Y, V), {"checks": ("rule", "cotangent")}),
-    "a truncated series": (jax.scipy.special.log_ndtr, (Z[0],), {"checks": "rule"}),
     "no forward mode": (sine(right), (Z,), {"checks": GENTLE}),
     "squares": (squares, (Z,), {"checks": GENTLE}),
     "a module": (layer, (Module(V.T, jax.nn.tanh, 3), Z), {"checks": ("rule", "modes")}),
