@@ -94,7 +94,7 @@ ARGUMENT_REFUSALS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "a positive weight that does not fit": (
         lambda: BINARY(Z, T, pos_weight=np.ones(2, np.float32)), ValueError, r"pos_weight has shape \(2,\)",
     ),
-    "binary smoothing": (lambda: BINARY(Z, T, label_smoothing=2), ValueError, "label_smoothing must lie in"),
+    "binary smoothing": (lambda: BINARY(Z, T, label_smoothing=2), ValueError, "label_smoothing must be at most 1, got"),
     "binary reduction": (
         lambda: BINARY(Z, T, reduction="avg"), ValueError, "reduction must be one of",
     ),
