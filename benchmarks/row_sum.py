@@ -25,10 +25,10 @@ def compiled(formula: Callable[..., Any], width: int | None, arguments: tuple[An
     """The sum with pieces of this width; None for the width that lossjax chooses, or for no pieces."""
     chosen = row_sum._pieces
     if width is not None:
-        row_sum._pieces = lambda z, maximum: ((chosen(z, maximum) or (1, 0))[0], width)
+        row_sum._pieces = lambda z, dtype: ((chosen(z, dtype) or (1, 0))[0], width)
     try:
         jax.clear_caches()
-        return jax.jit(lambda *given: formula(*given)).lower(*arguments).compile()
+        return jax.jit(lambda *given: formula(row_sum.shifted_exponential, *given)).lower(*arguments).compile()
     finally:
         row_sum._pieces = chosen
 
@@ -52,9 +52,9 @@ def main() -> None:
             random = np.random.default_rng(0)
             z = jnp.asarray(random.normal(size=(rows, classes)), dtype)
             index = jnp.asarray(random.integers(0, classes, (rows, 1)))
-            arguments = z, index, jnp.max(z, axis=-1, keepdims=True).astype(jnp.float32)
+            arguments = index, (z,), jnp.max(z, axis=-1, keepdims=True).astype(jnp.float32)
             whole = compiled(row_sum._whole, None, arguments)
-            blocks, taken = row_sum._pieces(z, arguments[2]) or (1, None)
+            blocks, taken = row_sum._pieces(z, jnp.float32) or (1, None)
             cells = []
             for width in WIDTHS:
                 # More pieces than this compile for minutes.

@@ -49,13 +49,12 @@ def xi(x: Array) -> Array:
     divergences between exponential-family members are sums of it.
     """
     # On (-1, 2) the series is used. Outside, e^x - 1 - x magnifies the error of exp at most 1.7-fold (at x = 2).
-    # The series needs n terms with 2ⁿ/n! < u/2, which are 16 in float32 and 25 in float64.
     small = (x > -1) & (x < 2)
     inside = jnp.where(small, x, 0)
     outside = jnp.where(small, 2, x)
     infinite = jnp.isposinf(outside)
     direct = jnp.where(infinite, outside, jnp.exp(outside) - 1 - jnp.where(infinite, 0, outside))
-    return jnp.where(small, _taylor_xi(inside, 16 if _is_single(x) else 25), direct)
+    return jnp.where(small, xi_series(inside), direct)
 
 
 def _psi_slope(t: Array) -> Array:
@@ -81,8 +80,10 @@ def psi(t: Array) -> Array:
     return jnp.where(small, series, jnp.where(jnp.isposinf(t), t, direct))
 
 
-def _taylor_xi(x: Array, terms: int) -> Array:
-    """x²/2! + x³/3! + … + xⁿ/n! by Horner's rule, n = terms."""
+def xi_series(x: Array) -> Array:
+    """:func:`xi` on [-1, 2], where its series needs no exponential; a formula, which JAX differentiates."""
+    # x²/2! + x³/3! + … + xⁿ/n! by Horner's rule, with 2ⁿ/n! < u/2.
+    terms = 16 if _is_single(x) else 25
     total = jnp.full_like(x, 1 / math.factorial(terms))
     for k in range(terms - 1, 1, -1):
         total = total * x + 1 / math.factorial(k)

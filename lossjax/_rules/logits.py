@@ -1,4 +1,26 @@
-"""Divergences of two rows of logits by non-negative terms, which never leave the logits."""
+"""Kullback-Leibler and Jensen-Shannon divergence of two rows of logits, which never leave the logits.
+
+With p = softmax u and q = softmax v, everything is a sum over the classes of functions of p, q and d = log q - log p:
+
+    KL(p‖q) = -Σ p d = Σ p ξ(d)              ξ(x) = e^x - 1 - x, and Σ p (e^d - 1) = Σ (q - p) = 0
+    ∂KL/∂u  = -p∘(w - <p, w>)                ∂KL/∂v = q - p = p∘(e^d - 1)
+    JS(p, q) = ½ Σ (p + q) J(d)              J(d) = log 2 - the entropy of a coin that falls with log-odds d
+    ∂JS/∂u  = p∘(a - <p, a>)                 ∂JS/∂v = q∘(b - <q, b>)
+
+with a = ½ log(p/m), b = ½ log(q/m), m = (p + q)/2.
+
+All terms of both divergences are non-negative: nothing cancels. What is left is to know d. The gaps to the two maxima,
+with their rounding errors, are exact, and d = (gap_v - gap_u) - log(Σ e^gap_v / Σ e^gap_u). In rows that are close this
+cancels. So let i be a most probable class under p, and w the difference v - u measured from its value at i:
+
+    d = w - c,     c = log Σ p e^w = log1p(Σ_{j≠i} p_j (e^{w_j} - 1)) = log(p_i/q_i)
+
+which is as accurate as w is, and is used where |c| < ½. An error δ of c is felt as ξ(δ) in KL, for it puts q e^-δ in
+the place of q; in JS it is felt to second order too.
+
+<p, w> and <p, a> are measured from the pivot i, and <q, b> from a most probable class under q. The pivot has no term
+then: a p that is within a rounding of 1 is never subtracted from 1.
+"""
 
 import math
 from typing import Any, NamedTuple
@@ -7,10 +29,13 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from lossjax._core import checks
 from lossjax._core.autodiff import closed_form, known_as
 from lossjax._core.masks import nan_unless
-from lossjax._softmax import functions, row_statistics
-from lossjax.numerics import exact_difference, expm1, log1p, psi, softplus, times, xi
+from lossjax._softmax import functions
+from lossjax._softmax.row_statistics import RowStatistics, logit_at, row_statistics
+from lossjax._softmax.row_sum import sum_of_others
+from lossjax.numerics import exact_difference, softplus, times, xi_series
 
 
 def kl_of_logits(u: Array, v: Array) -> Array:
@@ -18,178 +43,266 @@ def kl_of_logits(u: Array, v: Array) -> Array:
     return _kl_divergence(u, v)
 
 
-class _Relative(NamedTuple):
-    """``r = w - <p, w>`` with w = v - u, and the logarithms of p_k e^{r_k}; r = 0 where a class is impossible under p.
-
-    w is measured from its value at the pivot, and its rounding errors are kept: neither a common offset of u nor one
-    of v, however large, is felt in r.
-    """
-
-    r: Array
-    exponent: Array
-    possible: Array
-
-    @classmethod
-    def of(cls, u: Array, v: Array, p: Array, rows_u: row_statistics.RowStatistics) -> "_Relative":
-        possible = ~jnp.isneginf(u)
-        w, error = exact_difference(jnp.where(possible, v, 0), jnp.where(possible, u, 0))
-        w, error, own_v = (_from_pivot(part, u, rows_u) for part in (w, error, v))
-        relative = w + error
-        mean = jnp.sum(times(p, relative), axis=-1, keepdims=True)
-        r = jnp.where(possible, relative - mean, 0)
-        # r - gap = own_v - mean: by whichever has the smaller terms (the first is ∞ - ∞ where r leaves the range). The
-        # pivot is a maximum; the last term, which is 0, says so to a derivative.
-        by_gap = possible & jnp.isfinite(r) & (jnp.abs(r) <= 2 * jnp.abs(own_v))
-        by_pivot = own_v - mean + (rows_u.pivot_logit - rows_u.maximum)
-        exponent = jnp.where(by_gap, r - row_statistics.gaps(u, rows_u), by_pivot) - rows_u.log_total()
-        return cls(r, exponent, possible)
+# --- two rows, and what is known of each class -----------------------------------------------------------------------
 
 
-@jax.jit  # one function in the program, called for both rows
-def _tame(z: Array) -> Array:
-    """The same distributions by logits that can be subtracted from each other.
+class _Pair(NamedTuple):
+    """A few numbers per row, with the class axis kept as 1: all that a backward pass needs beside the logits."""
 
-    A row that one +inf makes certain has 0 there and -inf elsewhere; a row near the end of the range is measured from
-    its maximum.
-    """
-    maximum = jnp.max(z, axis=-1, keepdims=True)
-    infinite = jnp.isposinf(z)
-    certain = jnp.sum(infinite, axis=-1, keepdims=True, dtype=jnp.int32) == 1
-    z = jnp.where(certain, jnp.where(infinite, 0, jnp.where(jnp.isnan(z), z, -jnp.inf)), z)
-    extreme = (jnp.abs(maximum) > float(jnp.finfo(z.dtype).max) / 4) & jnp.isfinite(maximum)
-    return jnp.where(extreme, z - jnp.where(extreme, maximum, 0), z)
+    rows_u: RowStatistics
+    rows_v: RowStatistics
+    at_pivot: "_Exact"
+    """gap_v - gap_u at the pivot of u."""
+    shift: Array
+    """c where the row is close, log(Σ e^gap_v / Σ e^gap_u) elsewhere."""
+    close: Array
+    """Whether |c| < ½."""
 
-
-@jax.jit  # one function in the program, called for both rows
-def _softmax_of(z: Array) -> tuple[row_statistics.RowStatistics, Array]:
-    rows = row_statistics.row_statistics(z, plan=row_statistics.Plan(reused=True))
-    return rows, row_statistics.p_of(z, rows)
+    def undefined(self) -> Array:
+        """Whether one of the rows is no row of logits, one boolean per row."""
+        return jnp.isnan(self.rows_u.rest + self.rows_v.rest)
 
 
-def _from_pivot(values: Array, u: Array, rows_u: row_statistics.RowStatistics) -> Array:
-    return values - jnp.sum(jnp.where(rows_u.is_pivot(u), values, 0), axis=-1, keepdims=True)
+class _Exact(NamedTuple):
+    """A number and its rounding error."""
+
+    rounded: Array
+    error: Array
+
+    def __sub__(self, other: "_Exact") -> "_Exact":
+        return _Exact(self.rounded - other.rounded, self.error - other.error)
+
+    def value(self) -> Array:
+        return self.rounded + self.error
 
 
-def _comparable_logits(u: Array, v: Array) -> tuple[Array, Array]:
-    """Both rows by logits that can be subtracted.
-
-    A finite logit of v may leave the range there, and its class look impossible. Where the class has no weight under p,
-    it is left out of u as well: it contributes nothing, and does not make the divergence infinite.
-    """
-    tame_u, tame_v = _tame(u), _tame(v)
-    faint = tame_u < jnp.max(tame_u, axis=-1, keepdims=True) + 2 * math.log(float(jnp.finfo(u.dtype).tiny))
-    lost = jnp.isneginf(tame_v) & jnp.isfinite(v) & faint
-    return jnp.where(lost, -jnp.inf, tame_u), tame_v
+def _gap(z: Array, maximum: Array) -> _Exact:
+    """``z - max z``, which is 0 at a maximum, infinite or not."""
+    largest = float(jnp.finfo(maximum.dtype).max)
+    wide = z.astype(maximum.dtype)
+    # A select, which keeps a NaN: inside a fusion XLA's CPU backend may answer it with the other operand of a minimum.
+    return _Exact(*exact_difference(jnp.where(wide > largest, largest, wide), jnp.clip(maximum, -largest, largest)))
 
 
-class _Compared(NamedTuple):
-    """Two rows of logits with their statistics, what r and p are, and KL, one number per row."""
+class _Class(NamedTuple):
+    """Of one class, or of many: its two probabilities, and its gaps."""
 
-    u: Array
-    v: Array
-    rows_u: row_statistics.RowStatistics
-    rows_v: row_statistics.RowStatistics
     p: Array
     q: Array
-    r: Array
-    kl: Array
-    undefined: Array
+    gap_u: _Exact
+    gap_v: _Exact
+    excluded: Array
+    """Whether it is possible under p and impossible under q."""
 
     @classmethod
-    def of(cls, u: Array, v: Array) -> "_Compared":
-        u, v = _comparable_logits(u, v)
-        (rows_u, p), (rows_v, q) = _softmax_of(u), _softmax_of(v)
-        excluded = jnp.any(jnp.isneginf(v) & ~jnp.isneginf(u), axis=-1, keepdims=True)
-        r, exponent, possible = _Relative.of(u, jnp.where(excluded, u, v), p, rows_u)
-        # The terms p ξ(r): by ξ near 0; else p e^r - p(1 + r), where p e^r neither overflows nor vanishes with p.
-        near = (jnp.abs(r) < 1) & possible
-        far = jnp.exp(jnp.minimum(exponent, 2)) - times(p, 1 + r)
-        terms = jnp.where(near, p * xi(jnp.where(near, r, 0)), far)
-        close = jnp.log1p(jnp.sum(terms, axis=-1, keepdims=True))
-        # A divergence with an exponent above 2 is that exponent plus a log-sum-exp: both positive.
-        largest = jnp.max(exponent, axis=-1, keepdims=True)
-        anchor = jnp.maximum(largest, 2)
-        distant = anchor + jnp.log(jnp.sum(jnp.exp(exponent - anchor), axis=-1, keepdims=True))
-        divergence = jnp.where(largest > 2, distant, close)
-        undefined = jnp.isnan(rows_u.rest) | jnp.isnan(rows_v.rest)
-        kl = nan_unless(~undefined, jnp.where(excluded, jnp.inf, divergence))
-        return cls(u, v, rows_u, rows_v, p, q, r, kl, undefined)
+    def of(cls, u: Array, v: Array, rows_u: RowStatistics, rows_v: RowStatistics) -> "_Class":
+        gap_u, gap_v = _gap(u, rows_u.maximum), _gap(v, rows_v.maximum)
+        p, q = _probability(gap_u, rows_u), _probability(gap_v, rows_v)
+        excluded = _impossible(v, rows_v) & ~_impossible(u, rows_u) | jnp.isneginf(gap_v.rounded) & (p > 0)
+        return cls(p, q, gap_u, gap_v, excluded)
 
-    def saved(self) -> tuple[Any, ...]:
-        """What a backward pass needs: the logits, and a few numbers per row."""
-        return self.u, self.v, self.rows_u.stopped(), self.rows_v.stopped(), jax.lax.stop_gradient(self.kl)
+    def w(self, pair: _Pair) -> Array:
+        return ((self.gap_v - self.gap_u) - pair.at_pivot).value()
+
+    def d(self, pair: _Pair) -> Array:
+        origin = _Exact(*(jnp.where(pair.close, part, 0) for part in pair.at_pivot))
+        return ((self.gap_v - self.gap_u) - origin).value() - pair.shift
+
+
+def _probability(gap: _Exact, rows: RowStatistics) -> Array:
+    exponential = jnp.exp(gap.rounded)
+    return (exponential + exponential * gap.error) / rows.total()
+
+
+def _impossible(z: Array, rows: RowStatistics) -> Array:
+    """Whether p is 0: under a finite maximum at -inf, under a maximum of +inf at everything else."""
+    largest = float(jnp.finfo(rows.maximum.dtype).max)
+    return z <= jnp.where(jnp.isposinf(rows.maximum), largest, -jnp.inf).astype(z.dtype)
+
+
+def _near(x: Array, high: float) -> tuple[Array, Array]:
+    """Whether x lies where the series of ξ is good, and x there, 0 elsewhere."""
+    near = (x > -1) & (x < high)
+    return near, jnp.where(near, x, 0)
+
+
+def _compare(u: Array, v: Array) -> tuple[_Pair, _Class]:
+    """What the two rows are, and the pivot among their classes."""
+    dtype = checks.compute_dtype(u, v)
+    rows_u, rows_v = row_statistics(u, dtype=dtype), row_statistics(v, dtype=dtype)
+    pivot = _Class.of(rows_u.pivot_logit, logit_at(v, rows_u.pivot), rows_u, rows_v)
+    at_pivot = pivot.gap_v - pivot.gap_u
+    total = jnp.log(rows_v.total() / rows_u.total())
+    c = total - at_pivot.value()
+    close = jnp.abs(c) < 0.5
+    at_pivot = _Exact(*(jnp.where(jnp.isfinite(at_pivot.rounded), part, 0) for part in at_pivot))
+    ratio = jnp.where(close, pivot.p / jnp.where(close, pivot.q, 1), 1)
+    pair = _Pair(rows_u, rows_v, at_pivot, total, close)
+    grown = sum_of_others(_growth, rows_u.pivot, (u, v), (pair, ratio))
+    return pair._replace(shift=jnp.where(close, jnp.log1p(jnp.where(close, grown, 0)), total)), pivot
+
+
+def _growth(u: Array, v: Array, rows: tuple[_Pair, Array]) -> Array:
+    """``p (e^w - 1)``, where e^w is q/p over its value at the pivot."""
+    pair, ratio = rows
+    one = _Class.of(u, v, pair.rows_u, pair.rows_v)
+    near, w = _near(one.w(pair), 1)
+    return jnp.where(near, one.p * (w + xi_series(w)), one.q * ratio - one.p)
+
+
+def _stopped(pair: _Pair) -> _Pair:
+    return jax.tree.map(jax.lax.stop_gradient, pair)
+
+
+# --- Kullback-Leibler ------------------------------------------------------------------------------------------------
+
+
+def _kl_terms(u: Array, v: Array, pair: _Pair) -> Array:
+    return _kl_of(_Class.of(u, v, pair.rows_u, pair.rows_v), pair)
+
+
+def _kl_of(one: _Class, pair: _Pair) -> Array:
+    """``p ξ(d)``, which is q - p (1 + d)."""
+    d = one.d(pair)
+    near, small = _near(d, 2)
+    terms = jnp.where(near, one.p * xi_series(small), one.q - times(one.p, 1 + d))
+    return jnp.where(one.excluded, jnp.inf, terms)
 
 
 def _kl_divergence_forward(u: Array, v: Array) -> tuple[Array, Any]:
-    compared = _Compared.of(u, v)
-    return compared.kl[..., 0], compared.saved()
+    pair, pivot = _compare(u, v)
+    kl = sum_of_others(_kl_terms, pair.rows_u.pivot, (u, v), pair) + _kl_of(pivot, pair)
+    return nan_unless(~pair.undefined(), kl)[..., 0], (u, v, _stopped(pair))
+
+
+def _weighted_w(u: Array, v: Array, pair: _Pair) -> Array:
+    one = _Class.of(u, v, pair.rows_u, pair.rows_v)
+    return jnp.where(one.excluded, -jnp.inf, times(one.p, one.w(pair)))
+
+
+_difference = known_as(lambda u, v: v - u)
+_kl_slope = known_as(lambda u, rows_u, w: -functions.fisher_product(u, rows_u, w))
+_change = known_as(lambda u, v, rows_u, rows_v: functions.probabilities(v, rows_v) - functions.probabilities(u, rows_u))
 
 
 def _kl_divergence_backward(saved: Any, cotangent: Array) -> tuple[Array, Array]:
-    u, v, rows_u, rows_v, kl = saved
-    g = cotangent[..., None]
-    p, q = functions.probabilities(u, rows_u), functions.probabilities(v, rows_v)
-    excluded = jnp.isneginf(v) & ~jnp.isneginf(u)
-    somewhere = jnp.any(excluded, axis=-1, keepdims=True)
-    relative = _Relative.of(u, jnp.where(somewhere, u, v), p, rows_u)
-    # q - p = p (e^d - 1) with d = log q - log p = r - KL: no cancellation where the two are close.
-    kl = _precomputed_kl(kl, u, v)
-    d = relative.r - kl
-    close = (jnp.abs(d) < 0.5) & relative.possible & (kl < 1)
-    in_v = jnp.where(close, p * expm1(jnp.where(close, d, 0)), q - p)
-    # Where a logit of q tends to -inf under p's eyes, so does r there, and to +inf at the classes beside it.
-    apart = jnp.where(excluded, jnp.where(p < 1, -jnp.inf, 0), jnp.where(relative.possible, jnp.inf, 0))
-    r = jnp.where(somewhere, apart, relative.r)
-    undefined = jnp.isnan(rows_u.rest) | jnp.isnan(rows_v.rest)
-    return g * nan_unless(~undefined, -times(p, r)), g * nan_unless(~undefined, in_v)
+    u, v, pair = saved
+    rows_u, rows_v = pair.rows_u, pair.rows_v
+    one = _Class.of(*jax.lax.stop_gradient((u, v)), rows_u, rows_v)
+    pivot = _Class.of(rows_u.pivot_logit, logit_at(jax.lax.stop_gradient(v), rows_u.pivot), rows_u, rows_v)
+    w, d = one.w(pair), one.d(pair)
+    mean = sum_of_others(_weighted_w, rows_u.pivot, jax.lax.stop_gradient((u, v)), pair)
+    mean = jnp.where(pivot.excluded, -jnp.inf, mean)
+    # Where a logit of q tends to -inf under p's eyes, so does w - <p, w> there, and to +inf at the classes beside it.
+    in_u = -times(one.p, jnp.where(one.excluded, jnp.where(one.p < 1, -jnp.inf, 0), w - mean))
+    near, small = _near(d, 1)
+    in_v = jnp.where(near, one.p * (small + xi_series(small)), one.q - one.p)
+    g, defined = cotangent[..., None], ~pair.undefined()
+    in_u, in_v = (nan_unless(defined, slope) for slope in (in_u, in_v))
+    wide_u, wide_v = u.astype(w.dtype), v.astype(w.dtype)
+    w = _difference(jnp.where(jnp.isfinite(w), w, 0), wide_u, wide_v)
+    return g * _kl_slope(in_u, wide_u, rows_u, w), g * _change(in_v, wide_u, wide_v, rows_u, rows_v)
 
 
 _kl_divergence = closed_form(_kl_divergence_forward, _kl_divergence_backward)
-_precomputed_kl = known_as(lambda u, v: _kl_divergence(u, v)[..., None])
 
 
-@jax.jit  # one function in the program, called for both sides
-def _log_share(d: Array) -> Array:
-    """``log(p/m) = log 2 - softplus(d)`` with m = (p + q)/2."""
-    near = jnp.abs(d) < 1
-    return jnp.where(near, -log1p(expm1(jnp.where(near, d, 0)) / 2), math.log(2) - softplus(jnp.where(near, 0, d)))
+# --- Jensen-Shannon --------------------------------------------------------------------------------------------------
 
 
-def _log_ratio(kl: Array, r: Array, log_p: Array, log_q: Array) -> Array:
-    """``log q - log p``: r - KL where the two are close; ±inf where one of them is 0, and 0 where both are."""
-    neither = jnp.isneginf(log_p) & jnp.isneginf(log_q)
-    apart = jnp.where(neither, 0, jnp.where(neither, 0, log_q) - jnp.where(neither, 0, log_p))
-    close = (kl < 1) & ~jnp.isneginf(log_p)
-    return jnp.where(close, r - jnp.where(kl < 1, kl, 0), apart)
+class _Curve(NamedTuple):
+    """Of the distance |d|: ε = e^-|d|, and τ = tanh(|d|/2) = |q - p|/(q + p)."""
+
+    distance: Array
+    epsilon: Array
+    tau: Array
+
+    @classmethod
+    def of(cls, d: Array) -> "_Curve":
+        distance = jnp.minimum(jnp.abs(d), 1e3)  # ε is 0 long before
+        epsilon = jnp.exp(-distance)
+        near, small = _near(-distance, 1)
+        return cls(distance, epsilon, jnp.where(near, -small - xi_series(small), 1 - epsilon) / (1 + epsilon))
 
 
-def _comparable(u: Array, v: Array) -> Array:
-    """v, or u in the rows where v lacks a class that u has: their relative logits would be infinite."""
-    return jnp.where(jnp.any(jnp.isneginf(v) & ~jnp.isneginf(u), axis=-1, keepdims=True), u, v)
+def _js_terms(u: Array, v: Array, pair: _Pair) -> Array:
+    return _js_of(_Class.of(u, v, pair.rows_u, pair.rows_v), pair)
+
+
+def _js_of(one: _Class, pair: _Pair) -> Array:
+    """``½ (p + q) J(d)`` with J = ½[(1-τ) log(1-τ) + (1+τ) log(1+τ)].
+
+    Near 0 by the series τ²/2 + τ⁴/12 + … + τ²ⁿ/2n(2n-1), all of one sign; beyond, it is log 2 - log(1+ε) - |d| ε/(1+ε).
+    """
+    curve = _Curve.of(one.d(pair))
+    square = curve.tau * curve.tau
+    series = jnp.zeros_like(square)
+    for n in range(10 if jnp.finfo(square.dtype).bits <= 32 else 22, 0, -1):
+        series = series * square + 1 / (2 * n * (2 * n - 1))
+    epsilon = curve.epsilon
+    far = math.log(2) - jnp.log1p(epsilon) - curve.distance * (epsilon / (1 + epsilon))
+    return times(one.p + one.q, jnp.where(curve.distance < 1, series * square, far)) / 2
 
 
 def _js_divergence_forward(u: Array, v: Array) -> tuple[Array, Any]:
-    both = _Compared.of(u, v)
-    log_p, log_q = -row_statistics.surprisal(both.u, both.rows_u), -row_statistics.surprisal(both.v, both.rows_v)
-    d = _log_ratio(both.kl, both.r, log_p, log_q)
-    near = jnp.abs(d) < 1
-    step = jnp.where(near, d, 0)
-    close = both.p * psi(expm1(step) / 2) + both.q * psi(expm1(-step) / 2)
-    distant = times(both.p, _log_share(d)) + times(both.q, _log_share(-d))
-    divergence = jnp.sum(jnp.where(near, close, distant), axis=-1) / 2
-    return nan_unless(~both.undefined[..., 0], divergence), both.saved()
+    pair, pivot = _compare(u, v)
+    js = sum_of_others(_js_terms, pair.rows_u.pivot, (u, v), pair) + _js_of(pivot, pair)
+    return nan_unless(~pair.undefined(), js)[..., 0], (u, v, _stopped(pair))
+
+
+def _shares(one: _Class, pair: _Pair) -> tuple[Array, Array]:
+    """``a = ½ log(p/m)`` and ``b = ½ log(q/m)``, both without their ½ log 2 where the row is not close.
+
+    J(p) takes no notice of a constant. Without the log 2 the digits of classes where p ≫ q are kept in rows that are
+    far apart: log(p/m) = log 2 - log(1 + e^d) = log(1 + τ) - max(d, 0).
+    """
+    d = one.d(pair)
+    curve = _Curve.of(d)
+    even = jnp.log1p(jnp.where(pair.close, curve.tau, curve.epsilon))
+    even = jnp.where(pair.close, even, -even)
+    return (even - jnp.maximum(d, 0)) / 2, (even - jnp.maximum(-d, 0)) / 2
+
+
+def _weighted_a(u: Array, v: Array, rows: tuple[_Pair, Array]) -> Array:
+    pair, a_at_pivot = rows
+    one = _Class.of(u, v, pair.rows_u, pair.rows_v)
+    return times(one.p, _shares(one, pair)[0] - a_at_pivot)
+
+
+def _weighted_b(u: Array, v: Array, rows: tuple[_Pair, Array]) -> Array:
+    pair, b_at_pivot = rows
+    one = _Class.of(u, v, pair.rows_u, pair.rows_v)
+    return times(one.q, _shares(one, pair)[1] - b_at_pivot)
+
+
+@known_as
+def _js_slope(u: Array, v: Array, rows_u: RowStatistics, rows_v: RowStatistics) -> Array:
+    """``J(p) a``."""
+    log_p, log_q = functions.log_probabilities(u, rows_u), functions.log_probabilities(v, rows_v)
+    neither = jnp.isneginf(log_p) & jnp.isneginf(log_q)
+    d = jnp.where(neither, 0, jnp.where(neither, 0, log_q) - jnp.where(neither, 0, log_p))
+    return functions.fisher_product(u, rows_u, -softplus(d) / 2)
 
 
 def _js_divergence_backward(saved: Any, cotangent: Array) -> tuple[Array, Array]:
-    u, v, rows_u, rows_v, kl = saved
-    g = cotangent[..., None]
-    p, q = functions.probabilities(u, rows_u), functions.probabilities(v, rows_v)
-    kl = _precomputed_kl(kl, u, v)
-    r = _Relative.of(u, _comparable(u, v), p, rows_u).r
-    d = _log_ratio(kl, r, functions.log_probabilities(u, rows_u), functions.log_probabilities(v, rows_v))
-    a, b = (jnp.where(kl < 1, _log_share(side), -softplus(side)) / 2 for side in (d, -d))
-    a, b = jnp.where(p > 0, a, 0), jnp.where(q > 0, b, 0)
-    return g * functions.fisher_product(u, rows_u, a), g * functions.fisher_product(v, rows_v, b)
+    u, v, pair = saved
+    rows_u, rows_v = pair.rows_u, pair.rows_v
+    x, y = jax.lax.stop_gradient((u, v))
+    one = _Class.of(x, y, rows_u, rows_v)
+    a, b = _shares(one, pair)
+    a_there = _shares(_Class.of(rows_u.pivot_logit, logit_at(y, rows_u.pivot), rows_u, rows_v), pair)[0]
+    b_there = _shares(_Class.of(logit_at(x, rows_v.pivot), rows_v.pivot_logit, rows_u, rows_v), pair)[1]
+    a_mean = sum_of_others(_weighted_a, rows_u.pivot, (x, y), (pair, a_there))
+    b_mean = sum_of_others(_weighted_b, rows_v.pivot, (x, y), (pair, b_there))
+    in_u = times(one.p, jnp.where(rows_u.is_pivot(x), 0, a - a_there) - a_mean)
+    in_v = times(one.q, jnp.where(rows_v.is_pivot(y), 0, b - b_there) - b_mean)
+    g, defined = cotangent[..., None], ~pair.undefined()
+    in_u, in_v = (nan_unless(defined, slope) for slope in (in_u, in_v))
+    wide_u, wide_v = u.astype(a.dtype), v.astype(a.dtype)
+    return (
+        g * _js_slope(in_u, wide_u, wide_v, rows_u, rows_v),
+        g * _js_slope(in_v, wide_v, wide_u, rows_v, rows_u),
+    )
 
 
 js_divergence = closed_form(_js_divergence_forward, _js_divergence_backward)

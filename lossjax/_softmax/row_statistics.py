@@ -28,6 +28,7 @@ from lossjax._core.plain import rules_are_off
 from lossjax._softmax.row_sum import (
     class_count,
     class_index,
+    index_of_maximum,
     others,
     shifted_exponential,
     sum_over_classes,
@@ -119,10 +120,10 @@ def row_statistics(z: Array, pivot: Array | None = None, plan: Plan = ONE_DEVICE
     if pivot is not None:
         index = pivot[..., None]
     else:
-        index = jnp.argmax(z, axis=-1, keepdims=True)
+        index = index_of_maximum(lax.stop_gradient(z))
         if over is not None:
             index = jnp.where(_is_first_with(largest_here.astype(maximum.dtype), maximum, over), index, -1)
-    parts = _logit_at(z, index, over).astype(maximum.dtype), sum_without(z, index, maximum, reused=plan.reused)
+    parts = logit_at(z, index, over).astype(maximum.dtype), sum_without(z, index, maximum, reused=plan.reused)
     logit, rest = parts if over is None else lax.psum(parts, over)
     own = shifted_exponential(logit, maximum)
     # With a maximum of +inf every finite entry has E = 0, so that own + rest counts the infinities. XLA's maximum of a
@@ -155,7 +156,7 @@ def _is_first_with(here: Array, maximum: Array, over: str) -> Array:
     return lax.axis_index(over) == lax.pmin(candidate, over)
 
 
-def _logit_at(z: Array, index: Array, over: str | None) -> Array:
+def logit_at(z: Array, index: Array, over: str | None = None) -> Array:
     """``z_i``, class axis kept; where the classes are on several devices, 0 for an index that is no class here."""
     if over is not None or sharding.split_count(z) > 1:
         return sum_over_classes(jnp.where(class_index(z, index.dtype) == index, z, 0))

@@ -5,6 +5,7 @@ Nothing here knows of losses, labels or derivatives; ``row_statistics.py`` says 
 
 import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -90,17 +91,35 @@ def sum_without(z: Array, index: Array, maximum: Array, *, reused: bool = False)
       maximum: m, ``[..., 1]``.
       reused: whether the caller wants the exponentials once more: then one array of them serves both.
     """
-    if reused or _pieces(z, maximum) is None:
-        return _whole(z, index, maximum)
-    return by_platform(z, index, maximum, cpu=_by_pieces, otherwise=_whole)
+    if reused:
+        return _whole(shifted_exponential, index, (z,), maximum)
+    return sum_of_others(shifted_exponential, index, (z,), maximum)
 
 
-def _whole(z: Array, index: Array, maximum: Array) -> Array:
+def sum_of_others(term: Callable[..., Array], index: Array, arrays: tuple[Array, ...], rows: Any) -> Array:
+    """``Σ_{j≠i} term(arrays_j, rows)``, with the class axis kept; nothing of the arrays' size is stored.
+
+    Args:
+      term: an elementwise function of one array for each of ``arrays``, and of the rows' numbers: ``term(*arrays,
+        rows)``. It is traced once for each function object: give one that is defined at the top of a module.
+      index: the class i to leave out, ``[..., 1]``; the whole sum for an index that is not a class.
+      arrays: floats ``[..., C]``, of the dtype of the term or narrower.
+      rows: a pytree of arrays ``[..., 1]``, in the dtype of the term.
+    """
+    dtype = jax.eval_shape(term, *arrays, rows).dtype
+    if _pieces(arrays[0], dtype) is None:
+        return _whole(term, index, arrays, rows)
+    cpu, otherwise = (functools.partial(function, term) for function in (_by_pieces, _whole))
+    return by_platform(index, arrays, rows, cpu=cpu, otherwise=otherwise)
+
+
+def _whole(term: Callable[..., Array], index: Array, arrays: tuple[Array, ...], rows: Any) -> Array:
     """The sum as one masked reduction, which GPU and TPU compile to one loop together with everything in it."""
-    return sum_over_classes(others(z, index, maximum))
+    is_left_out = class_index(arrays[0], index.dtype) == index
+    return sum_over_classes(jnp.where(is_left_out, 0, term(*arrays, rows)))
 
 
-def _by_pieces(z: Array, index: Array, maximum: Array) -> Array:
+def _by_pieces(term: Callable[..., Array], index: Array, arrays: tuple[Array, ...], rows: Any) -> Array:
     """The same sum in a form that XLA's CPU backend compiles to one loop.
 
     XLA's CPU backend (JAX 0.10 to 0.12) gives every reduction to a library that passes over a row once per operation
@@ -110,30 +129,70 @@ def _by_pieces(z: Array, index: Array, maximum: Array) -> Array:
     stands inside the mask's select, where the library does not find it. What is left for the library to sum is one
     piece per block, an eighth to a twelfth of the row.
     """
-    blocks, width = _pieces(z, maximum) or (1, z.shape[-1])
-    length = z.shape[-1] // blocks
-    whole = z.reshape(*z.shape[:-1], blocks, length)
+    dtype = jax.eval_shape(term, *arrays, rows).dtype
+    # What two sums have in common, their exponentials or their masks, would be computed once, and stored.
+    index, rows = lax.optimization_barrier((index, rows))
+    classes = arrays[0].shape[-1]
+    blocks, width = _pieces(arrays[0], dtype) or (1, classes)
+    length = classes // blocks
+    whole = [array.reshape(*array.shape[:-1], blocks, length) for array in arrays]
     size = lax.full_like(index, length)
     # An index that is not a class is in no block, or at a negative place.
     number, within = lax.div(index, size)[..., None], lax.rem(index, size)[..., None]
-    total = jnp.zeros_like(whole[..., :width], maximum.dtype)
+    rows = jax.tree.map(lambda row: row[..., None], rows)
+    total = jnp.zeros_like(whole[0][..., :width], dtype)
     for first in range(0, length, width):
         start = min(first, length - width)  # the last piece overlaps the one before
-        piece = whole[..., start : start + width]
-        total = _with_piece(total, piece, number, within - start, maximum[..., None], skip_first=first - start)
+        pieces = tuple(array[..., start : start + width] for array in whole)
+        total = _with_piece(term, total, pieces, number, within - start, rows, skip_first=first - start)
     return sum_over_classes(jnp.sum(total, axis=-1))
 
 
-@functools.partial(jax.jit, static_argnames="skip_first")
-def _with_piece(total: Array, piece: Array, number: Array, within: Array, maximum: Array, *, skip_first: int) -> Array:
+@functools.partial(jax.jit, static_argnames=("term", "skip_first"))
+def _with_piece(
+    term: Callable[..., Array], total: Array, pieces: Any, number: Array, within: Array, rows: Any, *, skip_first: int
+) -> Array:
     """Add one more piece of each block, without its first entries where they have been added before.
 
     It is jitted so that JAX traces it once for all pieces of one width.
     """
-    place = class_index(piece, within.dtype)
-    apart = (class_index(piece, number.dtype, -2) == number) & (place == within)
+    place = class_index(total, within.dtype)
+    apart = (class_index(total, number.dtype, -2) == number) & (place == within)
     apart = apart | (place < skip_first) if skip_first else apart
-    return jnp.where(apart, total, total + shifted_exponential(piece, maximum))
+    return jnp.where(apart, total, total + term(*pieces, rows))
+
+
+def index_of_maximum(z: Array) -> Array:
+    """The index of a maximum over the last axis, which is kept as 1; any class for a row with NaN."""
+    if _pieces(z, z.dtype) is None or z.shape[-1] <= SHORT_ROW:
+        return _argmax(z)
+    return by_platform(z, cpu=_argmax_by_pieces, otherwise=_argmax)
+
+
+def _argmax(z: Array) -> Array:
+    return jnp.argmax(z, axis=-1, keepdims=True)
+
+
+def _argmax_by_pieces(z: Array) -> Array:
+    """The same in a form that XLA's CPU backend vectorises.
+
+    Its own argmax (JAX 0.10 to 0.12) goes from entry to entry, and takes seven times as long as the exponentials of a
+    row. So this is the least index at which a logit equals the maximum. The barrier makes the logits that are compared
+    those that the maximum was taken of; without it, a row whose logits are computed twice may have none that is equal.
+    """
+    classes = z.shape[-1]
+    blocks, width = _pieces(z, z.dtype) or (1, classes)
+    length = classes // blocks
+    z = lax.optimization_barrier(z)
+    maximum = jnp.max(z, axis=-1, keepdims=True)[..., None]
+    whole = z.reshape(*z.shape[:-1], blocks, length)
+    least = jnp.full_like(whole[..., :width], classes - 1, jnp.int32)
+    here = class_index(least, jnp.int32) + length * class_index(least, jnp.int32, -2)
+    for first in range(0, length, width):
+        start = min(first, length - width)
+        is_maximum = (whole[..., start : start + width] == maximum) & (here + start < least)
+        least = jnp.where(is_maximum, here + start, least)
+    return jnp.min(least, axis=(-2, -1))[..., None]
 
 
 # How rows are cut, measured on two CPU cores by `python benchmarks/row_sum.py` (JAX 0.10.2):
@@ -152,9 +211,12 @@ SHORTEST_BLOCK = 96
 devices; so rows are halved into blocks until the blocks are about this short."""
 
 
-def _pieces(z: Array, maximum: Array) -> tuple[int, int] | None:
-    """Into how many blocks to cut a row, and the width of the pieces that are added of each; None: not at all."""
-    classes, devices, narrow = z.shape[-1], sharding.split_count(z), z.dtype != maximum.dtype
+def _pieces(z: Array, dtype: Any) -> tuple[int, int] | None:
+    """Into how many blocks to cut a row, and the width of the pieces that are added of each; None: not at all.
+
+    The terms of the sum are of ``dtype``.
+    """
+    classes, devices, narrow = z.shape[-1], sharding.split_count(z), z.dtype != dtype
     if not isinstance(classes, int):  # a symbolic dimension of jax.export
         return None
     if devices == 1 and classes <= SHORT_ROW and not narrow:

@@ -18,8 +18,7 @@ from lossjax._softmax.measures import LogitMeasureOptions, Measure
 def softmax_kl_divergence(logits_p: ArrayLike, logits_q: ArrayLike, **options: Unpack[LogitMeasureOptions]) -> Array:
     r"""Kullback-Leibler divergence KL(p‖q) of ``p = softmax(logits_p)`` from ``q = softmax(logits_q)``.
 
-    .. math:: \log\left(1 + \textstyle\sum_k p_k\, \xi(r_k)\right), \quad r = w - \textstyle\sum_k p_k w_k,
-              \quad w = z_q - z_p, \quad \xi(x) = e^x - 1 - x
+    .. math:: \textstyle\sum_k p_k\, \xi(d_k), \quad d = \log q - \log p, \quad \xi(x) = e^x - 1 - x
 
     Every term is non-negative: the result is never negative, exactly 0 for equal logits, and as accurate for close
     distributions as for distant ones.
@@ -27,7 +26,7 @@ def softmax_kl_divergence(logits_p: ArrayLike, logits_q: ArrayLike, **options: U
     Domain: that of :func:`softmax` for both logits. A class that is impossible under p contributes nothing; a class
     that is possible under p and impossible under q makes the result +inf.
 
-    Gradient: -p∘r in ``logits_p``, q - p in ``logits_q``.
+    Gradient: -p∘(d - Σ p d) in ``logits_p``, q - p in ``logits_q``.
 
     Args:
       logits_p: ``[..., C]`` floats, the logits of the distribution that weighs the logarithms.
@@ -99,17 +98,12 @@ def softmax_js_divergence(logits_p: ArrayLike, logits_q: ArrayLike, **options: U
 
 
 def _pair(logits_p: ArrayLike, logits_q: ArrayLike, options: LogitMeasureOptions) -> tuple[Array, Array, Measure]:
-    """Both logits checked and masked, the classes last, in the dtype to compute in, and their options."""
+    """Both logits checked and masked, the classes last, and their options; 16 bits are widened where they are used."""
     first = checks.floating("logits_p", logits_p)
     second = checks.floating("logits_q", logits_q)
     checks.same_shape("logits_q", second.shape, "of logits_p", first.shape, "give two logits per class")
     given, dtype = Measure.of("logits_p", first, options), checks.compute_dtype(first, second)
     temperature = options.get("temperature", 1.0)
-    u, v = (given.classes.logits(z.astype(dtype), temperature, dtype) for z in (first, second))
+    first, second = (z if jnp.finfo(z.dtype).bits == 16 else z.astype(dtype) for z in (first, second))
+    u, v = (given.classes.logits(z, temperature, dtype) for z in (first, second))
     return given.classes.defined(u), given.classes.defined(v), given
-
-
-# Jensen-Shannon: with d = log q - log p, a class contributes  p ψ(½(e^d - 1)) + q ψ(½(e^-d - 1)), which is also
-# p (log 2 - softplus d) + q (log 2 - softplus(-d)): by the first where |d| < 1, by the second beyond. Its derivatives
-# are J(p) a and J(q) b with a = ½ (log 2 - softplus d) = ½ log(p/m), b = ½ (log 2 - softplus(-d)). J takes no notice of
-# a constant: without the log 2, a keeps the digits of classes where p ≫ q in rows that are far apart.
