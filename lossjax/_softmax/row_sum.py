@@ -192,7 +192,7 @@ def _argmax_by_pieces(z: Array) -> Array:
         start = min(first, length - width)
         is_maximum = (whole[..., start : start + width] == maximum) & (here + start < least)
         least = jnp.where(is_maximum, here + start, least)
-    return jnp.min(least, axis=(-2, -1))[..., None]
+    return jnp.min(least, axis=(-2, -1))[..., None].astype(jax.eval_shape(_argmax, z).dtype)
 
 
 # How rows are cut, measured on two CPU cores by `python benchmarks/row_sum.py` (JAX 0.10.2):

@@ -2,6 +2,7 @@
 
 from typing import Unpack
 
+import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
