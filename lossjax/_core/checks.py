@@ -140,16 +140,6 @@ def reduction(value: str) -> str:
     return value
 
 
-def fraction(name: str, value: object) -> float:
-    """A static number in [0, 1]."""
-    if not is_concrete(value):
-        raise TypeError(f"{name} is traced, wanted a Python number in [0, 1]; mark it static, or close over it")
-    number = _plain_number(name, value)
-    if not 0 <= number <= 1:
-        raise ValueError(f"{name} must lie in [0, 1], got {number}")
-    return number
-
-
 def static_nonnegative(name: str, value: object) -> float:
     """A static number, at least 0 and finite."""
     if not is_concrete(value):

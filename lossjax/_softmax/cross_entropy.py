@@ -8,8 +8,9 @@ function of the surprisal (``curves.py``; F(l) = l for the cross-entropy),
     ∂loss/∂v_k = F(l_k)        ∂loss/∂λ = ω lse²        ∂loss/∂ω = λ lse²        ∂loss/∂θ = Σ_k v_k ∂F/∂θ
 
 so that every one of these losses has the gradient of a cross-entropy with an effective target s. For an integer label
-c, t = at_label·e_c + at_all·1 never exists as an array: the first part needs F at the label alone, and its share of
-(Σs) p - s, which is s_c (p - e_c), is ``p_minus_one_hot``; without smoothing there is no second part.
+c, t never exists as an array. Its entry at the label needs F at the label alone, and its share of (Σs) p - s, which is
+s_c (p - e_c), is ``p_minus_one_hot``; the share of the other classes, (Σ_{k≠c} s_k) p - Σ_{k≠c} s_k e_k, is there with
+label smoothing only.
 """
 
 import functools
@@ -24,31 +25,18 @@ from lossjax._core.masks import hide, nan_unless
 from lossjax._core.sharding import on_one_device, same_on_all
 from lossjax._softmax import functions
 from lossjax._softmax.curves import Curve
-from lossjax._softmax.row_statistics import Plan, RowStatistics, labelled_rows, p_of, row_statistics, surprisal
+from lossjax._softmax.row_statistics import (
+    Plan,
+    RowStatistics,
+    labelled_rows,
+    p_of,
+    row_statistics,
+    sum_of_other_surprisals,
+    surprisal,
+)
 from lossjax._softmax.row_sum import class_count, sum_over_classes
+from lossjax._softmax.smoothing import Smoothing
 from lossjax.numerics import times
-
-
-class Smoothing(NamedTuple):
-    """Label smoothing: amount ε, spread over all classes (ε/C) or over the other classes (ε/(C-1))."""
-
-    amount: float
-    over_others: bool
-
-    def label_parts(self, classes: int) -> tuple[float, float]:
-        """(hit, spread) with t = hit·e_c + spread·1; arrays if the number of classes is symbolic (``jax.export``)."""
-        if not self.amount:
-            return 1.0, 0.0
-        sharers = classes - 1 if self.over_others else classes
-        spread = self.amount / sharers if self.amount and sharers else 0.0
-        return 1 - self.amount - (spread if self.over_others else 0.0), spread
-
-    def apply(self, targets: Array, over: str | None = None) -> Array:
-        """Smoothed distributions of the same mass. Linear, and its own transpose."""
-        if not self.amount:
-            return targets
-        hit, spread = self.label_parts(class_count(targets, over))
-        return hit * targets + spread * sum_over_classes(targets, over)
 
 
 class LogitTransform(NamedTuple):
@@ -106,30 +94,17 @@ def _softcap_slopes(a: Array) -> tuple[Array, Array]:
 
 
 class Options(NamedTuple):
-    """The static part: the dtype to compute in, the smoothing, F, the kind of target, the mesh axis of the classes."""
+    """The static part: the dtype to compute in, F, the kind of target, its smoothing, the mesh axis of the classes."""
 
     dtype: Any
-    smoothing: Smoothing
     curve: Curve
     labelled: bool
+    over_others: bool = False
     over: str | None = None
 
-    def distribution(self, is_label: Array, targets: Array) -> Array:
-        """The smoothed target distributions, as the gradient in the class weights wants them."""
-        if self.labelled:
-            at_label, at_all = self.smoothing.label_parts(class_count(is_label, self.over))
-            return jnp.where(is_label, at_label + at_all, at_all).astype(self.dtype)
-        return self.smoothing.apply(targets.astype(self.dtype), self.over)
-
-    def parts(self, is_label: Array, targets: Array, weights: Array | None) -> tuple[float, Array | float | None]:
-        """(at_label, at_all): the weighted target is at_label·w_c·e_c + at_all; None for at_all is nothing."""
-        at_label, at_all = self.smoothing.label_parts(class_count(is_label, self.over))
-        known = isinstance(at_label, float) and isinstance(at_all, float)
-        if not self.labelled or not known or (at_all and at_label <= 0):  # a negative part would be subtracted again
-            return 0.0, _weighted(weights, self.distribution(is_label, targets))
-        if not at_all:
-            return at_label, None
-        return at_label, at_all if weights is None else at_all * weights
+    def smoothing(self, amount: Array) -> Smoothing:
+        """The label smoothing of this amount."""
+        return Smoothing(amount.astype(self.dtype), self.over_others)
 
 
 class SoftmaxInputs(NamedTuple):
@@ -142,6 +117,7 @@ class SoftmaxInputs(NamedTuple):
     targets: Any
     class_weights: Array | None = None
     parameter: Array | None = None
+    smoothing: Array | None = None
     z_loss: Array | None = None
     transform: LogitTransform = LogitTransform(None, None)
     valid: Array | None = None
@@ -161,6 +137,17 @@ def _label_weight(options: Options, weights: Array | None, z: Array, rows: RowSt
     if weights is None or not options.labelled:
         return None
     return rows.at_pivot(jnp.broadcast_to(weights, z.shape))
+
+
+def _given_distribution(options: Options, is_label: Array, targets: Array) -> Array:
+    """The target as it was given: a distribution over the classes, or a label's one-hot."""
+    return is_label.astype(options.dtype) if options.labelled else targets.astype(options.dtype)
+
+
+def _distribution(options: Options, inputs: SoftmaxInputs, targets: Array) -> Array:
+    """The smoothed target distributions."""
+    given = targets.astype(options.dtype)
+    return given if inputs.smoothing is None else options.smoothing(inputs.smoothing).apply(given, options.over)
 
 
 def _or_nan(options: Options, targets: Array, per_row: Array) -> Array:
@@ -193,14 +180,20 @@ def _forward(
         rows = row_statistics(given, plan=plan, dtype=options.dtype)
     weights = inputs.weights_along(z)
     label_weight = _label_weight(options, weights, z, rows)
-    at_label, at_all = options.parts(rows.is_pivot(z), targets, weights)
-    loss = jnp.zeros_like(rows.rest)
-    if at_label:  # v_c F(l_c)
+    if options.labelled:  # v_c F(l_c), and Σ_{k≠c} v_k F(l_k)
         of_label = curve.value(surprisal(rows.pivot_logit, rows), rows.own / rows.total(), inputs.parameter)
-        loss = at_label * _weighted(label_weight, of_label)
-    if at_all is not None:  # Σ_k v_k F(l_k)
+        loss = _weighted(label_weight, of_label)
+        if inputs.smoothing is not None:
+            at_label, each = options.smoothing(inputs.smoothing).shares(class_count(z, options.over))
+            if weights is None and curve.is_identity:
+                elsewhere = sum_of_other_surprisals(given, rows)
+            else:
+                values = _weighted(weights, curve.value(surprisal(z, rows), p_of(z, rows), inputs.parameter))
+                elsewhere = rows.sum(jnp.where(rows.is_pivot(z), 0, values))
+            loss = same_on_all(times(at_label, loss) + times(each, elsewhere), rows.over)
+    else:  # Σ_k v_k F(l_k)
         values = curve.value(surprisal(z, rows), p_of(z, rows), inputs.parameter)
-        loss = loss + rows.sum(times(at_all, values) if isinstance(at_all, Array) else at_all * values)
+        loss = rows.sum(times(_weighted(weights, _distribution(options, inputs, targets)), values))
     lse = rows.maximum + rows.log_total()
     if inputs.z_loss is not None:  # λ ω lse²
         loss = loss + same_on_all(inputs.z_loss * _weighted(label_weight, lse * lse), rows.over)
@@ -221,22 +214,33 @@ def _backward(saved: Any, cotangents: tuple[Array, Array]) -> tuple[None, Softma
     label_weight = _label_weight(options, weights, z, rows)
     in_weighted = in_loss if label_weight is None else in_loss * label_weight  # ω times the cotangent of the loss
     is_label = rows.is_pivot(z)
-    at_label, at_all = options.parts(is_label, targets, weights)
     p, surprisals = functions.probabilities(z, rows), -functions.log_probabilities(z, rows)
-
-    in_z, in_parameter = jnp.zeros_like(z), jnp.zeros_like(in_loss)
-    if at_label:
+    slope, in_curve = curve.slope(surprisals, p, parameter), curve.in_parameter(surprisals, p, parameter)
+    # (Σs) p - s, and Σ_k v_k ∂F/∂θ. The cotangent multiplies the slope and does not go into it: this pass is
+    # transposed, and what the slope's transpose subtracts is larger than the result.
+    if options.labelled:
         of_label = rows.at_pivot(surprisals), rows.at_pivot(p), parameter
-        # s_c (p - e_c), and v_c ∂F/∂θ
-        in_z = at_label * in_weighted * curve.slope(*of_label) * functions.p_minus_one_hot(z, rows)
-        in_parameter = on_one_device(at_label * in_weighted * curve.in_parameter(*of_label), rows.over)
-    if at_all is not None:
-        # (Σs) p - s, and Σ_k v_k ∂F/∂θ. The cotangent multiplies the slope and does not go into it: this pass is
-        # transposed, and the slope's transpose in its target is a difference that cancels.
-        s = at_all * curve.slope(surprisals, p, parameter)
-        in_z = in_z + in_loss * functions.cross_entropy_slope(z, rows, s)
-        each = times(jnp.asarray(at_all, z.dtype), curve.in_parameter(surprisals, p, parameter))
-        in_parameter = in_parameter + in_loss * jnp.sum(each, axis=-1, keepdims=True)
+        at_label = each = None
+        in_own = in_weighted
+        if inputs.smoothing is not None:
+            at_label, each = options.smoothing(inputs.smoothing).shares(class_count(z, options.over))
+            in_own = at_label * in_weighted
+        # s_c (p - e_c)
+        in_z = in_own * curve.slope(*of_label) * functions.p_minus_one_hot(z, rows)
+        in_parameter = on_one_device(in_own * curve.in_parameter(*of_label), rows.over)
+        if each is not None:  # (Σ_{k≠c} s_k) p - Σ_{k≠c} s_k e_k
+            s = jnp.where(is_label, 0, _weighted(weights, slope))
+            if weights is None and curve.is_identity:
+                mass = jnp.asarray(class_count(z, options.over) - 1, z.dtype)
+            else:
+                mass = rows.sum(s)
+            in_z = in_z + in_loss * each * (mass * p - s)
+            elsewhere = jnp.where(is_label, 0, _weighted(weights, in_curve))
+            in_parameter = in_parameter + in_loss * each * jnp.sum(elsewhere, axis=-1, keepdims=True)
+    else:
+        v = _weighted(weights, _distribution(options, inputs, targets))
+        in_z = in_loss * functions.cross_entropy_slope(z, rows, v * slope)
+        in_parameter = in_loss * jnp.sum(times(v, in_curve), axis=-1, keepdims=True)
     in_z = in_z + in_lse * p
     in_z_loss = None
     if inputs.z_loss is not None:  # 2λω lse p, and ω lse²
@@ -245,13 +249,21 @@ def _backward(saved: Any, cotangents: tuple[Array, Array]) -> tuple[None, Softma
         in_z_loss = jnp.sum(hide(valid, on_one_device(in_weighted * lse * lse, rows.over)))
     in_z = hide(valid, in_z)
 
-    in_targets = in_class_weights = None
-    if not options.labelled or weights is not None:  # F(l_k), which is ∂/∂v_k
-        values = hide(valid, in_loss * curve.value(surprisals, p, parameter))
-        if not options.labelled:  # w∘F(l), smoothed: the smoothing is its own transpose
-            in_targets = hide(valid, options.smoothing.apply(_weighted(weights, values), options.over))
+    in_targets = in_class_weights = in_smoothing = None
+    if not options.labelled or weights is not None or inputs.smoothing is not None:
+        values = hide(valid, in_loss * curve.value(surprisals, p, parameter))  # F(l_k), which is ∂/∂v_k
+        in_distribution = _weighted(weights, values)  # w∘F(l), which is ∂/∂ of the smoothed target
+        given = _given_distribution(options, is_label, targets)
+        smoothed = given
+        if inputs.smoothing is not None:  # the smoothing is its own transpose
+            smoothing = options.smoothing(inputs.smoothing)
+            smoothed = smoothing.apply(given, options.over)
+            in_smoothing = jnp.sum(hide(valid, times(smoothing.slope(given, options.over), in_distribution)))
+            in_distribution = smoothing.apply(in_distribution, options.over)
+        if not options.labelled:
+            in_targets = hide(valid, in_distribution)
         if weights is not None:  # t∘F(l), and λ lse² for the label's weight
-            of_weights = times(options.distribution(is_label, targets), values)
+            of_weights = times(smoothed, values)
             if options.labelled and inputs.z_loss is not None:
                 lse = functions.log_partition(z, rows)
                 of_weights = of_weights + jnp.where(is_label, in_loss * inputs.z_loss * lse * lse, 0)
@@ -262,6 +274,7 @@ def _backward(saved: Any, cotangents: tuple[Array, Array]) -> tuple[None, Softma
         targets=in_targets,
         class_weights=in_class_weights,
         parameter=None if parameter is None else jnp.sum(hide(valid, in_parameter)),
+        smoothing=in_smoothing,
         z_loss=in_z_loss,
         transform=in_transform,
         valid=None,

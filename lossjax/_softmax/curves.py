@@ -22,6 +22,8 @@ class Curve(NamedTuple):
     value: Formula
     slope: Formula
     in_parameter: Formula
+    is_identity: bool = False
+    """Whether F(l) = l."""
 
 
 def _unlikely(surprisal: Array) -> Array:
@@ -39,6 +41,7 @@ CROSS_ENTROPY = Curve(
     lambda surprisal, p, _: surprisal,
     lambda surprisal, p, _: jnp.ones_like(surprisal),
     lambda surprisal, p, _: jnp.zeros_like(surprisal),
+    is_identity=True,
 )
 
 

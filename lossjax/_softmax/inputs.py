@@ -1,5 +1,6 @@
 """What every loss of logits shares: its options, written once; their check; and the call of the rule."""
 
+import math
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, NamedTuple, TypedDict, Unpack
 
@@ -12,7 +13,7 @@ from lossjax._core.domains import AMOUNTS
 from lossjax._core.masks import hide, nan_unless
 from lossjax._core.options import Option, complete
 from lossjax._core.reduction import MaskOption, Reducer, ReductionOptions, WeightOptions
-from lossjax._softmax.cross_entropy import LogitTransform, Options, Smoothing, SoftmaxInputs, softmax_losses
+from lossjax._softmax.cross_entropy import LogitTransform, Options, SoftmaxInputs, softmax_losses
 from lossjax._softmax.curves import Curve
 from lossjax._softmax.row_sum import class_count
 
@@ -56,7 +57,7 @@ class TermOptions(TemperatureOption, total=False):
         ),
     ]
     label_smoothing: Annotated[
-        float, Option(0.0, "ε in [0, 1]; the target keeps 1 - ε of its mass, and ε is spread over the classes.")
+        ArrayLike, Option(0.0, "ε in [0, 1]; the target keeps 1 - ε of its mass, and ε is spread over the classes.")
     ]
     smoothing: Annotated[
         Literal["uniform", "others"],
@@ -105,7 +106,8 @@ class LogitLoss(NamedTuple):
     targets: Array
     labelled: bool
     class_weights: Array | None
-    smoothing: Smoothing
+    smoothing: Array | None
+    over_others: bool
     z_loss: Array | None
     softcap: Array | None
     temperature: Array | None
@@ -154,7 +156,8 @@ class LogitLoss(NamedTuple):
             targets=targets,
             labelled=labelled,
             class_weights=None if weights is None else weights.astype(dtype),
-            smoothing=_smoothing(given["label_smoothing"], given["smoothing"]),
+            smoothing=_unless(0, "label_smoothing", given["label_smoothing"], dtype, at_most=1),
+            over_others=_over_others(given["smoothing"]),
             z_loss=_unless(0, "z_loss", given["z_loss"], dtype),
             softcap=None if softcap is None else checks.number("logit_softcap", softcap, dtype, positive=True),
             temperature=_unless(1, "temperature", given["temperature"], dtype),
@@ -165,7 +168,7 @@ class LogitLoss(NamedTuple):
 
     def rule_options(self, curve: Curve) -> Options:
         """The static part of the rule's arguments."""
-        return Options(self.dtype, self.smoothing, curve, self.labelled, self.over)
+        return Options(self.dtype, curve, self.labelled, self.over_others, self.over)
 
     def or_nan(self, rows: Array) -> Array:
         """What was computed of each row, NaN where a target lies outside the domain (of labels the rules see to it)."""
@@ -179,6 +182,7 @@ class LogitLoss(NamedTuple):
             self.logits,
             self.targets,
             class_weights=self.class_weights,
+            smoothing=self.smoothing,
             z_loss=self.z_loss,
             transform=LogitTransform(self.softcap, self.temperature),
             valid=self.reducer.valid,
@@ -216,16 +220,16 @@ def classes_last(array: Array, positive_axes: tuple[int, ...]) -> Array:
     return moved if len(positive_axes) == 1 else moved.reshape(*(array.shape[a] for a in rest), -1)
 
 
-def _unless(default: int, name: str, value: ArrayLike, dtype: Any) -> Array | None:
+def _unless(default: int, name: str, value: ArrayLike, dtype: Any, at_most: float = math.inf) -> Array | None:
     """A number that may be 0 only if that is its default; None at its default, which then costs nothing."""
-    number = checks.number(name, value, dtype, positive=default != 0)
+    number = checks.number(name, value, dtype, positive=default != 0, at_most=at_most)
     return None if checks.is_known(value, default) else number
 
 
-def _smoothing(amount: float, how: str) -> Smoothing:
+def _over_others(how: str) -> bool:
     if how not in ("uniform", "others"):
         raise ValueError(f"smoothing must be 'uniform' (ε/C) or 'others' (ε/(C-1)), got {how!r}")
-    return Smoothing(checks.fraction("label_smoothing", amount), how == "others")
+    return how == "others"
 
 
 _WANTED = {

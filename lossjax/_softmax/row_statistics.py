@@ -31,6 +31,7 @@ from lossjax._softmax.row_sum import (
     index_of_maximum,
     others,
     shifted_exponential,
+    sum_of_others,
     sum_over_classes,
     sum_without,
 )
@@ -163,18 +164,33 @@ def logit_at(z: Array, index: Array, over: str | None = None) -> Array:
     return jnp.take_along_axis(z, index, axis=-1, mode="clip")
 
 
-def gaps(z: Array, rows: RowStatistics) -> Array:
+def gap(z: Array, maximum: Array) -> Array:
     """``m - z_k``; 0 at the maximum, infinite or not.
 
     Without a select, which would keep XLA from summing these unstored: under a maximum of +inf the gap to the largest
     number is lifted to infinity.
     """
-    largest = float(jnp.finfo(z.dtype).max)
-    ceiling = jnp.clip(rows.maximum, -largest, largest)
-    gap = ceiling - jnp.minimum(z, largest)
-    gap = gap + lax.stop_gradient(jnp.maximum(-gap, 0))  # logits that are computed twice may exceed their maximum
-    lift = jnp.minimum(gap, 1) * jnp.where(jnp.isposinf(rows.maximum), largest, 0)
-    return gap + lift + lift
+    largest = float(jnp.finfo(maximum.dtype).max)
+    ceiling = jnp.clip(maximum, -largest, largest)
+    distance = ceiling - jnp.minimum(z.astype(maximum.dtype), largest)
+    # logits that are computed twice may exceed their maximum
+    distance = distance + lax.stop_gradient(jnp.maximum(-distance, 0))
+    lift = jnp.minimum(distance, 1) * jnp.where(jnp.isposinf(maximum), largest, 0)
+    return distance + lift + lift
+
+
+def gaps(z: Array, rows: RowStatistics) -> Array:
+    """:func:`gap` of each entry."""
+    return gap(z, rows.maximum)
+
+
+def sum_of_other_surprisals(z: Array, rows: RowStatistics) -> Array:
+    """``Σ_{k≠i} -log p_k``, i the pivot, with the class axis kept; a formula, not a rule."""
+    gaps_of_others = sum_of_others(gap, rows.pivot, (z,), rows.maximum)
+    if rows.over is not None:
+        gaps_of_others = lax.psum(gaps_of_others, rows.over)
+    count = jnp.asarray(class_count(z, rows.over) - 1, gaps_of_others.dtype)
+    return gaps_of_others + count * rows.log_total()
 
 
 def surprisal(z: Array, rows: RowStatistics) -> Array:

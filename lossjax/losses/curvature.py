@@ -12,9 +12,10 @@ from lossjax._core.domains import AMOUNTS
 from lossjax._core.masks import hide
 from lossjax._core.options import complete, with_options
 from lossjax._softmax import functions, row_statistics
-from lossjax._softmax.cross_entropy import LogitTransform, Options, SoftmaxInputs, softmax_losses
+from lossjax._softmax.cross_entropy import LogitTransform, softmax_losses
 from lossjax._softmax.curves import CROSS_ENTROPY
 from lossjax._softmax.inputs import HessianOptions, LogitLoss, classes_last
+from lossjax._softmax.smoothing import Smoothing
 
 
 @with_options
@@ -99,22 +100,25 @@ def _masses(given: LogitLoss, targets: Array, dtype: jnp.dtype) -> tuple[Array, 
     classes = given.logits.shape[-1]
     weights = jnp.ones(classes, dtype) if given.class_weights is None else given.class_weights
     if not given.labelled:
-        smoothed = given.smoothing.apply(targets.astype(dtype))
+        smoothed = targets.astype(dtype)
+        if given.smoothing is not None:
+            smoothed = Smoothing(given.smoothing, given.over_others).apply(smoothed)
         mass = jnp.sum(smoothed * weights.reshape((1,) * (smoothed.ndim - 1) + (classes,)), axis=-1, keepdims=True)
         return mass, jnp.ones_like(mass)
-    at_label, at_all = given.smoothing.label_parts(classes)
     own = jnp.take(weights, targets, mode="clip")[..., None]
-    return at_label * own + at_all * jnp.sum(weights), own
+    if given.smoothing is None:
+        return own, own
+    at_label, each = Smoothing(given.smoothing, given.over_others).shares(classes)
+    is_label = row_statistics.class_index(given.logits, targets.dtype) == targets[..., None]
+    return at_label * own + each * jnp.sum(jnp.where(is_label, 0, weights), axis=-1, keepdims=True), own
 
 
 def _gradient(given: LogitLoss, z: Array, targets: Array) -> Array:
     """The gradient of the loss in the logits that softcap and temperature have passed."""
-    options = Options(given.dtype, given.smoothing, CROSS_ENTROPY, given.labelled)
+    options = given.rule_options(CROSS_ENTROPY)
 
     def total(z: Array) -> Array:
-        inputs = SoftmaxInputs(
-            z, targets, class_weights=given.class_weights, z_loss=given.z_loss, valid=given.reducer.valid
-        )
+        inputs = given.inputs()._replace(logits=z, targets=targets, transform=LogitTransform(None, None))
         return jnp.sum(softmax_losses(options, inputs)[0])
 
     return jax.grad(total)(z)

@@ -88,24 +88,6 @@ REFUSALS: dict[str, tuple[Call, type[Exception], tuple[str, ...]]] = {
     "an unknown reduction": (
         lambda: checks.reduction("average"), ValueError, ("reduction", "'none', 'sum', 'mean'", "'average'"),
     ),
-    "a fraction above 1": (
-        lambda: checks.fraction("label_smoothing", 1.5), ValueError, ("label_smoothing", "[0, 1]", "1.5"),
-    ),
-    "a fraction below 0": (
-        lambda: checks.fraction("label_smoothing", -1e-9), ValueError, ("label_smoothing", "[0, 1]", "-1e-09"),
-    ),
-    "a fraction of NaN": (
-        lambda: checks.fraction("label_smoothing", np.nan), ValueError, ("label_smoothing", "[0, 1]", "nan"),
-    ),
-    "a fraction of None": (lambda: checks.fraction("label_smoothing", None), TypeError, ("label_smoothing", "None")),
-    "a fraction of words": (
-        lambda: checks.fraction("label_smoothing", "much"), TypeError, ("label_smoothing", "much"),
-    ),
-    "a fraction of two": (lambda: checks.fraction("label_smoothing", np.zeros(2)), TypeError, ("label_smoothing",)),
-    "a traced fraction": (
-        lambda: jax.jit(lambda x: checks.fraction("label_smoothing", x))(0.1),
-        TypeError, ("label_smoothing", "traced", "Python number in [0, 1]", "static"),
-    ),
     "a number of 0": (
         lambda: checks.number("temperature", 0, np.float32, positive=True),
         ValueError, ("temperature", "greater than 0", "0.0"),
@@ -177,7 +159,6 @@ def test_what_is_right_passes_unchanged() -> None:
     assert checks.mask("where", None, (2,)) is None
     assert checks.base(None) is None
     assert checks.base(10) == 10.0
-    assert checks.fraction("label_smoothing", np.float32(1)) == 1.0
     assert checks.nonnegative_weights("class_weights", None, 3) is None
     assert float(checks.number("z_loss", 0, np.float32, positive=False)) == 0
     checks.broadcastable("pos_weight", (1, 3), (5, 3))
