@@ -41,6 +41,8 @@ class Domain(NamedTuple):
           values: floats.
           counted: booleans, one per row (or per entry); what they mask may hold anything.
         """
+        if self is REALS:
+            return values
         message = f"{name} must be {self.described}, got {{value}} at entry {{row}} of the flattened array"
         every = None if counted is None else jnp.broadcast_to(_per_row(counted, values), values.shape)
         return none_wrong(Wrong(message, self._excludes), values, every)

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from lossjax._core.autodiff import closed_form
-from lossjax._core.domains import AMOUNTS
+from lossjax._core.domains import AMOUNTS, REALS, Domain
 from lossjax._core.masks import hide, nan_unless
 from lossjax._core.sharding import on_one_device, same_on_all
 from lossjax._softmax import functions
@@ -94,13 +94,16 @@ def _softcap_slopes(a: Array) -> tuple[Array, Array]:
 
 
 class Options(NamedTuple):
-    """The static part: the dtype to compute in, F, the kind of target, its smoothing, the mesh axis of the classes."""
+    """The static part: the dtype to compute in, F, the kind of target, its smoothing, the mesh axis of the classes, and
+    what the entries of a distribution may be.
+    """
 
     dtype: Any
     curve: Curve
     labelled: bool
     over_others: bool = False
     over: str | None = None
+    domain: Domain = AMOUNTS
 
     def smoothing(self, amount: Array) -> Smoothing:
         """The label smoothing of this amount."""
@@ -156,10 +159,10 @@ def _or_nan(options: Options, targets: Array, per_row: Array) -> Array:
     The smallest target decides. Making each of the others NaN would cost a fifth of the time of value and gradient, for
     the loops of XLA's CPU backend (JAX 0.10 to 0.12) then go number by number.
     """
-    if options.labelled:
+    if options.labelled or options.domain is REALS:
         return per_row
     smallest = jnp.min(lax.stop_gradient(targets), axis=-1, keepdims=True)
-    outside = sum_over_classes((~AMOUNTS.contains(smallest)).astype(options.dtype), options.over)
+    outside = sum_over_classes((~options.domain.contains(smallest)).astype(options.dtype), options.over)
     return nan_unless(outside == 0, per_row)
 
 

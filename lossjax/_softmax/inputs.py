@@ -9,7 +9,7 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 
 from lossjax._core import checks
-from lossjax._core.domains import AMOUNTS
+from lossjax._core.domains import AMOUNTS, Domain
 from lossjax._core.masks import hide, nan_unless
 from lossjax._core.options import Option, complete
 from lossjax._core.reduction import MaskOption, Reducer, ReductionOptions, WeightOptions
@@ -114,6 +114,7 @@ class LogitLoss(NamedTuple):
     reducer: Reducer
     dtype: Any
     over: str | None
+    domain: Domain
 
     @classmethod
     def of(
@@ -123,11 +124,13 @@ class LogitLoss(NamedTuple):
         kind: Kind,
         *,
         over: str | None = None,
+        domain: Domain = AMOUNTS,
         **options: Unpack[SoftmaxOptions],
     ) -> "LogitLoss":
         """Check everything; ``kind`` says whether the targets are labels, distributions, or known by their dtype.
 
         With ``over`` the logits, distributions and class weights are those of the classes that this device holds.
+        ``domain`` says what the entries of distributions may be.
         """
         given = complete(SoftmaxOptions, options)
         second = "targets" if kind == "distributions" else "labels"
@@ -149,7 +152,7 @@ class LogitLoss(NamedTuple):
         if labelled:
             targets = checks.labels_in_range(targets, class_count(z, over), reducer.valid)
         else:
-            targets = AMOUNTS.named("targets", targets, reducer.valid)
+            targets = domain.named("targets", targets, reducer.valid)
         softcap = given["logit_softcap"]
         return cls(
             logits=z,
@@ -164,17 +167,18 @@ class LogitLoss(NamedTuple):
             reducer=reducer,
             dtype=dtype,
             over=over,
+            domain=domain,
         )
 
     def rule_options(self, curve: Curve) -> Options:
         """The static part of the rule's arguments."""
-        return Options(self.dtype, curve, self.labelled, self.over_others, self.over)
+        return Options(self.dtype, curve, self.labelled, self.over_others, self.over, self.domain)
 
     def or_nan(self, rows: Array) -> Array:
         """What was computed of each row, NaN where a target lies outside the domain (of labels the rules see to it)."""
         if self.labelled:
             return rows
-        return nan_unless(hide(self.reducer.valid, jnp.all(AMOUNTS.contains(self.targets), axis=-1), True), rows)
+        return nan_unless(hide(self.reducer.valid, jnp.all(self.domain.contains(self.targets), axis=-1), True), rows)
 
     def inputs(self) -> SoftmaxInputs:
         """The arrays of the rule's arguments."""

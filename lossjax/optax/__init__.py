@@ -7,7 +7,8 @@ wrong they differ from it:
 
 * logits far from 0, confident rows, 16-bit inputs (computed in float32, returned in their dtype): no digit is lost;
 * a label outside [0, C) gives NaN, in value and gradient, and so does a target that optax's documentation excludes (a
-  hinge loss of labels 0 and 1, a negative probability); a ``where`` that hides the label gives +inf;
+  hinge loss of labels 0 and 1, a negative probability of a divergence or of the poly loss); a ``where`` that hides the
+  label gives +inf;
 * a class of zero target contributes 0, at logits and log-probabilities of -inf too;
 * binary cross-entropy and focal loss at ±inf, ``log_cosh`` near 0, the cosine of a zero vector (0, with gradient 0);
 * Kullback-Leibler divergences of distributions are never negative.
@@ -27,10 +28,11 @@ from jax.typing import ArrayLike
 
 import lossjax
 from lossjax._core import checks
-from lossjax._core.domains import AMOUNTS
+from lossjax._core.domains import AMOUNTS, REALS
 from lossjax._core.masks import hide, nan_unless
 from lossjax._rules.log_probabilities import LogOptions, log_divergence
-from lossjax._softmax.inputs import classes_last
+from lossjax._softmax.curves import CROSS_ENTROPY
+from lossjax._softmax.inputs import LogitLoss, classes_last
 from lossjax.optax._broadcasting import (
     Axes,
     all_axes,
@@ -197,12 +199,12 @@ def softmax_cross_entropy(
     logits: ArrayLike, labels: ArrayLike, axis: Axes = -1, where: ArrayLike | None = None
 ) -> Array:
     """See :func:`lossjax.softmax_cross_entropy`; ``where`` is of the rows' shape or, for classes, of the logits'."""
-    return _of_distributions(lossjax.softmax_cross_entropy, logits, labels, axis, where)
+    return _of_distributions(_cross_entropy, logits, labels, axis, where)
 
 
 def safe_softmax_cross_entropy(logits: ArrayLike, labels: ArrayLike) -> Array:
     """:func:`softmax_cross_entropy`, which is safe here."""
-    return _of_distributions(lossjax.softmax_cross_entropy, logits, labels, -1, None)
+    return _of_distributions(_cross_entropy, logits, labels, -1, None)
 
 
 def poly_loss_cross_entropy(
@@ -216,6 +218,11 @@ def poly_loss_cross_entropy(
     """See :func:`lossjax.poly_cross_entropy`."""
     checks.floating("labels", labels)
     return _of_distributions(lossjax.poly_cross_entropy, logits, labels, axis, where, epsilon=epsilon)
+
+
+def _cross_entropy(z: Array, t: Array, *, where: Array | None = None) -> Array:
+    """Of targets of any sign, as optax's is: one-hot labels times an advantage, or a difference quotient at 0."""
+    return LogitLoss.of(z, t, "distributions", domain=REALS, where=where).reduced(CROSS_ENTROPY)[0]
 
 
 def _of_distributions(

@@ -160,6 +160,14 @@ def test_labels_and_options_broadcast_as_optax_has_it(name: str) -> None:
             np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-12 * max(1.0, float(jnp.max(jnp.abs(wanted)))))
 
 
+@pytest.mark.parametrize("name", ["softmax_cross_entropy", "safe_softmax_cross_entropy"])
+def test_labels_of_any_sign(name: str) -> None:
+    """One-hot labels times an advantage: optax's loss is linear in its labels, and ours is with it."""
+    with jax.enable_x64(True):
+        z, t = draw(name, np.float64, np.float64)
+        agree(name, [z, t - 0.3], {})
+
+
 @pytest.mark.parametrize("v", [10.0, 20.0, 88.0, 89.0])
 @pytest.mark.parametrize("name", ["kl_divergence", "kl_divergence_with_log_targets"])
 def test_log_predictions_that_are_not_normalised(name: str, v: float) -> None:
