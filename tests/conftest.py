@@ -25,7 +25,7 @@ jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 # Tracing makes many small objects that live long: a tenth of the time would go into looking for garbage among them.
 gc.set_threshold(100_000, 20, 20)
 
-MOST_PROGRAMS = 1500
+MOST_PROGRAMS = 600
 
 
 @pytest.fixture(autouse=True, scope="module")
