@@ -164,13 +164,18 @@ def integer(name: str, value: object) -> int:
     return int(value)
 
 
-def ignored_label(name: str, value: ArrayLike, labels: Array) -> Array:
-    """An integer scalar, which may be traced, in the dtype of the labels, where it must be a number."""
+def ignored_label(name: str, value: ArrayLike, labels: Array) -> Array | None:
+    """An integer scalar, which may be traced, in the dtype of the labels; None for a negative one if they have no sign.
+
+    The usual -100 then ignores nothing. Any other number that no label can be is refused.
+    """
     array = value if isinstance(value, int) else as_array(name, value, "an integer")
     if isinstance(value, bool) or jnp.shape(array) != () or not jnp.issubdtype(jnp.result_type(array), jnp.integer):
         raise TypeError(f"{name} must be one integer, got {value!r}; give the label of the rows to be left out")
     if is_concrete(array):
         limits, number = jnp.iinfo(labels.dtype), int(np.asarray(array))
+        if limits.min == 0 and limits.min > number >= np.iinfo(np.int32).min:
+            return None
         if not limits.min <= number <= limits.max:
             raise ValueError(
                 f"{name} must be a number of the labels' dtype {labels.dtype}, got {number}; "

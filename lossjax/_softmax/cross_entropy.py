@@ -189,11 +189,11 @@ def _forward(
         if inputs.smoothing is not None:
             at_label, each = options.smoothing(inputs.smoothing).shares(class_count(z, options.over))
             if weights is None and curve.is_identity:
-                elsewhere = sum_of_other_surprisals(given, rows)
-            else:
+                elsewhere = times(each, sum_of_other_surprisals(given, rows))
+            else:  # the share stands inside the sum, which overflows without it
                 values = _weighted(weights, curve.value(surprisal(z, rows), p_of(z, rows), inputs.parameter))
-                elsewhere = rows.sum(jnp.where(rows.is_pivot(z), 0, values))
-            loss = same_on_all(times(at_label, loss) + times(each, elsewhere), rows.over)
+                elsewhere = rows.sum(jnp.where(rows.is_pivot(z), 0, times(each, values)))
+            loss = same_on_all(times(at_label, loss) + elsewhere, rows.over)
     else:  # Σ_k v_k F(l_k)
         values = curve.value(surprisal(z, rows), p_of(z, rows), inputs.parameter)
         loss = rows.sum(times(_weighted(weights, _distribution(options, inputs, targets)), values))

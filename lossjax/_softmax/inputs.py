@@ -148,7 +148,7 @@ class LogitLoss(NamedTuple):
             if not labelled:
                 raise ValueError("ignore_index is for integer labels; mask distributions by where=")
             label = checks.ignored_label("ignore_index", given["ignore_index"], targets)
-            reducer = reducer.only(targets != label)
+            reducer = reducer if label is None else reducer.only(targets != label)
         if labelled:
             targets = checks.labels_in_range(targets, class_count(z, over), reducer.valid)
         else:

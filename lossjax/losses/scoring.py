@@ -106,6 +106,7 @@ def accuracy(
     index = lax.broadcasted_iota(chosen.dtype, z.shape, z.ndim - 1)
     own = jnp.sum(jnp.where(index == chosen, z, 0), axis=-1, keepdims=True)
     ahead = jnp.sum((z > own) | ((z == own) & (index < chosen)), axis=-1, dtype=jnp.int32)
-    right = (ahead < count).astype(given.dtype)
     undefined = jnp.any(jnp.isnan(z), axis=-1) | (given.targets < 0) | (given.targets >= z.shape[-1])
-    return given.reducer(nan_unless(~undefined, right))
+    # 1, or NaN. XLA takes the product of NaN and a converted boolean for 0, but not that with the number 0.
+    one = nan_unless(~undefined, jnp.ones(undefined.shape, given.dtype))
+    return given.reducer(jnp.where(ahead < count, one, 0 * one))

@@ -50,9 +50,7 @@ def test_masked_entries_count_as_zero() -> None:
 
 def test_refusals() -> None:
     v = jnp.ones(3)
-    with pytest.raises(ValueError, match="epsilon must be finite and at least 0, got -1"):
+    with pytest.raises(ValueError, match="epsilon must be at least 0, got a minimum of -1"):
         cosine_similarity(v, v, epsilon=-1.0)
-    with pytest.raises(TypeError, match="epsilon is traced"):
-        jax.grad(lambda e: cosine_similarity(v, v, epsilon=e))(0.5)
     with pytest.raises(ValueError, match="targets has shape"):
         cosine_similarity(v, jnp.ones(2))
