@@ -19,8 +19,16 @@ from tests.support.paths import ROOT
 
 pytest.importorskip("mkdocs", reason="the site is built with pip install 'lossjax[docs]'")
 
-ROOMS = ("lossjax", "lossjax.geometry", "lossjax.families", "lossjax.verify", "lossjax.plot")
-MODULES = {"families", "geometry", "numerics", "optax", "plot", "verify"}
+ROOMS = (
+    "lossjax",
+    "lossjax.geometry",
+    "lossjax.families",
+    "lossjax.policy",
+    "lossjax.preference",
+    "lossjax.verify",
+    "lossjax.plot",
+)
+MODULES = {"families", "geometry", "numerics", "optax", "plot", "policy", "preference", "verify"}
 
 
 def build(site: Path, *options: str) -> subprocess.CompletedProcess[str]:
