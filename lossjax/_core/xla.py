@@ -52,7 +52,7 @@ def largest(x: Array) -> Array:
 def less_constant(x: Array, high: float, low: float) -> Array:
     """``(x - high) - low``, in this order.
 
-    XLA (JAX 0.10 to 0.12, every backend) adds the two constants first. But of a constant given in two parts, the first
+    XLA (JAX 0.10; 0.12 does not) adds the two constants first. But of a constant given in two parts, the first
     of which x - high holds exactly, the second is what counts where the two nearly cancel. A select by x hides it.
     """
     return (x - high) - jnp.where(jnp.isnan(x), x, low)
