@@ -1,5 +1,6 @@
 """What every elementwise loss shares: its arguments checked, masked and broadcast, and the call of the rule."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, Unpack
 
@@ -45,8 +46,8 @@ def elementwise(
     valid = reducer.valid
     per_entry = [hide(valid, jnp.broadcast_to(p.astype(dtype), shape), 1) for p in parameters.values()]
     losses = rule(dtype, hide(valid, prediction), hide(valid, target), *per_entry)
-    for parameter in per_entry:
-        losses = nan_unless(~jnp.isnan(parameter), losses)
+    if per_entry:
+        losses = nan_unless(~functools.reduce(jnp.logical_or, map(jnp.isnan, per_entry)), losses)
     return reducer(domain.of_targets(losses, target, valid))
 
 
