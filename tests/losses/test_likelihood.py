@@ -102,3 +102,11 @@ def test_refusals() -> None:
         laplace_nll(r, r, log_scale=jnp.zeros(2))
     with pytest.raises(ValueError, match="reduction must be one of"):
         poisson_nll(r, r, reduction="average")
+
+
+def test_an_overflowing_rate_needs_no_fused_arithmetic() -> None:
+    """Operation by operation, e^z and t z both overflow, and their difference would be NaN without a fused product."""
+    with jax.disable_jit():
+        value, slope = jax.value_and_grad(poisson_nll)(jnp.float32(3e38), jnp.float32(2))
+    assert value == np.inf
+    assert slope == np.inf

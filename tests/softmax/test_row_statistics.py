@@ -147,3 +147,27 @@ def test_statistics_of_narrow_logits_are_wide() -> None:
     for a, b in zip(jax.tree.leaves(narrow), jax.tree.leaves(wide), strict=True):
         assert a.dtype == b.dtype
         np.testing.assert_array_equal(a, b)
+
+
+def maxima_found(
+    index_of: Callable[[jax.Array], jax.Array], classes: int, dtype: str, random: np.random.Generator
+) -> bool:
+    """Whether every index is one of a maximum: at each place of a row, and of several equal ones the first."""
+    alone = np.full((classes, classes), -1.5)
+    np.fill_diagonal(alone, 2.0)
+    ties = np.round(random.normal(size=(64, classes)))
+    rows = jnp.asarray(np.concatenate([alone, ties, np.full((1, classes), -np.inf)]), dtype)
+    found = np.asarray(jax.jit(index_of)(rows))[:, 0]
+    return bool(np.array_equal(found, np.argmax(np.asarray(rows, np.float64), axis=-1)))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("classes", [21, 97, 192, 257, 1000])
+def test_the_index_of_a_maximum_at_every_place(classes: int, dtype: str, random: np.random.Generator) -> None:
+    assert maxima_found(row_sum._argmax_by_pieces, classes, dtype, random)
+    assert maxima_found(row_sum.index_of_maximum, classes, dtype, random)
+
+
+def test_a_lost_place_would_be_noticed(random: np.random.Generator) -> None:
+    """An index that forgets the last class of a row, as one that is wrong at the end of a block would."""
+    assert not maxima_found(lambda z: row_sum._argmax_by_pieces(z[..., :-1]), 257, "float32", random)
