@@ -1,12 +1,13 @@
-# The two commands: `make verify` and `make test`. `make test-all` leaves no case out (tests/support/tiers.py) and tests both
-# ends of what is supported (tools/matrix.py); `make matrix-other` tests the end that .venv is not, for what depends on it.
+# The two commands: `make verify` and `make test`. `make test-documents` builds the site and runs examples, notebooks and
+# the wheel; `make test-all` leaves no case out (tests/support/tiers.py) and tests both ends of what is supported
+# (tools/matrix.py); `make matrix-other` tests the end that .venv is not, for what depends on it.
 # The environment in .venv is made once, and again when pyproject.toml changes.
 # Recipes use relative paths only, so that a checkout may lie in a path with a space.
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: verify test test-all test-times matrix matrix-other lint types docs readme wheel clean
+.PHONY: verify test test-documents test-all test-times matrix matrix-other lint types docs readme wheel clean
 
 verify: .venv/installed
 	$(BIN)/python -m lossjax verify
@@ -14,6 +15,9 @@ verify: .venv/installed
 
 test: lint types
 	$(BIN)/python -m pytest
+
+test-documents: .venv/installed
+	$(BIN)/python -m pytest -m documents
 
 test-all: lint types
 	$(BIN)/python -m pytest -m ""

@@ -5,7 +5,11 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"
+# LLVM modules of one program, compiled by threads, cost more than they gain where two workers share two cores.
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "")
+    + " --xla_force_host_platform_device_count=2 --xla_cpu_parallel_codegen_split_count=1"
+)
 
 import jax
 import numpy as np
@@ -20,6 +24,8 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_compilation_cache_dir", str(Path(__file__).parents[1] / ".pytest_cache" / "jax"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+# Nobody reads which line of Python an operation of a test's compiled program comes from.
+jax.config.update("jax_traceback_in_locations_limit", 0)
 
 
 # Tracing makes many small objects that live long: a tenth of the time would go into looking for garbage among them.
@@ -53,6 +59,7 @@ def dtype(request: pytest.FixtureRequest) -> Iterator[np.dtype]:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Before ``-m`` chooses."""
     tiers.mark_slow(items)
+    tiers.mark_documents(items)
 
 
 def pytest_collection_finish() -> None:

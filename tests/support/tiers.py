@@ -1,8 +1,11 @@
-"""Two tiers: the fast one, which ``make test`` runs, and everything, ``make test-all``.
+"""Three tiers: the fast one, which ``make test`` runs; the documents; and everything, ``make test-all``.
 
 A test marked ``covering`` keeps a part of its cases in the fast tier: every value of every parameter is met at least
 once, the values of the shorter lists in turn; ``covering(2)`` meets every pair of values of two parameters. Its other
 cases are marked ``slow``. Which they are depends on the lists alone, never on chance.
+
+What lies in ``tests/documents`` is marked ``documents``: it reads the pages, builds the site, and runs examples,
+notebooks and the wheel, as a reader would. It proves no statement about a loss, and it changes when they do.
 """
 
 import itertools
@@ -48,6 +51,13 @@ def _identity(value: Any) -> Hashable:
     except TypeError:
         return id(value)
     return type(value), value
+
+
+def mark_documents(items: Iterable[pytest.Item]) -> None:
+    """Mark the tests of what is written for readers."""
+    for item in items:
+        if item.nodeid.startswith("tests/documents/"):
+            item.add_marker(pytest.mark.documents)
 
 
 def mark_slow(items: Iterable[pytest.Item]) -> None:
