@@ -7,7 +7,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: verify test test-documents test-all test-times matrix matrix-other lint types docs readme wheel clean
+.PHONY: verify test test-documents test-all test-times matrix matrix-other lint types docs tables wheel clean
 
 verify: .venv/installed
 	$(BIN)/python -m lossjax verify
@@ -47,9 +47,9 @@ types: .venv/installed
 docs: .venv/installed
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
-# Its measured tables, from the first example, benchmarks/results, and `lossjax verify`: some minutes.
-readme: .venv/installed
-	$(BIN)/python tools/readme.py
+# The measured tables of README and docs, from the first example, benchmarks/results, and `lossjax verify`: some minutes.
+tables: .venv/installed
+	$(BIN)/python tools/tables.py
 
 # Into dist, and then proven in an environment that has nothing else.
 wheel: .venv/installed

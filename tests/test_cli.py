@@ -93,7 +93,7 @@ def test_verify_exits_1_when_something_falls_short() -> None:
     ("arguments", "words"),
     [
         (("verify", "--section", "7"), "wanted some of"),
-        (("verify", "--markdown", "README.md"), "give --all"),
+        (("verify", "--markdown", "docs/accuracy.md"), "give --all"),
         (("verify", "--json", "no/such/folder/x.json"), "does not exist"),
         (("verify", "--loss", "nothing"), "there is no loss 'nothing'"),
         (("verify", "--loss", "squared_error", "--markdown", "x.md"), "does not exist"),

@@ -126,7 +126,7 @@ def read_json(path: Path) -> tuple[dict[str, Any], list[Measured]]:
 
 
 def markdown(measured: Sequence[Measured]) -> str:
-    """A table for the README with one line per problem: lossjax beside optax."""
+    """A table for a document with one line per problem: lossjax beside optax."""
     head = "| problem | lossjax | time ÷ optax's | memory | optax's | loss, ulp | optax's | gradient, ulp | optax's |"
     lines = [head, "|---|" + "---:|" * 8]
     for problem in dict.fromkeys(m.problem for m in measured):

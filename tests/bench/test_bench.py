@@ -135,25 +135,25 @@ def test_the_summary_compares_what_both_were_measured_on() -> None:
 def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One suite, its JSON, its plot, its table in a Markdown file; the usage errors, one sentence each."""
     monkeypatch.setitem(SUITES, "quick", lambda: [SMALL])
-    (tmp_path / "README.md").write_text("before\n<!-- bench -->\nold\n<!-- end of bench -->\nafter\n")
+    (tmp_path / "page.md").write_text("before\n<!-- bench -->\nold\n<!-- end of bench -->\nafter\n")
     arguments = ["--seconds", "0", "--peer", "lossjax", "--peer", "optax", "--json", tmp_path / "r.json"]
-    arguments += ["--plot", tmp_path / "r.png", "--markdown", tmp_path / "README.md"]
+    arguments += ["--plot", tmp_path / "r.png", "--markdown", tmp_path / "page.md"]
     done = CliRunner().invoke(app, ["bench", "--suite", "quick", *map(str, arguments)])
     assert done.exit_code == 0, done.output
     assert "geometric mean" in done.output
     found = json.loads((tmp_path / "r.json").read_text())
     assert {row["peer"] for row in found["results"]} == {"lossjax", "optax"}
     assert (tmp_path / "r.png").stat().st_size > 10_000
-    text = (tmp_path / "README.md").read_text()
+    text = (tmp_path / "page.md").read_text()
     assert text.startswith("before\n<!-- bench -->\n| problem |")
     assert text.endswith("<!-- end of bench -->\nafter\n")
     assert "old" not in text
-    (tmp_path / "README.md").write_text("<!-- bench --><!-- end of bench -->")
+    (tmp_path / "page.md").write_text("<!-- bench --><!-- end of bench -->")
     (tmp_path / "r.png").unlink()
-    arguments = ["--results", str(tmp_path / "r.json"), "--markdown", str(tmp_path / "README.md")]
+    arguments = ["--results", str(tmp_path / "r.json"), "--markdown", str(tmp_path / "page.md")]
     arguments += ["--plot", str(tmp_path / "r.png")]
     assert CliRunner().invoke(app, ["bench", *arguments]).exit_code == 0
-    assert (tmp_path / "README.md").read_text() == text.removeprefix("before\n").removesuffix("\nafter\n")
+    assert (tmp_path / "page.md").read_text() == text.removeprefix("before\n").removesuffix("\nafter\n")
     assert (tmp_path / "r.png").stat().st_size > 10_000
     for wrong, says in [
         (["--results", str(tmp_path / "r.json"), "--json", str(tmp_path / "s.json")], "leave one of them out"),
@@ -167,10 +167,10 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert says in " ".join(refused.output.split())
 
 
-def test_the_readme_shows_the_recorded_results() -> None:
+def test_the_page_shows_the_recorded_results() -> None:
     """Its table is what ``lossjax bench --results …`` makes of the files in benchmarks/results."""
     root = ROOT
     rows = [
         row for name in ("rows", "head") for row in report.read_json(root / f"benchmarks/results/cpu_{name}.json")[1]
     ]
-    assert report.markdown(rows) in (root / "README.md").read_text(encoding="utf-8")
+    assert report.markdown(rows) in (root / "docs" / "benchmarks.md").read_text(encoding="utf-8")

@@ -1,11 +1,11 @@
-"""The feature table of the README: each "yes" of lossjax names the test that proves it, and the test exists."""
+"""The table of features in docs/comparison.md: each "yes" of lossjax names the test that proves it, and the test exists."""
 
 import ast
 import re
 
 from tests.support.paths import ROOT
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+TABLE = (ROOT / "docs" / "comparison.md").read_text(encoding="utf-8")
 ROW = re.compile(r"^\| (?P<feature>[^|]+?) +\| (?P<lossjax>[^|]+?) +\|", re.MULTILINE)
 
 PROOFS = {
@@ -52,7 +52,7 @@ PROOFS = {
 
 def table() -> dict[str, str]:
     """What lossjax's column says of each feature."""
-    part = README.split("<!-- features -->")[1].split("<!-- end of features -->")[0]
+    part = TABLE.split("<!-- features -->")[1].split("<!-- end of features -->")[0]
     rows = {m["feature"]: m["lossjax"] for m in ROW.finditer(part)}
     rows.pop("feature")
     return {name: says for name, says in rows.items() if set(name) - set("-: ")}

@@ -2,6 +2,7 @@
 
 import doctest
 import importlib.util
+import re
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ def test_the_readme_has_examples() -> None:
 
 @pytest.fixture
 def tool() -> Any:
-    spec = importlib.util.spec_from_file_location("readme", ROOT / "tools" / "readme.py")
+    spec = importlib.util.spec_from_file_location("tables", ROOT / "tools" / "tables.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -32,7 +33,7 @@ def tool() -> Any:
     return module
 
 
-def test_the_readmes_errors_on_digits_are_made_of_what_the_example_prints(tool: Any) -> None:
+def test_the_errors_on_digits_are_made_of_what_the_example_prints(tool: Any) -> None:
     """Its own figures are those of one machine; the example's test judges them anew."""
     printed = """
  largest error, in ulp   lossjax   promised    others
@@ -44,7 +45,22 @@ def test_the_readmes_errors_on_digits_are_made_of_what_the_example_prints(tool: 
     lines = tool.digits(printed).splitlines()
     assert lines[0] == "| largest error, in ulp | lossjax | optax |"
     assert lines[2:] == ["| loss | 2.5 | 16 000 000 |", "| other gradients | 2.5 | 31.4 |"]
-    table = (ROOT / "README.md").read_text(encoding="utf-8").partition("<!-- digits -->")[2]
+    table = (ROOT / "docs" / "accuracy.md").read_text(encoding="utf-8").partition("<!-- digits -->")[2]
     assert table.startswith(f"\n{lines[0]}\n{lines[1]}\n| loss |")
     with pytest.raises(SystemExit, match="prints no errors"):
         tool.digits("accuracy 0.98")
+
+
+def test_the_readme_has_the_recorded_numbers(tool: Any) -> None:
+    """Its table of steps is made of benchmarks/results; its sentence on digits says what docs/accuracy.md says."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"<!-- steps -->\n{tool.steps(tool.recorded())}\n<!-- end of steps -->" in readme
+    rows = re.findall(
+        r"^\| (loss|gradient at the label) \| (\S+) \| ([\d ]+) 000 000 \|$",
+        (ROOT / "docs" / "accuracy.md").read_text(encoding="utf-8"),
+        re.MULTILINE,
+    )
+    [(_, loss, optax_loss), (_, gradient, optax_gradient)] = rows
+    said = " ".join(readme.split())
+    assert f"the loss is within {loss} ulp, its gradient at the label within {gradient};" in said
+    assert f"optax's are {optax_loss} million and {optax_gradient} million ulp off" in said

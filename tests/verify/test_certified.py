@@ -1,4 +1,4 @@
-"""Every public loss of lossjax passes its own verifier in every dtype, and the README says with what errors."""
+"""Every public loss of lossjax passes its own verifier in every dtype, and docs/accuracy.md says with what errors."""
 
 import dataclasses
 import math
@@ -19,7 +19,7 @@ from lossjax.verify.loss_report import failures, markdown
 from lossjax.verify.samples import DTYPES, names
 from tests.support.paths import ROOT
 
-README = ROOT / "README.md"
+PAGE = ROOT / "docs" / "accuracy.md"
 ROUNDING = 1
 """In u: XLA vectorises for the machine it finds, so that a result may be rounded once more, or once less, elsewhere."""
 
@@ -42,12 +42,12 @@ def departures(one: Certified, record: tuple[int, int]) -> list[str]:
     for name, stated in zip(("value", "gradient"), record, strict=True):
         units = math.ceil(one.units(name))
         if abs(units - stated) > ROUNDING:
-            what = "has grown" if units > stated else "is stale, run: lossjax verify --all --markdown README.md"
-            lines.append(f"{one.name}, {one.dtype}: {name} is within {units}u, README says {stated}u: it {what}")
+            what = "has grown" if units > stated else "is stale, run: lossjax verify --all --markdown docs/accuracy.md"
+            lines.append(f"{one.name}, {one.dtype}: {name} is within {units}u, {PAGE.name} says {stated}u: it {what}")
     return lines
 
 
-RECORD = recorded(README.read_text(encoding="utf-8"))
+RECORD = recorded(PAGE.read_text(encoding="utf-8"))
 
 
 def test_the_table_has_every_loss_and_dtype() -> None:

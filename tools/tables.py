@@ -1,0 +1,80 @@
+"""Bring every measured table of the documents up to date: `make tables`.
+
+The errors on handwritten digits are what the first example prints; times and memory are the recorded results in
+`benchmarks/results`, which `lossjax bench --json` writes, all of them in `docs/benchmarks.md` and the steps of training
+in the README; the certified errors are those of `lossjax verify`, and take minutes. (The table of features is prose:
+`tests/contract/test_features.py` keeps it true.)
+"""
+
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from lossjax.bench import Measured, markdown_tables, report
+
+ROOT = Path(__file__).resolve().parents[1]
+README, ACCURACY, BENCHMARKS = (ROOT / name for name in ("README.md", "docs/accuracy.md", "docs/benchmarks.md"))
+RESULTS = [ROOT / f"benchmarks/results/cpu_{name}.json" for name in ("rows", "head")]
+ERRORS = re.compile(r"^ (\S.*?) {2,}(\S+) +≤ \S+u +(\S+) +optax *$", re.MULTILINE)
+STEP = re.compile(r"(?P<what>value_and_grad|head) \(.*?(?P<classes>\d+)\) (?P<dtype>\w+)")
+
+
+def digits(printed: str) -> str:
+    """Of what the example prints, a Markdown table."""
+    rows = [(name, *map(figure, numbers)) for name, *numbers in ERRORS.findall(printed)]
+    if not rows:
+        sys.exit(f"the example prints no errors:\n{printed}")
+    return table([("largest error, in ulp", "lossjax", "optax"), ("---",) * 3, *rows])
+
+
+def figure(number: str) -> str:
+    """In digits: 1.6e+07 is 16 000 000."""
+    return number if "e" not in number else f"{float(number):,.0f}".replace(",", " ")
+
+
+def steps(measured: Sequence[Measured]) -> str:
+    """Of the results, a table with one line for each number of classes: value and gradient beside optax's."""
+    cells: dict[str, dict[str, tuple[str, str]]] = {}
+    bytes_of = {(one.problem, one.peer): one.temporary_bytes for one in measured}
+    for one in measured:
+        if (step := STEP.fullmatch(one.problem)) and one.peer == "lossjax":
+            memory = (mebibytes(bytes_of[one.problem, peer] or 0) for peer in ("lossjax", "optax"))
+            name = f"{'head, ' * (step['what'] == 'head')}{int(step['classes']):,}"
+            cells.setdefault(name, {})[step["dtype"]] = (f"{one.ratio:.2f}", " of ".join(memory))
+    dtypes = ("float32", "bfloat16")
+    head = ("classes", *(name for dtype in dtypes for name in (f"{dtype}: time", "MiB")))
+    rows = [(name, *(cell for dtype in dtypes for cell in row[dtype])) for name, row in cells.items()]
+    return table([head, ("---", *("---:",) * 4), *rows])
+
+
+def mebibytes(count: int) -> str:
+    """Of bytes, with two digits or whole."""
+    size = count / 2**20
+    return f"{size:,.0f}" if size >= 100 else f"{size:.2g}"
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """In Markdown."""
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def recorded() -> list[Measured]:
+    """The results of the rows and of the head."""
+    return [one for path in RESULTS for one in report.read_json(path)[1]]
+
+
+def main() -> None:
+    """Table by table."""
+    command = [sys.executable, str(ROOT / "examples" / "01_train_digits.py")]
+    example = subprocess.run(command, stdout=subprocess.PIPE, encoding="utf-8", check=True)
+    markdown_tables.replace(ACCURACY, "digits", digits(example.stdout))
+    markdown_tables.replace(README, "steps", steps(recorded()))
+    markdown_tables.replace(BENCHMARKS, "bench", report.markdown(recorded()))
+    certify = [sys.executable, "-m", "lossjax", "verify", "--all", "--markdown", str(ACCURACY)]
+    subprocess.run(certify, cwd=ROOT, check=True)
+
+
+if __name__ == "__main__":
+    main()
