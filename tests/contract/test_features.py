@@ -1,4 +1,4 @@
-"""The table of features in docs/comparison.md: each "yes" of lossjax names the test that proves it, and the test exists."""
+"""The table of docs/comparison.md: each "yes" of lossjax names the test that proves it, and the test exists."""
 
 import ast
 import re
