@@ -1,0 +1,54 @@
+"""The survey's table."""
+
+import importlib.metadata
+from pathlib import Path
+from typing import Any
+
+from lossjax.bench import markdown_tables
+from survey.measuring import NONE, OK
+
+PACKAGE = {"haiku": "dm-haiku", "ott": "ott-jax", "e3nn_jax": "e3nn-jax"}
+"""What is installed under another name than it is imported."""
+
+
+def _share(rows: list[dict[str, Any]], part: str) -> str:
+    asked = [row for row in rows if not row[part].startswith(NONE)]
+    done = sum(row[part] == OK for row in asked)
+    return f"{done} of {len(asked)} | {100 * done / max(len(asked), 1):.1f} %"
+
+
+def _version(library: str) -> str:
+    package = PACKAGE.get(library, library.partition(".")[0])
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def written(rows: list[dict[str, Any]]) -> str:
+    """One line per library and in all; then what is missing, by its cause."""
+    latest = {row["name"]: row for row in rows}.values()
+    lines = ["| library | version | values | | gradients | |", "|---|---|---|---|---|---|"]
+    for library in dict.fromkeys(row["library"] for row in latest):
+        own = [row for row in latest if row["library"] == library]
+        lines.append(f"| {library} | {_version(library)} | {_share(own, 'value')} | {_share(own, 'gradient')} |")
+    whole = list(latest)
+    lines.append(f"| **all** | | {_share(whole, 'value')} | {_share(whole, 'gradient')} |")
+    causes: dict[str, set[str]] = {}
+    for row in latest:
+        for part in ("value", "gradient"):
+            if row[part] != OK and not row[part].startswith(NONE):
+                kind, _, rest = row[part].partition(": ")
+                cause = f"{kind}: `{rest.partition(':')[0]}`" if kind in ("refused", "error") else kind
+                causes.setdefault(cause, set()).add(row["name"].removeprefix("jax."))
+    lines += ["", "| not executed | functions |", "|---|---|"]
+    for cause, names in sorted(causes.items(), key=lambda item: -len(item[1])):
+        lines.append(f"| {cause} ({len(names)}) | {', '.join(f'`{name}`' for name in sorted(names))} |")
+    return "\n".join(lines)
+
+
+def into(page: Path, text: str) -> None:
+    """Put the table into the page."""
+    markdown_tables.replace(page, "survey", text)
+
+
