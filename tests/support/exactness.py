@@ -6,15 +6,24 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flint import arb
+from flint import acb, arb
 
 from lossjax.verify import oracle, ulp
 from lossjax.verify._exact import exact
 
+ROUNDOFF = 2.0**-53
 
-def agree(truth: Any, computed: Any, units: float) -> None:
-    """The same special values and integers, and else within so many roundoffs."""
+
+def agree(truth: Any, computed: Any, units: float, *, whole: bool = False) -> None:
+    """The same special values and integers, and else within so many roundoffs, of each entry or of the largest."""
     computed = np.asarray(computed)
+    if computed.dtype.kind == "c":
+        assert all(type(entry) is acb for entry in truth.ravel())
+        for part in ("real", "imag"):
+            side = np.empty(truth.shape, object)
+            side.ravel()[:] = [getattr(entry, part) for entry in truth.ravel()]
+            agree(side, getattr(computed, part), units, whole=True)
+        return
     if truth.dtype != object:
         np.testing.assert_array_equal(truth, computed)
         assert truth.dtype == computed.dtype
@@ -22,15 +31,19 @@ def agree(truth: Any, computed: Any, units: float) -> None:
     assert truth.shape == computed.shape
     assert all(type(entry) is arb for entry in truth.ravel())
     with oracle.precision():
-        errors = ulp.in_roundoffs(computed, truth)
+        errors = (
+            ulp.errors(computed, truth) / ulp.relative_to(truth).max(initial=1) / ROUNDOFF
+            if whole
+            else (ulp.in_roundoffs(computed, truth))
+        )
     assert np.max(errors, initial=0) <= units, (errors, truth, computed)
 
 
-def compared(function: Callable[..., Any], args: tuple[Any, ...], units: float) -> None:
+def compared(function: Callable[..., Any], args: tuple[Any, ...], units: float, *, whole: bool = False) -> None:
     """Exact and computed results have one structure and agree."""
     with jax.enable_x64(True):
         args = jax.tree.map(jnp.asarray, args)
         results, expected = exact(function)(*args), function(*args)
         assert jax.tree.structure(results) == jax.tree.structure(expected)
         for truth, computed in zip(jax.tree.leaves(results), jax.tree.leaves(expected), strict=True):
-            agree(truth, computed, units)
+            agree(truth, computed, units, whole=whole)

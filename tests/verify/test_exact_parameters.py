@@ -3,7 +3,6 @@
 Each family draws equations of one kind. All its draws are one program, compiled once, and executed exactly beside it.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -14,42 +13,11 @@ from jax import lax
 from jax.extend.core import Primitive
 
 from lossjax.verify._exact import UnsupportedPrimitive, exact
-from lossjax.verify._exact.context import RULES
-from tests.support.exactness import compared
+from lossjax.verify._exact.rules import RULES
+from tests.support.equations import Families, numbers, ordered, shape_of, some, with_special
 
-Draw = Callable[[np.random.Generator], tuple[Callable[..., Any], tuple[Any, ...]]]
-FAMILIES: dict[str, tuple[Draw, int, float]] = {}
-"""Name: what draws a function and its arguments, how many are drawn, and the roundoffs that JAX is allowed."""
-
-
-def family(draws: int, units: float = 0) -> Callable[[Draw], Draw]:
-    def register(draw: Draw) -> Draw:
-        FAMILIES[draw.__name__] = draw, draws, units
-        return draw
-
-    return register
-
-
-def shape_of(random: np.random.Generator, least: int = 1, most: int = 4) -> tuple[int, ...]:
-    return tuple(random.integers(1, 5, random.integers(least, most + 1)).tolist())
-
-
-def numbers(random: np.random.Generator, shape: Any) -> np.ndarray:
-    """Small multiples of an eighth, with ties, so that sums and products of a few are exact."""
-    return random.integers(-12, 13, shape) / 8.0
-
-
-def with_special(random: np.random.Generator, shape: Any) -> np.ndarray:
-    return np.where(random.random(shape) < 0.8, numbers(random, shape), random.choice([np.inf, -np.inf, np.nan], shape))
-
-
-def some(random: np.random.Generator, of: int, least: int = 0) -> tuple[int, ...]:
-    """Some of the first so many integers, in any order."""
-    return tuple(random.permutation(of)[: random.integers(least, of + 1)].tolist())
-
-
-def ordered(chosen: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(sorted(chosen))
+FAMILIES = Families()
+family = FAMILIES.family
 
 
 # --- what is moved ---------------------------------------------------------------------------------------------------
@@ -321,21 +289,6 @@ def stored(random: np.random.Generator) -> Any:
     )  # fmt: skip
 
 
-@family(16, 1e4)
-def systems(random: np.random.Generator) -> Any:
-    size, batch, columns = int(random.integers(1, 4)), shape_of(random, 0, 2), int(random.integers(1, 4))
-    left, lower, transposed, unit = (bool(random.random() < 0.5) for _ in range(4))
-    a = numbers(random, (*batch, size, size)) / 8 + 3 * np.eye(size)
-    b = numbers(random, (*batch, size, columns) if left else (*batch, columns, size))
-    return (
-        lambda a, b: (
-            lax.linalg.triangular_solve(a, b, left_side=left, lower=lower, transpose_a=transposed, unit_diagonal=unit),
-            lax.linalg.cholesky(a @ jnp.swapaxes(a, -1, -2)),
-        ),
-        (a, b),
-    )
-
-
 # --- control -----------------------------------------------------------------------------------------------------
 
 
@@ -361,15 +314,7 @@ def loops(random: np.random.Generator) -> Any:
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_any_parameters(name: str) -> None:
-    draw, draws, units = FAMILIES[name]
-    random = np.random.default_rng(sum(map(ord, name)))
-    drawn = [draw(random) for _ in range(draws)]
-    functions = [function for function, _ in drawn]
-
-    def program(args: Any) -> Any:
-        return [function(*given) for function, given in zip(functions, args, strict=True)]
-
-    compared(jax.jit(program), ([args for _, args in drawn],), units)
+    FAMILIES.compare(name)
 
 
 def test_a_parameter_that_a_rule_does_not_read_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

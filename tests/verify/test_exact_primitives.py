@@ -17,6 +17,7 @@ from lossjax._core.versions import body, is_jaxpr
 from lossjax.verify._exact import covered
 from tests.support.exactness import compared
 from tests.support.paths import ROOT
+from tests.verify.test_exact_matrices import FAMILIES
 
 SPECIAL = np.array([np.inf, -np.inf, np.nan, 0.0, -1.0, 1.0, 2.0, 3.0, -2.5, 0.5])
 
@@ -286,6 +287,7 @@ def test_no_rule_is_left_out() -> None:
     three = (lax.betainc, (0.5, 0.5, 0.5))
     programs = [(f, (SPECIAL,)) for f, *_ in ONE.values()] + [(f, (SPECIAL, SPECIAL)) for f, *_ in TWO.values()]
     programs += [(f, args) for f, args, _ in MANY.values()] + [three, (lax.polygamma, (1.0, 1.0))]
+    programs += [FAMILIES.program(name) for name in FAMILIES]
     with jax.enable_x64(True):
         seen = set().union(*(names_in(jax.make_jaxpr(f)(*args)) for f, args in programs))
     assert set(covered()) - seen - UNTESTED == set()

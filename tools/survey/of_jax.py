@@ -53,7 +53,7 @@ BY_HAND: dict[str, tuple[Any, ...]] = {
     "jax.lax.switch": (lambda x: lax.switch(2, [jnp.sin, jnp.cos, jnp.tan], x), UNIT),
     "jax.lax.conv": (lambda x, k: lax.conv(x, k, (1, 2), "SAME"), IMAGE.transpose(0, 3, 1, 2), _KERNEL.transpose(3, 2, 0, 1)),
     "jax.lax.conv_general_dilated": (
-        lambda x, k: lax.conv_general_dilated(x, k, (2, 1), "SAME", (1, 2), (2, 1), _VOID), IMAGE, _KERNEL),
+        lambda x, k: lax.conv_general_dilated(x, k, (2, 1), ((1, 2), (0, 1)), (1, 2), (2, 1), _VOID), IMAGE, _KERNEL),
     "jax.lax.conv_general_dilated_local": (
         lambda x, k: lax.conv_general_dilated_local(x, k, (1,), "VALID", (2,)), IMAGE[0, :2].transpose(0, 2, 1)[:, :1],
         np.cos(np.arange(8.0)).reshape(1, 2, 4)),
@@ -117,7 +117,7 @@ BY_HAND: dict[str, tuple[Any, ...]] = {
     "jax.lax.linalg.qdwh": (lambda a: lax.linalg.qdwh(a, is_hermitian=False)[:2], SQUARE),
     "jax.lax.linalg.tridiagonal": (lax.linalg.tridiagonal, POSITIVE),
     "jax.lax.linalg.tridiagonal_solve": (
-        lambda l, d, u, b: lax.linalg.tridiagonal_solve(l.at[0].set(0), d + 3, u.at[-1].set(0), b), UNIT, OTHER, UNIT, IMAGE[0, 0, :4]),
+        lambda below, d, above, b: lax.linalg.tridiagonal_solve(below, d + 3, above, b), UNIT, OTHER, UNIT, IMAGE[0, 0, :4]),
     "jax.lax.linalg.householder_product": (lax.linalg.householder_product, SQUARE, UNIT[:3]),
     "jax.lax.linalg.ormqr": (lax.linalg.ormqr, SQUARE, UNIT[:3], POSITIVE),
     "jax.lax.linalg.schur": (lambda a: lax.linalg.schur(a), POSITIVE),
@@ -135,7 +135,7 @@ BY_HAND: dict[str, tuple[Any, ...]] = {
     "jax.scipy.linalg.solve": (jax.scipy.linalg.solve, SQUARE, TALL),
     "jax.scipy.linalg.solve_triangular": (jax.scipy.linalg.solve_triangular, SQUARE, TALL),
     "jax.scipy.linalg.eigh_tridiagonal": (
-        lambda d, e: jax.scipy.linalg.eigh_tridiagonal(d, e, eigvals_only=True), UNIT + [0, 1, 2, 3], OTHER[:3]),
+        lambda d, e: jax.scipy.linalg.eigh_tridiagonal(d, e, eigvals_only=True), UNIT + np.arange(4), OTHER[:3]),
     "jax.scipy.linalg.solve_sylvester": (jax.scipy.linalg.solve_sylvester, SQUARE, POSITIVE, SQUARE),
     "jax.scipy.linalg.rsf2csf": (lambda a: jax.scipy.linalg.rsf2csf(*jax.scipy.linalg.schur(a)), POSITIVE),
     "jax.scipy.linalg.funm": (lambda a: jax.scipy.linalg.funm(a, jnp.exp, disp=False), POSITIVE),
@@ -146,7 +146,8 @@ BY_HAND: dict[str, tuple[Any, ...]] = {
     "jax.scipy.special.sph_harm_y": (lambda a, b: jax.scipy.special.sph_harm_y(np.array([2]), np.array([1]), a, b, n_max=2), UNIT[:1], OTHER[:1]),
     "jax.scipy.special.multigammaln": (lambda x: jax.scipy.special.multigammaln(x + 3, 2), UNIT),
     "jax.scipy.special.bernoulli": (lambda x: jax.scipy.special.bernoulli(3) * x[0], UNIT),
-    "jax.nn.scaled_matmul": (None,), "jax.nn.scaled_dot_general": (None,), "jax.nn.get_scaled_dot_general_config": (None,),
+    "jax.nn.scaled_matmul": (None,), "jax.nn.scaled_dot_general": (None,),
+    "jax.nn.get_scaled_dot_general_config": (None,),
     "jax.nn.dot_product_attention": (jax.nn.dot_product_attention, *(IMAGE[:, :, :2] + s for s in (0, 0.1, 0.2))),
     "jax.nn.one_hot": (lambda x: jax.nn.one_hot(WHOLE, 4) * x, UNIT),
     "jax.random.multinomial": (lambda p: jax.random.multinomial(KEY, 5.0, p), UNIT / UNIT.sum()),

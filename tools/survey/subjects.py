@@ -29,7 +29,8 @@ BY_NAME: dict[str, tuple[Any, ...]] = {
     "subscripts": ("i,i->i", "ij,jk->ik"), "decay": (0.9,), "decay_rate": (0.9,), "learning_rate": (0.1,),
     "num_microbatches": (2,), "every_k_schedule": (2,), "transition_steps": (5,), "decay_steps": (10,),
     "steps": (5,), "warmup_steps": (3,), "peak_value": (0.5,), "init_value": (0.1,), "end_value": (0.01,),
-    "step_size": (0.1,), "power": (2.0,), "max_norm": (0.5,), "max_delta": (0.5,), "threshold": (0.5,), "clipping": (0.5,),
+    "step_size": (0.1,), "power": (2.0,), "max_norm": (0.5,), "max_delta": (0.5,), "threshold": (0.5,),
+    "clipping": (0.5,),
 }  # fmt: skip
 """What a required parameter of this name is given."""
 
@@ -63,7 +64,9 @@ def candidates(function: Callable[..., Any], most: int = 60) -> Iterator[tuple[A
         parameters = list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError):
         parameters = []
-    required = [p for p in parameters if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    required = [
+        p for p in parameters if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+    ]
     choices = [BY_NAME.get(p.name, ANY) for p in required]
     open_ended = any(p.kind is p.VAR_POSITIONAL for p in parameters) or not parameters
     if open_ended:

@@ -50,5 +50,3 @@ def written(rows: list[dict[str, Any]]) -> str:
 def into(page: Path, text: str) -> None:
     """Put the table into the page."""
     markdown_tables.replace(page, "survey", text)
-
-

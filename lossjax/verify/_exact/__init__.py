@@ -12,10 +12,10 @@ from typing import Any
 import jax
 
 from lossjax._core.versions import Jaxpr
-from lossjax.verify._exact.context import UndecidedComparison as UndecidedComparison
-from lossjax.verify._exact.context import UnsupportedPrimitive as UnsupportedPrimitive
 from lossjax.verify._exact.interpreter import covered as covered
 from lossjax.verify._exact.interpreter import interpret
+from lossjax.verify._exact.rules import UndecidedComparison as UndecidedComparison
+from lossjax.verify._exact.rules import UnsupportedPrimitive as UnsupportedPrimitive
 
 __all__ = ["MOST_BITS", "UndecidedComparison", "UnsupportedPrimitive", "covered", "exact", "exact_jaxpr"]
 
@@ -39,7 +39,7 @@ def exact(fn: Callable[..., Any], precision: int = 256, *, round_conversions: bo
     Returns:
       A function of the same arguments, any pytrees of arrays, numpy's or JAX's. They are taken as JAX takes them:
       without x64, float64 becomes float32. Where ``fn`` returns floats it gives object arrays of ``flint.arb``, where
-      integers, booleans or random keys, it gives these.
+      complex numbers, of ``flint.acb``, where integers, booleans or random keys, it gives these.
 
     Raises:
       UndecidedComparison: at the call; a comparison, rounding, index or output hangs on numbers that ``MOST_BITS``
@@ -48,10 +48,12 @@ def exact(fn: Callable[..., Any], precision: int = 256, *, round_conversions: bo
         and line. ``covered()`` lists those with one.
 
     Domain:
-      Real numbers, with no overflow and no underflow: e^1000 is a number. Infinities and NaN that are given, or that
-      arise at poles (log 0, 1/0) or outside a domain (log -1, 0·inf, inf - inf), are IEEE 754's. There is no signed
-      zero: -0 is 0, and 1/-0 is inf. A subnormal number is a number, where a CPU may compare it as 0. NaN compares as
-      in IEEE 754, and sorts last. A loop that only rounding ends (until x stops moving) is undecided.
+      Real and complex numbers, with no overflow and no underflow: e^1000 is a number. Infinities and NaN that are
+      given, or that arise at poles (log 0, 1/0) or outside a domain (log -1, 0·inf, inf - inf), are IEEE 754's; a
+      complex function of an infinity is undecided. There is no signed zero: -0 is 0, 1/-0 is inf, and on a branch cut
+      the value is the limit from above. A subnormal number is a number, where a CPU may compare it as 0. NaN compares
+      as in IEEE 754, and sorts last. Vectors of a multiple eigenvalue, or of a singular value 0, are undecided. A loop
+      that only rounding ends (until x stops moving) is undecided.
 
     Accuracy:
       The exact result lies in the ball. Equal numbers are recognised where they are computed in the same way from

@@ -7,7 +7,8 @@ import numpy as np
 from flint import arb
 from jax.extend.core import Literal
 
-from lossjax.verify._exact.context import Context, Unknown, rule
+from lossjax.verify._exact.context import Context
+from lossjax.verify._exact.rules import Unknown, rule
 from lossjax.verify.ulp import Balls
 
 _SHIFTS = ("shift_right_arithmetic", "shift_right_logical")

@@ -6,7 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from lossjax._core.versions import body
-from lossjax.verify._exact.context import Context, rule
+from lossjax.verify._exact.context import Context
+from lossjax.verify._exact.rules import rule
 
 LOOPS = ("scan", "while", "cond", "platform_index")
 """These are interpreted also where all operands are integers."""
@@ -75,8 +76,8 @@ def _at(sequence: Any, step: int) -> Any:
 
 def _stacked(rows: list[Any], aval: Any) -> Any:
     if not rows:
-        floating = jnp.issubdtype(aval.dtype, jnp.floating)
-        return np.empty((0, *aval.shape), dtype=object if floating else aval.dtype)
+        inexact = jnp.issubdtype(aval.dtype, jnp.inexact)
+        return np.empty((0, *aval.shape), dtype=object if inexact else aval.dtype)
     if all(isinstance(row, np.ndarray) for row in rows):
         return np.stack(rows)
     return jnp.stack(rows)

@@ -9,8 +9,9 @@ import numpy as np
 from flint import arb
 
 from lossjax.verify._exact import special
-from lossjax.verify._exact.context import INF, NEG_INF, ZERO, Context, Operation, Unknown, is_balls, rule
+from lossjax.verify._exact.context import Context
 from lossjax.verify._exact.pairs import BINARY, COMPARISONS, equal
+from lossjax.verify._exact.rules import INF, NEG_INF, ZERO, Operation, Unknown, is_balls, rule
 from lossjax.verify._exact.scalars import ROUND, UNARY, halved, integer_power, integers_of, truncated
 from lossjax.verify.ulp import Balls
 

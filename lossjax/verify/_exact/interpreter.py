@@ -11,13 +11,42 @@ import numpy as np
 from jax.extend.core import Literal
 
 from lossjax._core.versions import CALLS, Jaxpr, body, called, constants, is_jaxpr, shape_of
-from lossjax.verify._exact import bits, control, elementwise, linear, ordering, reductions, structural
-from lossjax.verify._exact.context import RULES, Context, Unknown, is_balls
+from lossjax.verify._exact import (
+    bits,
+    complexes,
+    control,
+    convolutions,
+    elementwise,
+    factorizations,
+    fourier,
+    linear,
+    ordering,
+    reductions,
+    spectra,
+    structural,
+    windows,
+)
+from lossjax.verify._exact.context import Context
+from lossjax.verify._exact.rules import RULES, Unknown, is_balls
 from lossjax.verify.oracle import precision as at_precision
 
 __all__ = ["covered", "interpret"]
 
-_RULE_MODULES = (bits, control, elementwise, linear, ordering, reductions, structural)
+_RULE_MODULES = (
+    bits,
+    complexes,
+    control,
+    convolutions,
+    elementwise,
+    factorizations,
+    fourier,
+    linear,
+    ordering,
+    reductions,
+    spectra,
+    structural,
+    windows,
+)
 
 _INTEGER = {
     "add": np.add, "sub": np.subtract, "mul": np.multiply, "neg": np.negative, "max": np.maximum, "min": np.minimum,
@@ -30,8 +59,13 @@ _REFUSED = {
     "shard_map": "it is one device's view; give it the function inside",
     "pure_callback": "it calls outside JAX",
     "io_callback": "it calls outside JAX",
-    "conv_general_dilated": "there is no rule for convolutions; write it as a matrix product",
 }
+
+
+_ANY_NUMBERS = frozenset({
+    *control.LOOPS, *factorizations.NAMES, *linear.NAMES, *spectra.NAMES, "gather", "empty2", "sort",
+})  # fmt: skip
+"""Primitives outside ``structural.MOVES`` whose one rule serves complex numbers too."""
 
 
 def covered() -> tuple[str, ...]:
@@ -46,7 +80,7 @@ def covered() -> tuple[str, ...]:
       >>> "dot_general" in covered()
       True
     """
-    return tuple(sorted({*RULES, *CALLS}))
+    return tuple(sorted({*RULES, *complexes.COMPLEX, *CALLS}))
 
 
 def interpret(jaxpr: Jaxpr, args: Sequence[Any], bits: int, *, round_conversions: bool = False) -> list[Any]:
@@ -59,9 +93,8 @@ def interpret(jaxpr: Jaxpr, args: Sequence[Any], bits: int, *, round_conversions
             for entry in result.ravel().tolist():
                 if type(entry) is Unknown:
                     raise entry.error
-    return [
-        np.array(r) if is_balls(r) else r for r in results
-    ]  # copies: a result must not share its memory with another
+        # Copies, because a result must not share its memory with another.
+        return [complexes.given(r) if complexes.is_complex(r) else np.array(r) if is_balls(r) else r for r in results]
 
 
 _is = functools.cache(jnp.issubdtype)
@@ -76,7 +109,7 @@ def _value(context: Context, array: Any, aval: Any) -> Any:
     if _is(dtype, jax.dtypes.extended):
         return array
     if _is(dtype, jnp.complexfloating):
-        raise NotImplementedError(f"a complex array {aval.str_short()} cannot be executed exactly: balls are real")
+        return complexes.taken(context, array)
     return np.asarray(array) if dtype == jax.dtypes.float0 else np.asarray(array).astype(dtype)
 
 
@@ -154,13 +187,14 @@ def _executor(equation: Any) -> Callable[[Context, Any, list[Any], list[bool]], 
     if name in CALLS:
         return _call
     variables = (*equation.invars, *equation.outvars)
-    if any(_is(getattr(v.aval, "dtype", bool), jnp.complexfloating) for v in variables):
-        return _complex
-    floating = any(_is(getattr(v.aval, "dtype", bool), jnp.floating) for v in equation.outvars)
+    complex_numbers = any(_is(getattr(v.aval, "dtype", bool), jnp.complexfloating) for v in variables)
+    floating = any(_is(getattr(v.aval, "dtype", bool), jnp.inexact) for v in equation.outvars)
     if name == "bitcast_convert_type" and _is(equation.invars[0].aval.dtype, jnp.floating):
         return bits.bits_of
     exactly = (floating and name != "bitcast_convert_type") or name in control.LOOPS
-    rule = RULES.get(name)
+    rule = complexes.COMPLEX.get(name) if complex_numbers else RULES.get(name)
+    if complex_numbers and rule is None and (name in structural.MOVES or name in _ANY_NUMBERS):
+        rule = RULES[name]
     if rule is None and name in _REFUSED:
         return functools.partial(_by_rule, _refusing(_REFUSED[name]), {}, exactly)
     if rule is None:
@@ -212,10 +246,6 @@ def _refusing(why: str) -> Callable[..., Any]:
 
 def _call(context: Context, equation: Any, values: list[Any], needed: list[bool]) -> list[Any]:
     return _run(context, context.once("called", equation, lambda: called(equation)), values, needed)
-
-
-def _complex(context: Context, equation: Any, values: list[Any], needed: list[bool]) -> list[Any]:
-    raise context.unsupported("balls are real numbers, and it is complex")
 
 
 def _by_rule(

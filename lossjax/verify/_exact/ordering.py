@@ -7,13 +7,16 @@ from typing import Any
 import numpy as np
 from flint import arb
 
-from lossjax.verify._exact.context import INF, NEG_INF, Context, Unknown, rule, to_array
+from lossjax.verify._exact.context import Context
 from lossjax.verify._exact.pairs import BINARY, equal, less
+from lossjax.verify._exact.rules import INF, NEG_INF, Complex, Unknown, rule, to_array
 from lossjax.verify.ulp import Balls
 
 
 def order(context: Context, a: Any, b: Any) -> int:
-    """-1, 0 or 1 as a sorts before, with or after b; NaN comes last."""
+    """-1, 0 or 1 as a sorts before, with or after b; NaN comes last, and complex numbers by their real parts first."""
+    if isinstance(a, Complex):
+        return order(context, a.real, b.real) or order(context, a.imag, b.imag)
     if not isinstance(a, arb):
         return int(a > b) - int(a < b)
     if type(a) is Unknown or type(b) is Unknown:
@@ -90,7 +93,7 @@ def _candidate(entries: Sequence[arb], sign: int) -> int:
     return best
 
 
-def _position(context: Context, entries: Sequence[arb], sign: int) -> int:
+def position(context: Context, entries: Sequence[arb], sign: int) -> int:
     """The index of the first largest entry (smallest for sign -1); the first NaN if there is one."""
     missing = next((i for i, v in enumerate(entries) if v.is_nan()), None)
     if missing is not None:
@@ -102,7 +105,7 @@ def _position(context: Context, entries: Sequence[arb], sign: int) -> int:
     return [i for i, v in enumerate(entries) if order(context, v, entries[best]) == 0][0]  # noqa: RUF015
 
 
-def _extreme(context: Context, entries: Sequence[arb], name: str) -> arb:
+def extreme(context: Context, entries: Sequence[arb], name: str) -> arb:
     """One of the entries where it is certain which; else a ball that holds the extreme."""
     best = entries[_candidate(entries, 1 if name == "max" else -1)]
     certain = all(v is best or (v <= best if name == "max" else v >= best) for v in entries)
@@ -123,7 +126,7 @@ def lines_along(x: Any, axes: Sequence[int]) -> tuple[list[list[Any]], tuple[int
 def _reduced(name: str, of_none: arb) -> Callable[..., Balls]:
     def reduce(context: Context, params: Any, x: Balls) -> Balls:
         lines, shape = lines_along(x, params["axes"])
-        return to_array([_extreme(context, line, name) if line else of_none for line in lines], shape)
+        return to_array([extreme(context, line, name) if line else of_none for line in lines], shape)
 
     return reduce
 
@@ -135,7 +138,7 @@ rule("reduce_min", reads=["axes"])(_reduced("min", INF))
 def _located(sign: int) -> Callable[..., np.ndarray]:
     def locate(context: Context, params: Any, x: Balls) -> np.ndarray:
         lines, shape = lines_along(x, params["axes"])
-        return np.asarray([_position(context, line, sign) for line in lines], params["index_dtype"]).reshape(shape)
+        return np.asarray([position(context, line, sign) for line in lines], params["index_dtype"]).reshape(shape)
 
     return locate
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from flint import arb
 
-from lossjax.verify._exact.context import INF, NAN, NEG_INF, ONE, ZERO, Operation
+from lossjax.verify._exact.rules import INF, NAN, NEG_INF, ONE, ZERO, Operation
 from lossjax.verify._exact.scalars import HALF, certain, sign, truncated
 
 

@@ -12,23 +12,25 @@ from flint import arb, arb_mat
 from jax.lax import GatherScatterMode
 
 from lossjax._core.versions import body
-from lossjax.verify._exact.context import ONE, ZERO, Context, rule, to_array
+from lossjax.verify._exact.context import Context
 from lossjax.verify._exact.ordering import lines_along
 from lossjax.verify._exact.pairs import BINARY
+from lossjax.verify._exact.rules import ONE, ZERO, rule, to_array
 from lossjax.verify._exact.scalars import UNARY
 from lossjax.verify.ulp import Balls
 
 ADD, MUL = BINARY["add"], BINARY["mul"]
 
 
-def _sum(context: Context, entries: Sequence[arb]) -> arb:
+def summed(context: Context, entries: Sequence[arb]) -> arb:
+    """The sum of finitely many numbers, or of none."""
     return context.fold("add", ADD, operator.add, entries) if entries else ZERO
 
 
 @rule("reduce_sum", reads=["axes"])
 def _reduce_sum(context: Context, params: Any, x: Balls) -> Balls:
     lines, shape = lines_along(x, params["axes"])
-    return to_array([_sum(context, line) for line in lines], shape)
+    return to_array([summed(context, line) for line in lines], shape)
 
 
 @rule("reduce_prod", reads=["axes"])
@@ -104,7 +106,7 @@ def _dot_general(context: Context, params: Any, left: Any, right: Any) -> Balls:
     columns = np.transpose(b, (*right_batch, *right_free, *right_sum)).reshape(batch, -1, length) if b.size else None
     if rows is None or columns is None:
         return to_array([ZERO] * _size(shape), shape)
-    entries = [e for r, c in zip(rows, columns, strict=True) for e in _product(context, r.tolist(), c.tolist())]
+    entries = [e for r, c in zip(rows, columns, strict=True) for e in product(context, r.tolist(), c.tolist())]
     return to_array(entries, shape)
 
 
@@ -112,7 +114,7 @@ def _size(sizes: Any) -> int:
     return int(np.prod(list(sizes), dtype=int))
 
 
-def _product(context: Context, rows: list[list[arb]], columns: list[list[arb]]) -> list[arb]:
+def product(context: Context, rows: list[list[arb]], columns: list[list[arb]]) -> list[arb]:
     """Every row times every column; equal rows and columns give the same objects."""
     memo = context.memo("dot", *rows, *columns)
     left, right = ([tuple(map(id, line)) for line in lines] for lines in (rows, columns))
@@ -135,7 +137,7 @@ def _matrix_product(rows: list[list[arb]], columns: list[list[arb]]) -> list[arb
 def _careful_product(context: Context, rows: list[list[arb]], columns: list[list[arb]]) -> list[arb]:
     """With infinities or NaN: product by product."""
     return [
-        _sum(context, [context.one(MUL, a, b) for a, b in zip(row, column, strict=True)])
+        summed(context, [context.one(MUL, a, b) for a, b in zip(row, column, strict=True)])
         for row in rows
         for column in columns
     ]

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from flint import arb
 
-from lossjax.verify._exact.context import INF, NAN, NEG_INF, ONE, ZERO, Operation
+from lossjax.verify._exact.rules import INF, NAN, NEG_INF, ONE, ZERO, Operation
 
 HALF = arb(0.5)
 _LONGEST = 100_000  # an integer of more bits is not written out

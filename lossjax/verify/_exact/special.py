@@ -2,7 +2,7 @@
 
 from flint import arb
 
-from lossjax.verify._exact.context import INF, NAN, ONE, ZERO, Operation
+from lossjax.verify._exact.rules import INF, NAN, ONE, ZERO, Operation
 from lossjax.verify._exact.scalars import certain, digamma_edge
 
 _SHIFTS = 10_000  # steps of the recurrence that moves a zeta function's argument to the right

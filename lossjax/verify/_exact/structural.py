@@ -5,8 +5,10 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from flint import arb
 
-from lossjax.verify._exact.context import NAN, Context, rule
+from lossjax.verify._exact.context import Context
+from lossjax.verify._exact.rules import NAN, ZERO, Complex, rule, to_array
 
 MOVES: set[str] = set()
 """Primitives whose rule serves integers and booleans too."""
@@ -107,9 +109,13 @@ def _select_n(context: Context, params: Any, which: Any, *cases: Any) -> Any:
 
 @_moves("pad", reads=["padding_config"])
 def _pad(context: Context, params: Any, x: Any, value: Any) -> Any:
+    return padded(x, value, params["padding_config"])
+
+
+def padded(x: np.ndarray, value: np.ndarray, config: Sequence[tuple[int, int, int]]) -> np.ndarray:
     """Padding is low, high and between entries; negative low and high cut entries off."""
     shape, sources, targets = [], [], []
-    for size, (low, high, between) in zip(x.shape, params["padding_config"], strict=True):
+    for size, (low, high, between) in zip(x.shape, config, strict=True):
         shape.append(max(low + high + size + max(size - 1, 0) * between, 0))
         at = np.arange(size) * (between + 1) + low
         inside = (at >= 0) & (at < shape[-1])
@@ -150,8 +156,14 @@ def _iota(context: Context, params: Any, *dynamic: Any) -> Any:
 @rule("empty2", reads=["dtype"])
 def _empty(context: Context, params: Any, *dynamic: Any) -> Any:
     """What a loop's stacked results start from. Each is overwritten; a read before that would show as NaN."""
-    floating = jnp.issubdtype(params["dtype"], jnp.floating)
-    return np.array(NAN, dtype=object) if floating else np.zeros((), params["dtype"])
+    if not jnp.issubdtype(params["dtype"], jnp.inexact):
+        return np.zeros((), params["dtype"])
+    return to_array([filling(NAN, params["dtype"])], ())
+
+
+def filling(number: arb, dtype: Any) -> arb | Complex:
+    """A real number as an entry of an array of this dtype."""
+    return Complex(number, ZERO) if jnp.issubdtype(dtype, jnp.complexfloating) else number
 
 
 @rule(
@@ -160,7 +172,8 @@ def _empty(context: Context, params: Any, *dynamic: Any) -> Any:
 def _gather(context: Context, params: Any, x: Any, indices: Any) -> Any:
     """JAX gathers the positions; the one after the last stands for the fill value."""
     fill = params["fill_value"]
-    pool = np.append(x.ravel(), np.array([NAN if fill is None else context.number(float(fill))], dtype=object))
+    number = filling(NAN if fill is None else context.number(float(fill)), context.equation.outvars[0].aval.dtype)
+    pool = to_array([*x.ravel().tolist(), number], (x.size + 1,))
     positions = jnp.arange(x.size, dtype=jnp.int32).reshape(x.shape)
     chosen = context.equation.primitive.bind(positions, jnp.asarray(indices), **(params | {"fill_value": x.size}))
     return pool[np.ravel(chosen)].reshape(chosen.shape)
