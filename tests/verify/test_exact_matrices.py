@@ -25,7 +25,7 @@ def complex_numbers(random: np.random.Generator, shape: Any) -> np.ndarray:
     return numbers(random, shape) + 1j * numbers(random, shape)
 
 
-def matrices(random: np.random.Generator, rows: int, columns: int, batch: Any = ()) -> np.ndarray:
+def matrices(random: np.random.Generator, rows: int, columns: int, batch: Any = ()) -> Any:
     """Real or complex, of full rank, with singular values apart."""
     a = random.normal(size=(*batch, rows, columns)) + 2 * np.eye(rows, columns)
     return a + 1j * random.normal(size=a.shape) if flip(random) else a

@@ -103,9 +103,9 @@ def _multiplied(a: Matrix, taus: Any, c: Matrix, adjoint_of_it: bool = False) ->
     return c
 
 
-def upper(a: Matrix, first: int = 0) -> Matrix:
-    """The matrix with 0 below a diagonal."""
-    return np.where(np.tri(*a.shape, first - 1, dtype=bool), to_array([ZERO], ()), a)
+def _upper(a: Matrix) -> Matrix:
+    """The matrix with 0 below its diagonal."""
+    return np.where(np.tri(len(a), a.shape[1], -1, dtype=bool), to_array([ZERO], ()), a)
 
 
 @rule("geqrf", reads=[])
@@ -137,7 +137,7 @@ def _qr(context: Context, params: Any, a: Balls) -> list[Any]:
         packed, taus, order = _triangle(context, a, params["pivoting"])
         size = len(a) if params["full_matrices"] else min(a.shape)
         q = _multiplied(packed, taus, identity(len(a))[:, :size])
-        return [q, upper(packed)[:size], *([order] if params["pivoting"] else [])]
+        return [q, _upper(packed)[:size], *([order] if params["pivoting"] else [])]
 
     return each_matrix(context, compute, a)
 

@@ -1,7 +1,7 @@
 """How a rule is applied to each matrix of a batch, whose entries are Arb's real or complex balls."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax.numpy as jnp
 import numpy as np
@@ -11,11 +11,11 @@ from lossjax.verify._exact.complexes import of_ball
 from lossjax.verify._exact.context import Context
 from lossjax.verify._exact.rules import Complex, Unknown, to_array
 
-Matrix = np.ndarray
+Matrix: TypeAlias = Any
 """An object array with two axes, of ``flint.arb`` or of ``flint.acb``."""
 
 
-def each_matrix(context: Context, compute: Callable[..., Sequence[np.ndarray]], *arrays: np.ndarray) -> list[Any]:
+def each_matrix(context: Context, compute: Callable[..., Sequence[Any]], *arrays: np.ndarray) -> list[Any]:
     """The results of ``compute`` on the matrices at each place of a batch, stacked; the first operand is a matrix."""
     batch = arrays[0].shape[:-2]
     variables = context.equation.outvars

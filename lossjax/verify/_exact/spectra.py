@@ -21,7 +21,8 @@ NAMES = ("eig", "eigh", "svd")
 
 
 def _arb_matrix(a: Matrix) -> acb_mat:
-    return acb_mat(*a.shape, [acb(v) for v in a.ravel().tolist()])
+    rows, columns = a.shape
+    return acb_mat(rows, columns, [acb(v) for v in a.ravel().tolist()])
 
 
 def _of(matrix: acb_mat) -> Matrix:
