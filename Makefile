@@ -1,6 +1,6 @@
-# The two commands: `make verify` and `make test`. `make test-documents` builds the site and runs examples, notebooks and
-# the wheel; `make test-all` leaves no case out (tests/support/tiers.py) and tests both ends of what is supported
-# (tools/matrix.py); `make matrix-other` tests the end that .venv is not, for what depends on it.
+# The two commands: `make verify` and `make test`. `make test-documents` runs docstrings, examples, notebooks and the
+# wheel, and builds the site; `make test-all` leaves no case out (tests/support/tiers.py), and tests both ends of what is
+# supported (tools/matrix.py); `make matrix-other` tests the end that .venv is not, for what depends on it.
 # The environment in .venv is made once, and again when pyproject.toml changes.
 # Recipes use relative paths only, so that a checkout may lie in a path with a space.
 

