@@ -4,8 +4,9 @@ A test marked ``covering`` keeps a part of its cases in the fast tier: every val
 once, the values of the shorter lists in turn; ``covering(2)`` meets every pair of values of two parameters. Its other
 cases are marked ``slow``. Which they are depends on the lists alone, never on chance.
 
-What lies in ``tests/documents`` and ``tests/plot`` is marked ``documents``: it reads the pages, draws the figures, builds
-the site, and runs examples, docstrings, notebooks and the wheel, as a reader would. It proves no statement about a loss.
+What lies in ``tests/documents`` and ``tests/plot`` is marked ``documents``: it reads the pages, draws the figures,
+builds the site, and runs examples, docstrings, notebooks and the wheel, as a reader would. It proves no statement about
+a loss.
 """
 
 import itertools
