@@ -1,12 +1,12 @@
 """Which formula on which kind of chip, decided when a program is lowered.
 
 A program may be lowered for another machine than the one that traces it: ahead of time, by ``jax.export``, or for the
-CPU of a host that has a GPU. So nothing asks at trace time which backend the process has. Both formulas are traced, and
+CPU of a host that has a GPU. So nothing asks at trace time which backend the process has. All formulas are traced, and
 the one for the platform at hand is the only one that is compiled.
 
 To give one kind of chip a formula of its own (a kernel, say), write it beside the formula that it replaces, with the
 same arguments and result, and choose between the two here. The formula called ``otherwise`` stays the definition:
-``.plain`` and ``lossjax.verify.exact`` see it alone, and the tests compare the other one with it.
+``.plain`` and ``lossjax.verify.exact`` see it alone, and the tests compare the other ones with it.
 """
 
 from collections.abc import Callable
@@ -18,15 +18,22 @@ from lossjax._core.plain import rules_are_off
 
 R = TypeVar("R")
 
+ACCELERATORS = ("tpu", "cuda", "rocm")
+"""The platforms, as ``lax.platform_dependent`` names them, that get the formula for accelerators."""
 
-def by_platform(*arguments: Any, cpu: Callable[..., R], otherwise: Callable[..., R]) -> R:
-    """Evaluate one of two formulas of the same value.
+
+def by_platform(
+    *arguments: Any, cpu: Callable[..., R], otherwise: Callable[..., R], accelerator: Callable[..., R] | None = None
+) -> R:
+    """Evaluate one of several formulas of the same value.
 
     Args:
-      arguments: pytrees of arrays, the arguments of both.
+      arguments: pytrees of arrays, the arguments of each.
       cpu: the formula that XLA's CPU backend makes a good program of.
-      otherwise: the formula for GPU and TPU, and the definition.
+      otherwise: the formula for every other platform, and the definition.
+      accelerator: the formula for GPU and TPU, if the definition is not a good one there.
     """
     if rules_are_off():
         return otherwise(*arguments)
-    return lax.platform_dependent(*arguments, cpu=cpu, default=otherwise)
+    others = {} if accelerator is None else dict.fromkeys(ACCELERATORS, accelerator)
+    return lax.platform_dependent(*arguments, cpu=cpu, default=otherwise, **others)

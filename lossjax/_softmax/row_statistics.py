@@ -16,6 +16,7 @@ a maximum, and the pivot, counted from the first class held here, is outside the
 """
 
 import dataclasses
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -25,15 +26,18 @@ from jax import Array, lax
 from lossjax._core import sharding
 from lossjax._core.masks import nan_unless
 from lossjax._core.plain import rules_are_off
+from lossjax._core.platform import by_platform
+from lossjax._softmax import one_pass
 from lossjax._softmax.row_sum import (
+    DEFINITION,
+    ON_CPU,
+    Reductions,
     class_count,
     class_index,
-    index_of_maximum,
     others,
     shifted_exponential,
     sum_of_others,
     sum_over_classes,
-    sum_without,
 )
 
 
@@ -115,17 +119,12 @@ def row_statistics(z: Array, pivot: Array | None = None, plan: Plan = ONE_DEVICE
 
     A row with NaN, with two +inf, or (unless the plan says ``empty``) with nothing but -inf has NaN for its parts.
     """
-    over = plan.over
-    largest_here = jnp.max(lax.stop_gradient(z), axis=-1, keepdims=True)
-    maximum = (largest_here if over is None else lax.pmax(largest_here, over)).astype(dtype or z.dtype)
-    if pivot is not None:
-        index = pivot[..., None]
-    else:
-        index = index_of_maximum(lax.stop_gradient(z))
-        if over is not None:
-            index = jnp.where(_is_first_with(largest_here.astype(maximum.dtype), maximum, over), index, -1)
-    parts = logit_at(z, index, over).astype(maximum.dtype), sum_without(z, index, maximum, reused=plan.reused)
-    logit, rest = parts if over is None else lax.psum(parts, over)
+    index = None if pivot is None else pivot[..., None]
+    cpu, otherwise = (functools.partial(_in_passes, reductions, plan, dtype) for reductions in (ON_CPU, DEFINITION))
+    found = by_platform(
+        z, index, cpu=cpu, otherwise=otherwise, accelerator=functools.partial(_in_one_pass, plan, dtype)
+    )
+    index, logit, maximum, rest = found
     own = shifted_exponential(logit, maximum)
     # With a maximum of +inf every finite entry has E = 0, so that own + rest counts the infinities. XLA's maximum of a
     # long row may not be NaN for a NaN in it.
@@ -137,6 +136,36 @@ def row_statistics(z: Array, pivot: Array | None = None, plan: Plan = ONE_DEVICE
         own, rest, defined = jnp.where(nothing, 0, own), jnp.where(nothing, 1, rest), defined | nothing
     own, rest = (nan_unless(defined, part) for part in (own, rest))
     return RowStatistics(index, logit, maximum, own, rest, plan, of_maximum=pivot is None)
+
+
+def _in_passes(reductions: Reductions, plan: Plan, dtype: Any, z: Array, index: Array | None) -> tuple[Array, ...]:
+    """(pivot, its logit, maximum, rest): the maximum first, and then the sum about it."""
+    over = plan.over
+    largest_here = jnp.max(lax.stop_gradient(z), axis=-1, keepdims=True)
+    maximum = (largest_here if over is None else lax.pmax(largest_here, over)).astype(dtype or z.dtype)
+    if index is None:
+        index = reductions.index_of_maximum(lax.stop_gradient(z))
+        if over is not None:
+            index = jnp.where(_is_first_with(largest_here.astype(maximum.dtype), maximum, over), index, -1)
+    logit = logit_at(z, index, over).astype(maximum.dtype)
+    parts = logit, reductions.sum_without(z, index, maximum, reused=plan.reused)
+    logit, rest = parts if over is None else lax.psum(parts, over)
+    return index, logit, maximum, rest
+
+
+def _in_one_pass(plan: Plan, dtype: Any, z: Array, index: Array | None) -> tuple[Array, ...]:
+    """The same, of one reading of the logits; on several devices each one's part is brought to the common maximum."""
+    over = plan.over
+    pivot, logit, here, rest = one_pass.statistics(z, index, dtype or z.dtype)
+    if over is None:
+        return pivot, logit, here, rest
+    maximum = lax.pmax(here, over)
+    if index is None:  # every device has left its own maximum out
+        is_pivot_here = _is_first_with(here, maximum, over)
+        pivot, rest = jnp.where(is_pivot_here, pivot, -1), jnp.where(is_pivot_here, rest, rest + 1)
+        logit = jnp.where(is_pivot_here, logit, 0)
+    logit, rest = lax.psum((logit, rest * shifted_exponential(here, maximum)), over)
+    return pivot, logit, maximum, rest
 
 
 def labelled_rows(z: Array, labels: Array, plan: Plan = ONE_DEVICE, dtype: Any = None) -> RowStatistics:

@@ -6,7 +6,7 @@ Nothing here knows of losses, labels or derivatives; ``row_statistics.py`` says 
 import functools
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -82,20 +82,6 @@ def others(z: Array, index: Array, maximum: Array) -> Array:
     return jnp.where(class_index(z, index.dtype) == index, 0, shifted_exponential(z, maximum))
 
 
-def sum_without(z: Array, index: Array, maximum: Array, *, reused: bool = False) -> Array:
-    """``Σ_{j≠i} exp(z_j - m)``, with the class axis kept; the whole sum for an index that is not a class.
-
-    Args:
-      z: logits ``[..., C]``, of the dtype of ``maximum`` or narrower.
-      index: the class i to leave out, ``[..., 1]``.
-      maximum: m, ``[..., 1]``.
-      reused: whether the caller wants the exponentials once more: then one array of them serves both.
-    """
-    if reused:
-        return _whole(shifted_exponential, index, (z,), maximum)
-    return sum_of_others(shifted_exponential, index, (z,), maximum)
-
-
 def sum_of_others(term: Callable[..., Array], index: Array, arrays: tuple[Array, ...], rows: Any) -> Array:
     """``Σ_{j≠i} term(arrays_j, rows)``, with the class axis kept; nothing of the arrays' size is stored.
 
@@ -106,13 +92,18 @@ def sum_of_others(term: Callable[..., Array], index: Array, arrays: tuple[Array,
       arrays: floats ``[..., C]``, of the dtype of the term or narrower.
       rows: a pytree of arrays ``[..., 1]``, in the dtype of the term.
     """
-    dtype = jax.eval_shape(term, *arrays, rows).dtype
-    # Of a short row's terms of several arrays, pieces make a program that is too long: KL and its gradient of
-    # (65536, 10) take 1.2 times as long in float32, twice as long in bfloat16, and compile for twice as long.
-    if _pieces(arrays[0], dtype) is None or (len(arrays) > 1 and arrays[0].shape[-1] <= SHORT_ROW):
+    if not _are_cut(term, arrays, rows):
         return _whole(term, index, arrays, rows)
     cpu, otherwise = (functools.partial(function, term) for function in (_by_pieces, _whole))
     return by_platform(index, arrays, rows, cpu=cpu, otherwise=otherwise)
+
+
+def _are_cut(term: Callable[..., Array], arrays: tuple[Array, ...], rows: Any) -> bool:
+    """Whether a CPU sums these rows by pieces."""
+    dtype = jax.eval_shape(term, *arrays, rows).dtype
+    # Of a short row's terms of several arrays, pieces make a program that is too long: KL and its gradient of
+    # (65536, 10) take 1.2 times as long in float32, twice as long in bfloat16, and compile for twice as long.
+    return _pieces(arrays[0], dtype) is not None and (len(arrays) == 1 or arrays[0].shape[-1] > SHORT_ROW)
 
 
 def _whole(term: Callable[..., Array], index: Array, arrays: tuple[Array, ...], rows: Any) -> Array:
@@ -164,13 +155,6 @@ def _with_piece(
     return jnp.where(apart, total, total + term(*pieces, rows))
 
 
-def index_of_maximum(z: Array) -> Array:
-    """The index of a maximum over the last axis, which is kept as 1; any class for a row with NaN."""
-    if _pieces(z, z.dtype) is None or z.shape[-1] <= SHORT_ROW:
-        return _argmax(z)
-    return by_platform(z, cpu=_argmax_by_pieces, otherwise=_argmax)
-
-
 def _argmax(z: Array) -> Array:
     return jnp.argmax(z, axis=-1, keepdims=True)
 
@@ -195,6 +179,39 @@ def _argmax_by_pieces(z: Array) -> Array:
         is_maximum = (whole[..., start : start + width] == maximum) & (here + start < least)
         least = jnp.where(is_maximum, here + start, least)
     return jnp.min(least, axis=(-2, -1))[..., None].astype(jax.eval_shape(_argmax, z).dtype)
+
+
+class Reductions(NamedTuple):
+    """The two reductions of a row of logits that a CPU has a form of its own for."""
+
+    sum_of_others: Callable[..., Array]
+    """As the function of this name."""
+    index_of_maximum: Callable[[Array], Array]
+    """The index of a maximum over the last axis, which is kept as 1; any class for a row with NaN."""
+
+    def sum_without(self, z: Array, index: Array, maximum: Array, *, reused: bool = False) -> Array:
+        """``Σ_{j≠i} exp(z_j - m)``, with the class axis kept; the whole sum for an index that is not a class.
+
+        Args:
+          z: logits ``[..., C]``, of the dtype of ``maximum`` or narrower.
+          index: the class i to leave out, ``[..., 1]``.
+          maximum: m, ``[..., 1]``.
+          reused: whether the caller wants the exponentials once more: then one array of them serves both.
+        """
+        summed = _whole if reused else self.sum_of_others
+        return summed(shifted_exponential, index, (z,), maximum)
+
+
+def _sum_on_cpu(term: Callable[..., Array], index: Array, arrays: tuple[Array, ...], rows: Any) -> Array:
+    return (_by_pieces if _are_cut(term, arrays, rows) else _whole)(term, index, arrays, rows)
+
+
+def _argmax_on_cpu(z: Array) -> Array:
+    return _argmax(z) if _pieces(z, z.dtype) is None or z.shape[-1] <= SHORT_ROW else _argmax_by_pieces(z)
+
+
+ON_CPU = Reductions(_sum_on_cpu, _argmax_on_cpu)
+DEFINITION = Reductions(_whole, _argmax)
 
 
 # How rows are cut, measured on two CPU cores by `python benchmarks/row_sum.py` (JAX 0.10.2):

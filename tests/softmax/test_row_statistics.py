@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import lossjax
+from lossjax._softmax import row_statistics as row_statistics_module
 from lossjax._softmax import row_sum
 from lossjax._softmax.row_statistics import row_statistics
 from lossjax._softmax.row_sum import _by_pieces, _pieces, _whole, difference_error, shifted_exponential
@@ -134,10 +135,10 @@ def test_the_formula_is_chosen_where_a_program_is_lowered() -> None:
 def test_asking_the_process_for_its_backend_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The planted fault: a formula chosen while tracing is the same for all platforms."""
 
-    def by_backend(*arguments: Any, cpu: Callable[..., Any], otherwise: Callable[..., Any]) -> Any:
-        return (cpu if jax.default_backend() == "cpu" else otherwise)(*arguments)
+    def by_backend(*arguments: Any, cpu: Callable[..., Any], accelerator: Callable[..., Any], **_: Any) -> Any:
+        return (cpu if jax.default_backend() == "cpu" else accelerator)(*arguments)
 
-    monkeypatch.setattr(row_sum, "by_platform", by_backend)
+    monkeypatch.setattr(row_statistics_module, "by_platform", by_backend)
     assert _lowered("tpu", classes=1001).count("_with_piece") > 0
 
 
@@ -165,7 +166,7 @@ def maxima_found(
 @pytest.mark.parametrize("classes", [21, 97, 192, 257, 1000])
 def test_the_index_of_a_maximum_at_every_place(classes: int, dtype: str, random: np.random.Generator) -> None:
     assert maxima_found(row_sum._argmax_by_pieces, classes, dtype, random)
-    assert maxima_found(row_sum.index_of_maximum, classes, dtype, random)
+    assert maxima_found(row_sum.ON_CPU.index_of_maximum, classes, dtype, random)
 
 
 def test_a_lost_place_would_be_noticed(random: np.random.Generator) -> None:

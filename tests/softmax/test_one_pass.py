@@ -1,0 +1,225 @@
+"""The formula for chips, run on a CPU: its accuracy on rows made to hurt it, its edges, and every loss made of it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+import lossjax
+from lossjax._softmax import one_pass, row_statistics, row_sum
+from tests.support.compiled import collectives
+
+U = {"float32": 2.0**-24, "float64": 2.0**-53}
+CLASSES = 2**17
+
+
+def in_a_tree(parts: Any, start: Any, combine: Any, axes: Any) -> tuple[jax.Array, ...]:
+    """As ``lax.reduce``, in the order of a tree; the CPU's own order is a running sum, which no chip's is."""
+    classes = parts[0].shape[-1]
+    steps = (classes - 1).bit_length()
+    filled = tuple(
+        jnp.concatenate([p, jnp.full((*p.shape[:-1], 2**steps - classes), first, p.dtype)], axis=-1)
+        for p, first in zip(parts, start, strict=True)
+    )
+    found = lax.fori_loop(
+        0, steps, lambda i, so_far: combine(so_far, tuple(jnp.roll(p, -(2**i), axis=-1) for p in so_far)), filled
+    )
+    return tuple(p[..., 0] for p in found)
+
+
+@jax.jit(static_argnums=2)
+def about_both(z: jax.Array, label: jax.Array, dtype: Any) -> Any:
+    return tuple(one_pass.statistics(z, index, dtype, in_a_tree) for index in (label, None))
+
+
+def hard_rows(random: np.random.Generator) -> np.ndarray:
+    steps = np.arange(CLASSES)
+    return np.stack(
+        [
+            steps / 1000.0 - 60,  # each of eight references for a while
+            (steps % 1000) / 30.0 - 20,  # a saw, through three of them
+            random.normal(size=CLASSES) * 8,
+            random.normal(size=CLASSES) + 1e4,
+            -np.abs(random.normal(size=CLASSES)) * 1e-3,  # sums of nearly equal terms
+            np.full(CLASSES, 7.99),
+            np.where(steps == 99_999, 30.0, -50.0),  # all but one far below
+        ]
+    )
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
+def test_hard_rows_are_summed_accurately(dtype: str, random: np.random.Generator) -> None:
+    """Within 3ε + 2u, as derived, 3ε more for the way to the maximum, and one rounding a level of the tree."""
+    wide = "float64" if dtype == "float64" else "float32"
+    u, epsilon = U[wide], 2 * U[wide]
+    with jax.enable_x64(dtype == "float64"):
+        z = jnp.asarray(hard_rows(random), dtype)
+        label = jnp.full((len(z), 1), 131, jnp.int32)
+        found = about_both(z, label, jnp.dtype(wide))
+        exact = np.asarray(z.astype(wide)).astype(np.longdouble)
+    maximum = exact.max(axis=1, keepdims=True)
+    terms = np.exp(exact - maximum)
+    for pivot, logit, m, rest in found:
+        at = np.asarray(pivot)
+        np.testing.assert_array_equal(m, maximum)
+        np.testing.assert_array_equal(logit, np.take_along_axis(exact, at, 1))
+        truth = np.where(np.arange(CLASSES) == at, 0, terms).sum(axis=1, keepdims=True)
+        error = np.abs(np.asarray(rest).astype(np.longdouble) - truth) / truth
+        assert np.all(error <= 6 * epsilon + (4 + 17) * u), error / u
+    assert np.all(np.asarray(found[1][0])[:, 0] == exact.argmax(axis=1))
+
+
+def test_a_reference_that_changes_with_every_class_would_be_noticed(
+    monkeypatch: pytest.MonkeyPatch, random: np.random.Generator
+) -> None:
+    """The planted fault: with the plain maximum as reference, a slowly rising row collects an error at each class."""
+    z = jnp.asarray(hard_rows(random)[:1] * 30, jnp.float32)
+    exact = np.asarray(z).astype(np.longdouble)
+    truth = np.exp(exact - exact.max()).sum() - 1
+
+    def error() -> float:
+        rest = one_pass.statistics(z, None, jnp.dtype("float32"))[3]
+        return float(abs(float(rest[0, 0]) - truth) / truth / U["float32"])
+
+    right = error()
+    monkeypatch.setattr(one_pass, "_reference", lambda z: jnp.maximum(z, -1e30))
+    assert error() > 2 * right
+
+
+def test_the_faintest_class_is_counted() -> None:
+    """A gap of up to 87 has an exponential that is a normal number, at whatever reference the maximum is."""
+    gaps = np.linspace(60, 87, 300)
+    for top in (0.0, 7.9, 8.0, -8.1, 15.9, 100.0):
+        z = jnp.asarray(np.stack([np.full(300, top), top - gaps], axis=1), jnp.float32)
+        rest = one_pass.statistics(z, None, jnp.dtype("float32"))[3][:, 0]
+        exact = np.asarray(z).astype(np.longdouble)
+        np.testing.assert_allclose(np.asarray(rest), np.exp(exact[:, 1] - exact[:, 0]), rtol=8 * U["float32"])
+
+
+_I, _N = np.inf, np.nan
+EDGES = np.array(
+    [
+        [_I, 1, 2, -_I], [1, _I, _I, 0], [_I, _I, _I, _I], [-_I, -_I, -_I, -_I], [-_I, 3, -_I, -_I],
+        [_N, 5, 1, 0], [1, 2, _N, 0],
+        [0, 0, 0, _N], [_I, _N, 0, 0], [-_I, -_I, _N, -_I], [3e38, -3e38, 1, 0], [-3e38, -_I, -3.3e38, -_I],
+        [2, 2, 2, 2],
+        [0, -0.0, 0, -0.0], [1, 3, 3, 1], [1e-40, -1e-40, 0, 0], [88, -88, 0, 1e-30], [-1e4, -1e4, 1e4, 1e4],
+    ],
+    np.float32,
+)  # fmt: skip
+
+
+def statistics_of(formula: Callable[..., Any], z: np.ndarray, label: Any) -> Any:
+    plan = row_statistics.ONE_DEVICE
+    return jax.jit(lambda z: formula(plan, jnp.dtype("float32"), z, label))(z)
+
+
+@pytest.mark.parametrize("label", [None, 0, 1, 3, -1, 4])
+def test_edges_are_those_of_the_definition(label: int | None) -> None:
+    """±inf, NaN, ties, rows of nothing; a label at every place and at none; and rows of one class."""
+    for rows in (EDGES, EDGES[:, :1]):
+        index = None if label is None else jnp.full((len(rows), 1), label, jnp.int32)
+
+        def passes(*arguments: Any) -> Any:
+            return row_statistics._in_passes(row_sum.DEFINITION, *arguments)
+
+        want, got = (statistics_of(f, rows, index) for f in (passes, row_statistics._in_one_pass))
+        lost = np.isnan(want[2]) | np.isnan(want[3])  # any NaN marks the row; row_statistics makes it undefined
+        np.testing.assert_array_equal(np.isnan(got[2]) | np.isnan(got[3]), lost)
+        here = slice(None) if label is None or 0 <= label < rows.shape[1] else slice(0)
+        for i, (a, b) in enumerate(zip(got, want, strict=True)):
+            kept = (~lost)[here] if i in (0, 1) else ~lost
+            a, b = (np.asarray(x)[here] if i in (0, 1) else np.asarray(x) for x in (a, b))
+            np.testing.assert_allclose(a[kept], b[kept], rtol=16 * U["float32"], atol=1e-37)
+
+
+@pytest.fixture
+def chips_formula(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Through the seam. What is traced stays in JAX's caches: so each test has shapes of its own."""
+
+    def for_chips(*arguments: Any, accelerator: Callable[..., Any], **_: Any) -> Any:
+        return accelerator(*arguments)
+
+    monkeypatch.setattr(row_statistics, "by_platform", for_chips)
+
+
+LABELS = np.arange(12) * 3
+LOSSES: dict[str, Callable[[Any], Any]] = {
+    "labels": lambda z: lossjax.softmax_cross_entropy_with_integer_labels(z, LABELS[: len(z)]),
+    "options": lambda z: lossjax.softmax_cross_entropy_with_integer_labels(
+        z, LABELS[: len(z)], label_smoothing=0.1, z_loss=1e-3, ignore_index=9, temperature=2.0, logit_softcap=20.0
+    ),
+    "distributions": lambda z: lossjax.softmax_cross_entropy(z, jax.nn.softmax(-z), label_smoothing=0.1),
+    "focal": lambda z: lossjax.softmax_focal_loss(z, LABELS[: len(z)]),
+    "softmax": lambda z: lossjax.softmax(z)[:, 5],
+    "log_softmax": lambda z: lossjax.log_softmax(z)[:, 5],
+    "logsumexp": lossjax.logsumexp,
+    "entropy": lossjax.softmax_entropy,
+    "KL": lambda z: lossjax.softmax_kl_divergence(z, jnp.roll(z, 1, axis=1)),
+}
+
+
+def test_every_loss_through_the_seam(random: np.random.Generator, request: pytest.FixtureRequest) -> None:
+    """Value, gradient and the gradient's derivative, in float64, are those of the formula for a CPU."""
+
+    @jax.jit
+    def everything(z: Any) -> Any:
+        def of(loss: Any) -> Any:
+            def total(z: Any) -> Any:
+                return jnp.sum(loss(z) * jnp.cos(jnp.arange(float(len(z)))))
+
+            return loss(z), *jax.jvp(jax.grad(total), (z,), (jnp.sin(z),))
+
+        return {name: of(loss) for name, loss in LOSSES.items()}
+
+    with jax.enable_x64(True):
+        z = jnp.asarray(random.normal(size=(12, 37)) * 4)
+        want = everything(z)
+        request.getfixturevalue("chips_formula")
+        got = everything(z[:11])  # another shape: traced again
+    for (path, a), b in zip(jax.tree_util.tree_leaves_with_path(got), jax.tree.leaves(want), strict=True):
+        np.testing.assert_allclose(a, b[:11], rtol=1e-10, atol=1e-12, err_msg=str(path))
+
+
+@pytest.mark.usefixtures("chips_formula")
+def test_classes_over_devices(random: np.random.Generator) -> None:
+    """By ``shard_map`` and by both kinds of mesh: as on one device, and nothing of the logits' size crosses."""
+    mesh = jax.make_mesh((2,), ("devices",), axis_types=(AxisType.Auto,))
+    z = np.concatenate([random.normal(size=(11, 38)).astype(np.float32) * 5, np.float32(EDGES.repeat(10, 1)[:, 2:])])
+    z[15, 3], z[16, 30] = np.inf, np.inf
+    for plan_index in (None, jnp.full((len(z), 1), 21, jnp.int32)):
+        want = one_pass.statistics(jnp.asarray(z), plan_index, jnp.dtype("float32"))
+
+        def parts(z: Any, given: Any = plan_index) -> Any:
+            here = None if given is None else given - 19 * lax.axis_index("devices")
+            plan = row_statistics.Plan(over="devices")
+            pivot, logit, maximum, rest = row_statistics._in_one_pass(plan, jnp.dtype("float32"), z, here)
+            del pivot
+            return logit, maximum, rest
+
+        over = jax.shard_map(parts, mesh=mesh, in_specs=P(None, "devices"), out_specs=P(), check_vma=False)
+        got = jax.jit(over)(z)
+        lost, lost_here = (np.isnan(np.asarray(found[-2]) + np.asarray(found[-1])) for found in (want, got))
+        np.testing.assert_array_equal(lost_here, lost)
+        for a, b in zip(got, want[1:], strict=True):
+            np.testing.assert_allclose(np.asarray(a)[~lost], np.asarray(b)[~lost], rtol=64 * U["float32"], atol=1e-37)
+
+
+@pytest.mark.usefixtures("chips_formula")
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=["automatic", "explicit"])
+def test_a_mesh_that_splits_the_classes_gathers_nothing(kind: AxisType, random: np.random.Generator) -> None:
+    mesh = jax.make_mesh((2,), ("devices",), axis_types=(kind,))
+    z = np.float32(random.normal(size=(11, 42)))
+    loss = LOSSES["labels"]
+    want = loss(z)
+    with jax.set_mesh(mesh):
+        sharded = jax.device_put(z, NamedSharding(mesh, P(None, "devices")))
+        program = jax.jit(loss).lower(sharded).compile()
+        np.testing.assert_allclose(program(sharded), want, rtol=32 * U["float32"])
+        assert all(size <= 8 * len(z) for _, size in collectives(program.as_text() or ""))
