@@ -10,7 +10,8 @@ from jax.typing import ArrayLike
 from lossjax._core import checks
 from lossjax._core.options import Option, complete, with_options
 from lossjax._softmax.curves import CROSS_ENTROPY
-from lossjax._softmax.head import ChunkSize, CrossEntropy, Head, Rows, Shared, row_outputs, summed_loss
+from lossjax._softmax.head import ChunkSize, CrossEntropy, Head, Rows, Shared, row_outputs
+from lossjax._softmax.head_sum import summed_loss
 from lossjax._softmax.inputs import LogitLoss, VocabOptions
 
 _BLOCK_BYTES = {"cpu": 50 * 2**20, "gpu": 2**29, "tpu": 2**29}
@@ -199,8 +200,8 @@ def linear_head(
     given = LogitLoss.of(stand_in, labels, "labels", over=over, **of_logits)
     static = given.rule_options(CROSS_ENTROPY)
     reducer, of_row = given.reducer, given.row_weights()
-    shared = Shared(w, b, given.inputs()._replace(logits=None, targets=None, valid=None))
-    of_rows = Rows(x, given.targets, reducer.valid)
+    shared = Shared((w,), (b,), given.inputs()._replace(logits=None, targets=None, valid=None))
+    of_rows = Rows((x,), given.targets, reducer.valid)
     summed = reducer.how != "none" and not return_logsumexp
     if skip_below is not None and not summed:
         raise ValueError(
@@ -209,7 +210,7 @@ def linear_head(
         )
     size = _chunk_size(chunk_size, math.prod(rows), w.shape[1], given.dtype)
     threshold = _threshold(skip_below, given.dtype)
-    head = Head(CrossEntropy(static), given.dtype, over, size, threshold)
+    head = Head(CrossEntropy(static), given.dtype, over, size, skip_below=threshold)
     if summed:
         total = summed_loss(head, shared, of_rows._replace(weights=reducer.weights))
         return reducer.of_total(total, rows, of_row)
