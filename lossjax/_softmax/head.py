@@ -14,6 +14,7 @@ Either way the gradients of the blocks are summed in the dtype of the loss, what
 gradient makes the logits again.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -131,6 +132,27 @@ class Head(NamedTuple):
         ).astype(self.dtype)
 
 
+def any_outputs(head: Head, shared: Shared, rows: Rows) -> Outputs:
+    """The results of all rows by a loss that JAX differentiates, whatever it closes over and returns.
+
+    The last block is filled up with copies of the last row: of zeros a gradient might be NaN.
+    """
+    wide = jax.tree.map(lambda a: a.astype(head.dtype), shared)
+
+    def of_blocks(size: int, wide: Shared, rows: Rows) -> Outputs:
+        cut = Cut.of(rows.shape, size, jax.typeof(rows.hidden[0]).sharding.spec[: len(rows.shape)])
+        return outputs_by_block(head, cut, lambda: _narrow(wide, shared), blocks.apply(cut, rows, copies=True))
+
+    of_size = [functools.partial(of_blocks, size) for size in head.chunk_size]
+    if head.chunk_size.cpu == head.chunk_size.otherwise:
+        return of_size[0](wide, rows)
+    return by_platform(wide, rows, cpu=of_size[0], otherwise=of_size[1])
+
+
+def _narrow(wide: Shared, like: Shared) -> Shared:
+    return jax.tree.map(lambda a, wide: wide.astype(a.dtype), like, wide)
+
+
 def in_blocks(rows: Rows, size: int) -> tuple[Cut, Rows]:
     """The rows in blocks; those that fill up the last one are masked."""
     cut = Cut.of(rows.shape, size, jax.typeof(rows.hidden[0]).sharding.spec[: len(rows.shape)])
@@ -139,8 +161,8 @@ def in_blocks(rows: Rows, size: int) -> tuple[Cut, Rows]:
     return cut, blocks.apply(cut, rows)
 
 
-def outputs_by_block(head: Head, size: int, shared: Callable[[], Shared], rows: Rows) -> Outputs:
-    """The results of all rows, each block's logits made once; a derivative makes them again, block by block.
+def outputs_by_block(head: Head, cut: Cut, shared: Callable[[], Shared], rows: Rows) -> Outputs:
+    """The results of all rows, given in blocks; a derivative makes each block's logits again.
 
     ``shared`` is called for each block: what it closes over, in whatever dtype, is what the blocks' gradients are
     summed in.
@@ -151,18 +173,16 @@ def outputs_by_block(head: Head, size: int, shared: Callable[[], Shared], rows: 
         here = shared()
         return head.outputs(head.products(here, block), here, block)
 
-    cut, cut_rows = in_blocks(rows, size)
-    return blocks.undo(cut, lax.map(of_block, cut_rows))
+    return blocks.undo(cut, lax.map(of_block, rows))
 
 
 def _each_forward(head: Head, shared: Shared, rows: Rows) -> tuple[Outputs, Any]:
-    outputs = by_platform(
-        shared,
-        rows,
-        cpu=lambda shared, rows: outputs_by_block(head, head.chunk_size.cpu, lambda: shared, rows),
-        otherwise=lambda shared, rows: outputs_by_block(head, head.chunk_size.otherwise, lambda: shared, rows),
-    )
-    return outputs, (head, shared, rows)
+    def of_blocks(size: int, shared: Shared, rows: Rows) -> Outputs:
+        cut, cut_rows = in_blocks(rows, size)
+        return outputs_by_block(head, cut, lambda: shared, cut_rows)
+
+    cpu, otherwise = (functools.partial(of_blocks, size) for size in head.chunk_size)
+    return by_platform(shared, rows, cpu=cpu, otherwise=otherwise), (head, shared, rows)
 
 
 Gradients = tuple[Shared, tuple[Array, ...], Any]
@@ -177,11 +197,8 @@ def pullback_of(head: Head, shared: Shared, rows: Rows) -> tuple[Outputs, Callab
 
     def outputs(shared: Shared, hidden: tuple[Array, ...], floats: Any) -> Outputs:
         wide = jax.tree.map(lambda a: a.astype(head.dtype), shared)
-
-        def here() -> Shared:
-            return jax.tree.map(lambda a, wide: wide.astype(a.dtype), shared, wide)
-
-        return outputs_by_block(head, head.chunk_size.cpu, here, rows._replace(hidden=hidden).with_floats(floats))
+        cut, cut_rows = in_blocks(rows._replace(hidden=hidden).with_floats(floats), head.chunk_size.cpu)
+        return outputs_by_block(head, cut, lambda: _narrow(wide, shared), cut_rows)
 
     return jax.vjp(outputs, shared, rows.hidden, rows.floats())
 
