@@ -15,6 +15,7 @@ classes together, the tail, have the probability r = Σ_{j∉S} p_j, S the token
 in which nothing is subtracted from 1.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -22,7 +23,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from lossjax._core import sharding
-from lossjax._core.autodiff import closed_form
+from lossjax._core.autodiff import closed_form, known_as
 from lossjax._core.masks import nan_unless
 from lossjax._softmax import functions
 from lossjax._softmax.row_statistics import Plan, RowStatistics, gap, logit_at, row_statistics, surprisal
@@ -71,23 +72,57 @@ class _Tokens(NamedTuple):
         found = jnp.concatenate(columns, axis=-1)
         return found if self.over is None else lax.psum(found, self.over)
 
-    def spread(self, values: Array, like: Array) -> Array:
-        """Values ``[..., K]`` added up at their tokens, 0 at all other classes."""
+    def added(self, values: Array, to: Array) -> Array:
+        """The array ``[..., C]`` with values ``[..., K]`` added at the tokens."""
         if self.places.shape[-1] == 1:
-            return jnp.where(class_index(like, self.places.dtype) == self.places, values, 0)
-        classes, batch = like.shape[-1], self.places.shape[:-1]
+            return to + jnp.where(class_index(to, self.places.dtype) == self.places, values, 0)
+        return self._by_row(lambda row, index, values: row.at[index].add(values, mode="drop"), to, values)
 
-        def row(index: Array, values: Array) -> Array:
-            here = (index >= 0) & (index < classes)  # an index below 0 would be counted from the end
-            return jnp.zeros(classes, values.dtype).at[jnp.where(here, index, classes)].add(values, mode="drop")
+    def mask(self, like: Array) -> Array:
+        """Whether an entry is a token's, a boolean for every entry."""
+        if self.places.shape[-1] == 1:
+            return class_index(like, self.places.dtype) == self.places
+        nothing = class_index(like, jnp.int32) < 0
+        return self._by_row(
+            lambda row, index, yes: row.at[index].set(yes, mode="drop"), nothing, self.places == self.places
+        )
 
-        for _ in batch:
+    def is_pivot(self, rows: RowStatistics, classes: int) -> Array:
+        """Whether a token is its row's pivot, ``[..., K]``."""
+        found = (self.places == rows.pivot) & (self.places >= 0) & (self.places < classes)
+        return found if self.over is None else lax.psum(found.astype(jnp.int32), self.over) > 0
+
+    def _by_row(self, function: Callable[..., Array], *arrays: Array) -> Array:
+        classes = arrays[0].shape[-1]
+        here = (self.places >= 0) & (self.places < classes)  # an index below 0 would be counted from the end
+        row = function
+        for _ in self.places.shape[:-1]:
             row = jax.vmap(row)
-        return row(self.places, values)
+        return row(arrays[0], jnp.where(here, self.places, classes), *arrays[1:])
 
 
 def _entropy_term(z: Array, maximum: Array) -> Array:
     return times(shifted_exponential(z, maximum), gap(z, maximum))
+
+
+@known_as
+def _entropy_slope(z: Array, rows: RowStatistics) -> Array:
+    """``J(p) (m - z)``."""
+    distance = rows.maximum - z
+    return functions.fisher_product(z, rows, jnp.where(jnp.isfinite(distance), distance, 0))
+
+
+def _log_probs_slope(z: Array, rows: RowStatistics, named: _Tokens, p: Array, values: Array) -> Array:
+    """``t - (Σt) p`` of the values t at the tokens; linear in them.
+
+    As ``functions.cross_entropy_slope``, whose transpose is accurate, without t as an array: the entry at the pivot is
+    apart.
+    """
+    is_pivot = named.is_pivot(rows, z.shape[-1])
+    elsewhere = jnp.where(is_pivot, 0, values)
+    own = jnp.sum(jnp.where(is_pivot, values, 0), axis=-1, keepdims=True)
+    dense = jnp.sum(elsewhere, axis=-1, keepdims=True) * p + own * functions.p_minus_one_hot(z, rows)
+    return named.added(elsewhere, -dense)
 
 
 def _without(z: Array, is_token: Array) -> Array:
@@ -118,34 +153,37 @@ def _forward(asked: Asked, z: Array, tokens: Array) -> tuple[Answers, Any]:
     at, top = found[..., :-1].astype(dtype), found[..., -1:].astype(dtype)
     log_total = rows.log_total()
     log_probs = -surprisal(at, rows)
-    entropy = tail = rest = None
+    entropy = tail = rest = mean = None
     if asked.entropy:
         expected = sum_of_others(_entropy_term, rows.pivot, (z,), rows.maximum)
         expected = expected if over is None else lax.psum(expected, over)
-        entropy = (expected / rows.total() + log_total)[..., 0]
+        # The pivot's own term is 0, but not its derivative: the maximum is a constant.
+        mean = (expected + _entropy_term(rows.pivot_logit, rows.maximum)) / rows.total()
+        entropy = (mean + log_total)[..., 0]
+        mean = lax.stop_gradient(mean)
     if asked.tail:
-        is_token = named.spread(jnp.ones(tokens.shape, dtype), z) > 0
+        is_token = named.mask(z)
         rest = row_statistics(_without(z, is_token), plan=Plan(over, empty=True), dtype=dtype)
         tail = (nan_unless(~jnp.isnan(rows.rest), _log_tail(at, rows, rest)))[..., 0]
         rest = rest.stopped()
     is_top = lax.stop_gradient(jnp.where((at == top) & ~jnp.isnan(rows.rest), 1.0, 0.0).astype(dtype))
     answers = Answers(log_probs, (rows.maximum + log_total)[..., 0], is_top, entropy, tail)
-    return answers, (asked, z, tokens, rows.stopped(), rest)
+    return answers, (asked, z, tokens, rows.stopped(), rest, mean)
 
 
 def _backward(saved: Any, cotangents: Answers) -> tuple[None, Array, None]:
-    asked, z, tokens, rows, rest = saved
+    asked, z, tokens, rows, rest, mean = saved
     wide, named = z.astype(asked.dtype), _Tokens.of(tokens, z, asked.over)
     p = functions.probabilities(wide, rows)
     in_z = cotangents.logsumexp[..., None] * p
     if tokens.shape[-1]:
-        in_z = in_z - functions.cross_entropy_slope(wide, rows, named.spread(cotangents.log_probs, wide))
+        in_z = in_z + _log_probs_slope(wide, rows, named, p, cotangents.log_probs)
     if cotangents.entropy is not None:
-        distance = rows.maximum - wide
-        slope = functions.fisher_product(wide, rows, jnp.where(jnp.isfinite(distance), distance, 0))
-        in_z = in_z + cotangents.entropy[..., None] * slope
+        # The largest class, whose distance is 0, has no part in the mean: nothing is subtracted from 1.
+        slope = lax.stop_gradient(times(p, gap(z, rows.maximum) - mean))
+        in_z = in_z + cotangents.entropy[..., None] * _entropy_slope(slope, wide, rows)
     if cotangents.tail is not None:
-        is_token = named.spread(jnp.ones(tokens.shape, asked.dtype), wide) > 0
+        is_token = named.mask(wide)
         conditional = functions.probabilities(_without(wide, is_token), rest)
         listed = jnp.sum(named.entries(p), axis=-1, keepdims=True)
         in_z = in_z + cotangents.tail[..., None] * jnp.where(is_token, -p, conditional * listed)

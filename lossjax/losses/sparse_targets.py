@@ -210,4 +210,5 @@ def _losses(
         # What rounding has left below 0 is 0, and moves with the probabilities.
         missing = missing + lax.stop_gradient(jnp.maximum(-missing, 0))
         loss = loss + _weighed(missing, -answers.tail)
+    sound = sound & ~jnp.isnan(answers.logsumexp)  # a probability of 0 must not silence an undefined row
     return hide(valid, nan_unless(sound, loss))
