@@ -89,7 +89,7 @@ class _Tokens(NamedTuple):
 
     def is_pivot(self, rows: RowStatistics, classes: int) -> Array:
         """Whether a token is its row's pivot, ``[..., K]``."""
-        found = (self.places == rows.pivot) & (self.places >= 0) & (self.places < classes)
+        found = (self.places == rows.pivot.astype(self.places.dtype)) & (self.places >= 0) & (self.places < classes)
         return found if self.over is None else lax.psum(found.astype(jnp.int32), self.over) > 0
 
     def _by_row(self, function: Callable[..., Array], *arrays: Array) -> Array:
