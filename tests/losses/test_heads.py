@@ -123,7 +123,8 @@ CASES = [(name, how) for name in HEADS for how in ("none", "mean") if how == "no
 def total(results: Any) -> jax.Array:
     """A sum in which every result has a weight of its own."""
     parts = [jnp.ravel(part) for part in jax.tree.leaves(results)]
-    return sum((jnp.sum(jnp.cos(jnp.arange(1.0, 1 + part.size, dtype=part.dtype)) * part) for part in parts), 0.0)
+    weighed = [jnp.sum(jnp.cos(jnp.arange(1.0, 1 + part.size, dtype=part.dtype)) * part) for part in parts]
+    return jnp.sum(jnp.stack(weighed))
 
 
 def options_of(name: str, how: str) -> Arrays:
