@@ -8,6 +8,9 @@ import importlib.util
 if importlib.util.find_spec("flint") is None:
     raise ImportError('lossjax.verify needs python-flint; install it with: pip install "lossjax[verify]"')
 
+from lossjax.verify._box import Bounds as Bounds
+from lossjax.verify._box import bounds as bounds
+from lossjax.verify._box import rule_bounds as rule_bounds
 from lossjax.verify._check import Certificate as Certificate
 from lossjax.verify._check import assert_verified as assert_verified
 from lossjax.verify._check import check as check
@@ -23,6 +26,7 @@ from lossjax.verify.claim import Measurement as Measurement
 from lossjax.verify.claim import Result as Result
 
 __all__ = [
+    "Bounds",
     "Certificate",
     "Certified",
     "Claim",
@@ -32,8 +36,10 @@ __all__ = [
     "UndecidedComparison",
     "UnsupportedPrimitive",
     "assert_verified",
+    "bounds",
     "check",
     "exact",
     "losses",
+    "rule_bounds",
     "theorems",
 ]

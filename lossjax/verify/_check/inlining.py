@@ -14,11 +14,13 @@ _WITH_AXES = ("shard_map", "pallas_call")
 """Primitives whose programs speak of axes and memory that exist only inside: these cannot be traced by themselves."""
 
 
-def inlined(fn: Callable[..., Any]) -> Callable[..., Any]:
+def inlined(fn: Callable[..., Any], *, through: Sequence[str] = ()) -> Callable[..., Any]:
     """``fn`` with every custom derivative in it replaced by its formula's body, through calls, loops and branches.
 
     Differentiated, it gives what JAX makes of the formula by itself. Same arguments, same pytree, same value. Flags,
     functions and Python numbers among the arguments are handed on as they are: a function may branch on them.
+    Primitives named in ``through`` hand on what they are given: without ``stop_gradient``, the derivative is the
+    value's own.
     """
 
     @functools.wraps(fn)
@@ -33,7 +35,7 @@ def inlined(fn: Callable[..., Any]) -> Callable[..., Any]:
                 return fn(*given, **named)
 
         traced, shapes = jax.make_jaxpr(of_arrays, return_shape=True)(*moved)
-        return jax.tree.unflatten(jax.tree.structure(shapes), _run(traced, moved))
+        return jax.tree.unflatten(jax.tree.structure(shapes), _run(traced, moved, through))
 
     return plain
 
@@ -59,7 +61,7 @@ def inner_jaxprs(params: dict[str, Any]) -> list[Jaxpr]:
     return [v for v in found if is_jaxpr(v)]
 
 
-def _run(jaxpr: Jaxpr, args: Sequence[Any]) -> list[Any]:
+def _run(jaxpr: Jaxpr, args: Sequence[Any], through: Sequence[str] = ()) -> list[Any]:
     program = body(jaxpr)
     environment: dict[Any, Any] = dict(zip(program.constvars, constants(jaxpr), strict=True))
     environment.update(zip(program.invars, args, strict=True))
@@ -68,28 +70,32 @@ def _run(jaxpr: Jaxpr, args: Sequence[Any]) -> list[Any]:
         return atom.val if isinstance(atom, Literal) else environment[atom]
 
     for equation in program.eqns:
-        results = _step(equation, [read(atom) for atom in equation.invars])
+        results = _step(equation, [read(atom) for atom in equation.invars], through)
         environment.update(zip(equation.outvars, results, strict=True))
     return [read(atom) for atom in program.outvars]
 
 
-def _step(equation: Any, values: list[Any]) -> list[Any]:
+def _step(equation: Any, values: list[Any], through: Sequence[str]) -> list[Any]:
     name, params = equation.primitive.name, equation.params
-    inside = any(map(has_custom_rules, inner_jaxprs(params)))
+    if name in through:
+        return values
+    opened = (*CUSTOM_RULES, *through)
+    inside = any(uses(inner, opened) for inner in inner_jaxprs(params))
     if name in CUSTOM_RULES or (name in CALLS and inside):
-        return _run(called(equation), values)
+        return _run(called(equation), values, through)
     if inside and name in _WITH_AXES:  # the function would be held against its own rule
         raise NotImplementedError(f"a custom rule inside {name} cannot be told from its formula")
     if inside:
-        params = {key: jax.tree.map(_without, value, is_leaf=is_jaxpr) for key, value in params.items()}
+        without = functools.partial(_without, through=through)
+        params = {key: jax.tree.map(without, value, is_leaf=is_jaxpr) for key, value in params.items()}
     settled = equation.primitive.get_bind_params(params)
     functions, params = settled if isinstance(settled, tuple) else ((), settled)
     results = equation.primitive.bind(*functions, *values, **params)
     return list(results) if equation.primitive.multiple_results else [results]
 
 
-def _without(value: Any) -> Any:
+def _without(value: Any, through: Sequence[str]) -> Any:
     """A parameter of a loop, a branch or a solver; if it is a jaxpr, the custom rules in it inlined."""
-    if not is_jaxpr(value) or not has_custom_rules(value):
+    if not is_jaxpr(value) or not uses(value, (*CUSTOM_RULES, *through)):
         return value
-    return jax.make_jaxpr(lambda *args: _run(value, args))(*map(shape_of, body(value).invars))
+    return jax.make_jaxpr(lambda *args: _run(value, args, through))(*map(shape_of, body(value).invars))

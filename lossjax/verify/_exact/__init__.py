@@ -10,12 +10,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from lossjax._core.versions import Jaxpr
 from lossjax.verify._exact.interpreter import covered as covered
 from lossjax.verify._exact.interpreter import interpret
 from lossjax.verify._exact.rules import UndecidedComparison as UndecidedComparison
 from lossjax.verify._exact.rules import UnsupportedPrimitive as UnsupportedPrimitive
+from lossjax.verify._exact.rules import is_balls
 
 __all__ = ["MOST_BITS", "UndecidedComparison", "UnsupportedPrimitive", "covered", "exact", "exact_jaxpr"]
 
@@ -38,7 +40,9 @@ def exact(fn: Callable[..., Any], precision: int = 256, *, round_conversions: bo
 
     Returns:
       A function of the same arguments, any pytrees of arrays, numpy's or JAX's. They are taken as JAX takes them:
-      without x64, float64 becomes float32. Where ``fn`` returns floats it gives object arrays of ``flint.arb``, where
+      without x64, float64 becomes float32. An object array of ``flint.arb`` stands for floats known to lie in these
+      balls, and the results enclose what the function gives for any of them (:func:`bounds` does this for a box, and
+      narrows it). Where ``fn`` returns floats it gives object arrays of ``flint.arb``, where
       complex numbers, of ``flint.acb``, where integers, booleans or random keys, it gives these.
 
     Raises:
@@ -75,11 +79,16 @@ def exact(fn: Callable[..., Any], precision: int = 256, *, round_conversions: bo
         return fn(*a, **k)
 
     def in_exact_arithmetic(*args: Any, **kwargs: Any) -> Any:
-        jaxpr, shapes = jax.make_jaxpr(called, return_shape=True)(args, kwargs)
+        shown = jax.tree.map(lambda a: _float_like(a) if is_balls(a) else a, (args, kwargs))
+        jaxpr, shapes = jax.make_jaxpr(called, return_shape=True)(*shown)
         results = exact_jaxpr(jaxpr, jax.tree.leaves((args, kwargs)), precision, round_conversions=round_conversions)
         return jax.tree.unflatten(jax.tree.structure(shapes), results)
 
     return in_exact_arithmetic
+
+
+def _float_like(array: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(array.shape, jnp.result_type(float))
 
 
 def exact_jaxpr(
@@ -109,11 +118,12 @@ def exact_jaxpr(
     """
     if precision < 2:
         raise ValueError(f"precision is {precision}; give at least 2 bits")
+    wide = any(not ball.is_exact() for array in filter(is_balls, args) for ball in array.ravel().tolist())
     bits = precision
     while True:
         try:
             return interpret(jaxpr, args, bits, round_conversions=round_conversions)
         except UndecidedComparison:
             bits *= 2
-            if bits > MOST_BITS:
+            if bits > MOST_BITS or wide:
                 raise

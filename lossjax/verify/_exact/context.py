@@ -7,11 +7,12 @@ that ``x == max(x)`` is decided also where x was computed.
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from flint import arb
 
+from lossjax.verify._exact.choices import Choices
 from lossjax.verify._exact.rules import (
     INF,
     NAN,
@@ -37,11 +38,14 @@ T = TypeVar("T")
 class Context:
     """One interpretation at one precision."""
 
-    def __init__(self, bits: int, round_conversions: bool, evaluate: Callable[..., list[Any]]):
+    def __init__(
+        self, bits: int, round_conversions: bool, evaluate: Callable[..., list[Any]], choices: Choices | None = None
+    ):
         self.bits = bits
         self.round_conversions = round_conversions
         self._of_jaxprs: dict[Any, tuple[Any, Any]] = {}
         self._evaluate = evaluate
+        self._choices = choices
         self._equations: list[Any] = []
         self.needed: list[bool] = []
         """Which results of the present equation are used."""
@@ -77,6 +81,12 @@ class Context:
         return self._of_jaxprs[key][1]
 
     # --- refusing ---
+
+    def settled(self, answer: T | None, possible: Sequence[T], *values: Any) -> T:
+        """The answer that a comparison of these values has; if they leave it open, that which is to be tried."""
+        if any(type(value) is Unknown for value in values) or (answer is None and self._choices is None):
+            raise self.undecided(*values)
+        return cast("T", answer) if self._choices is None else self._choices.settled(answer, possible)
 
     def undecided(self, *values: Any) -> UndecidedComparison:
         """The error that names the present equation and the values it cannot decide on."""

@@ -49,9 +49,7 @@ def _clamp(context: Context, params: Any, low: Balls, x: Balls, high: Balls) -> 
 def decide(context: Context, test: Callable[..., bool | None], *values: arb) -> bool:
     """What the test says; an error if it cannot or if a value may be anything."""
     answer = None if any(type(v) is Unknown for v in values) else test(*values)
-    if answer is None:
-        raise context.undecided(*values)
-    return answer
+    return context.settled(answer, (False, True), *values)
 
 
 def _comparison(test: Callable[[arb, arb], bool | None]) -> Callable[..., np.ndarray]:

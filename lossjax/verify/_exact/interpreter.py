@@ -26,6 +26,7 @@ from lossjax.verify._exact import (
     structural,
     windows,
 )
+from lossjax.verify._exact.choices import Choices
 from lossjax.verify._exact.context import Context
 from lossjax.verify._exact.rules import RULES, Unknown, is_balls
 from lossjax.verify.oracle import precision as at_precision
@@ -83,10 +84,17 @@ def covered() -> tuple[str, ...]:
     return tuple(sorted({*RULES, *complexes.COMPLEX, *CALLS}))
 
 
-def interpret(jaxpr: Jaxpr, args: Sequence[Any], bits: int, *, round_conversions: bool = False) -> list[Any]:
-    """The outputs of a jaxpr at one precision; UndecidedComparison where it does not suffice."""
+def interpret(
+    jaxpr: Jaxpr,
+    args: Sequence[Any],
+    bits: int,
+    *,
+    round_conversions: bool = False,
+    choices: Choices | None = None,
+) -> list[Any]:
+    """The outputs of a jaxpr at one precision; UndecidedComparison where it does not suffice and nothing chooses."""
     with at_precision(bits):
-        context = Context(bits, round_conversions, _run)
+        context = Context(bits, round_conversions, _run, choices)
         values = [_value(context, a, v.aval) for a, v in zip(args, body(jaxpr).invars, strict=True)]
         results = context.run(jaxpr, values)
         for result in filter(is_balls, results):

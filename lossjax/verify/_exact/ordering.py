@@ -100,9 +100,12 @@ def position(context: Context, entries: Sequence[arb], sign: int) -> int:
         if any(type(v) is Unknown for v in entries[: missing + 1]):
             raise context.undecided(entries[missing])
         return missing
-    best = _candidate(entries, sign)
+    best = entries[_candidate(entries, sign)]
     # All entries are compared before the first is taken, because a later one may overlap with it.
-    return [i for i, v in enumerate(entries) if order(context, v, entries[best]) == 0][0]  # noqa: RUF015
+    equal_or_open = [i for i, v in enumerate(entries) if v is best or not (v < best if sign > 0 else v > best)]
+    overlapping = [entries[i] for i in equal_or_open]
+    certain = equal_or_open[0] if all(equal(v, best) for v in overlapping) else None
+    return context.settled(certain, equal_or_open, *overlapping)
 
 
 def extreme(context: Context, entries: Sequence[arb], name: str) -> arb:
