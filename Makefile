@@ -7,7 +7,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: verify test test-documents test-all test-times matrix matrix-other lint types docs tables wheel clean
+.PHONY: verify test test-documents test-all test-times matrix matrix-other accelerators accelerators-quick lint types docs tables wheel clean
 
 verify: .venv/installed
 	$(BIN)/python -m lossjax verify
@@ -35,6 +35,14 @@ matrix: .venv/installed
 
 matrix-other: .venv/installed
 	$(BIN)/python tools/matrix.py --other
+
+# What the losses' programs for TPUs and GPUs move, by those chips' own compilers (tools/accelerators.py).
+accelerators: .venv/installed
+	$(BIN)/python tools/accelerators.py
+
+# A few of their tests, for one chip of each compiler.
+accelerators-quick: .venv/installed
+	$(BIN)/python tools/accelerators.py --quick
 
 lint: .venv/installed
 	$(BIN)/python -m ruff check .
@@ -66,4 +74,4 @@ wheel: .venv/installed
 	touch $@
 
 clean:
-	rm -rf .venv .venv-matrix build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-matrix .venv-accelerators build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

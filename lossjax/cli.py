@@ -250,6 +250,21 @@ def bench(
     results: Annotated[
         list[Path] | None, typer.Option(help="Measure nothing: show what --json wrote; repeatable.", exists=True)
     ] = None,
+    compile_for: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="CHIP",
+            help="Time nothing: compile for this chip (v5e, v5p, v6e, 7x, h100, a100, b200), and show the bytes that "
+            "its program moves; repeatable.",
+        ),
+    ] = None,
+    shape: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ROWSxCLASSES", help="Your own shape to compile for, in place of a suite; or ROWSxHIDDENxCLASSES."
+        ),
+    ] = None,
+    dtype: Annotated[str, typer.Option(help="The dtype of your own shape.")] = "bfloat16",
 ) -> None:
     """Time lossjax beside its peers on this machine, paired and alternating in one process."""
     from lossjax.bench.command import again, run
@@ -266,6 +281,18 @@ def bench(
             raise typer.BadParameter(f"the folder of {path} does not exist", param_hint=option)
     if markdown is not None:
         _has_place(markdown, "bench")
+    if compile_for:
+        from lossjax.accelerators import NotPossible
+        from lossjax.bench import compiling
+
+        try:
+            compiling.run(compile_for, suite, shape, dtype, peer or (), json)
+        except NotPossible as error:
+            typer.echo(f"lossjax: {error}", err=True)
+            raise typer.Exit(2) from error
+        raise typer.Exit
+    if shape is not None:
+        raise typer.BadParameter("goes with --compile-for", param_hint="--shape")
     if results and json is not None:
         raise typer.BadParameter(
             "measures nothing that --json could write; leave one of them out", param_hint="--results"

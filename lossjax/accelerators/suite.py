@@ -1,0 +1,157 @@
+"""The suite: losses compiled for every chip, and how much of the logits each may move.
+
+    make accelerators
+
+A byte count is given in units of the logits, N·V numbers of their dtype: a value that reads its logits once moves 1,
+with a gradient that reads them again and is written it moves 3.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import lossjax
+from lossjax.accelerators.chips import CHIPS, Chip
+from lossjax.accelerators.program import compiled_for
+
+Pass = Literal["value", "value and gradient"]
+PASSES: tuple[Pass, ...] = ("value", "value and gradient")
+DTYPES = ("float32", "bfloat16")
+SHAPE = (8192, 65536)
+"""Rows and classes: logits that no chip keeps in its caches."""
+ALLOWANCE = 0.1
+"""Of the logits, for all that has one number a row, and for what a reduction's kernels hand on."""
+
+
+class Case(NamedTuple):
+    """A loss of logits: its second argument, how much its value and its gradient may move, and optax's."""
+
+    loss: Callable[..., Any]
+    second: Literal["labels", "distributions", "logits"] | None
+    units: tuple[float, float]
+    optax: Callable[..., Any] | None = None
+
+
+def _labelled(**options: Any) -> Callable[..., Any]:
+    return lambda z, y: lossjax.softmax_cross_entropy_with_integer_labels(z, y, **options)
+
+
+_theirs = optax.losses.softmax_cross_entropy_with_integer_labels
+
+CASES: dict[str, Case] = {
+    "labels": Case(_labelled(), "labels", (1, 3), _theirs),
+    "labels, z-loss and ignored rows": Case(_labelled(z_loss=1e-4, ignore_index=-100), "labels", (1, 3)),
+    "labels, smoothing": Case(
+        _labelled(label_smoothing=0.1),
+        "labels",
+        (2, 4),
+        lambda z, y: optax.losses.softmax_cross_entropy(
+            z, optax.losses.smooth_labels(jax.nn.one_hot(y, z.shape[-1], dtype=z.dtype), 0.1)
+        ),
+    ),
+    "log-sum-exp": Case(lossjax.logsumexp, None, (1, 3), lambda z: jax.nn.logsumexp(z, axis=-1)),
+    "distributions": Case(lossjax.softmax_cross_entropy, "distributions", (4, 8), optax.losses.softmax_cross_entropy),
+    "binary labels": Case(
+        lossjax.sigmoid_cross_entropy, "distributions", (4, 8), optax.losses.sigmoid_binary_cross_entropy
+    ),
+    "KL of logits": Case(lossjax.softmax_kl_divergence, "logits", (10.1, 22.7)),
+}
+"""By the name that tables show."""
+EVERYWHERE = ("labels", "log-sum-exp")
+"""The cases that are compiled for every chip, to save time."""
+OF_EACH_COMPILER = {"v5e": [case for case in CASES if case != "KL of logits"], "h100": list(CASES)}
+"""The cases for one chip of each compiler. libtpu takes half a minute for each program of the divergence."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One program of one contender on one chip."""
+
+    chip: str
+    case: str
+    what: str
+    dtype: str
+    peer: str
+    units: float
+    allowed: float | None
+    temporary: int
+    kernels: int
+    milliseconds: float
+    """The least time that moving the bytes takes on this chip."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether the program moves what is allowed, and no more."""
+        return self.allowed is None or self.units <= self.allowed + ALLOWANCE
+
+
+def program_of(loss: Callable[..., Any], what: Pass) -> Callable[..., Any]:
+    """The mean loss, or that and its gradient in the logits."""
+
+    def mean(*arguments: Any) -> Any:
+        return jnp.mean(loss(*arguments).astype(jnp.float32))
+
+    return mean if what == "value" else jax.value_and_grad(mean)
+
+
+def arguments_of(case: Case, dtype: str, shape: tuple[int, int] = SHAPE) -> list[Any]:
+    """The shapes of the arguments."""
+    logits = jax.ShapeDtypeStruct(shape, dtype)
+    if case.second is None:
+        return [logits]
+    return [logits, jax.ShapeDtypeStruct(shape[:1], jnp.int32) if case.second == "labels" else logits]
+
+
+def rows(chip: Chip, name: str, what: Pass, dtype: str, *, beside_optax: bool = True) -> list[Row]:
+    """Compile one case for one chip, ours and optax's."""
+    case = CASES[name]
+    unit = float(np.prod(SHAPE)) * jnp.dtype(dtype).itemsize
+    found = []
+    for peer, loss in (("lossjax", case.loss), ("optax", case.optax if beside_optax else None)):
+        if loss is None:
+            continue
+        facts = compiled_for(chip, program_of(loss, what), *arguments_of(case, dtype))
+        allowed = case.units[PASSES.index(what)] if peer == "lossjax" else None
+        found.append(
+            Row(
+                chip.name, name, what, dtype, peer, round(facts.moved / unit, 3), allowed, facts.temporary,
+                facts.kernels, round(facts.milliseconds(chip), 3),
+            )
+        )  # fmt: skip
+    return found
+
+
+def run(
+    chips: Iterable[str] = CHIPS, cases: Sequence[str] = (), progress: Callable[[str], None] = lambda _: None
+) -> list[Row]:
+    """These cases for all of these chips; without cases those that each chip is meant for."""
+    found: list[Row] = []
+    for chip in chips:
+        for name in cases or OF_EACH_COMPILER.get(chip, EVERYWHERE):
+            for dtype in DTYPES:
+                for what in PASSES:
+                    progress(f"{chip}: {name}, {what}, {dtype}")
+                    found += rows(CHIPS[chip], name, what, dtype)
+    return found
+
+
+def markdown(found: Sequence[Row]) -> str:
+    """One table for each chip: units of the logits, ours / optax's."""
+    lines: list[str] = []
+    for chip in dict.fromkeys(row.chip for row in found):
+        lines += [f"### {chip}", "", "| loss | " + " | ".join(f"{w}, {d}" for d in DTYPES for w in PASSES) + " |"]
+        lines.append("|---|" + "---:|" * (len(DTYPES) * len(PASSES)))
+        for name in dict.fromkeys(row.case for row in found if row.chip == chip):
+            cells = []
+            for dtype in DTYPES:
+                for what in PASSES:
+                    here = [r for r in found if (r.chip, r.case, r.what, r.dtype) == (chip, name, what, dtype)]
+                    cells.append(" / ".join(f"{row.units:.1f}" for row in here) or "")
+            lines.append(f"| {name} | " + " | ".join(cells) + " |")
+        lines.append("")
+    return "\n".join(lines).rstrip()

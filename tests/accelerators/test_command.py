@@ -1,0 +1,57 @@
+"""``lossjax bench --compile-for``: the table where a compiler is installed, and one sentence where it cannot be had."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from lossjax.accelerators import CHIPS, chips, suite
+from lossjax.cli import app
+from tests.support.paths import ROOT
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--compile-for", "v9"], "'v9' is not one of the chips v5e, v5p, v6e, 7x, h100, a100, b200"),
+        (["--compile-for", "v5e", "--shape", "8192"], "'8192' is neither ROWSxCLASSES nor ROWSxHIDDENxCLASSES"),
+        (["--compile-for", "v5e", "--shape", "8x8", "--dtype", "int8"], "'int8' is not one of float32"),
+        (["--shape", "8x8"], "goes with --compile-for"),
+    ],
+)
+def test_a_wrong_request_is_one_sentence(arguments: list[str], says: str) -> None:
+    refused = CliRunner().invoke(app, ["bench", *arguments], env={"COLUMNS": "300"})
+    assert refused.exit_code == 2
+    assert says in " ".join(refused.output.split())
+
+
+@pytest.mark.parametrize(("name", "package"), [("v5p", "libtpu"), ("b200", "jax_cuda")])
+def test_a_missing_compiler_is_one_sentence(name: str, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = chips.importlib.util.find_spec
+    monkeypatch.setattr(chips.importlib.util, "find_spec", lambda n: None if package in n else real(n))
+    refused = CliRunner().invoke(app, ["bench", "--compile-for", name, "--shape", "64x128"])
+    assert refused.exit_code == 2
+    assert re.search(r"^lossjax: compiling for .* needs .*: pip install ", refused.output)
+
+
+@pytest.mark.accelerators
+def test_the_table_of_a_shape(tmp_path: Path) -> None:
+    missing = chips.lacking(CHIPS["h100"])
+    if missing is not None:
+        pytest.skip(missing)
+    command = ["bench", "--compile-for", "h100", "--shape", "256x64x4096", "--json", str(tmp_path / "r.json")]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+    assert "compiled for h100" in done.output
+    found = {row["peer"]: row for row in json.loads((tmp_path / "r.json").read_text())["results"]}
+    assert found["lossjax"]["moved"] > 0
+
+
+def test_the_page_shows_the_recorded_results() -> None:
+    stored = json.loads((ROOT / "benchmarks/results/accelerators.json").read_text(encoding="utf-8"))
+    found = [suite.Row(**row) for row in stored["results"]]
+    assert {row.chip for row in found} <= set(CHIPS)
+    assert all(row.ok for row in found)
+    assert suite.markdown(found) in (ROOT / "docs/accelerators.md").read_text(encoding="utf-8")

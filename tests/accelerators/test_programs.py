@@ -1,0 +1,78 @@
+"""Losses compiled by the compilers of TPUs and GPUs; `make accelerators` runs these, with the compilers installed."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+import lossjax
+from lossjax.accelerators import CHIPS, NotPossible, chips, compiled_for, suite
+
+pytestmark = pytest.mark.accelerators
+
+
+def chip_or_skip(name: str) -> chips.Chip:
+    missing = chips.lacking(CHIPS[name])
+    if missing is not None:
+        pytest.skip(missing)
+    return CHIPS[name]
+
+
+@pytest.mark.parametrize("what", suite.PASSES)
+@pytest.mark.parametrize("dtype", suite.DTYPES)
+@pytest.mark.parametrize("name", CHIPS)
+def test_a_cross_entropy_reads_its_logits_once(name: str, dtype: str, what: suite.Pass) -> None:
+    """Once for a value; once more for the gradient, which is written; in no more memory than a part of the logits."""
+    chip = chip_or_skip(name)
+    ours = suite.rows(chip, "labels", what, dtype, beside_optax=False)[0]
+    assert ours.ok, ours
+    assert ours.temporary < 0.1 * np.prod(suite.SHAPE) * jnp.dtype(dtype).itemsize
+
+
+@pytest.mark.parametrize("case", [c for c in suite.CASES if c not in ("labels", "KL of logits")])
+@pytest.mark.parametrize("name", ["h100"])
+def test_every_case_keeps_within_its_limit(name: str, case: str) -> None:
+    chip = chip_or_skip(name)
+    for what in suite.PASSES:
+        ours = suite.rows(chip, case, what, "float32", beside_optax=False)[0]
+        assert ours.ok, ours
+
+
+@pytest.mark.parametrize("name", ["v5e", "h100"])
+def test_a_formula_for_a_cpu_would_be_noticed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The planted fault: what asks the process for its backend compiles the host's formula into the chip's program."""
+    chip = chip_or_skip(name)
+    from lossjax._softmax import row_statistics
+
+    def by_backend(*arguments: Any, cpu: Any, accelerator: Any, **_: Any) -> Any:
+        return (cpu if jax.default_backend() == "cpu" else accelerator)(*arguments)
+
+    jax.clear_caches()
+    monkeypatch.setattr(row_statistics, "by_platform", by_backend)
+    assert not suite.rows(chip, "labels", "value", "float32", beside_optax=False)[0].ok
+    jax.clear_caches()
+
+
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=["automatic", "explicit"])
+def test_split_classes_are_not_gathered(kind: AxisType) -> None:
+    """On four devices of a v5e, a few numbers a row cross."""
+    chip = chip_or_skip("v5e")
+    mesh = Mesh(np.array(chips.devices(chip)), ("devices",), axis_types=(kind,))
+    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+        logits = jax.ShapeDtypeStruct((1024, 32768), jnp.float32, sharding=NamedSharding(mesh, P(None, "devices")))
+        labels = jax.ShapeDtypeStruct((1024,), jnp.int32, sharding=NamedSharding(mesh, P()))
+        facts = compiled_for(chip, lossjax.softmax_cross_entropy_with_integer_labels, logits, labels)
+    assert facts.moved < 1.2 * 1024 * 32768 * 4 / 4
+    assert facts.collectives
+    assert facts.temporary < 2**20
+
+
+def test_what_does_not_fit_is_said_in_a_sentence() -> None:
+    chip = chip_or_skip("v5e")
+    shapes = jax.ShapeDtypeStruct((2**17, 2**17), jnp.float32), jax.ShapeDtypeStruct((2**17,), jnp.int32)
+    with pytest.raises(NotPossible, match=r"\(131072, 131072\) float32.*too large for the 16 GB of v5e"):
+        compiled_for(chip, lossjax.softmax_cross_entropy_with_integer_labels, *shapes)

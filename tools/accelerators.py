@@ -1,0 +1,126 @@
+"""Compile the losses for TPUs and GPUs by those chips' compilers, which need no chip, and check what the programs do.
+
+    python tools/accelerators.py            # `make accelerators`: the tests, the tables and the recorded results
+    python tools/accelerators.py --quick    # `.ci/run`: a few tests, for one chip of each compiler
+    python tools/accelerators.py --results benchmarks/results/accelerators.json --markdown docs/accelerators.md
+
+The compilers have an environment of their own in .venv-accelerators, with the newest JAX. What cannot be installed is
+said in one sentence, and skipped.
+"""
+
+import argparse
+import dataclasses
+import json
+import multiprocessing
+import subprocess
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+FOLDER = ROOT / ".venv-accelerators"
+COMPILERS = {"libtpu": ["libtpu"], "JAX's CUDA plugin": ["jax-cuda12-plugin", "jax-cuda12-pjrt"]}
+"""What is installed beside JAX, each apart: one that cannot be had must not keep the other away."""
+VERSIONS = ("jax", "libtpu", "jax-cuda12-plugin", "optax")
+RESULTS = "benchmarks/results/accelerators.json"
+PAGE = "docs/accelerators.md"
+
+
+def environment() -> Path | None:
+    """The interpreter of the environment; None, and one sentence, where there can be none."""
+    from tools.matrix import NEWEST, OLDEST, interpreter
+
+    inside, stamp = FOLDER / "bin" / "python", FOLDER / "installed"
+    wanted = (ROOT / "pyproject.toml").read_text(encoding="utf-8") + str(COMPILERS)
+    if stamp.exists() and stamp.read_text(encoding="utf-8") == wanted:
+        return inside
+    python = next((found for minor in range(NEWEST, OLDEST, -1) if (found := interpreter(minor))), None)
+    if python is None:
+        print("skipped: no Python from 3.12 on is found, which the newest JAX needs", flush=True)
+        return None
+    subprocess.run([python, "-m", "venv", "--clear", str(FOLDER)], check=True)
+    install = [str(inside), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    needed = [*install, "-e", ".[verify]", "pytest", "pytest-xdist"]
+    if subprocess.run(needed, cwd=ROOT).returncode:
+        print("skipped: the newest JAX cannot be installed here", flush=True)
+        return None
+    version = subprocess.run([str(inside), "-c", "import jax; print(jax.__version__)"], capture_output=True, text=True)
+    for name, packages in COMPILERS.items():
+        pinned = [package + f"=={version.stdout.strip()}" if "jax" in package else package for package in packages]
+        if subprocess.run([*install, "--no-deps", *pinned], cwd=ROOT).returncode:
+            print(f"skipped: {name} cannot be installed here, so nothing is compiled by it", flush=True)
+    stamp.write_text(wanted, encoding="utf-8")
+    return inside
+
+
+def compile_for(chip: str, cases: Sequence[str]) -> list[Any]:
+    """The suite for one chip, in a process of its own."""
+    from lossjax.accelerators import suite
+
+    return suite.run([chip], cases, progress=lambda what: print(what, flush=True))
+
+
+def compile_everything(given: argparse.Namespace) -> int:
+    """In the environment: the tables and the recorded results. 1 where a program moves more than is allowed."""
+    import importlib.metadata
+
+    from lossjax.accelerators import chips, suite
+    from lossjax.bench import markdown_tables
+
+    if given.results is not None:
+        found = [suite.Row(**row) for row in json.loads(given.results.read_text(encoding="utf-8"))["results"]]
+    else:
+        missing = {name: chips.lacking(chip) for name, chip in chips.CHIPS.items()}
+        for sentence in filter(None, missing.values()):
+            print(f"skipped: {sentence}", flush=True)
+        wanted = [name for name in given.chip or chips.CHIPS if missing[name] is None]
+        # A process for each chip: a compiler keeps one of the machine's cores busy, and much memory.
+        with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn"), max_tasks_per_child=1) as pool:
+            found = [row for rows in pool.map(compile_for, wanted, [given.case or ()] * len(wanted)) for row in rows]
+        if given.json is not None:
+            here = {d.metadata["Name"]: d.version for d in importlib.metadata.distributions()}
+            stored: dict[str, Any] = {"versions": {name: here[name] for name in VERSIONS if name in here}}
+            stored |= {"shape": suite.SHAPE, "results": [dataclasses.asdict(row) for row in found]}
+            given.json.write_text(json.dumps(stored, indent=1) + "\n", encoding="utf-8")
+    print(suite.markdown(found))
+    if given.markdown is not None:
+        markdown_tables.replace(given.markdown, "accelerators", suite.markdown(found))
+    broken = [row for row in found if not row.ok]
+    for row in broken:
+        print(f"{row.chip}: {row.case}, {row.what}, {row.dtype} moves {row.units:.2f}, allowed {row.allowed}")
+    return 1 if broken else 0
+
+
+def main() -> int:
+    """The exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="only a few tests, and no tables")
+    parser.add_argument("--inside", action="store_true", help="use this interpreter's own compilers")
+    parser.add_argument("--chip", action="append", help="only this chip; repeatable")
+    parser.add_argument("--case", action="append", help="only this loss; repeatable")
+    parser.add_argument("--json", type=Path, help="write the results to this file")
+    parser.add_argument("--markdown", type=Path, help="bring the tables of this file up to date")
+    parser.add_argument("--results", type=Path, help="compile nothing: show what --json wrote")
+    given = parser.parse_args()
+    if given.inside or given.results is not None:
+        return compile_everything(given)
+    inside = environment()
+    if inside is None:
+        return 0
+    tests = [str(inside), "-m", "pytest", "-m", "accelerators", "tests/accelerators"]
+    tests += ["-k", "once and (v5e or h100)"] if given.quick else []
+    if subprocess.run(tests, cwd=ROOT).returncode:
+        return 1
+    if given.quick:
+        return 0
+    chosen = [part for name in ("chip", "case") for one in getattr(given, name) or () for part in (f"--{name}", one)]
+    suite = [str(inside), __file__, "--inside", "--json", RESULTS, "--markdown", PAGE, *chosen]
+    return subprocess.run(suite, cwd=ROOT).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())
