@@ -243,8 +243,12 @@ def quotient(a: Array, b: Array) -> Array:
 
 @scalar_rule(lambda g, x: g * sigmoid(x))
 def softplus(x: Array) -> Array:
-    """``log(1 + e^x) = max(x, 0) + log1p(e^-|x|)``, a sum of non-negative terms. Its gradient is :func:`sigmoid`."""
-    return jnp.maximum(x, 0) + jnp.log1p(jnp.exp(-jnp.abs(x)))
+    """``log(1 + e^x) = max(x, 0) + log1p(e^-|x|)``, a sum of non-negative terms. Its gradient is :func:`sigmoid`.
+
+    (-|x| is written as the minimum of x and -x: XLA sees that it is the same for both signs, and takes one exponential
+    for ``softplus(x)`` and ``softplus(-x)``.)
+    """
+    return jnp.maximum(x, 0) + jnp.log1p(jnp.exp(jnp.minimum(x, -x)))
 
 
 def _sigmoid_pullback(g: Array, x: Array) -> Array:
@@ -257,7 +261,7 @@ def sigmoid(x: Array) -> Array:
 
     Its gradient is σ(x)·σ(-x), without a subtraction from 1.
     """
-    tail = jnp.exp(-jnp.abs(x))
+    tail = jnp.exp(jnp.minimum(x, -x))
     return jnp.where(x >= 0, 1, tail) / (1 + tail)
 
 
