@@ -32,6 +32,10 @@ from lossjax.losses.likelihood import laplace_nll as laplace_nll
 from lossjax.losses.likelihood import poisson_nll as poisson_nll
 from lossjax.losses.likelihood import student_t_nll as student_t_nll
 from lossjax.losses.linear_head import linear_softmax_cross_entropy as linear_softmax_cross_entropy
+from lossjax.losses.linear_measures import linear_loss as linear_loss
+from lossjax.losses.linear_measures import linear_softmax_entropy as linear_softmax_entropy
+from lossjax.losses.linear_measures import linear_softmax_js_divergence as linear_softmax_js_divergence
+from lossjax.losses.linear_measures import linear_softmax_kl_divergence as linear_softmax_kl_divergence
 from lossjax.losses.logit_divergences import softmax_js_divergence as softmax_js_divergence
 from lossjax.losses.logit_divergences import softmax_kl_divergence as softmax_kl_divergence
 from lossjax.losses.logits import log_softmax as log_softmax
@@ -55,6 +59,17 @@ from lossjax.losses.scoring import accuracy as accuracy
 from lossjax.losses.scoring import softmax_brier_score as softmax_brier_score
 from lossjax.losses.similarity import cosine_distance as cosine_distance
 from lossjax.losses.similarity import cosine_similarity as cosine_similarity
+from lossjax.losses.sparse_targets import (
+    linear_softmax_cross_entropy_with_sparse_targets as linear_softmax_cross_entropy_with_sparse_targets,
+)
+from lossjax.losses.sparse_targets import (
+    softmax_cross_entropy_with_sparse_targets as softmax_cross_entropy_with_sparse_targets,
+)
+from lossjax.losses.tokens import TokenStatistics as TokenStatistics
+from lossjax.losses.tokens import linear_token_log_probs as linear_token_log_probs
+from lossjax.losses.tokens import linear_token_statistics as linear_token_statistics
+from lossjax.losses.tokens import token_log_probs as token_log_probs
+from lossjax.losses.tokens import token_statistics as token_statistics
 from lossjax.losses.vocab_parallel import (
     vocab_parallel_linear_softmax_cross_entropy as vocab_parallel_linear_softmax_cross_entropy,
 )
@@ -68,6 +83,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "TokenStatistics",
     "accuracy",
     "canonical_nll",
     "centered_log_ratio",
@@ -86,7 +102,14 @@ __all__ = [
     "js_divergence",
     "kl_divergence",
     "laplace_nll",
+    "linear_loss",
     "linear_softmax_cross_entropy",
+    "linear_softmax_cross_entropy_with_sparse_targets",
+    "linear_softmax_entropy",
+    "linear_softmax_js_divergence",
+    "linear_softmax_kl_divergence",
+    "linear_token_log_probs",
+    "linear_token_statistics",
     "log_cosh",
     "log_softmax",
     "logsumexp",
@@ -113,6 +136,7 @@ __all__ = [
     "softmax_cross_entropy",
     "softmax_cross_entropy_hvp",
     "softmax_cross_entropy_with_integer_labels",
+    "softmax_cross_entropy_with_sparse_targets",
     "softmax_entropy",
     "softmax_focal_loss",
     "softmax_js_divergence",
@@ -120,6 +144,8 @@ __all__ = [
     "sparsemax_loss",
     "squared_error",
     "student_t_nll",
+    "token_log_probs",
+    "token_statistics",
     "verify",
     "vocab_parallel_linear_softmax_cross_entropy",
     "vocab_parallel_softmax_cross_entropy",

@@ -62,12 +62,13 @@ class Cut(NamedTuple):
     def _length(self) -> Any:
         return math.prod(self.shape) if self.runs == 1 else self.shape[-1]
 
-    def apply(self, array: Array) -> Array:
-        """``[*rows, ...]`` as ``[blocks, rows of a block, ...]``, filled up with zeros."""
+    def apply(self, array: Array, *, copies: bool = False) -> Array:
+        """``[*rows, ...]`` as ``[blocks, rows of a block, ...]``, filled up with zeros, or copies of each last row."""
         (one, other), rest = self.names, array.shape[len(self.shape) :]
         by_run = split_as(array, (self.runs, self._length, *rest), (one, other))
         if not self.is_even:
-            by_run = jnp.pad(by_run, ((0, 0), (0, self.filled), *[(0, 0)] * len(rest)))
+            widths = (0, 0), (0, self.filled), *[(0, 0)] * len(rest)
+            by_run = jnp.pad(by_run, widths, mode="edge" if copies else "constant")
         apart = split_as(by_run, (self.runs, self.each, self.blocks, *rest), (one, other))
         return split_as(jnp.moveaxis(apart, 2, 0), (self.blocks, self.runs * self.each, *rest), (None, one or other))
 
@@ -80,9 +81,9 @@ class Cut(NamedTuple):
         return split_as(by_run[:, : self._length], (*self.shape, *rest), names)
 
 
-def apply(cut: Cut, tree: Any) -> Any:
+def apply(cut: Cut, tree: Any, *, copies: bool = False) -> Any:
     """Every array of the pytree, cut."""
-    return jax.tree.map(cut.apply, tree)
+    return jax.tree.map(lambda array: cut.apply(array, copies=copies), tree)
 
 
 def undo(cut: Cut, tree: Any) -> Any:

@@ -45,7 +45,16 @@ class TemperatureOption(TypedDict, total=False):
     temperature: Annotated[ArrayLike, Option(1.0, "T > 0 divides the logits.")]
 
 
-class TermOptions(TemperatureOption, total=False):
+class TransformOptions(TemperatureOption, total=False):
+    """What happens to the logits first."""
+
+    logit_softcap: Annotated[
+        ArrayLike | None,
+        Option(None, "c > 0 replaces each logit z by c·tanh(z/c), before the temperature; None leaves it as it is."),
+    ]
+
+
+class TermOptions(TransformOptions, total=False):
     """What happens to the logits, to the target, and to the terms of a row's loss."""
 
     class_weights: Annotated[
@@ -68,10 +77,6 @@ class TermOptions(TemperatureOption, total=False):
     z_loss: Annotated[
         ArrayLike,
         Option(0.0, "coefficient λ >= 0 of the added term λ·lse² (times the row's weight), lse the log-sum-exp."),
-    ]
-    logit_softcap: Annotated[
-        ArrayLike | None,
-        Option(None, "c > 0 replaces each logit z by c·tanh(z/c), before the temperature; None leaves it as it is."),
     ]
 
 

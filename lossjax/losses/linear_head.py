@@ -7,65 +7,18 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from lossjax._core import checks
-from lossjax._core.options import Option, complete, with_options
+from lossjax._core.options import Option, with_options
 from lossjax._softmax.curves import CROSS_ENTROPY
-from lossjax._softmax.head import ChunkSize, CrossEntropy, Head, Rows, Shared, row_outputs, summed_loss
+from lossjax._softmax.head import CrossEntropy
+from lossjax._softmax.head_inputs import BlockOptions, HeadLoss, LinearHeads, auto_chunk_size
 from lossjax._softmax.inputs import LogitLoss, VocabOptions
 
-_BLOCK_BYTES = {"cpu": 50 * 2**20, "gpu": 2**29, "tpu": 2**29}
-"""Bytes of logits in one block: enough rows to keep the matrix products busy, and few beside the logits not stored.
-
-On a CPU: `lossjax bench --suite head`. On GPU and TPU, on paper: a block of R rows reads and writes the sum of the
-weight's gradient once, which takes less time than its products only from R of about 1000 on.
-"""
-
-_ROWS_OF_UNKNOWN: dict[Literal["cpu", "gpu"], int] = {"cpu": 256, "gpu": 1024}
-"""Rows of a block where ``jax.export`` has a symbol for the number of rows or of classes: a block is filled up to so
-many."""
+__all__ = ["HeadOptions", "auto_chunk_size", "linear_head", "linear_softmax_cross_entropy"]
 
 
-def auto_chunk_size(
-    rows: int, classes: int, dtype: Any = jnp.float32, *, platform: Literal["cpu", "gpu", "tpu"] = "cpu"
-) -> int:
-    r"""How many rows :func:`linear_softmax_cross_entropy` takes at a time by default.
-
-    .. math:: \min(N, \max(8, \text{budget}/(C \cdot \text{bytes})))
-
-    Args:
-      rows: N, the number of rows.
-      classes: C, the number of classes.
-      dtype: the dtype of the logits; 16-bit heads have logits in float32.
-      platform: the kind of chip that the program is compiled for.
-
-    Returns:
-      A number of rows; the budget is 50 MiB of logits on a CPU, 512 on a GPU or TPU.
-
-    Example:
-      >>> auto_chunk_size(2048, 50304), auto_chunk_size(2048, 50304, platform="gpu")
-      (256, 2048)
-
-    Source: measured on 2 CPU cores at 50304 classes: blocks of 128 rows cost 1.4, of 192 rows 1.1, of 256 rows 1.03 of
-    stored logits.
-    """
-    width = max(jnp.dtype(dtype).itemsize, 4)
-    most = max(8, _BLOCK_BYTES[platform] // max(classes * width, 1) // 8 * 8)
-    blocks = -(-max(rows, 1) // most)
-    return max(1, min(rows, -(-rows // blocks // 8) * 8))
-
-
-class HeadOptions(VocabOptions, total=False):
+class HeadOptions(VocabOptions, BlockOptions, total=False):
     """The options of a linear head: those of the loss of its logits, and how the logits are formed."""
 
-    chunk_size: Annotated[
-        int | Literal["auto"],
-        Option(
-            "auto",
-            'at most so many rows per block, or "auto": :func:`~lossjax.losses.linear_head.auto_chunk_size`. It '
-            "changes memory and speed, not the result (except for the order of sums, all in float32 or wider); more "
-            "rows than there are means all of them.",
-        ),
-    ]
     skip_below: Annotated[
         float | Literal["auto"] | None,
         Option(
@@ -181,48 +134,28 @@ def linear_head(
     With ``over``, the name of that axis, weight, bias and class weights are those of the classes that this device
     holds.
     """
-    chunk_size, skip_below, of_logits = _split(**options)
-    x, w = checks.floating("hidden", hidden), checks.floating("weight", weight)
-    if x.ndim < 1 or w.ndim != 2 or w.shape[0] != x.shape[-1]:
-        raise ValueError(
-            f"hidden has shape {x.shape} and weight {w.shape}, wanted [..., H] and [H, C]; transpose the weight if it "
-            "is [C, H]"
-        )
-    if x.dtype != w.dtype:
-        raise TypeError(f"hidden is {x.dtype} and weight {w.dtype}, wanted one dtype; cast one of them")
-    b = None if bias is None else checks.floating("bias", bias)
-    if b is not None:
-        checks.same_shape("bias", b.shape, "(one number per class)", w.shape[1:], "give a bias for every class")
-    rows = x.shape[:-1]
+    how = {name: options.pop(name) for name in ("chunk_size", "precision") if name in options}
+    skip_below = options.pop("skip_below", None)
+    heads = LinearHeads.of(hidden, weight, bias)
     # The options are those of the row-wise loss, checked against logits that are never made.
-    stand_in = jnp.broadcast_to(jnp.zeros((), x.dtype), (*rows, w.shape[1]))
-    given = LogitLoss.of(stand_in, labels, "labels", over=over, **of_logits)
-    static = given.rule_options(CROSS_ENTROPY)
+    stand_in = jnp.broadcast_to(jnp.zeros((), heads.dtype), (*heads.rows, heads.classes))
+    given = LogitLoss.of(stand_in, labels, "labels", over=over, **cast(VocabOptions, options))
+    loss, terms = CrossEntropy(given.rule_options(CROSS_ENTROPY)), given.inputs()
+    terms = terms._replace(logits=None, targets=None, valid=None)
     reducer, of_row = given.reducer, given.row_weights()
-    shared = Shared(w, b, given.inputs()._replace(logits=None, targets=None, valid=None))
-    of_rows = Rows(x, given.targets, reducer.valid)
-    summed = reducer.how != "none" and not return_logsumexp
-    if skip_below is not None and not summed:
+    if skip_below is not None and (reducer.how == "none" or return_logsumexp):
         raise ValueError(
             'skip_below wants reduction="sum" or "mean" and no return_logsumexp: otherwise the gradient is not formed '
             "block by block with the loss; drop it, or reduce the loss here"
         )
-    size = _chunk_size(chunk_size, math.prod(rows), w.shape[1], given.dtype)
     threshold = _threshold(skip_below, given.dtype)
-    head = Head(CrossEntropy(static), given.dtype, over, size, threshold)
-    if summed:
-        total = summed_loss(head, shared, of_rows._replace(weights=reducer.weights))
-        return reducer.of_total(total, rows, of_row)
-    losses, lse = row_outputs(head, shared, of_rows)
-    loss = reducer(losses, of_row)
-    return (loss, lse) if return_logsumexp else loss
-
-
-def _split(**options: Unpack[HeadOptions]) -> tuple[int | str, float | str | None, VocabOptions]:
-    """How the logits are formed (chunk size and threshold), and the options of the loss of the logits."""
-    given = complete(HeadOptions, options)
-    chunk_size, skip_below = given.pop("chunk_size"), given.pop("skip_below")
-    return chunk_size, skip_below, cast(VocabOptions, given)
+    of_head = HeadLoss.of(
+        loss, heads, terms, given.targets, reducer.valid, given.dtype, cast(BlockOptions, how), over, threshold
+    )
+    if not return_logsumexp:
+        return of_head.reduced(reducer, own_weights=of_row)
+    losses, lse = of_head.of_rows()
+    return reducer(losses, of_row), lse
 
 
 def _threshold(skip_below: float | str | None, dtype: Any) -> float | None:
@@ -233,17 +166,3 @@ def _threshold(skip_below: float | str | None, dtype: Any) -> float | None:
     if isinstance(skip_below, str) or not 0 <= float(skip_below) < math.inf:
         raise ValueError(f"skip_below must be None, 'auto' or a finite number >= 0, got {skip_below!r}")
     return float(skip_below)
-
-
-def _chunk_size(chunk_size: int | str, rows: int, classes: int, dtype: Any) -> ChunkSize:
-    if chunk_size == "auto":
-        known = classes if isinstance(classes, int) else 1
-        most = {"cpu": rows, "gpu": rows} if isinstance(rows, int) and known is classes else _ROWS_OF_UNKNOWN
-        cpu, gpu = (max(1, auto_chunk_size(most[p], known, dtype, platform=p)) for p in ("cpu", "gpu"))
-        return ChunkSize(cpu, gpu)
-    if not isinstance(chunk_size, int) or isinstance(chunk_size, bool):
-        raise TypeError(f"chunk_size must be 'auto' or a Python integer, got {chunk_size!r}")
-    if chunk_size < 1:
-        raise ValueError(f"chunk_size must be at least 1 row, got {chunk_size}")
-    size = min(chunk_size, max(rows, 1)) if isinstance(rows, int) else chunk_size
-    return ChunkSize(size, size)

@@ -45,6 +45,16 @@ def _log_probabilities(random: np.random.Generator, shape: Shape) -> np.ndarray:
     return -random.exponential(3, shape)
 
 
+def _listed(random: np.random.Generator, shape: Shape) -> np.ndarray:
+    """Distinct classes of each row: two, or the only one."""
+    every = np.broadcast_to(np.arange(shape[1], dtype=np.int32), shape)
+    return random.permuted(every, axis=1)[:, :2]
+
+
+def _listed_probabilities(random: np.random.Generator, shape: Shape) -> np.ndarray:
+    return random.dirichlet(np.ones(3), shape[0])[:, : min(2, shape[1])]
+
+
 U = 2.0**-24
 """The unit roundoff of float32."""
 _REAL = (
@@ -62,6 +72,12 @@ KINDS: Mapping[str, Kind] = {
         outside=(-1, 100, 2**31 - 1),
         integer=True,
     ),
+    "tokens": Kind(
+        lambda random, shape: random.integers(0, shape[1], shape[0]).astype(np.int32),
+        outside=(-1, 100, 2**31 - 1),
+        integer=True,
+    ),
+    "listed classes": Kind(_listed, outside=(-1, 100, 2**31 - 1), integer=True),
     "binary labels": Kind(
         lambda random, shape: random.integers(0, 2, shape).astype(np.int32),
         outside=(-1, 2),
@@ -73,6 +89,7 @@ KINDS: Mapping[str, Kind] = {
     "distributions": Kind(_dirichlet, (0, 1, 0.5, 0.25, 1e-30, 2), outside=(-0.5, -1e-30)),
     "probabilities": Kind(_dirichlet, _SHARES, (0, -0.0, np.nan), (-0.5, -np.inf)),
     "other probabilities": Kind(_dirichlet, _SHARES, (0, -0.0, np.nan), (-0.5, -1e-30)),
+    "listed probabilities": Kind(_listed_probabilities, (0, 1, 0.5, 0.25, 1e-30, 2), outside=(-0.5, -1e-30)),
     "fractions": Kind(_between(0, 1), (0, 1, 0.5, 0.25, 1e-30, 1 - U), outside=(2, -1e-30, 1 + 2 * U)),
     "signs": Kind(lambda random, shape: random.choice([-1.0, 1.0], shape), (1, -1), outside=(0, 2, -0.5)),
     "log rates": Kind(_normal(1), _REAL, _NO_NUMBER),
@@ -129,6 +146,8 @@ _COSINE = Signature(("scores", "scores"), ulps=24)
 SIGNATURES: Mapping[str, Signature] = {
     "softmax_cross_entropy_with_integer_labels": _LABELLED,
     "softmax_cross_entropy": Signature(("logits", "distributions")),
+    "softmax_cross_entropy_with_sparse_targets": Signature(("logits", "listed classes", "listed probabilities")),
+    "token_log_probs": Signature(("logits", "tokens")),
     "sigmoid_cross_entropy": Signature(("scores", "fractions")),
     "softmax": _LOGITS,
     "log_softmax": _LOGITS,

@@ -34,7 +34,8 @@ def lost(loss: Callable[..., Any], arguments: tuple[np.ndarray, ...], positions:
     found = []
     for position in positions:
         spoiled = [jnp.asarray(a) for a in arguments]
-        spoiled[position] = spoiled[position].at[ROW, arguments[position].shape[1] // 2 + 3].set(jnp.nan)
+        width = arguments[position].shape[1]
+        spoiled[position] = spoiled[position].at[ROW, min(width // 2 + 3, width - 1)].set(jnp.nan)
         wrong = [] if np.isnan(total(*spoiled)) else ["sum"]
         if position == 0:
             values = np.isnan(value(*spoiled))

@@ -72,17 +72,18 @@ EIGHTHS = tuple(x / 8 for x in range(-200, 200, 7))
 """Numbers that are shifted without a rounding."""
 
 
-def check_shift(run: Callable[..., list[np.ndarray]], second: str = "") -> None:
+def check_shift(run: Callable[..., list[np.ndarray]], *kinds: str) -> None:
     """By numbers that all the sums hold exactly: the results are the same bits."""
 
-    def holds(z: np.ndarray, other: Any, shift: float) -> None:
-        rest = [] if other is None else [other]
-        moved = [np.asarray(other) + np.float32(2 * shift)] if second == "other logits" else rest
+    def holds(z: np.ndarray, rest: tuple[np.ndarray, ...], shift: float) -> None:
+        moved = [
+            x + np.float32(2 * shift) if kind == "other logits" else x for kind, x in zip(kinds, rest, strict=True)
+        ]
         for got, want in zip(run(z + np.float32(shift), *moved), run(z, *rest), strict=True):
             assert np.array_equal(got, want), f"{z} + {shift}: {got}, {want}"
 
-    seconds = {"": st.none(), "labels": drawn("labels"), "other logits": among(EIGHTHS)}[second]
-    hunt(holds, among(EIGHTHS), seconds, st.sampled_from([1.0, -4096.0, 1024.0]), examples=25)
+    others = [among(EIGHTHS) if kind == "other logits" else drawn(kind) for kind in kinds]
+    hunt(holds, among(EIGHTHS), st.tuples(*others), st.sampled_from([1.0, -4096.0, 1024.0]), examples=25)
 
 
 OF_LOGITS = {

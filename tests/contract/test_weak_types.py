@@ -38,11 +38,12 @@ Function = tuple[str, Callable[..., Any], tuple[Any, ...]]
 
 def _losses() -> list[Function]:
     rows: list[Function] = []
+    random = np.random.default_rng(0)
     for name, signature in SIGNATURES.items():
         shapes = [
-            np.zeros(ROW if kind == "labels" else VECTORS, bool if kind == "choices" else np.int32)
+            KINDS[kind].draw(random, (ROWS, CLASSES))
             if KINDS[kind].integer
-            else VECTORS
+            else KINDS[kind].draw(random, (ROWS, CLASSES)).shape
             for kind in signature.kinds
         ]
         rows.append((name, bound(loss_of(name), *signature.options), tuple(shapes)))

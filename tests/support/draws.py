@@ -91,6 +91,7 @@ BY_KIND: dict[str, Callable[[Family, np.random.Generator, Any, list[np.ndarray]]
     "other probabilities": lambda f, random, dtype, before: f.probabilities(
         random, dtype, near=before[0] if f.scale < 1 else None
     ),
+    "tokens": lambda f, random, _, before: f.labels(random, before[0]).astype(np.int32),
     "fractions": _fractions,
     "log likelihoods": lambda f, random, dtype, _: _log_probabilities(f, random, dtype, []),
     "other log likelihoods": _log_probabilities,

@@ -23,21 +23,24 @@ def pool(kind: str, *, beyond: bool = False) -> tuple[float, ...]:
     return KINDS[kind].hard + (KINDS[kind].beyond + KINDS[kind].outside if beyond else ())
 
 
-def among(numbers: tuple[float, ...]) -> st.SearchStrategy[np.ndarray]:
-    """Arrays ``[ROWS, CLASSES]`` of these numbers."""
-    entries = st.lists(st.sampled_from(numbers), min_size=ROWS * CLASSES, max_size=ROWS * CLASSES)
-    return entries.map(lambda x: np.array(x, np.float32).reshape(ROWS, CLASSES))
+def among(numbers: tuple[float, ...], shape: tuple[int, ...] = (ROWS, CLASSES)) -> st.SearchStrategy[np.ndarray]:
+    """Arrays of these numbers."""
+    size = int(np.prod(shape))
+    entries = st.lists(st.sampled_from(numbers), min_size=size, max_size=size)
+    return entries.map(lambda x: np.array(x, np.float32).reshape(shape))
 
 
 def drawn(kind: str, *, beyond: bool = False) -> st.SearchStrategy[np.ndarray]:
     """Arguments of one kind."""
+    usual = KINDS[kind].draw(np.random.default_rng(0), (ROWS, CLASSES))
     if not KINDS[kind].integer:
-        return among(pool(kind, beyond=beyond))
-    shape, top = ((ROWS,), CLASSES) if kind == "labels" else ((ROWS, CLASSES), 2)
-    size = int(np.prod(shape))
-    numbers = st.lists(st.integers(0, top - 1), min_size=size, max_size=size)
-    dtype = KINDS[kind].draw(np.random.default_rng(0), (ROWS, CLASSES)).dtype
-    return numbers.map(lambda x: np.array(x, dtype).reshape(shape))
+        return among(pool(kind, beyond=beyond), usual.shape)
+    if kind == "listed classes":  # distinct ones
+        orders = st.lists(st.permutations(range(CLASSES)), min_size=ROWS, max_size=ROWS)
+        return orders.map(lambda x: np.array(x, usual.dtype)[:, : usual.shape[1]])
+    top = 2 if usual.shape == (ROWS, CLASSES) else CLASSES
+    numbers = st.lists(st.integers(0, top - 1), min_size=usual.size, max_size=usual.size)
+    return numbers.map(lambda x: np.array(x, usual.dtype).reshape(usual.shape))
 
 
 def close_pair(numbers: tuple[float, ...]) -> st.SearchStrategy[tuple[np.ndarray, np.ndarray]]:

@@ -67,6 +67,38 @@ def centered_terms(p: Balls, v: Balls) -> Balls:
     return (1 - p) * size + (oracle.total(p * size)[..., None] - p * size)
 
 
+@truth_of("token_log_probs")
+def of_tokens(g: Balls, z: Balls, tokens: np.ndarray) -> Truth:
+    value, gradient = oracle.softmax_cross_entropy(z, oracle.one_hot(tokens, z.shape[-1]))
+    return [(-value, None), (-g[..., None] * gradient, None)]
+
+
+@truth_of("softmax_cross_entropy_with_sparse_targets", units=16)
+def of_sparse_targets(g: Balls, z: Balls, classes: np.ndarray, q: Balls) -> Truth:
+    t = np.full(z.shape, arb(0), object)
+    np.put_along_axis(t, classes, q, -1)
+    [value, in_z, (in_t, _)] = of_targets(g, z, t)
+    return [value, in_z, (np.take_along_axis(in_t, classes, -1), None)]
+
+
+def of_tail(g: Balls, z: Balls, classes: np.ndarray, q: Balls) -> Truth:
+    """With one bin for the classes that are not listed; 1 - Σq is rounded as a sum is."""
+    gk, p = g[..., None], oracle.softmax(z)
+    listed = np.zeros(z.shape, bool)
+    np.put_along_axis(listed, classes, True, -1)
+    rest = oracle.total(np.where(listed, arb(0), p))[..., None]
+    missing = 1 - oracle.total(q)[..., None]
+    t = np.where(listed, arb(0), missing * p / rest)
+    np.put_along_axis(t, classes, q, -1)
+    surprisals, of_rest = -oracle.log(np.take_along_axis(p, classes, -1)), -oracle.log(rest)
+    value = oracle.total(q * surprisals) + (missing * of_rest)[..., 0]
+    return [
+        (value, value + of_rest[..., 0]),
+        (gk * (p - t), abs(gk) * (slope_terms(p, t) + np.where(listed, arb(0), p / rest) * (1 - rest))),
+        (gk * (surprisals - of_rest), abs(gk) * (surprisals + of_rest)),
+    ]
+
+
 @truth_of("sigmoid_cross_entropy")
 def of_binary(g: Balls, z: Balls, y: Balls) -> Truth:
     value, gradient = oracle.sigmoid_cross_entropy(z, y)
