@@ -277,6 +277,13 @@ def conversions(random: np.random.Generator) -> Any:
     )  # fmt: skip
 
 
+@family(1, 1e5)
+def of_two_numbers(random: np.random.Generator) -> Any:
+    a, x = (np.exp(random.normal(size=40) * 1.5) for _ in range(2))
+    a, x = (np.concatenate([v, random.choice([0.0, -1.0, np.nan, 2.0], 12)]) for v in (a, x))
+    return lambda a, x: (lax.igamma_grad_a(a, x), lax.igamma(a, x), lax.igammac(a, x)), (a, x)
+
+
 @family(10)
 def stored(random: np.random.Generator) -> Any:
     shape = shape_of(random)

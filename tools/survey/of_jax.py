@@ -154,12 +154,12 @@ BY_HAND: dict[str, tuple[Any, ...]] = {
     "jax.random.multivariate_normal": (lambda m, c: jax.random.multivariate_normal(KEY, m, c), SQUARE[0], POSITIVE),
     "jax.random.wald": (lambda m: jax.random.wald(KEY, m), UNIT),
     "jax.random.randint": (lambda x: x * jax.random.randint(KEY, (4,), 0, 9), UNIT),
-    "jax.random.truncated_normal": (lambda a: jax.random.truncated_normal(KEY, a, a + 1), UNIT),
+    "jax.random.truncated_normal": (lambda a, b: jax.random.truncated_normal(KEY, a, b), UNIT, UNIT + 1),
     "jax.random.choice": (lambda x: jax.random.choice(KEY, x, (3,)), UNIT),
     "jax.numpy.einsum": (lambda a, b: jnp.einsum("ij,jk->ik", a, b), SQUARE, POSITIVE),
     "jax.numpy.piecewise": (lambda x: jnp.piecewise(x, [x < 0.3, x >= 0.3], [jnp.sin, jnp.cos]), UNIT),
     "jax.numpy.select": (lambda x, y: jnp.select([x < 0.3, x < 0.6], [x, y], 0.5), UNIT, OTHER),
-    "jax.numpy.choose": (lambda x, y: jnp.choose(WHOLE % 2, [x, y]), UNIT, OTHER),
+    "jax.numpy.choose": (lambda x, y: jnp.choose(WHOLE % 2, [x, y], mode="wrap"), UNIT, OTHER),
     "jax.numpy.apply_along_axis": (lambda x: jnp.apply_along_axis(jnp.sort, 0, x), SQUARE),
     "jax.numpy.apply_over_axes": (lambda x: jnp.apply_over_axes(jnp.sum, x, [0]), SQUARE),
     "jax.numpy.vectorize": (lambda x: jnp.vectorize(lambda v: v.sum(), signature="(n)->()")(x), SQUARE),
@@ -191,7 +191,7 @@ BY_HAND: dict[str, tuple[Any, ...]] = {
     "jax.nn.initializers.orthogonal": (lambda x: x * jax.nn.initializers.orthogonal()(KEY, (3, 3)), SQUARE),
     "jax.ops.segment_max": (lambda x: jax.ops.segment_max(x, WHOLE % 2, 2), UNIT), "jax.ops.segment_min": (lambda x: jax.ops.segment_min(x, WHOLE % 2, 2), UNIT),
     "jax.ops.segment_sum": (lambda x: jax.ops.segment_sum(x, WHOLE % 2, 2), UNIT), "jax.ops.segment_prod": (lambda x: jax.ops.segment_prod(x, WHOLE, 4), UNIT),
-    "jax.shard_map": (lambda x: jax.shard_map(lambda v: v / lax.psum(v, "i"), mesh=jax.make_mesh((1,), ("i",)), in_specs=jax.P("i"), out_specs=jax.P("i"))(x), UNIT),
+    "jax.shard_map": (lambda x: jax.shard_map(lambda v: v / lax.psum(v, "i"), mesh=jax.make_mesh((1,), ("i",), axis_types=(jax.sharding.AxisType.Auto,)), in_specs=jax.P("i"), out_specs=jax.P("i"))(x), UNIT),
 }  # fmt: skip
 """Functions of which the arguments say more than an array, and those whose usual domain is elsewhere."""
 

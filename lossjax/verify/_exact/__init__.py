@@ -11,9 +11,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from flint import acb
 
 from lossjax._core.versions import Jaxpr
-from lossjax.verify._exact.interpreter import covered as covered
+from lossjax.verify._exact.dispatch import covered as covered
 from lossjax.verify._exact.interpreter import interpret
 from lossjax.verify._exact.rules import UndecidedComparison as UndecidedComparison
 from lossjax.verify._exact.rules import UnsupportedPrimitive as UnsupportedPrimitive
@@ -88,7 +89,8 @@ def exact(fn: Callable[..., Any], precision: int = 256, *, round_conversions: bo
 
 
 def _float_like(array: Any) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(array.shape, jnp.result_type(float))
+    kind = complex if array.size and isinstance(array.flat[0], acb) else float
+    return jax.ShapeDtypeStruct(array.shape, jnp.result_type(kind))
 
 
 def exact_jaxpr(

@@ -24,6 +24,8 @@ from lossjax.verify._exact.rules import (
     Unknown,
     UnsupportedPrimitive,
     is_balls,
+    is_nonnegative,
+    nonnegative,
     place,
     to_array,
 )
@@ -45,18 +47,28 @@ class Context:
         self.round_conversions = round_conversions
         self._of_jaxprs: dict[Any, tuple[Any, Any]] = {}
         self._evaluate = evaluate
-        self._choices = choices
+        self.choices = choices
         self._equations: list[Any] = []
         self.needed: list[bool] = []
         """Which results of the present equation are used."""
+        self.device: Any = None
+        """The device of a ``shard_map`` that this interpretation is of."""
+        self.grids: list[list[int]] = []
+        """Of the kernels being executed: the place in the grid."""
         self._numbers: dict[Any, arb] = dict(_FIRST)
         self._memo: dict[Any, dict[Any, Any]] = {}
         self._kept: list[Any] = []
         self._size = 0
 
-    def run(self, closed: Any, args: Sequence[Any]) -> list[Any]:
-        """Interpret a jaxpr."""
-        return self._evaluate(self, closed, args)
+    def run(self, closed: Any, args: Sequence[Any], wanted: Sequence[bool] | None = None) -> list[Any]:
+        """Interpret a jaxpr; outputs that are not ``wanted`` may be None."""
+        return self._evaluate(self, closed, args, wanted)
+
+    def of_device(self, device: Any) -> "Context":
+        """A state of its own for the program of one device, at the present equation."""
+        inside = Context(self.bits, self.round_conversions, self._evaluate)
+        inside.device, inside._equations = device, list(self._equations)
+        return inside
 
     @property
     def equation(self) -> Any:
@@ -84,11 +96,11 @@ class Context:
 
     def settled(self, answer: T | None, possible: Sequence[T], *values: Any) -> T:
         """The answer that a comparison of these values has; if they leave it open, that which is to be tried."""
-        if any(type(value) is Unknown for value in values) or (answer is None and self._choices is None):
+        if any(type(value) is Unknown for value in values) or (answer is None and self.choices is None):
             raise self.undecided(*values)
-        return cast("T", answer) if self._choices is None else self._choices.settled(answer, possible)
+        return cast("T", answer) if self.choices is None else self.choices.settled(answer, possible)
 
-    def undecided(self, *values: Any) -> UndecidedComparison:
+    def undecided(self, *values: Any) -> Exception:
         """The error that names the present equation and the values it cannot decide on."""
         for value in values:
             if type(value) is Unknown:
@@ -226,5 +238,7 @@ class Context:
                 result = functools.reduce(functools.partial(self.one, operation), entries)
             elif result.is_exact():
                 result = self.intern(result)
+            elif not result >= 0 and all(map(is_nonnegative, entries)):  # of sums and products alike
+                result = nonnegative(result)
             memo[identity] = result
         return result

@@ -5,8 +5,18 @@ from typing import Any
 
 from flint import arb
 
-from lossjax.verify._exact.rules import INF, NAN, NEG_INF, ONE, ZERO, Operation
-from lossjax.verify._exact.scalars import HALF, certain, sign, truncated
+from lossjax.verify._exact.rules import (
+    INF,
+    NAN,
+    NEG_INF,
+    ONE,
+    ZERO,
+    NonNegative,
+    Operation,
+    is_nonnegative,
+    nonnegative,
+)
+from lossjax.verify._exact.scalars import HALF, certain, sign, squared, truncated
 
 
 def _infinite(x: arb) -> bool:
@@ -16,7 +26,13 @@ def _infinite(x: arb) -> bool:
 def _add(a: arb, b: arb) -> arb:
     if b is ZERO:
         return a
+    if type(a) is NonNegative or type(b) is NonNegative:
+        return b if a is ZERO else _signed(a + b, is_nonnegative(a) and is_nonnegative(b))
     return b if a is ZERO else a + b
+
+
+def _signed(ball: arb, certainly: bool) -> arb:
+    return nonnegative(ball) if certainly else ball
 
 
 def _add_edge(a: arb, b: arb) -> arb | None:
@@ -35,7 +51,13 @@ def _sub(a: arb, b: arb) -> arb:
 def _mul(a: arb, b: arb) -> arb:
     if a is ONE:
         return b
-    return a if b is ONE else a * b
+    if b is ONE:
+        return a
+    if a is b:
+        return squared(a)
+    if type(a) is NonNegative or type(b) is NonNegative:
+        return _signed(a * b, is_nonnegative(a) and is_nonnegative(b))
+    return a * b
 
 
 def _mul_edge(a: arb, b: arb) -> arb | None:
@@ -50,6 +72,8 @@ def _mul_edge(a: arb, b: arb) -> arb | None:
 def _div(a: arb, b: arb) -> arb:
     if b is ONE:
         return a
+    if type(a) is NonNegative:
+        return _signed(a / b, bool(b > 0))
     return ONE if a is b and a.is_finite() and not a.contains(0) else a / b
 
 
@@ -153,12 +177,14 @@ def less(a: arb, b: arb) -> bool | None:
     """``a < b``."""
     if a < b:
         return True
+    if type(a) is NonNegative and b <= 0:
+        return False
     return False if a is b or a >= b or a.is_nan() or b.is_nan() else None
 
 
 def less_equal(a: arb, b: arb) -> bool | None:
     """``a <= b``."""
-    if a <= b:
+    if a <= b or (type(b) is NonNegative and a <= 0):
         return True
     if a is b:
         return not a.is_nan()

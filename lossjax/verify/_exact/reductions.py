@@ -15,7 +15,7 @@ from lossjax._core.versions import body
 from lossjax.verify._exact.context import Context
 from lossjax.verify._exact.ordering import lines_along
 from lossjax.verify._exact.pairs import BINARY
-from lossjax.verify._exact.rules import ONE, ZERO, rule, to_array
+from lossjax.verify._exact.rules import ONE, ZERO, nonnegative, rule, to_array
 from lossjax.verify._exact.scalars import UNARY
 from lossjax.verify.ulp import Balls
 
@@ -123,6 +123,7 @@ def product(context: Context, rows: list[list[arb]], columns: list[list[arb]]) -
         finite = all(v.is_finite() for lines in (rows, columns) for line in lines for v in line)
         compute = _matrix_product if finite else functools.partial(_careful_product, context)
         for pair, entry in zip(pairs, compute(rows, columns), strict=True):
+            entry = nonnegative(entry) if pair[0] == pair[1] else entry
             memo.setdefault(pair, context.intern(entry) if entry.is_finite() and entry.is_exact() else entry)
     return [memo[pair] for pair in pairs]
 
@@ -204,7 +205,8 @@ def _combination(context: Context, params: Any) -> Callable[[arb, arb], arb]:
         return lambda _, update: update
     if params["update_consts"]:
         raise context.unsupported("its rule does not know the parameter 'update_consts'")
-    if [equation.primitive.name for equation in body(program).eqns] == [(name := _named(context))]:
+    real = not jnp.issubdtype(context.equation.outvars[0].aval.dtype, jnp.complexfloating)
+    if real and [equation.primitive.name for equation in body(program).eqns] == [(name := _named(context))]:
         return functools.partial(context.one, BINARY[name])
     return lambda entry, update: context.run(program, [_scalar(entry), _scalar(update)])[0][()]
 

@@ -32,7 +32,21 @@ class Unknown(arb):
     branch of ``jnp.where`` that is not taken does no harm.
     """
 
-    error: UndecidedComparison
+    error: Exception
+
+
+class NonNegative(arb):
+    """A ball about 0 of a number that is certainly not negative, as a square is; Arb's balls cannot end at 0."""
+
+
+def nonnegative(ball: arb) -> arb:
+    """A ball of a number that is known not to be negative."""
+    return ball if ball >= 0 or not ball.is_finite() else NonNegative(ball)
+
+
+def is_nonnegative(ball: arb) -> bool:
+    """Whether a number is certainly not negative."""
+    return type(ball) is NonNegative or bool(ball >= 0)
 
 
 class Complex:

@@ -11,7 +11,17 @@ import jax
 import jax.numpy as jnp
 from flint import arb
 
-from lossjax.verify._exact.rules import INF, NAN, NEG_INF, ONE, ZERO, Operation
+from lossjax.verify._exact.rules import (
+    INF,
+    NAN,
+    NEG_INF,
+    ONE,
+    ZERO,
+    NonNegative,
+    Operation,
+    is_nonnegative,
+    nonnegative,
+)
 
 HALF = arb(0.5)
 _LONGEST = 100_000  # an integer of more bits is not written out
@@ -122,7 +132,16 @@ def sign(x: arb) -> arb | None:
 
 def absolute(x: arb) -> arb:
     """|x|, the same object where x is certainly not negative."""
-    return x if x >= 0 else abs(x)
+    return x if is_nonnegative(x) else nonnegative(abs(x))
+
+
+def squared(x: arb) -> arb:
+    """x²."""
+    return x * x if x.is_exact() else nonnegative(x**2)
+
+
+def _sqrt(x: arb) -> arb:
+    return nonnegative(ZERO.union(x.upper().sqrt())) if type(x) is NonNegative else x.sqrt()
 
 
 def stepwise(step: Callable[[arb], arb]) -> Operation:
@@ -197,9 +216,9 @@ UNARY: dict[str, Operation] = {
     "sign": Operation(sign),
     "floor": FLOOR,
     "ceil": CEIL,
-    "square": Operation(lambda x: x * x if x.is_exact() else x**2, lambda x: INF if not x.is_finite() else None),
+    "square": Operation(squared, lambda x: INF if not x.is_finite() else None),
     "one_minus_square": unary(lambda x: 1 - x**2, NEG_INF, NEG_INF),
-    "sqrt": unary(arb.sqrt, INF, NAN, outside=lambda x: x < 0),
+    "sqrt": unary(_sqrt, INF, NAN, outside=lambda x: x < 0),
     "rsqrt": unary(arb.rsqrt, ZERO, NAN, [(0, INF)], lambda x: x < 0),
     "cbrt": unary(_cbrt, INF, NEG_INF),
     "exp": unary(arb.exp, INF, ZERO),
@@ -240,4 +259,7 @@ def integer_power(exponent: int) -> Operation:
             return ZERO if exponent < 0 else NEG_INF if odd and x < 0 else INF
         return INF if x == 0 else None
 
-    return Operation(lambda x: ONE if exponent == 0 else x**exponent, edge)
+    def power(x: arb) -> arb:
+        return ONE if exponent == 0 else x**exponent if odd or exponent < 0 else nonnegative(x**exponent)
+
+    return Operation(power, edge)

@@ -1,9 +1,10 @@
 """Special functions of two and three numbers, on the domains where they are defined; NaN outside."""
 
-from flint import arb
+from flint import arb, ctx
 
 from lossjax.verify._exact.rules import INF, NAN, ONE, ZERO, Operation
 from lossjax.verify._exact.scalars import certain, digamma_edge
+from lossjax.verify.oracle import precision
 
 _SHIFTS = 10_000  # steps of the recurrence that moves a zeta function's argument to the right
 
@@ -73,7 +74,39 @@ def _polygamma(order: arb, x: arb) -> arb | None:
     return size if size is None or size.is_nan() else (order + 1).gamma() * (-size if even else size)
 
 
+_LONGEST_SERIES = 20_000
+
+
+def _gamma_by_order(a: arb, x: arb) -> arb | None:
+    """``∂P(a, x)/∂a``, by the series of P, whose terms ``t_n = x^(a+n) e^-x / Γ(a+n+1)`` have all one sign.
+
+    The derivative of a term is ``t_n (log x - ψ(a+n+1))``. From where ``r = x/(a+n+1) <= 1/4`` the terms fall by r, and
+    ψ(y + k) <= log y + k, so that the rest is at most ``t_n ((|log x| + log y)/(1-r) + r/(1-r)²)``.
+    """
+    if a.is_nan() or x.is_nan() or a <= 0 or x < 0:
+        return NAN
+    if x == 0 and a > 0:
+        return ZERO
+    if not (a > 0 and x > 0 and a.is_finite() and x.is_finite() and x < _LONGEST_SERIES / 8):
+        return None
+    accuracy = ctx.prec
+    with precision(accuracy + 64 + int(3 * float(x.upper()))):  # P tends to 1, and its derivative to 0 like e^-x
+        size, near = x.log(), arb(2) ** (-accuracy - int(3 * float(x.upper())) - 32)
+        term = (a * size - x).exp() / (a + 1).gamma()
+        psi, y, total = (a + 1).digamma(), a + 1, ZERO
+        for n in range(_LONGEST_SERIES):
+            total += term * (size - psi)
+            term, psi, y = term * x / y, psi + 1 / y, y + 1
+            ratio = x / y
+            if n > 2 and ratio < 0.25:
+                rest = term * ((abs(size) + y.log()) / (1 - ratio) + ratio / (1 - ratio) ** 2)
+                if rest < near:
+                    return certain(total + arb(0, rest.upper()))
+    return None
+
+
 TWO: dict[str, Operation] = {
+    "igamma_grad_a": Operation(_gamma_by_order),
     "igamma": Operation(lambda a, x: _gamma(a, x, upper=False)),
     "igammac": Operation(lambda a, x: _gamma(a, x, upper=True)),
     "zeta": Operation(_zeta),

@@ -149,8 +149,9 @@ def _iota(context: Context, params: Any, *dynamic: Any) -> Any:
     shape, axis = params["shape"], params["dimension"]
     along = np.arange(shape[axis]).reshape([-1 if i == axis else 1 for i in range(len(shape))])
     whole = np.broadcast_to(along, shape)
-    floating = jnp.issubdtype(params["dtype"], jnp.floating)
-    return context.balls(whole) if floating else whole.astype(params["dtype"])
+    if not jnp.issubdtype(params["dtype"], jnp.inexact):
+        return whole.astype(params["dtype"])
+    return to_array([filling(v, params["dtype"]) for v in context.balls(whole).ravel().tolist()], shape)
 
 
 @rule("empty2", reads=["dtype"])
