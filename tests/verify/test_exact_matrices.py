@@ -113,7 +113,8 @@ def of_complex_numbers(random: np.random.Generator) -> Any:
         function(a / 4), a**power, jnp.power(a, z / 8), z / a, z * z.conj(), z == lax.complex(z.real, 0 * z.real),
         jnp.abs(z), jnp.angle(a),
         jnp.sum(z, axis), jnp.prod(z / 2, axis), jnp.cumsum(z, axis), jnp.sort(z, axis), jnp.sign(a), z.imag,
-        jnp.tensordot(z, a, ((axis,), (axis,))), z.at[0].add(a[0]), jnp.where(z.real > 0, z, a),
+        jnp.tensordot(z, a, ((axis,), (axis,))), z.at[0].add(a[0]), z.at[0].apply(jnp.exp),
+        z.at[0].multiply(a[0]), jnp.where(z.real > 0, z, a),
         jnp.take(z, 9, axis, mode="fill"), lax.scan(lambda c, v: (c * 0.5 + v, c), a[0], z), jnp.pad(z, 1),
     ), (complex_numbers(random, shape), away)  # fmt: skip
 

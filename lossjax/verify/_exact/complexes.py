@@ -88,8 +88,7 @@ def _of_parts(name: str) -> Callable[..., Balls]:
 
 
 _LINEAR = ("add", "sub", "neg", "add_any", "reduce_sum", "cumsum", "reduce_window_sum")
-_SCATTERS = ("scatter", "scatter-add", "scatter-sub", "scatter_add", "scatter_sub")
-for _name in (*_LINEAR, *_SCATTERS):
+for _name in _LINEAR:
     complex_rule(_name, reads=RULES[_name].reads)(_of_parts(_name))
 
 

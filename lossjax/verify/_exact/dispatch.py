@@ -60,7 +60,7 @@ _REFUSED = {
 
 _ANY_NUMBERS = frozenset({
     *control.LOOPS, *factorizations.NAMES, *linear.NAMES, *spectra.NAMES, "gather", "empty2", "sort", "iota",
-    "scatter-mul", "scatter_mul",
+    *reductions.SCATTERS,
 })  # fmt: skip
 """Primitives outside ``structural.MOVES`` whose one rule serves complex numbers too."""
 

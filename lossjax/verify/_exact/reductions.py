@@ -146,7 +146,7 @@ def _careful_product(context: Context, rows: list[list[arb]], columns: list[list
 
 # --- scatters --------------------------------------------------------------------------------------------------------
 
-_SCATTERS = ("scatter", "scatter-add", "scatter-sub", "scatter-mul", "scatter-max", "scatter-min")
+SCATTERS = ("scatter", "scatter-add", "scatter-sub", "scatter-mul", "scatter-max", "scatter-min")
 _SCATTERED = ["dimension_numbers", "mode", "update_jaxpr", "update_consts", "unique_indices"]
 _MODES = {
     GatherScatterMode.CLIP: GatherScatterMode.CLIP,
@@ -156,7 +156,7 @@ _MODES = {
 """Mode of a scatter: that of the gather that reads from the same places."""
 
 
-@rule(*_SCATTERS, *(name.replace("-", "_") for name in _SCATTERS), reads=_SCATTERED)
+@rule(*SCATTERS, *(name.replace("-", "_") for name in SCATTERS), reads=_SCATTERED)
 def _scatter(context: Context, params: Any, x: Any, indices: Any, updates: Any) -> Balls:
     """Each update goes to the place that a gather with the same dimension numbers would read from, or is dropped (-1).
 
