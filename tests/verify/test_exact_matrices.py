@@ -179,6 +179,28 @@ def spectra(random: np.random.Generator) -> Any:
     return program, (a, square)
 
 
+@family(8, 64)
+def ragged_products(random: np.random.Generator) -> Any:
+    """Groups of rows, some empty and some beyond the last; along a free axis or along one that is summed; batched."""
+    groups, rows, columns, batch = 3, *random.integers(2, 6, 3).tolist()
+    sizes = random.multinomial(int(random.integers(0, rows + 1)), [1 / 3] * 3).astype(np.int32)
+    summed, batched = flip(random), flip(random)
+    left = numbers(random, (rows, columns) if not batched else (batch, rows, columns))
+    first = int(batched)
+    batches = ((0,), (0,)) if batched else ((), ())
+    if summed:
+        right, sums, own = numbers(random, (*left.shape[:first], rows, 2)), ((first,), (first,)), ()
+    else:
+        right, sums, own = (
+            numbers(random, (groups, *left.shape[:first], 2, columns)),
+            ((first + 1,), (first + 2,)),
+            (0,),
+        )
+        batches = ((0,), (1,)) if batched else batches
+    dimensions = lax.RaggedDotDimensionNumbers((sums, batches), (first,), own)
+    return lambda a, b, n: lax.ragged_dot_general(a, b, n, dimensions), (left, right, sizes)
+
+
 @family(6, 1e4, whole=True)
 def bands(random: np.random.Generator) -> Any:
     size = int(random.integers(1, 5))

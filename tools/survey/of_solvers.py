@@ -60,11 +60,12 @@ def jaxopt() -> Iterator[Subject]:
             function = getattr(rooms, name)
             if callable(function) and getattr(function, "__module__", "").startswith("jaxopt"):
                 if module == "linear_solve":
+                    options = {"tol": 1e-3} if any(part in name for part in ("cg", "gmres", "refinement")) else {}
                     yield Subject(
                         "jaxopt",
                         f"jaxopt.{module}.{name}",
-                        lambda a, b, f=function, name=name: f(lambda x: a @ x, b),
-                        (POSITIVE, SQUARE[0]),
+                        lambda a, b, f=function, o=options: f(lambda x: a @ x, b, **o),
+                        (DEFINITE, RIGHT),
                     )
                 elif subject := subjects.found("jaxopt", f"jaxopt.{module}.{name}", function):
                     yield subject

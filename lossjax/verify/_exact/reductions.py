@@ -94,7 +94,8 @@ def _cumlogsumexp(context: Context, params: Any, x: Balls) -> Balls:
 
 
 @rule("dot_general", reads=["dimension_numbers"])
-def _dot_general(context: Context, params: Any, left: Any, right: Any) -> Balls:
+def dot_general(context: Context, params: Any, left: Any, right: Any) -> Balls:
+    """Sums of products over some axes, for each place on others."""
     (left_sum, right_sum), (left_batch, right_batch) = params["dimension_numbers"]
     a, b = context.balls(left), context.balls(right)
     left_free = [i for i in range(a.ndim) if i not in left_sum and i not in left_batch]
