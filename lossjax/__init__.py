@@ -32,7 +32,7 @@ from lossjax.losses.likelihood import laplace_nll as laplace_nll
 from lossjax.losses.likelihood import poisson_nll as poisson_nll
 from lossjax.losses.likelihood import student_t_nll as student_t_nll
 from lossjax.losses.linear_head import linear_softmax_cross_entropy as linear_softmax_cross_entropy
-from lossjax.losses.linear_measures import linear_loss as linear_loss
+from lossjax.losses.linear_loss import linear_loss as linear_loss
 from lossjax.losses.linear_measures import linear_softmax_entropy as linear_softmax_entropy
 from lossjax.losses.linear_measures import linear_softmax_js_divergence as linear_softmax_js_divergence
 from lossjax.losses.linear_measures import linear_softmax_kl_divergence as linear_softmax_kl_divergence
@@ -74,6 +74,24 @@ from lossjax.losses.vocab_parallel import (
     vocab_parallel_linear_softmax_cross_entropy as vocab_parallel_linear_softmax_cross_entropy,
 )
 from lossjax.losses.vocab_parallel import vocab_parallel_softmax_cross_entropy as vocab_parallel_softmax_cross_entropy
+from lossjax.losses.vocab_parallel_measures import (
+    vocab_parallel_linear_softmax_entropy as vocab_parallel_linear_softmax_entropy,
+)
+from lossjax.losses.vocab_parallel_measures import (
+    vocab_parallel_linear_softmax_js_divergence as vocab_parallel_linear_softmax_js_divergence,
+)
+from lossjax.losses.vocab_parallel_measures import (
+    vocab_parallel_linear_softmax_kl_divergence as vocab_parallel_linear_softmax_kl_divergence,
+)
+from lossjax.losses.vocab_parallel_tokens import (
+    vocab_parallel_linear_softmax_cross_entropy_with_sparse_targets as vocab_parallel_linear_softmax_cross_entropy_with_sparse_targets,  # noqa: E501
+)
+from lossjax.losses.vocab_parallel_tokens import (
+    vocab_parallel_linear_token_log_probs as vocab_parallel_linear_token_log_probs,
+)
+from lossjax.losses.vocab_parallel_tokens import (
+    vocab_parallel_linear_token_statistics as vocab_parallel_linear_token_statistics,
+)
 
 if TYPE_CHECKING:
     from lossjax import optax as optax
@@ -148,6 +166,12 @@ __all__ = [
     "token_statistics",
     "verify",
     "vocab_parallel_linear_softmax_cross_entropy",
+    "vocab_parallel_linear_softmax_cross_entropy_with_sparse_targets",
+    "vocab_parallel_linear_softmax_entropy",
+    "vocab_parallel_linear_softmax_js_divergence",
+    "vocab_parallel_linear_softmax_kl_divergence",
+    "vocab_parallel_linear_token_log_probs",
+    "vocab_parallel_linear_token_statistics",
     "vocab_parallel_softmax_cross_entropy",
 ]
 

@@ -22,7 +22,8 @@ from lossjax.numerics import expm1, log_growth, log_quotient, psi, sigmoid, time
 
 
 def _bernoulli_forward(p: Array, q: Array) -> tuple[Array, Any]:
-    return kl_of_logits(*(jnp.stack([z, jnp.zeros_like(z)], axis=-1) for z in (p, q))), (p, q)
+    u, v = (jnp.stack([z, jnp.zeros_like(z)], axis=-1) for z in (p, q))
+    return kl_of_logits(u, v), (p, q)
 
 
 # In q:  σ(q) - σ(p) =  σ(q) σ(-p) (1 - e^(p - q))   for q > p

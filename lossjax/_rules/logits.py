@@ -33,14 +33,14 @@ from lossjax._core import checks
 from lossjax._core.autodiff import closed_form, known_as
 from lossjax._core.masks import nan_unless
 from lossjax._softmax import functions
-from lossjax._softmax.row_statistics import RowStatistics, logit_at, row_statistics
+from lossjax._softmax.row_statistics import Plan, RowStatistics, logit_at, row_statistics
 from lossjax._softmax.row_sum import sum_of_others
 from lossjax.numerics import exact_difference, softplus, times, xi_series
 
 
-def kl_of_logits(u: Array, v: Array) -> Array:
-    """:func:`softmax_kl_divergence` in nats over the last axis, for arrays checked already."""
-    return _kl_divergence(u, v)
+def kl_of_logits(u: Array, v: Array, over: str | None = None) -> Array:
+    """:func:`softmax_kl_divergence` in nats over the last axis, or a mesh axis too, for arrays checked already."""
+    return _kl_divergence(over, u, v)
 
 
 # --- two rows, and what is known of each class -----------------------------------------------------------------------
@@ -126,11 +126,11 @@ def _near(x: Array, high: float) -> tuple[Array, Array]:
     return near, jnp.where(near, x, 0)
 
 
-def _compare(u: Array, v: Array) -> tuple[_Pair, _Class]:
+def _compare(over: str | None, u: Array, v: Array) -> tuple[_Pair, _Class]:
     """What the two rows are, and the pivot among their classes."""
     dtype = checks.compute_dtype(u, v)
-    rows_u, rows_v = row_statistics(u, dtype=dtype), row_statistics(v, dtype=dtype)
-    pivot = _Class.of(rows_u.pivot_logit, logit_at(v, rows_u.pivot), rows_u, rows_v)
+    rows_u, rows_v = (row_statistics(z, plan=Plan(over), dtype=dtype) for z in (u, v))
+    pivot = _Class.of(rows_u.pivot_logit, _at(v, rows_u), rows_u, rows_v)
     at_pivot = pivot.gap_v - pivot.gap_u
     total = jnp.log(rows_v.total() / rows_u.total())
     c = total - at_pivot.value()
@@ -138,8 +138,20 @@ def _compare(u: Array, v: Array) -> tuple[_Pair, _Class]:
     at_pivot = _Exact(*(jnp.where(jnp.isfinite(at_pivot.rounded), part, 0) for part in at_pivot))
     ratio = jnp.where(close, pivot.p / jnp.where(close, pivot.q, 1), 1)
     pair = _Pair(rows_u, rows_v, at_pivot, total, close)
-    grown = sum_of_others(_growth, rows_u.pivot, (u, v), (pair, ratio))
+    grown = _sum_of_others(_growth, rows_u, (u, v), (pair, ratio))
     return pair._replace(shift=jnp.where(close, jnp.log1p(jnp.where(close, grown, 0)), total)), pivot
+
+
+def _at(z: Array, rows: RowStatistics) -> Array:
+    """The logit of another row at the pivot of this one, class axis kept."""
+    found = logit_at(z, rows.pivot, rows.over)
+    return found if rows.over is None else jax.lax.psum(found, rows.over)
+
+
+def _sum_of_others(term: Any, rows: RowStatistics, arrays: tuple[Array, Array], numbers: Any) -> Array:
+    """The sum of the terms of all classes, on all devices, but the pivot."""
+    total = sum_of_others(term, rows.pivot, arrays, numbers)
+    return total if rows.over is None else jax.lax.psum(total, rows.over)
 
 
 def _growth(u: Array, v: Array, rows: tuple[_Pair, Array]) -> Array:
@@ -169,9 +181,9 @@ def _kl_of(one: _Class, pair: _Pair) -> Array:
     return jnp.where(one.excluded, jnp.inf, terms)
 
 
-def _kl_divergence_forward(u: Array, v: Array) -> tuple[Array, Any]:
-    pair, pivot = _compare(u, v)
-    kl = sum_of_others(_kl_terms, pair.rows_u.pivot, (u, v), pair) + _kl_of(pivot, pair)
+def _kl_divergence_forward(over: str | None, u: Array, v: Array) -> tuple[Array, Any]:
+    pair, pivot = _compare(over, u, v)
+    kl = _sum_of_others(_kl_terms, pair.rows_u, (u, v), pair) + _kl_of(pivot, pair)
     return nan_unless(~pair.undefined(), kl)[..., 0], (u, v, _stopped(pair))
 
 
@@ -185,13 +197,13 @@ _kl_slope = known_as(lambda u, rows_u, w: -functions.fisher_product(u, rows_u, w
 _change = known_as(lambda u, v, rows_u, rows_v: functions.probabilities(v, rows_v) - functions.probabilities(u, rows_u))
 
 
-def _kl_divergence_backward(saved: Any, cotangent: Array) -> tuple[Array, Array]:
+def _kl_divergence_backward(saved: Any, cotangent: Array) -> tuple[None, Array, Array]:
     u, v, pair = saved
     rows_u, rows_v = pair.rows_u, pair.rows_v
     one = _Class.of(*jax.lax.stop_gradient((u, v)), rows_u, rows_v)
-    pivot = _Class.of(rows_u.pivot_logit, logit_at(jax.lax.stop_gradient(v), rows_u.pivot), rows_u, rows_v)
+    pivot = _Class.of(rows_u.pivot_logit, _at(jax.lax.stop_gradient(v), rows_u), rows_u, rows_v)
     w, d = one.w(pair), one.d(pair)
-    mean = sum_of_others(_weighted_w, rows_u.pivot, jax.lax.stop_gradient((u, v)), pair)
+    mean = _sum_of_others(_weighted_w, rows_u, jax.lax.stop_gradient((u, v)), pair)
     mean = jnp.where(pivot.excluded, -jnp.inf, mean)
     # Where a logit of q tends to -inf under p's eyes, so does w - <p, w> there, and to +inf at the classes beside it.
     in_u = -times(one.p, jnp.where(one.excluded, jnp.where(one.p < 1, -jnp.inf, 0), w - mean))
@@ -201,7 +213,7 @@ def _kl_divergence_backward(saved: Any, cotangent: Array) -> tuple[Array, Array]
     in_u, in_v = (nan_unless(defined, slope) for slope in (in_u, in_v))
     wide_u, wide_v = u.astype(w.dtype), v.astype(w.dtype)
     w = _difference(jnp.where(jnp.isfinite(w), w, 0), wide_u, wide_v)
-    return g * _kl_slope(in_u, wide_u, rows_u, w), g * _change(in_v, wide_u, wide_v, rows_u, rows_v)
+    return None, g * _kl_slope(in_u, wide_u, rows_u, w), g * _change(in_v, wide_u, wide_v, rows_u, rows_v)
 
 
 _kl_divergence = closed_form(_kl_divergence_forward, _kl_divergence_backward)
@@ -244,9 +256,9 @@ def _js_of(one: _Class, pair: _Pair) -> Array:
     return times(one.p + one.q, jnp.where(curve.distance < 1, series * square, far)) / 2
 
 
-def _js_divergence_forward(u: Array, v: Array) -> tuple[Array, Any]:
-    pair, pivot = _compare(u, v)
-    js = sum_of_others(_js_terms, pair.rows_u.pivot, (u, v), pair) + _js_of(pivot, pair)
+def _js_divergence_forward(over: str | None, u: Array, v: Array) -> tuple[Array, Any]:
+    pair, pivot = _compare(over, u, v)
+    js = _sum_of_others(_js_terms, pair.rows_u, (u, v), pair) + _js_of(pivot, pair)
     return nan_unless(~pair.undefined(), js)[..., 0], (u, v, _stopped(pair))
 
 
@@ -284,25 +296,23 @@ def _js_slope(u: Array, v: Array, rows_u: RowStatistics, rows_v: RowStatistics) 
     return functions.fisher_product(u, rows_u, -softplus(d) / 2)
 
 
-def _js_divergence_backward(saved: Any, cotangent: Array) -> tuple[Array, Array]:
+def _js_divergence_backward(saved: Any, cotangent: Array) -> tuple[None, Array, Array]:
     u, v, pair = saved
     rows_u, rows_v = pair.rows_u, pair.rows_v
     x, y = jax.lax.stop_gradient((u, v))
     one = _Class.of(x, y, rows_u, rows_v)
     a, b = _shares(one, pair)
-    a_there = _shares(_Class.of(rows_u.pivot_logit, logit_at(y, rows_u.pivot), rows_u, rows_v), pair)[0]
-    b_there = _shares(_Class.of(logit_at(x, rows_v.pivot), rows_v.pivot_logit, rows_u, rows_v), pair)[1]
-    a_mean = sum_of_others(_weighted_a, rows_u.pivot, (x, y), (pair, a_there))
-    b_mean = sum_of_others(_weighted_b, rows_v.pivot, (x, y), (pair, b_there))
+    a_there = _shares(_Class.of(rows_u.pivot_logit, _at(y, rows_u), rows_u, rows_v), pair)[0]
+    b_there = _shares(_Class.of(_at(x, rows_v), rows_v.pivot_logit, rows_u, rows_v), pair)[1]
+    a_mean = _sum_of_others(_weighted_a, rows_u, (x, y), (pair, a_there))
+    b_mean = _sum_of_others(_weighted_b, rows_v, (x, y), (pair, b_there))
     in_u = times(one.p, jnp.where(rows_u.is_pivot(x), 0, a - a_there) - a_mean)
     in_v = times(one.q, jnp.where(rows_v.is_pivot(y), 0, b - b_there) - b_mean)
     g, defined = cotangent[..., None], ~pair.undefined()
     in_u, in_v = (nan_unless(defined, slope) for slope in (in_u, in_v))
     wide_u, wide_v = u.astype(a.dtype), v.astype(a.dtype)
-    return (
-        g * _js_slope(in_u, wide_u, wide_v, rows_u, rows_v),
-        g * _js_slope(in_v, wide_v, wide_u, rows_v, rows_u),
-    )
+    in_u, in_v = _js_slope(in_u, wide_u, wide_v, rows_u, rows_v), _js_slope(in_v, wide_v, wide_u, rows_v, rows_u)
+    return None, g * in_u, g * in_v
 
 
 js_divergence = closed_form(_js_divergence_forward, _js_divergence_backward)

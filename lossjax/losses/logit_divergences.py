@@ -95,7 +95,7 @@ def softmax_js_divergence(logits_p: ArrayLike, logits_q: ArrayLike, **options: U
     Source: Lin (1991); §4.1.1.
     """
     u, v, given = _pair(logits_p, logits_q, options)
-    return given.from_nats(rules.js_divergence(u, v))
+    return given.from_nats(rules.js_divergence(None, u, v))
 
 
 def _pair(logits_p: ArrayLike, logits_q: ArrayLike, options: LogitMeasureOptions) -> tuple[Array, Array, Measure]:

@@ -12,6 +12,7 @@ from lossjax._core.masks import hide, nan_unless
 from lossjax._core.options import complete, with_options
 from lossjax._core.plain import with_plain
 from lossjax._core.reduction import CountedOptions, MaskOption, Reducer, ReductionOptions
+from lossjax._core.sharding import same_on_all
 from lossjax._softmax.cross_entropy import LogitTransform
 from lossjax._softmax.head import Rows
 from lossjax._softmax.head_inputs import BlockOptions, HeadLoss, LinearHeads, transform_of, transformed
@@ -211,4 +212,4 @@ def _losses(
         missing = missing + lax.stop_gradient(jnp.maximum(-missing, 0))
         loss = loss + _weighed(missing, -answers.tail)
     sound = sound & ~jnp.isnan(answers.logsumexp)  # a probability of 0 must not silence an undefined row
-    return hide(valid, nan_unless(sound, loss))
+    return hide(valid, same_on_all(nan_unless(sound, loss), asked.over))

@@ -78,7 +78,7 @@ def token_statistics(logits: ArrayLike, tokens: ArrayLike, **options: Unpack[Tok
 
     Source: §4.1.6, equation (4.1.5); §4.1.1, H(P).
     """
-    return _statistics(*_of_logits(logits, tokens, options, entropy=True))
+    return statistics_of(*_of_logits(logits, tokens, options, entropy=True))
 
 
 @with_plain
@@ -116,8 +116,7 @@ def token_log_probs(logits: ArrayLike, tokens: ArrayLike, **options: Unpack[Toke
 
     Source: §4.1.6, equation (4.1.5).
     """
-    answers, one = _of_logits(logits, tokens, options, entropy=False)[:2]
-    return answers.log_probs[..., 0] if one else answers.log_probs
+    return log_probs_of(*_of_logits(logits, tokens, options, entropy=False))
 
 
 @with_options
@@ -167,7 +166,7 @@ def linear_token_statistics(
 
     Source: §4.1.6; Wijmans et al., Cut your losses in large-vocabulary language models, ICLR 2025.
     """
-    return _statistics(*linear_answers(hidden, weight, tokens, bias, options, Asked(None, entropy=True)))
+    return statistics_of(*linear_answers(hidden, weight, tokens, bias, options, Asked(None, entropy=True)))
 
 
 @with_options
@@ -218,8 +217,7 @@ def linear_token_log_probs(
 
     Source: §4.1.6; Wijmans et al., Cut your losses in large-vocabulary language models, ICLR 2025.
     """
-    answers, one, _ = linear_answers(hidden, weight, tokens, bias, options, Asked(None))
-    return answers.log_probs[..., 0] if one else answers.log_probs
+    return log_probs_of(*linear_answers(hidden, weight, tokens, bias, options, Asked(None)))
 
 
 # --- what they share -------------------------------------------------------------------------------------------------
@@ -239,29 +237,33 @@ class TokenQuestion(NamedTuple):
 
 def linear_answers(
     hidden: ArrayLike, weight: ArrayLike, tokens: ArrayLike, bias: ArrayLike | None, options: Any, asked: Asked
-) -> tuple[Answers, bool, Array | None]:
-    """The answers, whether there is one token per row (``[..., 1]``), and the rows that count."""
+) -> tuple[Answers, bool]:
+    """The answers, and whether there is one token per row (``[..., 1]``)."""
     heads, given = LinearHeads.of(hidden, weight, bias), complete(LinearTokenOptions, options)
     valid, one, asked_of = checked_tokens(tokens, heads.rows, heads.class_count(asked.over), given["where"])
     transform = transform_of(given["temperature"], given["logit_softcap"], heads.dtype)
     question = TokenQuestion(asked._replace(dtype=heads.dtype))
     of_head = HeadLoss.of(question, heads, transform, asked_of, valid, heads.dtype, options, asked.over)
-    return of_head.of_rows(), one, valid
+    return of_head.of_rows(), one
 
 
-def _of_logits(
-    logits: ArrayLike, tokens: ArrayLike, options: TokenOptions, *, entropy: bool
-) -> tuple[Answers, bool, Array | None]:
+def _of_logits(logits: ArrayLike, tokens: ArrayLike, options: TokenOptions, *, entropy: bool) -> tuple[Answers, bool]:
     given, array = complete(TokenOptions, options), checks.floating("logits", logits)
     z, dtype = classes_last(array, checks.class_axis(array, "logits", given["axis"])), checks.compute_dtype(array)
     valid, one, asked_of = checked_tokens(tokens, z.shape[:-1], z.shape[-1], given["where"])
     transform = transform_of(given["temperature"], given["logit_softcap"], dtype)
     z = transformed(transform, hide(valid, z), dtype)
     answers = token_answers(Asked(dtype, entropy=entropy), z, hide(valid, asked_of))
-    return _hidden(valid, answers), one, valid
+    return _hidden(valid, answers), one
 
 
-def _statistics(answers: Answers, one: bool, valid: Array | None) -> TokenStatistics:
+def log_probs_of(answers: Answers, one: bool) -> Array:
+    """The log-probabilities, of the shape of the tokens."""
+    return answers.log_probs[..., 0] if one else answers.log_probs
+
+
+def statistics_of(answers: Answers, one: bool) -> TokenStatistics:
+    """The public result."""
     assert answers.entropy is not None
     log_probs, is_top = (x[..., 0] if one else x for x in (answers.log_probs, answers.is_top > 0))
     return TokenStatistics(log_probs, answers.entropy, answers.logsumexp, is_top)

@@ -93,7 +93,7 @@ def vocab_parallel_softmax_cross_entropy(
 
     Source: theorem 4.1.5; Shoeybi et al., Megatron-LM (2019), §3.
     """
-    given = LogitLoss.of(logits, labels, "either", over=_mesh_axis(axis_name), **options)
+    given = LogitLoss.of(logits, labels, "either", over=mesh_axis(axis_name), **options)
     loss, lse = given.reduced(CROSS_ENTROPY)
     return (loss, lse) if return_logsumexp else loss
 
@@ -190,11 +190,12 @@ def vocab_parallel_linear_softmax_cross_entropy(
     Source: theorem 4.1.5 through the chain rule; Shoeybi et al., Megatron-LM (2019), §3.
     """
     return linear_head(
-        hidden, weight, labels, bias=bias, return_logsumexp=return_logsumexp, over=_mesh_axis(axis_name), **options
+        hidden, weight, labels, bias=bias, return_logsumexp=return_logsumexp, over=mesh_axis(axis_name), **options
     )
 
 
-def _mesh_axis(name: str) -> str:
+def mesh_axis(name: str) -> str:
+    """The name, checked to be that of a mesh axis here, over which values are known to vary."""
     try:
         lax.axis_size(name)
     except (NameError, TypeError, ValueError):

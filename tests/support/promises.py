@@ -147,6 +147,43 @@ def mixed_precision(output: str) -> None:
     assert rows["float16, scaled"][0] < 30, "the scale starts too large and comes down"
 
 
+def halved(output: str) -> None:
+    """The last table: the same loss with its logits stored, and not."""
+    taken = {form: float(size) for form, size in re.findall(r"^ (stored|never stored) +(\d+) *$", output, re.MULTILINE)}
+    assert taken["never stored"] < taken["stored"] / 2
+
+
+def preference_tuning(output: str) -> None:
+    before, after = (float(x) for x in re.findall(r"the more likely one in (\d\.\d+) of test pairs", output))
+    assert before < 0.9 < 0.95 < after, "the preference is learned"
+    assert "too unlikely: 110.0; by log(sigmoid(x)): inf" in output
+    halved(output)
+
+
+def policy_gradient(output: str) -> None:
+    rows = [float(x) for x in re.findall(r"^ \d+ +(\d\.\d+) +\d+\.\d+ *$", output, re.MULTILINE)]
+    assert rows[0] < 0.2, "a sixteenth is guessed"
+    assert rows[-1] > 0.9, "the policy has learned to count"
+    found = re.search(r"k3 at a distance of 1e-4: (\S+); by exp\(x\) - x - 1: (\S+)", output)
+    assert found is not None
+    assert float(found[1]) == 5e-9
+    assert abs(float(found[2]) - 5e-9) > 1e-9
+    halved(output)
+
+
+def head_distillation(output: str) -> None:
+    rows = re.findall(r"^ (forward|reverse|top 10) +(\S+) +(\S+) +(\S+) *$", output, re.MULTILINE)
+    learned = {name: [float(x) for x in found] for name, *found in rows}
+    assert list(learned) == ["forward", "reverse", "top 10"]
+    assert all(after < 0.75 * first for first, after, _ in learned.values())
+    assert learned["reverse"][2] == min(backward for *_, backward in learned.values()), "it is what it minimises"
+    found = re.search(r"lossjax at least (\S+),\n.*not positive in (\d+) of 64 rows", output)
+    assert found is not None
+    assert float(found[1]) > 0
+    assert int(found[2]) > 0, "close by, the usual formula is below its rounding error"
+    halved(output)
+
+
 EXPECTED: dict[str, Callable[[str], None]] = {
     "01_train_digits.py": digits,
     "02_regression_diabetes.py": diabetes,
@@ -160,6 +197,9 @@ EXPECTED: dict[str, Callable[[str], None]] = {
     "10_distillation.py": distillation,
     "11_large_vocabulary.py": large_vocabulary,
     "12_mixed_precision.py": mixed_precision,
+    "13_preference_tuning.py": preference_tuning,
+    "14_policy_gradient.py": policy_gradient,
+    "15_head_distillation.py": head_distillation,
 }
 NEEDS = {"07_flax_nnx.py": "flax", "08_equinox.py": "equinox"}
 """What only one example uses."""
@@ -173,5 +213,8 @@ SMALL = {
     "10_distillation.py": ("--steps", "200"),
     "11_large_vocabulary.py": ("--vocabulary", "16384", "--rows", "2048", "--steps", "3"),
     "12_mixed_precision.py": ("--steps", "60"),
+    "13_preference_tuning.py": ("--steps", "40"),
+    "14_policy_gradient.py": ("--steps", "25"),
+    "15_head_distillation.py": ("--classes", "2048", "--steps", "60"),
 }
 """Smaller runs, which keep the same promises."""

@@ -1,0 +1,123 @@
+"""Heads whose classes are split over devices: value and every derivative are those on one device."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType
+from jax.sharding import PartitionSpec as P
+
+import lossjax
+from tests.support.compiled import collectives, text_of
+from tests.support.quick import quick
+
+ROWS, WIDTH, CLASSES = 5, 3, 8
+NAMES = (
+    "softmax_entropy", "softmax_kl_divergence", "softmax_js_divergence", "token_log_probs", "token_statistics",
+    "softmax_cross_entropy_with_sparse_targets",
+)  # fmt: skip
+LISTED = jnp.array([[0, 7], [3, 4], [4, 3], [6, 1], [2, 5]])
+"""Tokens of both devices, the first of the second one among them."""
+KEPT = jnp.array([True, True, False, True, True])
+
+
+def arguments(name: str) -> tuple[list[jax.Array], list[P]]:
+    """The floats that a head is called with, and how they are split."""
+    random = np.random.default_rng(4)
+    shapes, specs = [(ROWS, WIDTH), (WIDTH, CLASSES), (CLASSES,)], [P(), P(None, "class"), P("class")]
+    if "divergence" in name:
+        shapes, specs = shapes * 2, specs * 2
+    arrays = [jnp.asarray(random.normal(size=shape)) for shape in shapes]
+    if "sparse" in name:
+        arrays, specs = [*arrays, jnp.asarray(random.dirichlet(np.ones(3), ROWS)[:, :2])], [*specs, P()]
+    return arrays, specs
+
+
+def called(name: str, prefix: str, *floats: jax.Array, **options: Any) -> list[jax.Array]:
+    """The results, those that are floats."""
+    x, w, b, *more = floats
+    function: Callable[..., Any] = getattr(lossjax, f"{prefix}linear_{name}")
+    function = functools.partial(function, bias=b, chunk_size=2, where=KEPT, temperature=1.5, **options)
+    if "divergence" in name:
+        found = function(x, w, *more[:2], other_bias=more[2])
+    elif "sparse" in name:
+        found = function(x, w, LISTED, *more, tail=True)
+    else:
+        found = function(x, w, LISTED) if "token" in name else function(x, w)
+    return [part for part in jax.tree.leaves(found) if part.dtype != bool]
+
+
+def weighed(results: list[jax.Array]) -> jax.Array:
+    return jnp.sum(jnp.stack([jnp.sum(jnp.cos(jnp.arange(1.0, 1 + p.size)) * jnp.ravel(p)) for p in results]))
+
+
+def over_two(function: Callable[..., Any], specs: list[P]) -> Callable[..., Any]:
+    mesh = jax.make_mesh((2,), ("class",), axis_types=(AxisType.Auto,))
+    return jax.shard_map(function, mesh=mesh, in_specs=tuple(specs), out_specs=P())
+
+
+@pytest.mark.parametrize("how", ["none", "mean"])
+@pytest.mark.parametrize("name", NAMES)
+def test_it_is_the_head_on_one_device(name: str, how: str) -> None:
+    """Value, gradients, forward mode and forward over reverse, in float64, a row masked."""
+    if "token" in name and how != "none":
+        pytest.skip("it is not reduced")
+    options = {} if "token" in name else {"reduction": how}
+    with jax.enable_x64(True):
+        arrays, specs = arguments(name)
+        along = [jnp.asarray(np.random.default_rng(5).normal(size=a.shape)) for a in arrays]
+
+        def derivatives(function: Callable[..., Any]) -> Any:
+            return jax.jvp(jax.value_and_grad(function, tuple(range(len(arrays)))), tuple(arrays), tuple(along))
+
+        def split(*floats: Any) -> Any:
+            return weighed(called(name, "vocab_parallel_", *floats, axis_name="class", **options))
+
+        def whole(*floats: Any) -> Any:
+            return weighed(called(name, "", *floats, **options))
+
+        got = quick(lambda: derivatives(over_two(split, specs)))()
+        want = quick(lambda: derivatives(whole))()
+        for g, w in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+            size = max(1.0, float(jnp.max(jnp.abs(w))))
+            np.testing.assert_allclose(g, w, rtol=0, atol=256 * CLASSES * 2.0**-53 * size)
+
+
+def test_a_token_of_no_device_is_nan() -> None:
+    arrays, specs = arguments("token_log_probs")
+    tokens = jnp.array([0, CLASSES, -1, 7, 4])
+
+    def split(x: Any, w: Any, b: Any) -> Any:
+        return lossjax.vocab_parallel_linear_token_statistics(x, w, tokens, bias=b, axis_name="class")
+
+    found = over_two(split, specs)(*arrays)
+    assert np.isnan(found.log_probs).tolist() == [False, True, True, False, False]
+    whole = lossjax.linear_token_statistics(arrays[0], arrays[1], tokens, bias=arrays[2])
+    np.testing.assert_array_equal(found.is_top, whole.is_top)
+
+
+def test_what_crosses_the_devices_does_not_grow_with_the_classes() -> None:
+    """A few numbers a row, and the sum for the hidden states."""
+
+    def moved(classes: int) -> list[tuple[str, int]]:
+        def split(x: Any, w: Any, y: Any, v: Any) -> Any:
+            return lossjax.vocab_parallel_linear_softmax_kl_divergence(x, w, y, v, axis_name="class", reduction="sum")
+
+        shapes = [jax.ShapeDtypeStruct(s, jnp.float32) for s in ((ROWS, WIDTH), (WIDTH, classes))] * 2
+        specs = [P(), P(None, "class")] * 2
+        return collectives(text_of(jax.value_and_grad(over_two(split, specs), (0, 1, 2, 3)), *shapes))
+
+    small, large = moved(64), moved(1024)
+    assert small == large
+    assert {name for name, _ in small} == {"all-reduce"}
+    assert all(size <= 2 * ROWS * max(WIDTH, 8) for _, size in small)
+
+
+def test_a_name_that_is_no_axis() -> None:
+    x, w = jnp.ones((2, 3)), jnp.ones((3, 4))
+    with pytest.raises(ValueError, match="axis_name 'class' is no mesh axis here"):
+        lossjax.vocab_parallel_linear_softmax_entropy(x, w, axis_name="class")
