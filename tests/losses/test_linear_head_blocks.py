@@ -19,6 +19,7 @@ from tests.support.quick import quick
 Loss = Callable[..., Any]
 
 
+@pytest.mark.covering
 @pytest.mark.parametrize("shape", [(), (1,), (13,), (24,), (3, 7), (2, 3, 8), (40, 2), (0, 3), (3, 0)])
 @pytest.mark.parametrize("size", [1, 2, 5, 8, 1000])
 def test_a_cut_is_undone(shape: tuple[int, ...], size: int) -> None:
@@ -54,6 +55,7 @@ MASKED: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.covering
 @pytest.mark.parametrize("split", [False, True], ids=["one device", "classes over devices"])
 @pytest.mark.parametrize("name", MASKED)
 def test_what_a_masked_row_holds_is_not_felt(name: str, split: bool) -> None:
@@ -163,6 +165,7 @@ CUTS = {
 }
 
 
+@pytest.mark.covering
 @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=["automatic", "explicit"])
 @pytest.mark.parametrize("reduction", ["none", "mean"])
 @pytest.mark.parametrize("cut", CUTS.values(), ids=CUTS)
