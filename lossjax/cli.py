@@ -155,6 +155,10 @@ def check(
         list[str] | None,
         typer.Option(help="Only this check: rule, value, gradient, modes, cotangent, edges, overflow; repeatable."),
     ] = None,
+    require: Annotated[
+        list[str] | None,
+        typer.Option(help="Let the exit code depend on this check alone; the others are shown; repeatable."),
+    ] = None,
     ulps: Annotated[float, typer.Option(min=0, help="Units of roundoff, of result and inputs, allowed.")] = 8,
     json: Annotated[Path | None, typer.Option(help="Also write the certificate to this file.", dir_okay=False)] = None,
 ) -> None:
@@ -188,7 +192,12 @@ def check(
     console.print(certificate)
     if json is not None:
         json.write_text(certificate.to_json() + "\n", encoding="utf-8")
-    raise typer.Exit(certificate.exit_code)
+    made = list(dict.fromkeys(row.name.partition(":")[0] for row in certificate.rows))
+    if left_out := sorted(set(require or ()) - set(made)):
+        raise typer.BadParameter(
+            f"{left_out[0]!r} is not among the checks that were made: {', '.join(made)}", param_hint="--require"
+        )
+    raise typer.Exit((certificate.of(require) if require else certificate).exit_code)
 
 
 @app.command()

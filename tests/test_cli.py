@@ -169,6 +169,20 @@ def test_check_certifies_anybodys_loss(scale: str, code: int, tmp_path: Path) ->
         assert "gradient of argument 0" in " ".join(result.stdout.split())
 
 
+def test_check_requires_what_it_is_told_to(inside: Callable[..., Done], tmp_path: Path) -> None:
+    """A rule that is wrong under a value that is right: shown as wrong, and no matter of the exit code."""
+    (tmp_path / "mine.py").write_text(WRONG.replace("SCALE", "1.01"))
+    asked = ("check", "mine:loss", "--argnums", "0", "--only", "rule", "--only", "value", "--ulps", "1e7")
+    result = inside(*asked, "--require", "value", cwd=tmp_path)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "is the gradient right? NO" in result.stdout
+    result = inside(*asked, "--require", "edges", cwd=tmp_path)
+    assert result.returncode == 2
+    assert "'edges' is not among the checks that were made: rule, value" in " ".join(
+        result.stderr.replace("│", " ").split()
+    )
+
+
 def test_check_takes_real_logits(tmp_path: Path) -> None:
     np.save(tmp_path / "z.npy", np.float32(np.random.default_rng(0).normal(size=(3, 4))))
     np.save(tmp_path / "y.npy", np.array([0, 3, 1], np.int32))

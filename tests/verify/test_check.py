@@ -301,6 +301,16 @@ def test_reference_says_what_is_meant() -> None:
     assert "value of output 0" in found.failures[0]
 
 
+def test_a_negative_control() -> None:
+    """The check is seen to reject a gradient that is an eighth too large; of what has none, it cannot be."""
+    square = ruled(jnp.square, lambda args, g: (2 * g * args[0],))
+    assert assert_verified(square, Z, checks="rule", plant=True).ok
+    assert assert_verified(cross_entropy, Z, Y, checks="rule", plant=True).ok
+    assert assert_verified(square, Z, reference=jnp.square, checks="rule", plant=True).ok
+    with pytest.raises(AssertionError, match="an eighth too large was not rejected"):
+        assert_verified(jnp.floor, Z, checks="rule", plant=True)
+
+
 def test_certificate_as_table_and_as_json() -> None:
     found = check(FAULTS["sign"][0], Z, checks=("rule", "cotangent"))
     plain = json.loads(found.to_json())

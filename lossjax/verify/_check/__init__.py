@@ -1,6 +1,7 @@
 """Whether the gradient of anyone's function is right, accurate and usable, judged by executing it exactly."""
 
 import contextlib
+import functools
 import importlib.metadata
 import platform
 import time
@@ -18,7 +19,7 @@ from lossjax.verify._check.edges import check_edges
 from lossjax.verify._check.inlining import inlined as inlined
 from lossjax.verify._check.inputs import Family, variations
 from lossjax.verify._check.modes import check_modes
-from lossjax.verify._check.problem import Problem, problem
+from lossjax.verify._check.problem import Problem, is_float, problem
 from lossjax.verify._check.programs import Pair
 from lossjax.verify._check.rule import check_rule
 
@@ -199,6 +200,7 @@ def assert_verified(
     checks: str | Sequence[str] | None = None,
     ulps: float = 8,
     seed: int = 0,
+    plant: bool = False,
 ) -> Certificate:
     """:func:`check` for a test: an error that names what falls short.
 
@@ -211,12 +213,14 @@ def assert_verified(
       checks: as for :func:`check`.
       ulps: as for :func:`check`.
       seed: as for :func:`check`.
+      plant: also make the gradient an eighth too large, and see that the check rejects it: a check of the check.
 
     Returns:
       The certificate, all of whose judged rows hold.
 
     Raises:
-      AssertionError: something falls short, or nothing could be judged; one line each, with the inputs.
+      AssertionError: something falls short, or nothing could be judged; one line each, with the inputs. Or a gradient
+        that was made an eighth too large passed, as it does where it is 0 or not finite for all the arguments tried.
 
     Example:
       >>> import jax.numpy as jnp
@@ -229,4 +233,25 @@ def assert_verified(
     if not found.ok:
         what = "is not verified" if found.ok is False else "could not be judged"
         raise AssertionError(f"{found.name} {what}:\n" + "\n".join(found.failures))
+    if plant:
+        meant = inlined(fn) if reference is None else reference
+        wrong = check(
+            _planted(fn), *example_args, argnums=argnums, keywords=keywords, reference=meant, checks="rule", seed=seed
+        )
+        if wrong.right is not False:
+            raise AssertionError(f"{found.name} with a gradient an eighth too large was not rejected:\n{wrong}")
     return found
+
+
+def _planted(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """The function with the same value and a gradient that is an eighth too large."""
+
+    def too_steep(leaf: Any) -> Any:
+        return leaf + (leaf - jax.lax.stop_gradient(leaf)) / 8 if is_float(leaf) else leaf
+
+    @functools.wraps(fn)
+    def planted(*args: Any, **keywords: Any) -> Any:
+        given, named = jax.tree.map(too_steep, (args, keywords))
+        return fn(*given, **named)
+
+    return planted

@@ -4,6 +4,7 @@ import dataclasses
 import io
 import json
 import math
+from collections.abc import Collection
 from typing import Any
 
 from rich.console import Console, Group
@@ -71,6 +72,11 @@ class Certificate:
     def exit_code(self) -> int:
         """0 where all is well, 1 where something falls short, 3 where it could not be judged (2 is a wrong request)."""
         return {True: 0, False: 1, None: 3}[self.ok]
+
+    def of(self, checks: Collection[str]) -> "Certificate":
+        """The certificate of these checks alone: what falls short in others is no matter of it."""
+        rows = tuple(row for row in self.rows if row.name.partition(":")[0] in checks)
+        return dataclasses.replace(self, rows=rows)
 
     @property
     def failures(self) -> list[str]:

@@ -9,6 +9,7 @@ import numpy as np
 from lossjax.verify import oracle, ulp
 from lossjax.verify._check import compare as by
 from lossjax.verify._check.certificate import Row
+from lossjax.verify._check.hints import hint
 from lossjax.verify._check.inlining import uses
 from lossjax.verify._check.inputs import Family, affordable, generic, shown
 from lossjax.verify._check.kinks import legal
@@ -42,6 +43,7 @@ def check_rule(
     worst, skipped, kinked, judged = 0.0, 0, 0, 0
     failures: list[str] = []
     refused: list[str] = []
+    before: list[Arrays] = []
     random = np.random.default_rng(seed)
     for family in tried:
         arrays = pair.given(family.arrays)
@@ -66,7 +68,8 @@ def check_rule(
         kinked += sum(int((c.wrong & ~bad).sum()) for c, bad in zip(found, illegal, strict=True))
         for c, bad in zip(found, illegal, strict=True):
             worst = max(worst, float(np.max(np.where(c.wrong & ~bad, 0, c.units), initial=0)))
-        failures += _gradient_failures(one, family, pairs, found, illegal)
+        failures += _gradient_failures(one, family, pairs, found, illegal, before)
+        before.append(want)
         failures += _value_failures(one, family, got_values, want_values, pair)
     if not judged:
         why = refused[0] if refused else "the formula's derivative is nowhere finite"
@@ -110,16 +113,20 @@ def _gradients(program: Program, pair: Pair, arrays: Arrays) -> Arrays:
     return program(arrays, pair.cotangents)[1]
 
 
-def _gradient_failures(one: Problem, family: Family, pairs: Any, found: Any, illegal: Any) -> list[str]:
+def _gradient_failures(
+    one: Problem, family: Family, pairs: Any, found: Any, illegal: Any, before: Sequence[Arrays]
+) -> list[str]:
+    """One line for each argument with a wrong gradient; ``before`` are the right ones of the inputs before."""
     lines = []
-    for position, (got, want), c, bad in zip(one.moving, pairs, found, illegal, strict=True):
+    for k, (position, (got, want), c, bad) in enumerate(zip(one.moving, pairs, found, illegal, strict=True)):
         if not bad.any():
             continue
         at = by.first(bad, c.units)
+        cause = hint(got, want, (earlier[k] for earlier in before))
         lines.append(
             f"gradient of {one.names[position]} at {list(at)}: got {by.text(got[at])}, want {by.text(want[at])} "
             f"({int(bad.sum())} of {bad.size} entries wrong; inputs {family.name!r}: "
-            f"{shown(one, family.arrays, at[0] if at else None)})"
+            f"{shown(one, family.arrays, at[0] if at else None)})" + (f"; {cause}" if cause else "")
         )
     return lines
 

@@ -1,0 +1,82 @@
+"""A wrong gradient comes with its likeliest cause, each shown on a planted fault; else nothing is guessed."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flint import arb
+
+from lossjax.verify import check
+from lossjax.verify._check.hints import hint
+from lossjax.verify.ulp import balls
+
+
+def ruled(formula, rule):
+    """The formula with ``rule(saved arguments, cotangent)`` for its backward pass."""
+    made = jax.custom_vjp(formula)
+    made.defvjp(lambda *args: (formula(*args), args), lambda args, g: rule(*args, g))
+    return made
+
+
+def _sum_of_cubes(x):
+    return jnp.sum(x**3, axis=-1)
+
+
+def _mean_of_squares(x):
+    return jnp.mean(x**2, axis=-1)
+
+
+def _product(a, b):
+    return a @ b
+
+
+def _huber(x):
+    size = jnp.abs(x)
+    return jnp.where(size <= 1, 0.5 * x**2, size - 0.5)
+
+
+X = np.float32(np.random.default_rng(0).normal(size=(3, 4)))
+SQUARE = np.float32(np.random.default_rng(1).normal(size=(3, 3)))
+FAULTS = {
+    "constant": (ruled(_sum_of_cubes, lambda x, g: (0 * x,)), (X,), "it is 0 everywhere"),
+    "factor": (ruled(_sum_of_cubes, lambda x, g: (1.5 * g[:, None] * x**2,)), (X,), "0.5 times the right one"),
+    "sign": (ruled(_sum_of_cubes, lambda x, g: (-3 * g[:, None] * x**2,)), (X,), "every entry has the wrong sign"),
+    "mean": (ruled(_mean_of_squares, lambda x, g: (2 * g[:, None] * x,)), (X,), "a sum where a mean is meant"),
+    "transposed": (
+        ruled(_product, lambda a, b, g: ((g @ b.T).T, a.T @ g)), (SQUARE, SQUARE), "it is the transpose",
+    ),
+    "off by one": (
+        ruled(_sum_of_cubes, lambda x, g: (3 * g[:, None] * jnp.roll(x, 1, -1) ** 2,)), (X,), "by one along axis 1",
+    ),
+    "branch": (
+        ruled(_huber, lambda x, g: (g * jnp.where(jnp.abs(x) <= 1, x, -jnp.sign(x)),)), (3 * X,), "one branch of the",
+    ),
+    "mask": (
+        ruled(lambda x: jnp.where(x > 0, x**2, 0), lambda x, g: (2 * g * x,)), (X,), "exactly where it should be 0",
+    ),
+    "a mask of its own": (
+        ruled(lambda x: x**2, lambda x, g: (2 * g * jnp.where(x > 0, x, 0),)), (X,), "does a mask hide too much?",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_planted_fault_is_told(name):
+    loss, args, told = FAULTS[name]
+    found = check(loss, *args, checks="rule")
+    assert found.right is False
+    assert told in found.failures[0], found.failures[0]
+
+
+def test_what_was_saved_from_an_earlier_call_is_told():
+    random = np.random.default_rng(0)
+    first, second = (balls(random.normal(size=3)) for _ in range(2))
+    assert "saved from an earlier call" in hint(first, second, [first])
+
+
+def test_nothing_is_guessed():
+    random = np.random.default_rng(0)
+    got, want = (balls(random.normal(size=(3, 4))) for _ in range(2))
+    assert hint(got, want, [balls(random.normal(size=(3, 4)))]) == ""
+    assert hint(np.array([arb("nan")], object), balls([1.0])) == ""
+    assert hint(balls([1.0, 2.0]), balls([0.0, 0.0])) == ""
