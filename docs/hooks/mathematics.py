@@ -51,6 +51,8 @@ def mathml(tex: str, display: str = "inline") -> str:
     for row in list(tree.iter()):
         if row.tag in ("math", "mrow", "mstyle"):
             space_names(row)
+        if row.tag == "mo" and row.text in ("‖", "∥"):
+            row.set("stretchy", "false")  # else the bars of a norm grow with what stands beside them, each for itself
     text = ElementTree.tostring(tree, encoding="unicode", short_empty_elements=False)
     if "\\" in text:
         raise ValueError(f"no MathML for {tex}")

@@ -1,4 +1,7 @@
-"""Pages made of what lies outside docs/: the notebooks, and every file of the repository that a page links to."""
+"""Pages made of what lies outside docs/: the notebooks, and every file of the repository that a page links to.
+
+Long names in tables may break after an underscore, so that a table fits a telephone.
+"""
 
 import base64
 import json
@@ -113,3 +116,12 @@ def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
     """The links of the pages in docs/; those that were made have theirs already."""
     uri = page.file.src_uri
     return relinked(markdown, posixpath.dirname(f"docs/{uri}"), uri) if page.file.generated_by is None else markdown
+
+
+def on_page_content(html: str, **_: Any) -> str:
+    """Names in the cells of tables, with a place to break after each underscore."""
+
+    def breakable(cell: re.Match[str]) -> str:
+        return re.sub(r"(?<=\w)_(?=\w)(?![^<]*>)", "_<wbr>", cell[0])
+
+    return re.sub(r"<td.*?</td>", breakable, html, flags=re.S)

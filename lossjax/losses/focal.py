@@ -168,8 +168,9 @@ def sigmoid_focal_loss(
 ) -> Array:
     r"""Binary focal loss, elementwise.
 
-    .. math:: L = \alpha_t (1 - p_t)^\gamma \left[y \log(1 + e^{-z}) + (1 - y) \log(1 + e^z)\right],
-              \quad 1 - p_t = y\,\sigma(-z) + (1 - y)\,\sigma(z), \quad \alpha_t = \alpha y + (1 - \alpha)(1 - y)
+    .. math:: L = \alpha_t (1 - p_t)^\gamma \left[y \log(1 + e^{-z}) + (1 - y) \log(1 + e^z)\right]
+
+    .. math:: 1 - p_t = y\,\sigma(-z) + (1 - y)\,\sigma(z), \quad \alpha_t = \alpha y + (1 - \alpha)(1 - y)
 
     Domain: any logits, ±inf included; γ >= 0; targets in [0, 1], and NaN for other targets. NaN in, NaN out.
 

@@ -10,6 +10,7 @@ if importlib.util.find_spec("matplotlib") is None:
     raise ImportError('lossjax.plot needs matplotlib; install it with: pip install "lossjax[plot]"')
 
 from lossjax.plot._accuracy import errors_against_margin as errors_against_margin
+from lossjax.plot._cancellation import errors_against_distance as errors_against_distance
 from lossjax.plot._figures import FIGURES as FIGURES
 from lossjax.plot._figures import Fact as Fact
 from lossjax.plot._figures import Recipe as Recipe
@@ -32,6 +33,7 @@ __all__ = [
     "FIGURES",
     "Fact",
     "Recipe",
+    "errors_against_distance",
     "errors_against_margin",
     "fisher_balls",
     "geodesics",

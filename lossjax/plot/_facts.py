@@ -122,6 +122,16 @@ def accuracy(drawn: Drawn) -> Iterator[Fact]:
             )
 
 
+def cancellation(drawn: Drawn) -> Iterator[Fact]:
+    """Lossjax keeps what it promises at every distance; the textbook's formulas lose all digits at the least."""
+    promised = {"a": 16, "b": 8, "c": 33}
+    for (panel, name), (distance, worst) in drawn.items():
+        if name == "lossjax":
+            yield _at_most(panel, f"lossjax is within {promised[panel]} ulp at every distance", worst, promised[panel])
+        else:
+            yield _at_least(panel, f"{name} has lost all digits at {distance[0]:.0e}, in ulp", worst[0], 2.0**23)
+
+
 def memory(drawn: Drawn) -> Iterator[Fact]:
     """The head's memory does not grow with the rows, and is far below that of stored logits."""
     (_, ours), (_, stored) = drawn["a", "lossjax's head"], drawn["a", "optax on stored logits"]

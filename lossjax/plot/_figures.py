@@ -16,7 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.quiver import Quiver
 from numpy.typing import NDArray
 
-from lossjax.plot import _accuracy, _facts, _logits, _memory, _projections, _regression, _simplex
+from lossjax.plot import _accuracy, _cancellation, _facts, _logits, _memory, _projections, _regression, _simplex
 from lossjax.plot._facts import Fact
 
 Panels = Mapping[str, Axes]
@@ -94,7 +94,7 @@ def _six(panels: Panels) -> None:
     _simplex.geodesics(
         (0.86, 0.1, 0.04), (0.06, 0.14, 0.8), labels=("", ""), mixture_and_exponential=False, ax=panels["b"]
     )
-    panels["b"].set_title("b  KL(p‖·), Fisher circles, a geodesic")
+    panels["b"].set_title("b  KL(p‖·), Fisher circles, a geodesic", pad=16)
     _logits.losses_against_logit(ax=panels["c"])
     panels["c"].set_title("c  Loss against the logit")
     _logits.slopes_against_logit(ax=panels["d"])
@@ -125,6 +125,15 @@ def _accuracies(panels: Panels) -> None:
     panels["a"].set_title("a  The loss")
     _accuracy.errors_against_margin(of="gradient", ax=panels["b"])
     panels["b"].set_title("b  Its gradient at the label")
+
+
+def _cancellations(panels: Panels) -> None:
+    _cancellation.errors_against_distance("sampled_kl", ax=panels["a"])
+    panels["a"].set_title("a  KL from samples, k3")
+    _cancellation.errors_against_distance("log_odds", ax=panels["b"])
+    panels["b"].set_title("b  Log-odds of a log-probability")
+    _cancellation.errors_against_distance("kl", ax=panels["c"])
+    panels["c"].set_title("c  KL of logits")
 
 
 def _memories(panels: Panels) -> None:
@@ -179,6 +188,16 @@ everywhere. The others (optax, and torch if it was there) get worse from a margi
 and their gradient are exactly 0: wrong by all of their digits, 2^23 to 2^24 ulp.
 """,
     ),
+    "cancellation": Recipe(
+        [["a", "b", "c"]], (13.5, 4.6), _cancellations, _facts.cancellation,
+        """\
+Three panels, both axes logarithmic: the largest error in float32, in ulp, of three quantities against the distance
+of two things that are close: (a) the k3 estimate of a divergence from two log-probabilities, (b) the log-odds of a
+probability given by its logarithm, (c) the KL divergence of two rows of ten logits. lossjax stays below 6 ulp at
+every distance. The textbook's formulas lose digits as the distance shrinks: exp(x) - 1 - x has none left from about
+3e-4 on, x - log(1 - exp(x)) from 3e-8 on, and the sum of p (log p - log q) from about 3e-3 on.
+""",
+    ),
     "memory": Recipe(
         [["a", "b"]], (12.5, 4.8), _memories, _facts.memory,
         """\
@@ -220,7 +239,7 @@ def save(name: str, path: Path | str) -> list[Fact]:
 
     Example:
       >>> sorted(FIGURES)
-      ['accuracy', 'fisher_simplex', 'loss_surfaces_gradients', 'memory', 'projections']
+      ['accuracy', 'cancellation', 'fisher_simplex', 'loss_surfaces_gradients', 'memory', 'projections']
 
     Source: G13 (docs/theorems.md).
     """

@@ -118,13 +118,13 @@ def slopes_against_logit(*, ax: Axes | None = None) -> Axes:
     ax.semilogy(LOGITS, second, label="|∂ squared error| = σ(1 − σ)²", gid="MSE", **SECOND)
     ax.semilogy(LOGITS, second / first, label="ratio σ(1 − σ)", gid="ratio", **THIRD)
     ax.plot([KNEE, KNEE], [1e-9, 4 / 27], **LIMIT)
-    mark(ax, (KNEE, 4 / 27), "4/27 at z = −log 2", (12, 30), color=VERMILLION, leader=True)
+    mark(ax, (KNEE, 4 / 27), "4/27 at z = −log 2", (-14, 36), color=VERMILLION, leader=True)
     mark(ax, (-10.0, _slopes(_cross_entropy, [-10.0])[0]), "0.999955", (2, -8), color=BLUE)
     mark(ax, (-10.0, _slopes(_half_squared_error, [-10.0])[0]), "4.54·10⁻⁵", (8, -8), color=VERMILLION)
     mark(ax, (10.0, _slopes(_cross_entropy, [10.0])[0]), "4.54·10⁻⁵", (-6, 14), color=BLUE)
     mark(ax, (10.0, _slopes(_half_squared_error, [10.0])[0]), "2.06·10⁻⁹", (-10, -4), color=VERMILLION)
-    ax.set(xlabel="logit z of the label", ylabel="size of the gradient", xlim=(-12, 12), ylim=(2e-10, 100))
-    ax.legend(loc="lower left")
+    ax.set(xlabel="logit z of the label", ylabel="size of the gradient", xlim=(-12, 12), ylim=(2e-10, 1e5))
+    ax.legend(loc="upper right")
     return ax
 
 

@@ -8,14 +8,15 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 from matplotlib.axes import Axes
+from matplotlib.contour import ContourSet
 from numpy.typing import NDArray
 
 from lossjax.geometry import i_projection, m_projection
 from lossjax.losses.information import kl_divergence
 from lossjax.losses.logits import softmax
 from lossjax.plot._simplex import Point, contours_of, kl_from, on_triangle
-from lossjax.plot._ternary import ternary
-from lossjax.plot.style import BLACK, BLUE, GREEN, HALO, LIMIT, PURPLE, THIRD, VERMILLION, in_float64, mark
+from lossjax.plot._ternary import from_plane, ternary
+from lossjax.plot.style import BLACK, BLUE, GREEN, GREY, HALO, LIMIT, PURPLE, THIRD, VERMILLION, in_float64, mark
 
 
 def _kl_to(p: Array) -> Callable[[Array], Array]:
@@ -40,12 +41,20 @@ def _line(T: Array, b: Array) -> Array:
     return jnp.stack([ends[0], farthest])
 
 
-def _name(ax: Axes, p: ArrayLike, text: str, offset: tuple[float, float], color: str) -> None:
+def _name(ax: Axes, p: ArrayLike, text: str, offset: tuple[float, float], color: str, **options: Any) -> None:
     """Write a word beside a curve that passes through p."""
     x, y = ternary(np.asarray(p))
     side = "left" if offset[0] > 0 else "right"
     place: dict[str, Any] = {"textcoords": "offset points", "ha": side, "va": "center", "bbox": HALO, "zorder": 6}
-    ax.annotate(text, (x, y), offset, color=color, **place)
+    ax.annotate(text, (x, y), offset, color=color, **place, **options)
+
+
+def _name_contour(ax: Axes, contours: ContourSet, text: str, offset: tuple[float, float], color: str) -> None:
+    """Write a word beside the highest point of a contour, with a line that leads from it to the contour."""
+    points = np.concatenate(contours.allsegs[0])
+    line = {"arrowstyle": "-", "color": GREY, "linewidth": 0.8}
+    highest = from_plane(*points[points[:, 1].argmax()])
+    _name(ax, highest, text, offset, color, arrowprops=line, gid=f"word for {contours.get_gid()}")
 
 
 def _high(path: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -104,8 +113,11 @@ def nearest_in_family(
     data, statistic, member = (jnp.asarray(x, jnp.float64) for x in (p, T, base))
     fitted = m_projection(data, statistic[None], member)
     other = jnp.asarray(reverse_nearest(data, statistic, member))
-    contours_of(ax, kl_from(data), [float(kl_divergence(data, fitted))], "KL(p|q) at its least", BLUE)
-    contours_of(ax, _kl_to(data), [float(kl_divergence(other, data))], "KL(q|p) at its least", VERMILLION, "--")
+    near = contours_of(ax, kl_from(data), [float(kl_divergence(data, fitted))], "KL(p|q) at its least", BLUE)
+    least = [float(kl_divergence(other, data))]
+    reverse = contours_of(ax, _kl_to(data), least, "KL(q|p) at its least", VERMILLION, "--")
+    _name_contour(ax, near, "equal KL(p‖q)", (-62, 6), BLUE)
+    _name_contour(ax, reverse, "equal KL(q‖p)", (-62, 14), VERMILLION)
     ax.plot(*ternary(_family(member, statistic)), gid="exponential family", color=GREEN, linewidth=2.4)
     ax.plot(*ternary(_line(statistic, statistic @ data)), gid="same moment", **LIMIT)
     ends = np.asarray(_line(statistic, statistic @ data))
@@ -154,7 +166,9 @@ def nearest_with_moments(
     ends = np.asarray(_line(statistic, moment))
     along = (ends[1] - ends[0]) / np.linalg.norm(ends[1] - ends[0])
     foot = ends[0] + along * (along @ (np.asarray(start) - ends[0]))
-    contours_of(ax, _kl_to(start), [float(kl_divergence(tilted, start))], "KL(p|base) at its least", BLUE)
+    least = [float(kl_divergence(tilted, start))]
+    contours = contours_of(ax, _kl_to(start), least, "KL(p|base) at its least", BLUE)
+    _name_contour(ax, contours, "equal KL(p‖base)", (-60, 4), BLUE)
     ax.plot(*ternary(_family(start, statistic)), gid="exponential family", **THIRD)
     ax.plot(*ternary(ends), gid="linear family", color=BLACK, linewidth=2.4)
     ax.plot(

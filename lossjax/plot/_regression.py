@@ -39,9 +39,7 @@ def squared_error_contours(
       >>> from matplotlib.figure import Figure
       >>> ax = squared_error_contours([0.0, 1.0, 2.0], [1.0, 1.0, 2.0], ax=Figure().add_subplot())
       >>> print(ax.texts[-1].get_text())
-      least squares
-      w = 0.5, b = 0.833
-      MSE = 0.0556
+      ★ least squares: w = 0.5, b = 0.833, MSE = 0.0556
 
     Source: §4.1.2, §4.1.4.
     """
@@ -75,7 +73,10 @@ def squared_error_contours(
         gid="-grad MSE",
     )  # fmt: skip
     w, b = map(float, fit)
-    text = f"least squares\nw = {w:.3g}, b = {b:.3g}\nMSE = {least:.3g}"
-    mark(ax, fit, text, (10, 10), name="least squares", color=GREEN, marker="*")
+    mark(ax, fit, "", (0, 0), name="least squares", color=GREEN, marker="*")
+    ax.annotate(
+        f"★ least squares: w = {w:.3g}, b = {b:.3g}, MSE = {least:.3g}", (0.5, 0), (0, -34),
+        xycoords="axes fraction", textcoords="offset points", color=GREEN, ha="center", va="top",
+    )  # fmt: skip
     ax.set(xlabel="w", ylabel="b", aspect="equal", xlim=(w - span, w + span), ylim=(b - span, b + span))
     return ax

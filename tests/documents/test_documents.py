@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from lossjax.verify.samples import names
 from tests.support.paths import ROOT
 
 DOCUMENTS = sorted(p for p in ROOT.rglob("*.md") if not any(part.startswith(".") for part in p.relative_to(ROOT).parts))
@@ -64,3 +65,17 @@ def test_the_readme_has_the_recorded_numbers(tool: Any) -> None:
     said = " ".join(readme.split())
     assert f"the loss is within {loss} ulp, its gradient at the label within {gradient};" in said
     assert f"optax's are {optax_loss} million and {optax_gradient} million ulp off" in said
+
+
+def test_the_page_of_losses_has_every_loss() -> None:
+    text = (ROOT / "docs" / "losses.md").read_text(encoding="utf-8")
+    shown = set(re.findall(r"\[`([\w.]+)`\]\(api/\w+\.md#lossjax\.\1\)", text))
+    assert set(names()) - shown == set()
+    assert shown - set(names()) <= BY_FUNCTION, "a loss of the page is no loss that the verifier certifies"
+
+
+BY_FUNCTION = {
+    "canonical_nll", "fenchel_young_loss", "linear_softmax_cross_entropy", "softmax_cross_entropy_hvp",
+    "vocab_parallel_linear_softmax_cross_entropy", "vocab_parallel_softmax_cross_entropy",
+}  # fmt: skip
+"""Losses of a family, a generator, devices or a weight, which have tests of their own."""

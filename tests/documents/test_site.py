@@ -2,10 +2,7 @@
 
 import importlib
 import inspect
-import os
 import re
-import subprocess
-import sys
 import zlib
 from html import unescape
 from html.parser import HTMLParser
@@ -15,6 +12,7 @@ import pytest
 import typer.main
 
 import lossjax
+from tests.documents.conftest import build
 from tests.support.paths import ROOT
 
 pytest.importorskip("mkdocs", reason="the site is built with pip install 'lossjax[docs]'")
@@ -29,20 +27,6 @@ ROOMS = (
     "lossjax.plot",
 )
 MODULES = {"families", "geometry", "numerics", "optax", "plot", "policy", "preference", "verify"}
-
-
-def build(site: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"NO_MKDOCS_2_WARNING": "1", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(site), *options]
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("site")
-    result = build(folder)
-    assert result.returncode == 0, result.stdout + result.stderr
-    return folder
 
 
 class Loaded(HTMLParser):
@@ -130,7 +114,7 @@ def test_notebooks_have_their_outputs(site: Path) -> None:
     assert names
     for name in names:
         text = (site / "notebooks" / f"{name}.html").read_text(encoding="utf-8")
-        assert text.count('<div class="highlight">') > 8
+        assert len(re.findall(r'<div class="language-\w+ highlight">', text)) > 8
         assert list((site / "notebooks").glob(f"{name}_*.png"))
 
 

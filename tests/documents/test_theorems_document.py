@@ -19,8 +19,8 @@ def sections(text: str) -> dict[str, str]:
 
 
 def named(text: str) -> list[str]:
-    """Every ``path.py::function``."""
-    return re.findall(r"`([\w/.]+\.py::\w+)`", text)
+    """Every ``path.py::function``, which is a link to the file."""
+    return [f"{file}::{function}" for file, function in re.findall(r"\[`([\w/.]+\.py)::(\w+)`\]\(\.\./\1\)", text)]
 
 
 @functools.cache
@@ -40,10 +40,14 @@ def test_every_item_is_there_once_and_in_order() -> None:
 
 
 @pytest.mark.parametrize("item", WANTED)
-def test_an_item_has_a_statement_a_proof_a_figure_and_tests(item: str) -> None:
+def test_an_item_has_its_parts(item: str) -> None:
+    """A formula, a proof, measurements, tests; a theorem also what the chapter says, the correction, and a picture."""
     text = sections(TEXT)[item]
-    assert re.search(r"(?m)^    \S", text), "no formula"
-    for part in ("**Proof.**", "**Figure.**", "**Checked by**"):
+    assert re.search(r"(?m)^\$\$", text), "no formula"
+    parts = ["**Proof.**", "**Measured.**", "**Checked by**"]
+    if item.startswith("Theorem"):
+        parts += ["**The chapter says**", "**Right**", "**Not right**", "**Corrected", "**Picture.**"]
+    for part in parts:
         assert text.count(part) == 1, part
     names = named(text.split("**Checked by**")[1])
     assert any("/test_" in name for name in names)
