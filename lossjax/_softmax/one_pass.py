@@ -8,8 +8,8 @@ what a softmax costs. But two parts of a row, each with its own reference R and 
 which is associative. As a reduction of several numbers XLA fuses it, with everything elementwise in front of it, into
 one pass. (Its CPU backend makes a slow, running sum of it, which is why a CPU does not use it.)
 
-**The reference** of a logit is the logit rounded to a multiple of 16, and that of a part the largest of its logits'.
-So references seldom change; they differ by multiples of 16, exactly; and of the two exponentials one is e⁰ = 1.
+**The reference** R(z) of a logit is the logit rounded to a multiple of 16, and that of a part R of its maximum. So
+references seldom change; they differ by multiples of 16, exactly; and of the two exponentials one is e⁰ = 1.
 
 **The error** of a sum, in units u of the dtype, with ε the error of the chip's exp at an argument that is exact:
 
@@ -28,8 +28,8 @@ So references seldom change; they differ by multiples of 16, exactly; and of the
 that one's index, and the sum of the others, and where two parts meet, the smaller maximum joins the sum. Of equal ones
 the first stays.
 
-The infinities are kept apart by clipping, as in ``row_sum.shifted_exponential``: under a maximum of +inf every other
-+inf is a term of 1, and a finite number one of 0.
+An infinity is its own reference, and a term of 1 about it: under a maximum of +inf every other +inf counts 1, and a
+finite number 0. Under one of -inf there is nothing, and the sum is made 0 in the end.
 """
 
 from typing import Any
@@ -48,42 +48,38 @@ SCALE = 2.0**24
 Parts = tuple[Array, ...]
 
 
-def _capped(z: Array) -> Array:
-    largest = float(jnp.finfo(z.dtype).max)
-    return jnp.where(z > largest, largest, z)  # a select keeps a NaN
-
-
 def _reference(z: Array) -> Array:
-    """For -inf the lowest number, which is one of the grid's."""
-    return jnp.floor(jnp.maximum(_capped(z), -float(jnp.finfo(z.dtype).max)) * (1 / GRID) + 0.5) * GRID
+    return jnp.floor(z * (1 / GRID) + 0.5) * GRID
 
 
-def _term(z: Array, reference: Array) -> Array:
-    return jnp.exp(_capped(z) - reference) * SCALE
+def _term(z: Array) -> Array:
+    """``exp(z - R)`` times the scale; 1 for an infinity, about itself."""
+    reference = _reference(z)
+    return jnp.exp(jnp.where(z == reference, 0, z - reference)) * SCALE
 
 
 def _together(r1: Array, s1: Array, r2: Array, s2: Array) -> Array:
     """The sum of two sums about their references, about the larger one."""
-    half = -0.5 * jnp.abs(r1 - r2)
-    decay = jnp.where(half == 0, 1, jnp.exp(half))  # a chip's exp of 0 need not be 1
+    # A chip's exp of 0 need not be 1, and two infinities have no difference.
+    decay = jnp.where(r1 == r2, 1, jnp.exp(-0.5 * jnp.abs(r1 - r2)))
     far, near = jnp.where(r1 < r2, s1, s2), jnp.where(r1 < r2, s2, s1)
     return near + far * decay * decay
 
 
 def _about_label(a: Parts, b: Parts) -> Parts:
-    """Two parts as one: (maximum, reference, sum without the label, the label's logit or 0)."""
-    (m1, r1, s1, z1), (m2, r2, s2, z2) = a, b
-    return jnp.maximum(m1, m2), jnp.maximum(r1, r2), _together(r1, s1, r2, s2), z1 + z2
+    """Two parts as one: (maximum, sum without the label, the label's logit or 0)."""
+    (m1, s1, z1), (m2, s2, z2) = a, b
+    return jnp.maximum(m1, m2), _together(_reference(m1), s1, _reference(m2), s2), z1 + z2
 
 
 def _about_maximum(a: Parts, b: Parts) -> Parts:
-    """Two parts as one: (maximum, reference, sum without the maximum, its index)."""
-    (m1, r1, s1, i1), (m2, r2, s2, i2) = a, b
+    """Two parts as one: (maximum, sum without it, its index)."""
+    (m1, s1, i1), (m2, s2, i2) = a, b
     first = (m1 > m2) | ((m1 == m2) & (i1 < i2))
-    lost, its_reference = jnp.where(first, m2, m1), jnp.minimum(r1, r2)
-    joins = _term(lost, its_reference)
+    joins = _term(jnp.where(first, m2, m1))
     s1, s2 = jnp.where(first, s1, s1 + joins), jnp.where(first, s2 + joins, s2)
-    return jnp.where(first, m1, m2), jnp.maximum(r1, r2), _together(r1, s1, r2, s2), jnp.where(first, i1, i2)
+    total = _together(_reference(m1), s1, _reference(m2), s2)
+    return jnp.where(first, m1, m2), total, jnp.where(first, i1, i2)
 
 
 def statistics(z: Array, index: Array | None, dtype: Any, reduce: Any = lax.reduce) -> tuple[Array, ...]:
@@ -97,28 +93,24 @@ def statistics(z: Array, index: Array | None, dtype: Any, reduce: Any = lax.redu
       reduce: how parts are reduced, as ``lax.reduce``: the order of the additions is the compiler's.
     """
     z = lax.stop_gradient(z).astype(dtype)
-    reference = _reference(z)
-    lowest, zero = jnp.asarray(-jnp.inf, dtype), jnp.zeros((), dtype)
-    start, axis = (lowest, _reference(lowest), zero), (z.ndim - 1,)
+    start, axis = (jnp.asarray(-jnp.inf, dtype), jnp.zeros((), dtype)), (z.ndim - 1,)
     if index is None:
         none = jnp.asarray(jnp.iinfo(jnp.int32).max, jnp.int32)
-        parts = z, reference, jnp.zeros_like(z), class_index(z, jnp.int32)
-        found = reduce(parts, (*start, none), _about_maximum, axis)
-        maximum, about, rest, pivot = (part[..., None] for part in found)
-        logit = maximum
+        parts = z, jnp.zeros_like(z), class_index(z, jnp.int32)
+        maximum, rest, pivot = (part[..., None] for part in reduce(parts, (*start, none), _about_maximum, axis))
+        pivot, logit = pivot.astype(jax.eval_shape(DEFINITION.index_of_maximum, z).dtype), maximum
     else:
         is_label = class_index(z, index.dtype) == index
-        parts = z, reference, jnp.where(is_label, 0, _term(z, reference)), jnp.where(is_label, z, 0)
-        found = reduce(parts, (*start, zero), _about_label, axis)
-        maximum, about, rest, logit = (part[..., None] for part in found)
+        parts = z, jnp.where(is_label, 0, _term(z)), jnp.where(is_label, z, 0)
+        found = reduce(parts, (*start, jnp.zeros((), dtype)), _about_label, axis)
+        maximum, rest, logit = (part[..., None] for part in found)
         pivot = index
-    pivot = pivot.astype(jax.eval_shape(DEFINITION.index_of_maximum, z).dtype) if index is None else pivot
-    return pivot, logit, maximum, rest * _to_maximum(about, maximum) / SCALE
+    return pivot, logit, maximum, rest * _to_maximum(maximum) / SCALE
 
 
-def _to_maximum(reference: Array, maximum: Array) -> Array:
-    """``exp(R - m)``, where R is m rounded to the grid."""
+def _to_maximum(maximum: Array) -> Array:
+    """``exp(R - m)``; 0 where m is -inf, about which nothing is summed."""
     largest = float(jnp.finfo(maximum.dtype).max)
-    ceiling = jnp.clip(maximum, -largest, largest)
+    reference, ceiling = _reference(maximum), jnp.clip(maximum, -largest, largest)
     factor = shifted_exponential(jnp.minimum(reference, ceiling), jnp.maximum(reference, ceiling))
     return jnp.where(reference > ceiling, 1 / factor, factor)
