@@ -317,7 +317,7 @@ def test_certificate_as_table_and_as_json() -> None:
     assert plain["ok"] is False
     assert [r["name"] for r in plain["rows"]] == [r.name for r in found.rows]
     assert plain["failures"] == found.failures
-    assert {"name", "ok", "measured", "allowed", "statement", "failures"} == set(plain["rows"][0])
+    assert {"name", "ok", "measured", "allowed", "statement", "failures", "program"} == set(plain["rows"][0])
     assert str(found).startswith("tanh: is the gradient right? NO\n")
     assert plain["right"] is False
     assert plain["about"]["differentiated"] == {"argument 0": "float32"}

@@ -1,5 +1,7 @@
 """A wrong gradient comes with its likeliest cause, each shown on a planted fault; else nothing is guessed."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -66,6 +68,28 @@ def test_a_planted_fault_is_told(name):
     found = check(loss, *args, checks="rule")
     assert found.right is False
     assert told in found.failures[0], found.failures[0]
+
+
+@pytest.mark.parametrize("name", ["factor", "transposed", "branch"])
+def test_the_program_shows_the_fault(name):
+    """It is executed as it is printed: the gradient that JAX gives there is the one that was got."""
+    loss, args, _ = FAULTS[name]
+    (row,) = (row for row in check(loss, *args, checks="rule").rows if row.program)
+    code = "\n".join(line for line in row.program.splitlines() if not line.startswith("from "))
+    shown = []
+    exec(code.replace("print(", "shown.append("), {loss.__name__: loss, "fn": loss, "shown": shown})
+    told = re.search(r"# argument (\d) at \[(.*)\]: got (\S+),", code)
+    assert told is not None
+    argument, place, got = told.groups()
+    found = shown[0][int(argument)][tuple(map(int, place.split(",")))]
+    assert abs(float(found) - float(got)) < 1e-5 * abs(float(got))
+
+
+def test_it_is_smaller_than_the_example():
+    """One row in place of three, and numbers of one digit."""
+    loss, args, _ = FAULTS["factor"]
+    (row,) = (row for row in check(loss, *args, checks="rule").rows if row.program)
+    assert "jnp.array([[1.0, 1.0, 1.0, 1.0]], 'float32')" in row.program
 
 
 def test_what_was_saved_from_an_earlier_call_is_told():

@@ -27,9 +27,11 @@ class Row(Finding):
       allowed: the most that is let pass.
       statement: what was tried, in words.
       failures: what fell short, one line each, with the inputs that reproduce it.
+      program: of a wrong rule, a program in plain JAX that shows it, for the smallest input that was found.
     """
 
     failures: tuple[str, ...] = ()
+    program: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,6 +109,8 @@ class Certificate:
             allowed = tables.number(row.allowed) if judged else ""
             table.add_row(tables.mark(row.ok), row.name.removeprefix("modes: "), measured, allowed, Text(row.statement))
         lines = [Text(f"✗ {line}", style="red") for line in self.failures]
+        programs = [row.program for row in self.rows if row.program]
+        lines += [Text(f"\nTo see it in plain JAX:\n\n{code}\n", no_wrap=True, overflow="ignore") for code in programs]
         about = Text(", ".join(map(str, self._about())), style="dim")
         return Group(self._first_line(), about, table, *lines, self._verdict())
 

@@ -15,6 +15,7 @@ from lossjax.verify._check.inputs import Family, affordable, generic, shown
 from lossjax.verify._check.kinks import legal
 from lossjax.verify._check.problem import Arrays, Problem
 from lossjax.verify._check.programs import REFUSALS, Pair, Program, cotangents
+from lossjax.verify._check.shrinking import shrunk
 
 _MOST_ENTRIES = 120_000
 _MOST_FAILURES = 3
@@ -44,32 +45,25 @@ def check_rule(
     failures: list[str] = []
     refused: list[str] = []
     before: list[Arrays] = []
+    program = ""
     random = np.random.default_rng(seed)
     for family in tried:
         arrays = pair.given(family.arrays)
         try:
-            got_values, got = pair.ruled(arrays, pair.cotangents)
-            want_values, want = pair.plain(arrays, pair.cotangents)
-            pairs = list(zip(got, want, strict=True))
-            found = [by.compare(g, w, pair.tolerance) for g, w in pairs]
-            for c in found:
-                _drop(c, _undefined(want_values, c.judged))
-            judged += sum(int(c.judged.sum()) for c in found)
-            skipped += sum(int((~c.judged).sum()) for c in found)
-            illegal = [c.wrong for c in found]
-            if any(c.wrong.any() for c in found):
-                illegal = legal(
-                    one, arrays, functools.partial(_gradients, pair.ruled, pair), functools.partial(
-                        _gradients, pair.plain, pair), got, found, pair.tolerance, random,
-                )  # fmt: skip
+            (got_values, want_values), pairs, found, illegal = _judged(one, pair, arrays, random)
         except REFUSALS as error:
             refused.append(f"{family.name}: {error}")
             continue
+        judged += sum(int(c.judged.sum()) for c in found)
+        skipped += sum(int((~c.judged).sum()) for c in found)
         kinked += sum(int((c.wrong & ~bad).sum()) for c, bad in zip(found, illegal, strict=True))
         for c, bad in zip(found, illegal, strict=True):
             worst = max(worst, float(np.max(np.where(c.wrong & ~bad, 0, c.units), initial=0)))
+        if not failures and any(bad.any() for bad in illegal):
+            again = functools.partial(Pair, reference=reference, seed=seed, wide=pair.wide)
+            program = shrunk(one, pair, arrays, again, _wrong)
         failures += _gradient_failures(one, family, pairs, found, illegal, before)
-        before.append(want)
+        before.append(tuple(want for _, want in pairs))
         failures += _value_failures(one, family, got_values, want_values, pair)
     if not judged:
         why = refused[0] if refused else "the formula's derivative is nowhere finite"
@@ -87,8 +81,38 @@ def check_rule(
         detail += f"; {len(tried)} of {len(families)} inputs, for their size"
     detail += f"; {len(refused)} not judged ({refused[0]})" if refused else ""
     allowed = pair.tolerance.of_entry / pair.tolerance.u
-    rows = [Row(name, not failures, worst, allowed, detail, tuple(failures[:_MOST_FAILURES]))]
+    rows = [Row(name, not failures, worst, allowed, detail, tuple(failures[:_MOST_FAILURES]), program)]
     return rows if adjoint is None else [*rows, adjoint]
+
+
+def _judged(
+    one: Problem, pair: Pair, arrays: Arrays, random: np.random.Generator
+) -> tuple[tuple[Arrays, Arrays], list[Any], list[by.Comparison], list[np.ndarray]]:
+    """Values, gradients by rule and formula in pairs, how they compare, and where they differ but for a kink."""
+    assert pair.plain is not None
+    got_values, got = pair.ruled(arrays, pair.cotangents)
+    want_values, want = pair.plain(arrays, pair.cotangents)
+    pairs = list(zip(got, want, strict=True))
+    found = [by.compare(g, w, pair.tolerance) for g, w in pairs]
+    for c in found:
+        _drop(c, _undefined(want_values, c.judged))
+    illegal = [c.wrong for c in found]
+    if any(c.wrong.any() for c in found):
+        illegal = legal(
+            one, arrays, functools.partial(_gradients, pair.ruled, pair), functools.partial(
+                _gradients, pair.plain, pair), got, found, pair.tolerance, random,
+        )  # fmt: skip
+    return (got_values, want_values), pairs, found, illegal
+
+
+def _wrong(one: Problem, pair: Pair, arrays: Arrays) -> str:
+    """Which gradient is wrong for these arguments, got and wanted; empty where none is."""
+    _, pairs, found, illegal = _judged(one, pair, pair.given(arrays), np.random.default_rng(0))
+    for position, (got, want), c, bad in zip(one.moving, pairs, found, illegal, strict=True):
+        if bad.any():
+            at = by.first(bad, c.units)
+            return f"{one.names[position]} at {list(at)}: got {by.text(got[at])}, want {by.text(want[at])}"
+    return ""
 
 
 def _undefined(values: Arrays, like: np.ndarray) -> np.ndarray:
