@@ -254,6 +254,18 @@ def test_refusals_name_the_primitive_and_the_line(name: str, function: object) -
         assert f"test_exact.py:{here('# refused')} " in str(caught.value)
 
 
+def test_a_callback_is_run_on_rounded_numbers_where_that_is_asked_for() -> None:
+    """What it makes of them is taken for exact, and the warning says so."""
+
+    def program(x: jax.Array) -> jax.Array:
+        return jax.pure_callback(lambda v: np.asarray(v) + 1, x, jnp.exp(x)) - 1
+
+    x = np.float32([0.5, 1])
+    with pytest.warns(UserWarning, match=r"run on rounded numbers.*; test_exact.py:\d+ \(\S*program\)$"):
+        found = exact(program, run_callbacks=True)(x)
+    np.testing.assert_array_equal(found.astype(float), np.exp(x.astype(float)).astype(np.float32) + np.float32(1) - 1)
+
+
 def test_a_refusal_inside_calls_and_loops_names_the_innermost_line() -> None:
     def body(c: jax.Array, v: jax.Array) -> tuple[jax.Array, jax.Array]:
         return c + jnp.nextafter(jnp.exp(v), c), c  # inside the loop

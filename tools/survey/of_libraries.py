@@ -1,4 +1,4 @@
-"""Subjects of the libraries around JAX: losses and optimizers, layers, distributions, solvers."""
+"""Subjects of the libraries around JAX: losses and optimizers, layers."""
 
 import inspect
 from collections.abc import Callable, Iterator
@@ -127,7 +127,8 @@ def _made(factory: Callable[..., Any], **more: Any) -> Any:
         return None
 
 
-def _classes(module: Any, base: type) -> list[tuple[str, Any]]:
+def classes(module: Any, base: type) -> list[tuple[str, Any]]:
+    """The public classes of a module that derive from this one."""
     found = ((n, getattr(module, n)) for n in sorted(dir(module)))
     return [
         (n, c)
@@ -140,7 +141,7 @@ def flax() -> Iterator[Subject]:
     """Layers of linen, as functions of their parameters and inputs, and activations of nnx."""
     from flax import linen
 
-    for name, kind in _classes(linen, linen.Module):
+    for name, kind in classes(linen, linen.Module):
         for x in INPUTS:
             layer = _made(kind, deterministic=True, use_running_average=False)
             try:
@@ -176,7 +177,7 @@ def equinox() -> Iterator[Subject]:
     """Layers, as functions of their parameters and inputs."""
     import equinox as library
 
-    for name, kind in _classes(library.nn, library.Module):
+    for name, kind in classes(library.nn, library.Module):
         layer = _made(kind, key=KEY, inference=True)
         if layer is None:
             continue
@@ -224,7 +225,7 @@ def haiku() -> Iterator[Subject]:
     """Modules under ``transform``."""
     import haiku as library
 
-    for name, kind in _classes(library, library.Module):
+    for name, kind in classes(library, library.Module):
         for x in INPUTS:
 
             def called(x: Any, kind: Any = kind, name: str = name) -> Any:
@@ -253,93 +254,9 @@ def haiku() -> Iterator[Subject]:
                 break
 
 
-# --- distributions ---------------------------------------------------------------------------------------------------
-
-_POINTS = (UNIT, OTHER, UNIT + 1, POSITIVE[0] / 9, UNIT / UNIT.sum(), POSITIVE, np.linalg.cholesky(POSITIVE), UNIT + 2)
-_SAMPLED = ("sample", "log_prob", "entropy", "mean", "variance")
-
-
-def _distributions(
-    library: str, module: Any, base: type, sample: Callable[..., Any], parts: tuple[str, ...]
-) -> Iterator[Subject]:
-    for name, kind in _classes(module, base):
-        try:
-            required = [
-                p
-                for p in inspect.signature(kind).parameters.values()
-                if p.default is p.empty and p.kind == p.POSITIONAL_OR_KEYWORD
-            ]
-        except (TypeError, ValueError):
-            continue
-        count = max(len(required), 1)
-        choices = [
-            _POINTS[:count],
-            (UNIT,) * count,
-            (OTHER, UNIT + 1, UNIT + 2)[:count],
-            (POSITIVE[0], POSITIVE),
-            (POSITIVE[0], np.linalg.cholesky(POSITIVE)),
-            (UNIT / UNIT.sum(),),
-            (0.3, 0.8, 1.5)[:count],
-        ]
-        for given in choices:
-            try:
-                drawn = np.asarray(sample(kind(*given)))
-                if not np.all(np.isfinite(drawn)):
-                    continue
-            except Exception:
-                continue
-            for part in parts:
-
-                def function(*args: Any, kind: Any = kind, part: str = part, drawn: Any = drawn) -> Any:
-                    made = kind(*args)
-                    if part == "sample":
-                        return sample(made)
-                    if part == "log_prob":
-                        return made.log_prob(drawn)
-                    value = getattr(made, part)
-                    return value() if callable(value) else value
-
-                if subject := subjects.accepted(library, f"{library}.{name}.{part}", function, given):
-                    yield subject
-            break
-
-
-def distrax() -> Iterator[Subject]:
-    """Distributions, their draws, densities and moments; bijectors forward and backward."""
-    import distrax as library
-
-    yield from _distributions("distrax", library, library.Distribution, lambda d: d.sample(seed=KEY), _SAMPLED)
-    for name, kind in _classes(library, library.Bijector):
-        for given in ((), (UNIT,), (UNIT, OTHER), (POSITIVE,)):
-            for x in (UNIT, POSITIVE[0]):
-
-                def both(x: Any, *args: Any, kind: Any = kind) -> Any:
-                    made = kind(*args)
-                    return made.forward_and_log_det(x), made.inverse_and_log_det(made.forward(x))
-
-                if subject := subjects.accepted("distrax", f"distrax.{name}", both, (x, *given)):
-                    yield subject
-                    break
-            else:
-                continue
-            break
-
-
-def numpyro() -> Iterator[Subject]:
-    """Distributions, their draws, densities and moments."""
-    from numpyro import distributions
-
-    yield from _distributions(
-        "numpyro",
-        distributions,
-        distributions.Distribution,
-        lambda d: d.sample(KEY),
-        ("sample", "log_prob", "mean", "variance"),
-    )
-
-
 def of(library: str) -> Iterator[Subject]:
     """The subjects of an installed library."""
-    from survey import of_solvers
+    from survey import of_distributions, of_models, of_solvers
 
-    return (globals().get(library) or vars(of_solvers)[library])()
+    rooms = (globals(), vars(of_distributions), vars(of_models), vars(of_solvers))
+    return next(room[library] for room in rooms if callable(room.get(library)))()

@@ -26,7 +26,9 @@ MOST_BITS = 4096
 """The precision at which an undecided comparison is given up."""
 
 
-def exact(fn: Callable[..., Any], precision: int = 256, *, round_conversions: bool = False) -> Callable[..., Any]:
+def exact(
+    fn: Callable[..., Any], precision: int = 256, *, round_conversions: bool = False, run_callbacks: bool = False
+) -> Callable[..., Any]:
     """``fn`` in exact arithmetic: the same arguments, the same pytree, balls that hold the true numbers.
 
     Every operation is the mathematical one, on balls of ``precision`` bits that enclose its result. What a float
@@ -38,6 +40,8 @@ def exact(fn: Callable[..., Any], precision: int = 256, *, round_conversions: bo
       precision: bits of the first attempt; doubled up to ``MOST_BITS`` while a comparison is undecided.
       round_conversions: round at ``astype`` between float dtypes and at ``lax.reduce_precision`` (to nearest, ties
         to even) instead of keeping the number.
+      run_callbacks: run a ``pure_callback`` on its operands rounded to their dtypes, with a warning that says so,
+        instead of refusing it: what it returns is then taken for exact.
 
     Returns:
       A function of the same arguments, any pytrees of arrays, numpy's or JAX's. They are taken as JAX takes them:
@@ -82,7 +86,8 @@ def exact(fn: Callable[..., Any], precision: int = 256, *, round_conversions: bo
     def in_exact_arithmetic(*args: Any, **kwargs: Any) -> Any:
         shown = jax.tree.map(lambda a: _float_like(a) if is_balls(a) else a, (args, kwargs))
         jaxpr, shapes = jax.make_jaxpr(called, return_shape=True)(*shown)
-        results = exact_jaxpr(jaxpr, jax.tree.leaves((args, kwargs)), precision, round_conversions=round_conversions)
+        options = {"round_conversions": round_conversions, "run_callbacks": run_callbacks}
+        results = exact_jaxpr(jaxpr, jax.tree.leaves((args, kwargs)), precision, **options)
         return jax.tree.unflatten(jax.tree.structure(shapes), results)
 
     return in_exact_arithmetic
@@ -94,7 +99,12 @@ def _float_like(array: Any) -> jax.ShapeDtypeStruct:
 
 
 def exact_jaxpr(
-    jaxpr: Jaxpr, args: Sequence[Any], precision: int = 256, *, round_conversions: bool = False
+    jaxpr: Jaxpr,
+    args: Sequence[Any],
+    precision: int = 256,
+    *,
+    round_conversions: bool = False,
+    run_callbacks: bool = False,
 ) -> list[Any]:
     """Execute a jaxpr exactly, as :func:`exact` does for a function.
 
@@ -103,6 +113,7 @@ def exact_jaxpr(
       args: one array per input; an input of floats may be an object array of ``flint.arb``, which is taken as it is.
       precision: bits of the first attempt.
       round_conversions: as for :func:`exact`.
+      run_callbacks: as for :func:`exact`.
 
     Returns:
       One array per output: of ``flint.arb`` for floats, else of numpy.
@@ -124,7 +135,7 @@ def exact_jaxpr(
     bits = precision
     while True:
         try:
-            return interpret(jaxpr, args, bits, round_conversions=round_conversions)
+            return interpret(jaxpr, args, bits, round_conversions=round_conversions, run_callbacks=run_callbacks)
         except UndecidedComparison:
             bits *= 2
             if bits > MOST_BITS or wide:

@@ -41,10 +41,17 @@ class Context:
     """One interpretation at one precision."""
 
     def __init__(
-        self, bits: int, round_conversions: bool, evaluate: Callable[..., list[Any]], choices: Choices | None = None
+        self,
+        bits: int,
+        round_conversions: bool,
+        evaluate: Callable[..., list[Any]],
+        choices: Choices | None = None,
+        *,
+        run_callbacks: bool = False,
     ):
         self.bits = bits
         self.round_conversions = round_conversions
+        self.run_callbacks = run_callbacks
         self._of_jaxprs: dict[Any, tuple[Any, Any]] = {}
         self._evaluate = evaluate
         self.choices = choices
@@ -66,7 +73,7 @@ class Context:
 
     def of_device(self, device: Any) -> "Context":
         """A state of its own for the program of one device, at the present equation."""
-        inside = Context(self.bits, self.round_conversions, self._evaluate)
+        inside = Context(self.bits, self.round_conversions, self._evaluate, run_callbacks=self.run_callbacks)
         inside.device, inside._equations = device, list(self._equations)
         return inside
 

@@ -11,6 +11,7 @@ import numpy as np
 from lossjax._core.versions import CALLS, Jaxpr, body, called, shape_of
 from lossjax.verify._exact import (
     bits,
+    callbacks,
     complexes,
     control,
     convolutions,
@@ -55,7 +56,6 @@ _INTEGER = {
 """Numpy's functions that do on integers and booleans what JAX does; other primitives JAX must compile and execute."""
 
 _REFUSED = {
-    "pure_callback": "it calls outside JAX",
     "io_callback": "it calls outside JAX",
 }
 
@@ -108,7 +108,7 @@ def executor(equation: Any) -> Callable[[Context, Any, list[Any], list[bool]], l
     floating = any(_is(getattr(v.aval, "dtype", bool), jnp.inexact) for v in equation.outvars)
     if name == "bitcast_convert_type" and _is(equation.invars[0].aval.dtype, jnp.floating):
         return bits.bits_of
-    by_rule = name in control.LOOPS or name in kernels.NAMES or name in devices.NAMES
+    by_rule = name in control.LOOPS or name in callbacks.NAMES | devices.NAMES | kernels.NAMES
     exactly = (floating and name != "bitcast_convert_type") or by_rule
     rule = complexes.COMPLEX.get(name) if complex_numbers else RULES.get(name)
     if complex_numbers and rule is None and (name in structural.MOVES or name in _ANY_NUMBERS):

@@ -25,11 +25,12 @@ def interpret(
     bits: int,
     *,
     round_conversions: bool = False,
+    run_callbacks: bool = False,
     choices: Choices | None = None,
 ) -> list[Any]:
     """The outputs of a jaxpr at one precision; UndecidedComparison where it does not suffice and nothing chooses."""
     with at_precision(bits):
-        context = Context(bits, round_conversions, _run, choices)
+        context = Context(bits, round_conversions, _run, choices, run_callbacks=run_callbacks)
         values = [value_of(context, a, v.aval) for a, v in zip(args, body(jaxpr).invars, strict=True)]
         results = context.run(jaxpr, values)
         return [_returned(r) if is_balls(r) else r for r in results]
