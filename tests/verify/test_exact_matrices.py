@@ -231,6 +231,15 @@ def test_vectors_of_a_multiple_eigenvalue_are_undecided() -> None:
             exact(function)(a)
 
 
+def test_eigenvalues_that_are_one_float_are_in_order() -> None:
+    """1 - 10⁻³⁰, 1 and 1 + 10⁻³⁰: no precision of a float tells them apart, and a ball must be of the right one."""
+    with jax.enable_x64(True):
+        for off in (1e-30, -1e-30):
+            a = np.array([[1, off, 0], [off, 1, 0], [0, 0, 1]])
+            for values in (exact(jnp.linalg.eigvalsh)(a), exact(jnp.linalg.svdvals)(a)[::-1]):
+                assert [float((v - 1) * 10**30) for v in values] == pytest.approx([-1, 0, 1], abs=1e-9)
+
+
 def test_the_padding_of_a_window_counts_on_some_platforms_only() -> None:
     x = np.float32([1, 2, 3])
     with pytest.raises(UnsupportedPrimitive, match="platforms differ on whether its initial value counts"):

@@ -5,6 +5,7 @@ of the same numbers, in the program's own dtype, is positive: the exact vector i
 A multiple eigenvalue has values, but no vectors of its own; a program that asks for them is undecided.
 """
 
+import functools
 from typing import Any
 
 import jax.numpy as jnp
@@ -64,7 +65,7 @@ def _by_discs(a: acb_mat) -> list[acb]:
         radius = sum((abs(v).upper() for j, v in enumerate(row) if j != i), arb(0))
         discs.append((row[i].real - radius).union(row[i].real + radius))
     chains: list[tuple[arb, int]] = []
-    for disc in sorted(discs, key=lambda d: float(d.lower())):
+    for disc in sorted(discs, key=lambda d: _in_order(d.lower())):
         if chains and chains[-1][0].overlaps(disc):
             chains[-1] = chains[-1][0].union(disc), chains[-1][1] + 1
         else:
@@ -72,9 +73,13 @@ def _by_discs(a: acb_mat) -> list[acb]:
     return [acb(chain) for chain, count in chains for _ in range(count)]
 
 
+_in_order: Any = functools.cmp_to_key(lambda a, b: int(a > b) - int(a < b))
+"""The key by which balls are sorted that do not overlap, exact numbers among them; as floats they could be equal."""
+
+
 def _ascending(values: list[arb]) -> list[arb]:
     """Balls of the numbers in order: the k-th smallest lies between the k-th smallest bounds."""
-    lows, highs = (sorted((bound(v) for v in values), key=float) for bound in (arb.lower, arb.upper))
+    lows, highs = (sorted((bound(v) for v in values), key=_in_order) for bound in (arb.lower, arb.upper))
     return [low.union(high) for low, high in zip(lows, highs, strict=True)]
 
 
@@ -108,7 +113,7 @@ def _no_subset(context: Context, params: Any) -> None:
 def _hermitian(context: Context, a: Matrix, near: np.ndarray) -> tuple[list[arb], Matrix]:
     """Eigenvalues in ascending order, and vectors as columns near to these."""
     values, _, right = _decomposed(context, a)
-    order = sorted(range(len(a)), key=lambda i: float(values[i].real.mid()))
+    order = sorted(range(len(a)), key=lambda i: _in_order(values[i].real))
     entries = a.ravel().tolist()
     real_only = all(isinstance(v, arb) for v in entries)
     columns = [_turned(context, right[:, i], near[:, k], real_only=real_only) for k, i in enumerate(order)]
