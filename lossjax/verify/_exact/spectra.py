@@ -73,8 +73,10 @@ def _by_discs(a: acb_mat) -> list[acb]:
     return [acb(chain) for chain, count in chains for _ in range(count)]
 
 
-_in_order: Any = functools.cmp_to_key(lambda a, b: int(a > b) - int(a < b))
-"""The key by which balls are sorted that do not overlap, exact numbers among them; as floats they could be equal."""
+@functools.cmp_to_key
+def _in_order(a: arb, b: arb) -> int:
+    """The key of balls that do not overlap, exact numbers among them; as floats they could be equal."""
+    return int(bool(a > b)) - int(bool(a < b))
 
 
 def _ascending(values: list[arb]) -> list[arb]:
