@@ -62,7 +62,7 @@ tables: .venv/installed
 # Into dist, and then proven in an environment that has nothing else.
 wheel: .venv/installed
 	rm -rf dist build/clean
-	$(BIN)/python -m build --outdir dist
+	$(BIN)/python tools/build.py dist
 	$(PYTHON) -m venv build/clean
 	build/clean/bin/python -m pip install --quiet --disable-pip-version-check "$$(echo dist/*.whl)[verify]"
 	cd build && clean/bin/lossjax verify

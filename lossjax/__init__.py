@@ -98,7 +98,7 @@ if TYPE_CHECKING:
     from lossjax import plot as plot
     from lossjax import verify as verify
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "TokenStatistics",

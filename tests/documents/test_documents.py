@@ -53,7 +53,7 @@ def test_the_errors_on_digits_are_made_of_what_the_example_prints(tool: Any) -> 
 
 
 def test_the_readme_has_the_recorded_numbers(tool: Any) -> None:
-    """Its table of steps is made of benchmarks/results; its sentence on digits says what docs/accuracy.md says."""
+    """Its table of steps is made of benchmarks/results; its other numbers are those of the pages that it names."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert f"<!-- steps -->\n{tool.steps(tool.recorded())}\n<!-- end of steps -->" in readme
     rows = re.findall(
@@ -65,6 +65,9 @@ def test_the_readme_has_the_recorded_numbers(tool: Any) -> None:
     said = " ".join(readme.split())
     assert f"the loss is within {loss} ulp, its gradient at the label within {gradient};" in said
     assert f"optax's are {optax_loss} million and {optax_gradient} million ulp off" in said
+    chips = (ROOT / "docs" / "accelerators.md").read_text(encoding="utf-8").partition("### h100")[2]
+    [(ours, theirs)] = re.findall(r"^\| labels \| [^|]+\| ([\d.]+) / ([\d.]+) \|", chips.split("###")[0], re.MULTILINE)
+    assert f"with its gradient moves {ours} times the bytes of its float32 logits, optax's {theirs}" in said
 
 
 def test_the_page_of_losses_has_every_loss() -> None:

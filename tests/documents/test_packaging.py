@@ -97,10 +97,17 @@ def test_a_loss_is_added_in_six_steps(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_wheel_works_in_a_clean_environment(tmp_path: Path) -> None:
-    """Built from the source distribution, installed with the extra ``verify``, it proves itself there."""
-    folder = copy(tmp_path, "lossjax", "README.md", "LICENSE", "pyproject.toml")
-    run(sys.executable, "-m", "build", "--outdir", tmp_path / "dist", cwd=folder)
+    """Built from the source distribution, twice alike, installed with the extra ``verify``, it proves itself there."""
+    folder = copy(tmp_path, "lossjax", "tools", "README.md", "CHANGELOG.md", "LICENSE", "pyproject.toml")
+    run(sys.executable, "tools/build.py", tmp_path / "dist", cwd=folder)
     [wheel] = (tmp_path / "dist").glob("*.whl")
+    for path in folder.rglob("*"):  # another clone, at another time, by another user
+        os.utime(path, (1e9, 1e9))
+        path.chmod(0o700 if path.is_dir() else 0o600)
+    run(sys.executable, "tools/build.py", tmp_path / "again", cwd=folder)
+    made = {path.name: path.read_bytes() for path in (tmp_path / "dist").iterdir()}
+    assert len(made) == 2
+    assert made == {path.name: path.read_bytes() for path in (tmp_path / "again").iterdir()}, "not reproducible"
     names = zipfile.ZipFile(wheel).namelist()
     modules = {str(p.relative_to(ROOT)) for p in (ROOT / "lossjax").rglob("*.py")}
     assert modules <= set(names)
@@ -168,3 +175,23 @@ def test_the_checks_before_a_commit_are_those_of_make_test() -> None:
     workflows = list((ROOT / ".github" / "workflows").glob("*.yml"))
     assert workflows
     assert all("run: .ci/run" in path.read_text(encoding="utf-8") for path in workflows)
+
+
+RUNS = re.compile(r"^ +- (?:name: .*\n +)?run: (.+)$", re.M)
+
+
+def test_the_workflow_runs_as_a_script(tmp_path: Path) -> None:
+    """Its steps in a clone, with a ``make`` that writes down what it would do: every target is there, in this order."""
+    folder = copy(tmp_path, ".ci", "Makefile", "pyproject.toml", "tools")
+    fake = tmp_path / "bin" / "make"
+    fake.parent.mkdir()
+    fake.write_text(f'#!/bin/sh\necho "$@" >> targets\nexec {shutil.which("make")} --dry-run "$@"\n', encoding="utf-8")
+    fake.chmod(0o755)
+    steps_ = RUNS.findall((ROOT / ".github" / "workflows" / "test.yml").read_text(encoding="utf-8"))
+    assert steps_
+    for step in steps_:
+        run("bash", "-euo", "pipefail", "-c", step, cwd=folder, PATH=f"{fake.parent}:{os.environ['PATH']}")
+    targets = (folder / "targets").read_text(encoding="utf-8").split()
+    assert targets[:2] == ["test", "test-documents"]
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert [target for target in targets if not re.search(rf"^{target}:", makefile, re.M)] == []
