@@ -55,9 +55,9 @@ CASES: dict[str, Case] = {
         ),
     ),
     "log-sum-exp": Case(lossjax.logsumexp, None, (1, 3), lambda z: jax.nn.logsumexp(z, axis=-1)),
-    "distributions": Case(lossjax.softmax_cross_entropy, "distributions", (4, 8), optax.losses.softmax_cross_entropy),
+    "distributions": Case(lossjax.softmax_cross_entropy, "distributions", (4, 7), optax.losses.softmax_cross_entropy),
     "binary labels": Case(
-        lossjax.sigmoid_cross_entropy, "distributions", (4, 8), optax.losses.sigmoid_binary_cross_entropy
+        lossjax.sigmoid_cross_entropy, "distributions", (2, 8), optax.losses.sigmoid_binary_cross_entropy
     ),
     "KL of logits": Case(lossjax.softmax_kl_divergence, "logits", (10.1, 22.7)),
 }
