@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import optax
 
 import lossjax
+from lossjax.bench import heads
+from lossjax.bench.heads import HeadLoss
 from lossjax.bench.problems import Head, Problem
 
 Step = Callable[..., Any]
@@ -26,6 +28,8 @@ def _jax_step(problem: Problem, loss_of_logits: Callable[[Any, Any], Any]) -> St
 
 
 def _lossjax(problem: Problem) -> Step:
+    if isinstance(problem, HeadLoss):
+        return heads.ours(problem)
     if not isinstance(problem, Head):
         return _jax_step(problem, lossjax.softmax_cross_entropy_with_integer_labels)
 
@@ -36,10 +40,19 @@ def _lossjax(problem: Problem) -> Step:
 
 
 def _optax(problem: Problem) -> Step:
+    if isinstance(problem, HeadLoss):
+        return heads.stored(problem)
     return _jax_step(problem, optax.softmax_cross_entropy_with_integer_labels)
 
 
-def _jax_nn(problem: Problem) -> Step:
+def _by_hand(problem: Problem) -> Step | None:
+    return heads.by_hand(problem) if isinstance(problem, HeadLoss) else None
+
+
+def _jax_nn(problem: Problem) -> Step | None:
+    if isinstance(problem, HeadLoss):
+        return None
+
     def loss(logits: Any, labels: Any) -> Any:
         return -jnp.take_along_axis(jax.nn.log_softmax(logits), labels[:, None], axis=-1)[:, 0]
 
@@ -65,13 +78,14 @@ PEERS: dict[str, Callable[[Problem], Step | None]] = {
     "lossjax": _lossjax,
     "optax": _optax,
     "jax.nn": _jax_nn,
+    "by hand": _by_hand,
     "tokamax": _tokamax,
 }
 
 
 def torch_step(problem: Problem, data: tuple[Any, ...]) -> Callable[[], Any] | None:
-    """PyTorch on the CPU, with the same data. None if it is not installed, or if JAX uses an accelerator."""
-    if importlib.util.find_spec("torch") is None or jax.default_backend() != "cpu":
+    """PyTorch on the CPU, with the same data. None without it, with an accelerator, or for a head of post-training."""
+    if isinstance(problem, HeadLoss) or importlib.util.find_spec("torch") is None or jax.default_backend() != "cpu":
         return None
     import torch  # pyright: ignore[reportMissingImports]  # It is in no extra.
 

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 import lossjax
 from lossjax.bench import SUITES, Head, Measured, Rows, drawing, measure, report
 from lossjax.bench import peers as contenders
+from lossjax.bench.heads import OF_LOGITS, HeadLoss
 from lossjax.cli import app
 from tests.support.paths import ROOT
 
@@ -42,6 +43,21 @@ def test_all_peers_compute_the_same(problem: Any) -> None:
                 rtol=0,
                 atol=u * float(jnp.max(jnp.abs(want))),
             )
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [HeadLoss(loss, 8, 3, 5, reduction=how) for loss in OF_LOGITS for how in ("mean", "none")],
+    ids=lambda p: p.name,
+)
+def test_all_heads_compute_the_same(problem: HeadLoss) -> None:
+    data = problem.data()
+    steps = [make(problem) for name, make in contenders.PEERS.items() if name != "tokamax"]
+    want, *others = [jax.jit(step)(*data) for step in steps if step is not None]
+    assert len(others) == 2
+    for other in others:
+        for got, truth in zip(jax.tree.leaves(other), jax.tree.leaves(want), strict=True):
+            np.testing.assert_allclose(got, truth, rtol=0, atol=2.0**-20 * max(1, float(jnp.max(jnp.abs(truth)))))
 
 
 def test_a_measurement() -> None:

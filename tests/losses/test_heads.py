@@ -269,6 +269,48 @@ def test_a_head_without_a_factor_is_rejected(name: str, how: str, what: str, mon
         jax.clear_caches()
 
 
+# --- the size of blocks ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("name", ["entropy", "kl", "sparse targets"])
+def test_the_size_of_blocks_changes_nothing_but_the_order_of_sums(name: str, dtype: Any) -> None:
+    """Of N rows, summed: each entry of ∂W is within a bound of the truth that no size of blocks enters.
+
+    An entry of ∂/∂z is at most (1 + 2L)(p + q + t), with L the largest Σ|x||W|, which bounds every logit. The logits
+    are off by H u L, what is made of them by 64u more; ∂W is a sum of N products, in 32 bits. With u' the roundoff of a
+    narrower dtype, in which the factors of ∂W and ∂W are rounded, all of it is within
+
+        (2u' + (N + 64 + 8 H L) u) Σ_rows |x| (1 + 2L)(p + q + t) + 2u' |∂W|.
+    """
+    rows, u = 384, 2.0**-24
+    random = np.random.default_rng(1)
+    positive = {"hidden": (rows, WIDTH), "other_hidden": (rows, OTHER)}
+    of_any_sign = {"weight": (WIDTH, CLASSES), "other_weight": (OTHER, CLASSES)}
+    a = {n: jnp.asarray(random.uniform(0.5, 1.5, s), dtype) for n, s in positive.items()}
+    a |= {n: jnp.asarray(random.normal(size=s), dtype) for n, s in of_any_sign.items()}
+    a |= {n: jnp.zeros(CLASSES, dtype) for n in ("bias", "other_bias")}
+    a["probabilities"] = jnp.asarray(random.dirichlet(np.ones(3), rows)[:, :2], jnp.float32)
+
+    def slopes(function: Callable[..., Any], a: Arrays, **options: Any) -> Any:
+        return quick(jax.grad(lambda w: jnp.sum(function(a | {"weight": w}, reduction="sum", **options))))(a["weight"])
+
+    of_head, stored = HEADS[name]
+    found = {size: np.float64(slopes(of_head, a, chunk_size=size)) for size in (1, 7, rows)}
+    with jax.enable_x64(True):
+        wide = {n: jnp.float64(x) for n, x in a.items()}
+        exact = np.asarray(slopes(stored, wide))
+        heads = [(np.asarray(wide[f"{n}hidden"]), np.asarray(wide[f"{n}weight"])) for n in ("", "other_")]
+        masses = sum(np.array(jax.nn.softmax(x @ w, axis=-1)) for x, w in heads)
+    np.add.at(masses, (np.arange(rows)[:, None], np.asarray(listed(a))), 1.0)
+    reach = max(float(np.max(np.abs(x) @ np.abs(w))) for x, w in heads)
+    terms = np.abs(heads[0][0]).T @ masses * (1 + 2 * reach)
+    narrow = float(jnp.finfo(dtype).eps) / 2 if dtype == jnp.bfloat16 else 0.0
+    allowed = (2 * narrow + (rows + 64 + 8 * WIDTH * reach) * u) * terms + 2 * narrow * np.abs(exact)
+    for size, got in found.items():
+        assert np.all(np.abs(got - exact) <= allowed), f"{size}: {np.max(np.abs(got - exact) / allowed)} of the bound"
+
+
 # --- memory, precision, refusals -------------------------------------------------------------------------------------
 
 
