@@ -134,7 +134,7 @@ def test_the_page_of_the_command_line_has_every_option() -> None:
     assert set(sections) == set(commands)
     for name, command in commands.items():
         wanted = {option for one in command.params for option in one.opts if option.startswith("--")} - {"--help"}
-        assert set(re.findall(r"`(--\w+)", sections[name])) == wanted, name
+        assert set(re.findall(r"`(--[\w-]+)", sections[name])) == wanted, name
 
 
 @pytest.mark.parametrize(
