@@ -229,7 +229,7 @@ def _exponential(x: Array, rows: tuple[Array, View]) -> Array:
 
 
 def _in_passes(
-    reductions: Reductions, plan: Plan, dtype: Any, x: Array, index: Array | None, view: View
+    reductions: Reductions, plan: Plan, dtype: Any, x: Array, index: Array | None, view: View = AS_STORED
 ) -> tuple[Array, ...]:
     """(pivot, its logit, maximum, rest): the maximum first, and then the sum about it. The transform is increasing."""
     over = plan.over
@@ -249,7 +249,7 @@ def _in_passes(
     return index, logit, maximum, rest
 
 
-def _in_one_pass(plan: Plan, dtype: Any, x: Array, index: Array | None, view: View) -> tuple[Array, ...]:
+def _in_one_pass(plan: Plan, dtype: Any, x: Array, index: Array | None, view: View = AS_STORED) -> tuple[Array, ...]:
     """The same, of one reading of the logits; on several devices each one's part is brought to the common maximum."""
     over = plan.over
     pivot, logit, here, rest = one_pass.statistics(view.of(x, dtype), index, dtype)
