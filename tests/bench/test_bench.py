@@ -173,7 +173,7 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (tmp_path / "r.png").stat().st_size > 10_000
     for wrong, says in [
         (["--results", str(tmp_path / "r.json"), "--json", str(tmp_path / "s.json")], "leave one of them out"),
-        (["--suite", "fast"], "'fast' is not one of rows, head, growth"),
+        (["--suite", "fast"], "'fast' is not one of rows, head, heads, growth"),
         (["--peer", "keras"], "'keras' is not one of lossjax, optax"),
         (["--json", str(tmp_path / "none" / "r.json")], "does not exist"),
         (["--markdown", str(tmp_path / "r.json")], "mark it by <!-- bench --> and <!-- end of bench -->"),

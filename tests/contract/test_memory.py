@@ -52,6 +52,7 @@ def beside_the_gradient(loss: Callable[..., Any], dtype: str) -> float:
     return analysis.temp_size_in_bytes / (4 * ROWS * CLASSES)
 
 
+@pytest.mark.covering
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("name", LOSSES)
 def test_no_array_of_the_size_of_the_logits(name: str, dtype: str) -> None:
