@@ -13,9 +13,8 @@ s_c (p - e_c), is ``p_minus_one_hot``; the share of the other classes, (Σ_{k≠
 label smoothing only.
 """
 
-import dataclasses
 import functools
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import Array, lax
@@ -30,12 +29,68 @@ from lossjax._softmax.row_statistics import (
     Plan,
     RowStatistics,
     labelled_rows,
+    p_of,
     row_statistics,
+    sum_of_other_surprisals,
+    surprisal,
 )
-from lossjax._softmax.row_sum import class_count, largest_of, shown, sum_over_classes
+from lossjax._softmax.row_sum import class_count, sum_over_classes
 from lossjax._softmax.smoothing import Smoothing
-from lossjax._softmax.transform import LogitTransform, View
 from lossjax.numerics import times
+
+
+class LogitTransform(NamedTuple):
+    """Softcap c and temperature T, each an array or None:  z = c·tanh(x/c)/T."""
+
+    softcap: Array | None
+    temperature: Array | None
+
+    @property
+    def is_identity(self) -> bool:
+        return self.softcap is None and self.temperature is None
+
+    def apply(self, x: Array) -> Array:
+        z = x if self.softcap is None else self.softcap * jnp.tanh(x / self.softcap)
+        return z if self.temperature is None else z / self.temperature
+
+    def derivatives(self, x: Array) -> tuple[Array, Array | None, Array | None]:
+        """z, dz/dx and d²z/dx²; None for a slope of 1, and for no curvature."""
+        slope = bend = None
+        if self.softcap is not None:
+            a = x / self.softcap
+            slope, _ = _softcap_slopes(a)
+            bend = -2 * jnp.tanh(a) * slope / self.softcap
+        if self.temperature is not None:
+            slope = (1 if slope is None else slope) / self.temperature
+            bend = None if bend is None else bend / self.temperature
+        return self.apply(x), slope, bend
+
+    def pullback(self, x: Array, in_z: Array) -> "tuple[Array, LogitTransform]":
+        """From the gradient in z those in x, c and T. An infinite logit has gradient 0, and no part in T's."""
+        in_softcap = in_temperature = None
+        if self.temperature is not None:
+            z = self.apply(x)
+            in_temperature = -jnp.sum(in_z * jnp.where(jnp.isfinite(z), z, 0)) / self.temperature
+            in_z = in_z / self.temperature
+        if self.softcap is not None:
+            slope, in_cap = _softcap_slopes(x / self.softcap)
+            in_softcap = jnp.sum(in_z * in_cap)
+            in_z = in_z * slope
+        return in_z, LogitTransform(in_softcap, in_temperature)
+
+
+def _softcap_slopes(a: Array) -> tuple[Array, Array]:
+    """``sech² a`` and ``tanh a - a sech² a`` (odd, 2a³/3 near 0), without cancellation at either end."""
+    decay = jnp.exp(-2 * jnp.abs(a))
+    slope = 4 * decay / (1 + decay) ** 2
+    # tanh a - a sech²a = sech²a (sinh 2a - 2a)/2; the series of sinh y - y where y = 2a is below 2.
+    y = jnp.where(jnp.abs(a) < 1, 2 * a, 0)
+    term = total = y * y * y / 6
+    for k in range(2, 10):
+        term = term * y * y / ((2 * k) * (2 * k + 1))
+        total = total + term
+    far = jnp.tanh(a) - times(slope, a)
+    return slope, jnp.where(jnp.abs(a) < 1, slope * total / 2, far)
 
 
 class Options(NamedTuple):
@@ -70,82 +125,35 @@ class SoftmaxInputs(NamedTuple):
     transform: LogitTransform = LogitTransform(None, None)
     valid: Array | None = None
 
-    @property
-    def view(self) -> View:
-        """What the softmax sees of the logits."""
-        return View(None if self.valid is None else self.valid[..., None], self.transform)
-
-    def entries(self, options: Options) -> tuple[Array, Array | None, Array | None]:
-        """What there is of each class: logits, distributions, and class weights as an array of one row."""
+    def weights_along(self, z: Array) -> Array | None:
+        """The class weights [C] with as many dimensions as the logits."""
         w = self.class_weights
-        weights = None if w is None else w.reshape((1,) * (self.logits.ndim - 1) + w.shape)
-        return self.logits, None if options.labelled else self.targets, weights
-
-    def of_rows(self, options: Options, rows: RowStatistics) -> "_OfRows":
-        """What there is of each row."""
-        mass, shares = None, (None, None)
-        if self.smoothing is not None:
-            shares = options.smoothing(self.smoothing).shares(class_count(self.logits, rows.over))
-            if not options.labelled:
-                targets = (self.targets,)
-                mass = rows.sum_of_others(_target, targets, self.view) + rows.of_pivot(_target, targets, self.view)
-        return _OfRows(self.view, self.parameter, mass, *shares)
+        return None if w is None else w.reshape((1,) * (z.ndim - 1) + w.shape)
 
 
-class _OfRows(NamedTuple):
-    view: View
-    parameter: Array | None
-    mass: Array | None
-    """Σt of a distribution that is smoothed."""
-    at_label: Array | None
-    each: Array | None
-    """The shares of label smoothing: of the label, and of each other class."""
+def _weighted(weight: Array | None, value: Array) -> Array:
+    return value if weight is None else times(weight, value)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Term:
-    """The term of a class, as ``RowStatistics.sum_of_others`` and ``of_pivot`` call it: v_k times F, or one of its
-    derivatives.
-    """
-
-    options: Options
-    of: Literal["value", "slope", "in_parameter"]
-
-    def __call__(self, entries: Any, rows: RowStatistics, beside: _OfRows) -> Array:
-        logits, targets, weights, _ = entries
-        dtype, curve = self.options.dtype, self.options.curve
-        z = beside.view.of(logits, dtype).astype(dtype)
-        p, surprisal = functions.probabilities(z, rows), -functions.log_probabilities(z, rows)
-        term = getattr(curve, self.of)(surprisal, p, beside.parameter)
-        if weights is not None:
-            term = times(weights, term)
-        share = self.share(z, targets, rows, beside)
-        return term if share is None else times(share, term)
-
-    def share(self, z: Array, targets: Array | None, rows: RowStatistics, beside: _OfRows) -> Array | None:
-        """t_k, smoothed; None for the 1 of a label."""
-        if targets is None:
-            if beside.at_label is None or beside.each is None:
-                return None
-            return jnp.where(rows.is_pivot(z), beside.at_label, beside.each)
-        t = shown(targets, beside.view.valid).astype(z.dtype)
-        if beside.at_label is None or beside.each is None or beside.mass is None:
-            return t
-        return (beside.at_label - beside.each) * t + beside.each * beside.mass
-
-
-def _target(entries: Any, rows: RowStatistics, view: View) -> Array:
-    return shown(entries[0], view.valid).astype(rows.maximum.dtype)
-
-
-def _label_weight(options: Options, inputs: SoftmaxInputs, rows: RowStatistics) -> Array | None:
+def _label_weight(options: Options, weights: Array | None, z: Array, rows: RowStatistics) -> Array | None:
     """ω: the class weight of each row's label, or None where every row counts alike."""
-    if inputs.class_weights is None or not options.labelled:
+    if weights is None or not options.labelled:
         return None
-    return rows.of_pivot(lambda entries, *_: entries[2], inputs.entries(options), ())
+    return rows.at_pivot(jnp.broadcast_to(weights, z.shape))
 
 
-def _or_nan(options: Options, inputs: SoftmaxInputs, per_row: Array) -> Array:
+def _given_distribution(options: Options, is_label: Array, targets: Array) -> Array:
+    """The target as it was given: a distribution over the classes, or a label's one-hot."""
+    return is_label.astype(options.dtype) if options.labelled else targets.astype(options.dtype)
+
+
+def _distribution(options: Options, inputs: SoftmaxInputs, targets: Array) -> Array:
+    """The smoothed target distributions."""
+    given = targets.astype(options.dtype)
+    return given if inputs.smoothing is None else options.smoothing(inputs.smoothing).apply(given, options.over)
+
+
+def _or_nan(options: Options, targets: Array, per_row: Array) -> Array:
     """One number per row, NaN where a target lies outside the domain; of labels, the row's statistics know.
 
     The smallest target decides. Making each of the others NaN would cost a fifth of the time of value and gradient, for
@@ -153,81 +161,102 @@ def _or_nan(options: Options, inputs: SoftmaxInputs, per_row: Array) -> Array:
     """
     if options.labelled or options.domain is REALS:
         return per_row
-    smallest = -largest_of(_negated, (lax.stop_gradient(inputs.targets),), inputs.view.valid)
+    smallest = jnp.min(lax.stop_gradient(targets), axis=-1, keepdims=True)
     outside = sum_over_classes((~options.domain.contains(smallest)).astype(options.dtype), options.over)
     return nan_unless(outside == 0, per_row)
-
-
-def _negated(targets: Array, valid: Array | None) -> Array:
-    return -shown(targets, valid)
 
 
 def _forward(
     options: Options, inputs: SoftmaxInputs, *, differentiated: bool = True
 ) -> tuple[tuple[Array, Array], Any]:
-    valid, x, view = inputs.valid, inputs.logits, inputs.view
-    plan = Plan.of(x, options.dtype, options.over, differentiated=differentiated)
+    valid, curve = inputs.valid, options.curve
+    x, targets = hide(valid, inputs.logits), hide(valid, inputs.targets)
+    z = inputs.transform.apply(x.astype(options.dtype))
+    # Storing the exponentials pays only where their array can become the gradient's buffer. A 16-bit gradient is half
+    # as large, so for long rows the float32 exponentials would be a second, larger array: they are computed again.
+    roomy = inputs.logits.dtype == options.dtype or inputs.logits.shape[-1] <= LONGEST_WIDE_ROW
+    plan = Plan(options.over, reused=differentiated and roomy)
+    given = x if inputs.transform.is_identity else z
     if options.labelled:
-        rows = labelled_rows(x, hide(valid, inputs.targets), plan, options.dtype, view)
+        rows = labelled_rows(given, targets, plan, options.dtype)
     else:
-        rows = row_statistics(x, plan=plan, dtype=options.dtype, view=view)
-    entries, beside, value = inputs.entries(options), inputs.of_rows(options, rows), _Term(options, "value")
-    loss = rows.of_pivot(value, entries, beside)
-    if beside.each is not None or not options.labelled:
-        loss = same_on_all(loss, rows.over) + rows.sum_of_others(value, entries, beside)
+        rows = row_statistics(given, plan=plan, dtype=options.dtype)
+    weights = inputs.weights_along(z)
+    label_weight = _label_weight(options, weights, z, rows)
+    if options.labelled:  # v_c F(l_c), and Σ_{k≠c} v_k F(l_k)
+        of_label = curve.value(surprisal(rows.pivot_logit, rows), rows.own / rows.total(), inputs.parameter)
+        loss = _weighted(label_weight, of_label)
+        if inputs.smoothing is not None:
+            at_label, each = options.smoothing(inputs.smoothing).shares(class_count(z, options.over))
+            if weights is None and curve.is_identity:
+                elsewhere = times(each, sum_of_other_surprisals(given, rows))
+            else:  # the share stands inside the sum, which overflows without it
+                values = _weighted(weights, curve.value(surprisal(z, rows), p_of(z, rows), inputs.parameter))
+                elsewhere = rows.sum(jnp.where(rows.is_pivot(z), 0, times(each, values)))
+            loss = same_on_all(times(at_label, loss) + elsewhere, rows.over)
+    else:  # Σ_k v_k F(l_k)
+        values = curve.value(surprisal(z, rows), p_of(z, rows), inputs.parameter)
+        loss = rows.sum(times(_weighted(weights, _distribution(options, inputs, targets)), values))
     lse = rows.maximum + rows.log_total()
     if inputs.z_loss is not None:  # λ ω lse²
-        label_weight = _label_weight(options, inputs, rows)
         loss = loss + same_on_all(inputs.z_loss * _weighted(label_weight, lse * lse), rows.over)
-    loss = _or_nan(options, inputs, loss)
+    loss = _or_nan(options, targets, loss)
     loss = nan_unless(~jnp.isnan(rows.rest), loss)  # a zero weight must not silence an undefined row
     output = (hide(valid, loss[..., 0]), hide(valid, lse[..., 0]))
     return output, (options, inputs, rows.stopped())
 
 
-def _weighted(weight: Array | None, value: Array) -> Array:
-    return value if weight is None else times(weight, value)
-
-
 def _backward(saved: Any, cotangents: tuple[Array, Array]) -> tuple[None, SoftmaxInputs]:
     options, inputs, rows = saved
-    valid, parameter = inputs.valid, inputs.parameter
+    valid, curve, parameter = inputs.valid, options.curve, inputs.parameter
+    x, targets = hide(valid, inputs.logits.astype(options.dtype)), hide(valid, inputs.targets)
+    z = inputs.transform.apply(x)
     in_loss, in_lse = (hide(valid, c)[..., None] for c in cotangents)
-    in_loss = _or_nan(options, inputs, in_loss)
-    entries, beside = inputs.entries(options), inputs.of_rows(options, rows)
-    slope, of_parameter = _Term(options, "slope"), _Term(options, "in_parameter")
-    x = hide(valid, inputs.logits.astype(options.dtype))
-    z = inputs.view.of(inputs.logits, options.dtype).astype(options.dtype)
-    p, is_pivot = functions.probabilities(z, rows), rows.is_pivot(z)
-    # (Σs) p - s, with the pivot's share apart, and Σ_k v_k ∂F/∂θ. The cotangent multiplies the slope and does not go
-    # into it: this pass is transposed, and what the slope's transpose subtracts is larger than the result.
-    own, in_p, elsewhere = in_loss * rows.of_pivot(slope, entries, beside), in_lse, jnp.zeros_like(in_lse)
-    in_parameter = in_loss * on_one_device(rows.of_pivot(of_parameter, entries, beside), rows.over)
-    if beside.each is not None or not options.labelled:
-        elsewhere = in_loss * jnp.where(is_pivot, 0, slope((*entries, None), rows, beside))
-        in_p = in_p + in_loss * rows.sum_of_others(slope, entries, beside)
-        others = jnp.where(is_pivot, 0, of_parameter((*entries, None), rows, beside))
-        in_parameter = in_parameter + in_loss * jnp.sum(others, axis=-1, keepdims=True)
-    in_z_loss, lse, label_weight = None, functions.log_partition(z, rows), _label_weight(options, inputs, rows)
+    in_loss = _or_nan(options, targets, in_loss)
+    weights = inputs.weights_along(z)
+    label_weight = _label_weight(options, weights, z, rows)
+    in_weighted = in_loss if label_weight is None else in_loss * label_weight  # ω times the cotangent of the loss
+    is_label = rows.is_pivot(z)
+    p, surprisals = functions.probabilities(z, rows), -functions.log_probabilities(z, rows)
+    slope, in_curve = curve.slope(surprisals, p, parameter), curve.in_parameter(surprisals, p, parameter)
+    # (Σs) p - s, and Σ_k v_k ∂F/∂θ. The cotangent multiplies the slope and does not go into it: this pass is
+    # transposed, and what the slope's transpose subtracts is larger than the result.
+    if options.labelled:
+        of_label = rows.at_pivot(surprisals), rows.at_pivot(p), parameter
+        at_label = each = None
+        in_own = in_weighted
+        if inputs.smoothing is not None:
+            at_label, each = options.smoothing(inputs.smoothing).shares(class_count(z, options.over))
+            in_own = at_label * in_weighted
+        # s_c (p - e_c)
+        in_z = in_own * curve.slope(*of_label) * functions.p_minus_one_hot(z, rows)
+        in_parameter = on_one_device(in_own * curve.in_parameter(*of_label), rows.over)
+        if each is not None:  # (Σ_{k≠c} s_k) p - Σ_{k≠c} s_k e_k
+            s = jnp.where(is_label, 0, _weighted(weights, slope))
+            if weights is None and curve.is_identity:
+                mass = jnp.asarray(class_count(z, options.over) - 1, z.dtype)
+            else:
+                mass = rows.sum(s)
+            in_z = in_z + in_loss * each * (mass * p - s)
+            elsewhere = jnp.where(is_label, 0, _weighted(weights, in_curve))
+            in_parameter = in_parameter + in_loss * each * jnp.sum(elsewhere, axis=-1, keepdims=True)
+    else:
+        v = _weighted(weights, _distribution(options, inputs, targets))
+        in_z = in_loss * functions.cross_entropy_slope(z, rows, v * slope)
+        in_parameter = in_loss * jnp.sum(times(v, in_curve), axis=-1, keepdims=True)
+    in_z = in_z + in_lse * p
+    in_z_loss = None
     if inputs.z_loss is not None:  # 2λω lse p, and ω lse²
-        in_weighted = in_loss if label_weight is None else in_loss * label_weight
-        in_p = in_p + 2 * in_weighted * inputs.z_loss * lse
+        lse = functions.log_partition(z, rows)
+        in_z = in_z + 2 * in_weighted * inputs.z_loss * times(p, lse)
         in_z_loss = jnp.sum(hide(valid, on_one_device(in_weighted * lse * lse, rows.over)))
-    # The sums stand in the branches of a select: elsewhere XLA's CPU backend (JAX 0.10 to 0.12) gives them to a library
-    # of arithmetic, with an array for each operand.
-    at_pivot = own * functions.p_minus_one_hot(z, rows) + times(p, in_p)
-    in_z = jnp.where(is_pivot, at_pivot, times(p, own + in_p) - elsewhere)
     in_z = hide(valid, in_z)
 
     in_targets = in_class_weights = in_smoothing = None
-    weights = entries[2]
     if not options.labelled or weights is not None or inputs.smoothing is not None:
-        surprisals = -functions.log_probabilities(z, rows)
-        values = hide(valid, in_loss * options.curve.value(surprisals, p, parameter))  # F(l_k), which is ∂/∂v_k
+        values = hide(valid, in_loss * curve.value(surprisals, p, parameter))  # F(l_k), which is ∂/∂v_k
         in_distribution = _weighted(weights, values)  # w∘F(l), which is ∂/∂ of the smoothed target
-        given = (
-            is_pivot.astype(options.dtype) if options.labelled else _target((inputs.targets, None), rows, inputs.view)
-        )
+        given = _given_distribution(options, is_label, targets)
         smoothed = given
         if inputs.smoothing is not None:  # the smoothing is its own transpose
             smoothing = options.smoothing(inputs.smoothing)
@@ -239,7 +268,8 @@ def _backward(saved: Any, cotangents: tuple[Array, Array]) -> tuple[None, Softma
         if weights is not None:  # t∘F(l), and λ lse² for the label's weight
             of_weights = times(smoothed, values)
             if options.labelled and inputs.z_loss is not None:
-                of_weights = of_weights + jnp.where(is_pivot, in_loss * inputs.z_loss * lse * lse, 0)
+                lse = functions.log_partition(z, rows)
+                of_weights = of_weights + jnp.where(is_label, in_loss * inputs.z_loss * lse * lse, 0)
             in_class_weights = jnp.sum(hide(valid, of_weights), axis=tuple(range(z.ndim - 1)))
     in_logits, in_transform = inputs.transform.pullback(x, in_z)
     return None, SoftmaxInputs(
@@ -253,6 +283,9 @@ def _backward(saved: Any, cotangents: tuple[Array, Array]) -> tuple[None, Softma
         valid=None,
     )
 
+
+LONGEST_WIDE_ROW = 1024
+"""Up to this many classes the exponentials of 16-bit logits are stored in float32 for the backward pass."""
 
 softmax_losses = closed_form(_forward, _backward, value=functools.partial(_forward, differentiated=False))
 """(options, inputs) -> (loss, log-sum-exp) of each row."""
