@@ -105,8 +105,8 @@ def linear_softmax_kl_divergence(
     Args:
       hidden: x, ``[..., H]`` floats.
       weight: W, ``[H, C]`` floats, of the dtype of ``hidden``.
-      other_hidden: x', ``[..., H']`` floats, of the same rows.
-      other_weight: W', ``[H', C]`` floats, of the dtype of ``other_hidden``, with the same classes.
+      other_hidden: x', ``[..., H']`` floats, with the rows of ``hidden``.
+      other_weight: W', ``[H', C]`` floats, of the dtype of ``other_hidden``, with the classes of ``weight``.
       bias: b, ``[C]`` floats; None stands for 0.
       other_bias: b', ``[C]`` floats; None stands for 0.
       **options: the options of :class:`LinearMeasureOptions`; temperature and softcap are those of both heads.
@@ -159,8 +159,8 @@ def linear_softmax_js_divergence(
     Args:
       hidden: x, ``[..., H]`` floats.
       weight: W, ``[H, C]`` floats, of the dtype of ``hidden``.
-      other_hidden: x', ``[..., H']`` floats, of the same rows.
-      other_weight: W', ``[H', C]`` floats, of the dtype of ``other_hidden``, with the same classes.
+      other_hidden: x', ``[..., H']`` floats, with the rows of ``hidden``.
+      other_weight: W', ``[H', C]`` floats, of the dtype of ``other_hidden``, with the classes of ``weight``.
       bias: b, ``[C]`` floats; None stands for 0.
       other_bias: b', ``[C]`` floats; None stands for 0.
       **options: the options of :class:`LinearMeasureOptions`; temperature and softcap are those of both heads.

@@ -88,10 +88,10 @@ def vocab_parallel_linear_softmax_kl_divergence(
       hidden: x, ``[..., H]`` floats, equal on all devices.
       weight: W, ``[H, C/D]`` floats of the dtype of ``hidden``, the columns of the classes held here.
       other_hidden: x', ``[..., H']`` floats, equal on all devices.
-      other_weight: W', ``[H', C/D]`` floats of the dtype of ``other_hidden``, the columns of the same classes.
+      other_weight: W', ``[H', C/D]`` floats of the dtype of ``other_hidden``, the columns of this device's classes.
       axis_name: the name of the mesh axis along which the D devices lie.
       bias: b, ``[C/D]`` floats, those of the classes held here; None stands for 0.
-      other_bias: b', ``[C/D]`` floats, likewise.
+      other_bias: b', ``[C/D]`` floats, of this device's classes.
       **options: the options of :class:`LinearMeasureOptions`.
 
     Returns:
@@ -146,10 +146,10 @@ def vocab_parallel_linear_softmax_js_divergence(
       hidden: x, ``[..., H]`` floats, equal on all devices.
       weight: W, ``[H, C/D]`` floats of the dtype of ``hidden``, the columns of the classes held here.
       other_hidden: x', ``[..., H']`` floats, equal on all devices.
-      other_weight: W', ``[H', C/D]`` floats of the dtype of ``other_hidden``, the columns of the same classes.
+      other_weight: W', ``[H', C/D]`` floats of the dtype of ``other_hidden``, the columns of this device's classes.
       axis_name: the name of the mesh axis along which the D devices lie.
       bias: b, ``[C/D]`` floats, those of the classes held here; None stands for 0.
-      other_bias: b', ``[C/D]`` floats, likewise.
+      other_bias: b', ``[C/D]`` floats, of this device's classes.
       **options: the options of :class:`LinearMeasureOptions`.
 
     Returns:

@@ -86,9 +86,11 @@ jax.grad(lossjax.huber_loss)(1.0, 0.0)
 
 def called(name: str, function: Callable[..., object], *options: str) -> str:
     """A call of a public function with all its required arguments."""
-    required = [p for p in inspect.signature(function).parameters.values() if p.default is p.empty]
+    parameters = inspect.signature(function).parameters.values()
+    required = [p for p in parameters if p.default is p.empty and p.kind is not p.VAR_POSITIONAL]
     values = {
         "axis_name": '"classes"',
+        "loss": "lambda logits: logits",
         "family": "lossjax.families.Gaussian()",
         "generator": "lossjax.geometry.LogSumExp()",
     }

@@ -33,7 +33,7 @@ def arguments(docstring: str) -> dict[str, str]:
 def test_the_docstring_describes_every_parameter(name: str) -> None:
     function = FUNCTIONS[name]
     parameters = inspect.signature(function).parameters
-    described = arguments(function.__doc__ or "")
+    described = {name.lstrip("*"): text for name, text in arguments(function.__doc__ or "").items()}
     assert set(described) == set(parameters)
     for parameter, text in described.items():
         assert not VAGUE.search(text), f"{parameter}: {text}"
@@ -45,7 +45,7 @@ def test_the_docstring_describes_every_parameter(name: str) -> None:
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_the_signature_has_every_option(name: str) -> None:
     parameters = inspect.signature(FUNCTIONS[name]).parameters.values()
-    assert all(p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) for p in parameters)
+    assert all(p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) or p.name == "row_arguments" for p in parameters)
     options = [p for p in parameters if p.kind is p.KEYWORD_ONLY]
     assert all(p.default is not p.empty for p in options if p.name not in ("axis_name", "degrees_of_freedom"))
 
