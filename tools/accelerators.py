@@ -1,7 +1,7 @@
 """Compile the losses for TPUs and GPUs by those chips' compilers, which need no chip, and check what the programs do.
 
     python tools/accelerators.py            # `make accelerators`: the tests, the tables and the recorded results
-    python tools/accelerators.py --quick    # `.ci/run`: a few tests, for one chip of each compiler
+    python tools/accelerators.py --quick    # `make accelerators-quick`: a few tests, for one chip of each compiler
     python tools/accelerators.py --results benchmarks/results/accelerators.json --markdown docs/accelerators.md
 
 The compilers have an environment of their own in .venv-accelerators, with the newest JAX. What cannot be installed is
