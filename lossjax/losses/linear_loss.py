@@ -58,7 +58,7 @@ def linear_loss(
       >>> def focal(logits, labels):
       ...     return lossjax.softmax_focal_loss(logits, labels)
       >>> [f"{loss:.4f}" for loss in linear_loss(focal, x, W, jnp.array([0, 1, 3]))]
-      ['0.5287', '0.5287', '0.5287']
+      ['0.5300', '0.5300', '0.5300']
 
     Source: Wijmans et al., Cut your losses in large-vocabulary language models, ICLR 2025.
     """

@@ -125,7 +125,7 @@ def linear_softmax_kl_divergence(
       >>> import jax.numpy as jnp
       >>> x, W = jnp.ones((1, 2)), jnp.array([[1.0, 0.0, -1.0, 0.5], [0.0, 1.0, 0.0, 0.5]])
       >>> print(f"{linear_softmax_kl_divergence(x, W, x, W + 2**-10 * jnp.eye(2, 4))[0]:.5g}")
-      1.0272e-07
+      1.1013e-07
 
     Source: theorem 4.1.6 as corrected; Hinton, Vinyals and Dean (2015).
     """
