@@ -17,7 +17,7 @@ test: lint types
 	$(BIN)/python -m pytest
 
 test-documents: .venv/installed
-	$(BIN)/python -m pytest -m documents
+	$(BIN)/python -m pytest -m "documents and not slow"
 
 test-all: lint types
 	$(BIN)/python -m pytest -m ""
