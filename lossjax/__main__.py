@@ -23,7 +23,7 @@ HELP = """Usage: lossjax [--version] [--help] COMMAND
 
 Loss functions for JAX whose values and gradients are proven.
 
-Commands: verify, check, figure, bench. They need an extra: pip install "lossjax[verify]"
+Commands: verify, check, atlas, figure, bench. They need an extra: pip install "lossjax[verify]"
 """
 
 

@@ -10,11 +10,14 @@ if importlib.util.find_spec("matplotlib") is None:
     raise ImportError('lossjax.plot needs matplotlib; install it with: pip install "lossjax[plot]"')
 
 from lossjax.plot._accuracy import errors_against_margin as errors_against_margin
+from lossjax.plot._atlas import atlas_map as atlas_map
+from lossjax.plot._atlas import errors_along as errors_along
 from lossjax.plot._cancellation import errors_against_distance as errors_against_distance
 from lossjax.plot._figures import FIGURES as FIGURES
 from lossjax.plot._figures import Fact as Fact
 from lossjax.plot._figures import Recipe as Recipe
 from lossjax.plot._figures import save as save
+from lossjax.plot._figures import save_map as save_map
 from lossjax.plot._logits import logit_plane as logit_plane
 from lossjax.plot._logits import losses_against_logit as losses_against_logit
 from lossjax.plot._logits import slopes_against_logit as slopes_against_logit
@@ -33,8 +36,10 @@ __all__ = [
     "FIGURES",
     "Fact",
     "Recipe",
+    "atlas_map",
     "errors_against_distance",
     "errors_against_margin",
+    "errors_along",
     "fisher_balls",
     "geodesics",
     "kl_contours",
@@ -45,6 +50,7 @@ __all__ = [
     "nearest_in_family",
     "nearest_with_moments",
     "save",
+    "save_map",
     "slopes_against_logit",
     "squared_error_contours",
     "ternary",

@@ -132,6 +132,17 @@ def cancellation(drawn: Drawn) -> Iterator[Fact]:
             yield _at_least(panel, f"{name} has lost all digits at {distance[0]:.0e}, in ulp", worst[0], 2.0**23)
 
 
+def atlas(drawn: Drawn) -> Iterator[Fact]:
+    """Lossjax keeps its promise along the whole way; the others have lost all digits at one end of it."""
+    last = {"b": 0}
+    for (panel, name), (x, worst) in drawn.items():
+        if name == "lossjax":
+            yield _at_most(panel, "lossjax is within 16 ulp along the whole way", worst, 16)
+        else:
+            at = last.get(panel, -1)
+            yield _at_least(panel, f"{name} has lost all digits at {x[at]:.2g}, in ulp", worst[at], 2.0**22)
+
+
 def memory(drawn: Drawn) -> Iterator[Fact]:
     """The head's memory does not grow with the rows, and is far below that of stored logits."""
     (_, ours), (_, stored) = drawn["a", "lossjax's head"], drawn["a", "optax on stored logits"]

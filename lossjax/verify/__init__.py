@@ -8,6 +8,9 @@ import importlib.util
 if importlib.util.find_spec("flint") is None:
     raise ImportError('lossjax.verify needs python-flint; install it with: pip install "lossjax[verify]"')
 
+from lossjax.verify._atlas import Atlas as Atlas
+from lossjax.verify._atlas import Chart as Chart
+from lossjax.verify._atlas import atlas as atlas
 from lossjax.verify._box import Bounds as Bounds
 from lossjax.verify._box import bounds as bounds
 from lossjax.verify._box import rule_bounds as rule_bounds
@@ -26,9 +29,11 @@ from lossjax.verify.claim import Measurement as Measurement
 from lossjax.verify.claim import Result as Result
 
 __all__ = [
+    "Atlas",
     "Bounds",
     "Certificate",
     "Certified",
+    "Chart",
     "Claim",
     "Figure",
     "Measurement",
@@ -36,6 +41,7 @@ __all__ = [
     "UndecidedComparison",
     "UnsupportedPrimitive",
     "assert_verified",
+    "atlas",
     "bounds",
     "check",
     "exact",

@@ -1,4 +1,4 @@
-"""The command line: ``lossjax verify``, ``lossjax check``, ``lossjax figure``, ``lossjax bench``."""
+"""The command line: ``lossjax verify``, ``lossjax check``, ``lossjax atlas``, ``lossjax figure``, ``lossjax bench``."""
 
 import os
 import time
@@ -7,10 +7,11 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 import lossjax
 from lossjax.bench import markdown_tables
+from lossjax.cli import atlas
+from lossjax.cli.showing import Steps, has_place
 
 app = typer.Typer(
     help="Loss functions for JAX whose values and gradients are proven.",
@@ -24,14 +25,6 @@ def _version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"lossjax {lossjax.__version__}")
         raise typer.Exit
-
-
-def _has_place(markdown: Path, name: str) -> None:
-    """Before what is to be written takes its minutes."""
-    try:
-        markdown_tables.around(markdown, name)
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--markdown") from error
 
 
 @app.callback()
@@ -73,7 +66,7 @@ def verify(
             "the table has all losses in all dtypes: give --all, without --section and --loss", param_hint="--markdown"
         )
     if markdown is not None:
-        _has_place(markdown, "certified")
+        has_place(markdown, "certified")
     try:
         plan = everything.Plan.of(section or [], loss or [], every_dtype=every_dtype)
     except ValueError as error:
@@ -110,31 +103,6 @@ def verify(
     parts = [summary for summary in (report.summary(proven), loss_report.summary(certified)) if summary]
     console.print(f"{'; '.join(parts)} ({took:.0f} s).", style="bold green" if ok else "bold red", markup=False)
     raise typer.Exit(0 if ok else 1)
-
-
-class Steps:
-    """Progress on long work: a bar on a terminal, elsewhere one line per step."""
-
-    def __init__(self, total: int) -> None:
-        console = Console(stderr=True)
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        self._bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-        self._task = self._bar.add_task("starting", total=total)
-        self._total, self._done = total, 0
-
-    def __enter__(self) -> "Steps":
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-    def done(self, what: str, ok: bool) -> None:
-        """One step more."""
-        self._done += 1
-        self._bar.update(self._task, advance=1, description=what)
-        if self._bar.disable:
-            typer.echo(f"{self._done:>4}/{self._total}  {'✓' if ok else '✗'}  {what}", err=True)
 
 
 @app.command()
@@ -200,13 +168,17 @@ def check(
     raise typer.Exit((certificate.of(require) if require else certificate).exit_code)
 
 
+app.command()(atlas.atlas)
+
+
 @app.command()
 def figure(
     output: Annotated[
         Path,
         typer.Argument(
             metavar="NAME.png",
-            help="NAME is loss_surfaces_gradients, fisher_simplex, projections, accuracy or memory; or .svg, .pdf.",
+            help="NAME is loss_surfaces_gradients, fisher_simplex, projections, accuracy, cancellation, memory or "
+            "atlas; or .svg, .pdf.",
             dir_okay=False,
         ),
     ],
@@ -289,7 +261,7 @@ def bench(
         if path is not None and not path.parent.is_dir():
             raise typer.BadParameter(f"the folder of {path} does not exist", param_hint=option)
     if markdown is not None:
-        _has_place(markdown, "bench")
+        has_place(markdown, "bench")
     if compile_for:
         from lossjax.accelerators import NotPossible
         from lossjax.bench import compiling

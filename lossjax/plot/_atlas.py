@@ -1,0 +1,177 @@
+"""Where functions of JAX's ecosystem lose their digits: along one argument, and as a map of many functions."""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array
+from matplotlib.axes import Axes
+
+from lossjax.losses.regression import log_cosh
+from lossjax.numerics import sigmoid
+from lossjax.plot.style import BLACK, FIRST, GREY, HALO, LIMIT, SECOND, SERIES, VERMILLION, axes_or_new
+
+if TYPE_CHECKING:
+    from lossjax.verify import Atlas
+
+STEPS, DRAWS = 64, 8
+LOST = 2.0**24
+"""An error of this many ulp has lost all digits of a float32."""
+LEAST = 0.25
+"""Smaller errors are drawn as this many ulp."""
+
+
+class Way(NamedTuple):
+    """A function of one number along a way, and who computes it."""
+
+    title: str
+    axis: str
+    contenders: Mapping[str, Callable[[Array], Array]]
+    low: float
+    high: float
+    """Where the way begins and ends, on a logarithmic axis."""
+    legend: Literal["upper left", "upper right"] = "upper left"
+    """A corner that no mountain reaches."""
+
+
+def _derivative(function: Callable[[Array], Array]) -> Callable[[Array], Array]:
+    return lambda x: jax.vjp(function, x)[1](jnp.ones_like(x))[0]
+
+
+def _standardized(m: Array) -> Array:
+    """The first of four numbers m, m, m - 1, m, less their mean, by their standard deviation: 1/√3."""
+    return jax.nn.standardize(jnp.stack([m, m, m - 1, m], axis=-1))[..., 0]
+
+
+WAYS: Mapping[str, Way] = {
+    "a": Way(
+        "a  Derivative of the sigmoid", "x",
+        {"lossjax": _derivative(sigmoid), "jax.nn.sigmoid": _derivative(jax.nn.sigmoid)}, 0.01, 60,
+    ),
+    "b": Way(
+        "b  log cosh of an error", "x",
+        {"lossjax": lambda x: log_cosh(x, jnp.zeros_like(x)), "optax.log_cosh": lambda x: optax.losses.log_cosh(x)},
+        1e-6, 30, "upper right",
+    ),
+    "c": Way("c  GELU", "-x", {"jax.nn.gelu": lambda x: jax.nn.gelu(-x)}, 0.01, 8),
+    "d": Way("d  Squareplus", "-x", {"jax.nn.squareplus": lambda x: jax.nn.squareplus(-x)}, 0.01, 1e6),
+    "e": Way("e  Derivative of tanh", "x", {"jax.nn.tanh": _derivative(jax.nn.tanh)}, 0.01, 30),
+    "f": Way("f  Standardizing m, m, m − 1, m", "m", {"jax.nn.standardize": _standardized}, 2, 1e5),
+}  # fmt: skip
+
+
+def errors_along(way: Way, *, ax: Axes | None = None) -> Axes:
+    """The largest error of functions in float32, in ulp, along one argument: the mountains of the atlas.
+
+    Each point shows the worst of 8 random arguments in one of 64 steps of equal ratio. The truth is the same program in
+    exact arithmetic (``lossjax.verify.exact``, which needs the extra ``verify``).
+
+    Args:
+      way: a title, the axis, functions of one number by name, and between which arguments to look.
+      ax: where to draw; default new axes.
+
+    Returns:
+      The axes, both logarithmic. 2²⁴ ulp are all digits; less than a quarter of an ulp is drawn as that.
+
+    Example:
+      >>> from matplotlib.figure import Figure
+      >>> ax = errors_along(WAYS["a"], ax=Figure().add_subplot())
+      >>> bool(max(ax.lines[0].get_data()[1]) < 8)
+      True
+
+    Source: docs/atlas.md.
+    """
+    from lossjax.verify import exact, ulp
+
+    ax = axes_or_new(ax)
+    edges = np.geomspace(way.low, way.high, STEPS + 1)
+    random = np.random.default_rng(0)
+    x = (edges[:-1, None] * (edges[1:] / edges[:-1])[:, None] ** random.uniform(size=(STEPS, DRAWS))).astype(np.float32)
+    middle = np.sqrt(edges[:-1] * edges[1:])
+    for (name, function), style in zip(way.contenders.items(), (FIRST, SECOND), strict=False):
+        look = SECOND if name != "lossjax" else style
+        computed = np.asarray(jax.jit(function)(x.ravel()))
+        worst = ulp.ulps(computed, exact(function, 512)(x.ravel())).reshape(x.shape).max(axis=1)
+        worst = np.maximum(worst, LEAST)
+        ax.loglog(middle, worst, label=name, gid=name, **look)
+        if name != "lossjax":
+            ax.fill_between(middle, LEAST, worst, color=VERMILLION, alpha=0.18, linewidth=0)
+    ax.axhline(LOST, **LIMIT)
+    ax.annotate(
+        "all digits lost", (0.99, LOST), (0, 5), xycoords=("axes fraction", "data"), textcoords="offset points",
+        color=BLACK, bbox=HALO, fontsize="small", ha="right",
+    )  # fmt: skip
+    ax.set(xlabel=way.axis, ylabel="largest error, ulp", xlim=(way.low, way.high))
+    ax.set_ylim(LEAST, LOST * 1000)
+    ax.set_title(way.title)
+    ax.legend(loc=way.legend, frameon=False)
+    return ax
+
+
+def atlas_map(atlas: "Atlas", *, ax: Axes | None = None) -> Axes:
+    """Each function of an atlas as a point: how wrong its value is, and how wrong its derivatives are.
+
+    Args:
+      atlas: what :func:`lossjax.verify.atlas` returned.
+      ax: where to draw; default new axes.
+
+    Returns:
+      The axes, both logarithmic, in units of roundoff of result and inputs; what is lost (infinity or NaN for a number)
+      stands at the edge. The functions of a library have one colour and marker, and those of lossjax, where the atlas
+      has them beside the others, another. The worst have their names.
+
+    Raises:
+      ValueError: nothing in the atlas was measured.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from lossjax import verify
+      >>> from matplotlib.figure import Figure
+      >>> found = verify.atlas({"mine.exp": jnp.exp}, points=32)
+      >>> atlas_map(found, ax=Figure().add_subplot()).get_xlabel()
+      'error of the value, units'
+
+    Source: docs/atlas.md.
+    """
+    ax = axes_or_new(ax)
+    judged = [one for one in atlas.charts if not one.why]
+    if not judged:
+        raise ValueError("the atlas has no function that was measured, so that there is nothing to draw")
+    ceiling = LOST * 64
+    groups: dict[str, list[tuple[float, float, str]]] = {}
+
+    def place(chart: Any) -> tuple[float, float]:
+        value, slope = (max(LEAST, min(peak.size, ceiling / 4)) for peak in (chart.value_units, chart.gradient_units))
+        if chart.lost.size:
+            value, slope = (ceiling, slope) if chart.lost.entry.startswith("value") else (value, ceiling)
+        return value, slope
+
+    for one in judged:
+        groups.setdefault(one.name.rpartition(".")[0] or "functions", []).append((*place(one), one.name))
+        if one.beside is not None:
+            groups.setdefault("lossjax", []).append((*place(one.beside), ""))
+    allowed = judged[0].allowed
+    ax.axhspan(LEAST / 2, allowed, xmax=1, color=SERIES[2], alpha=0.08, linewidth=0)
+    ax.axvspan(LEAST / 2, allowed, color=SERIES[2], alpha=0.08, linewidth=0)
+    random = np.random.default_rng(0)
+    for (name, points), marker, colour in zip(groups.items(), "osD^v*" * 40, SERIES * 48, strict=False):
+        x, y = np.array([p[:2] for p in points]).T * 2 ** random.uniform(-0.4, 0.4, (2, len(points)))
+        ax.plot(x, y, marker, color=colour, markersize=7, alpha=0.8, label=name, gid=name, linestyle="none")
+        for a, b, word in zip(x, y, (p[2] for p in points), strict=True):
+            if word and max(a, b) > 2.0**17:
+                ax.annotate(
+                    word.rpartition(".")[2], (a, b), (5, 3), textcoords="offset points", fontsize="x-small", color=GREY
+                )
+    for at, words in ((allowed, "as right as rounded inputs allow"), (ceiling, "∞ or NaN for a number")):
+        ax.annotate(
+            words, (0.99, at), (0, 3 if at == ceiling else -12), xycoords=("axes fraction", "data"),
+            textcoords="offset points", ha="right", color=BLACK, bbox=HALO, fontsize="small",
+        )  # fmt: skip
+    ax.set(xscale="log", yscale="log", xlabel="error of the value, units", ylabel="error of the derivatives, units")
+    ax.set_xlim(LEAST / 2, ceiling * 4)
+    ax.set_ylim(LEAST / 2, ceiling * 4)
+    ax.legend(loc="center left", fontsize="small")
+    return ax
