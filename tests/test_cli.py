@@ -123,7 +123,9 @@ def test_a_missing_extra_is_named(missing: str) -> None:
     assert "Traceback" not in result.stderr
 
 
-@pytest.mark.parametrize(("argument", "words"), [("--version", "lossjax 0."), ("--help", "verify, check, figure")])
+@pytest.mark.parametrize(
+    ("argument", "words"), [("--version", "lossjax 0."), ("--help", "verify, check, atlas, figure")]
+)
 def test_version_and_help_need_no_extra(argument: str, words: str) -> None:
     code = "import sys; sys.modules['typer'] = None\nfrom lossjax.__main__ import main\nmain()"
     result = run(argument, code=code)

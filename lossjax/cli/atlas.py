@@ -36,7 +36,6 @@ def atlas(
     Exit code 0: all are within what is allowed. 1: some are not. 2: a wrong request. 3: none could be measured.
     """
     from lossjax import verify
-    from lossjax.verify._atlas import collecting
 
     for path, option in ((json, "--json"), (plot, "--plot")):
         if path is not None and not path.parent.is_dir():
@@ -49,7 +48,7 @@ def atlas(
     if plot is not None and plot.suffix not in (".png", ".svg", ".pdf"):
         raise typer.BadParameter(f"cannot draw {plot.name}, wanted one of .png, .svg, .pdf", param_hint="--plot")
     try:
-        functions = collecting.named(module)
+        functions = verify.functions_of(module)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="MODULE") from error
     chosen = [name for name in functions if not only or any(part in name for part in only)]

@@ -11,6 +11,7 @@ if importlib.util.find_spec("flint") is None:
 from lossjax.verify._atlas import Atlas as Atlas
 from lossjax.verify._atlas import Chart as Chart
 from lossjax.verify._atlas import atlas as atlas
+from lossjax.verify._atlas import functions_of as functions_of
 from lossjax.verify._box import Bounds as Bounds
 from lossjax.verify._box import bounds as bounds
 from lossjax.verify._box import rule_bounds as rule_bounds
@@ -45,6 +46,7 @@ __all__ = [
     "bounds",
     "check",
     "exact",
+    "functions_of",
     "losses",
     "rule_bounds",
     "theorems",

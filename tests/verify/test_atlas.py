@@ -165,6 +165,7 @@ def test_the_json_has_this_schema(both: Atlas) -> None:
             assert one[name] is None or set(one[name]) == {"size", "arguments", "entry", "got", "want"}
     assert found["charts"][0]["value"]["entry"] == "value"
     assert found["charts"][0]["lost"] is None
+    assert Atlas.from_json(both.to_json()).to_json() == both.to_json()
 
 
 # --- the command line ------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from lossjax.verify import workers
 from lossjax.verify._atlas import collecting, domains
 from lossjax.verify._atlas.charts import Atlas as Atlas
 from lossjax.verify._atlas.charts import Chart as Chart
+from lossjax.verify._atlas.collecting import functions_of as functions_of
 from lossjax.verify._atlas.subject import Subject
 from lossjax.verify._atlas.survey import Peak as Peak
 from lossjax.verify._atlas.survey import Survey
@@ -57,7 +58,8 @@ def atlas(
         the function approximates by a series that ends.
       dtype: of the arguments.
       points: how many points are drawn; half as many again come from the search. Large arguments to elementwise
-        functions, 2⁶⁰, are among them, and small ones, 2⁻⁶⁰.
+        functions, 2⁶⁰, are among them, and small ones, 2⁻⁶⁰; of incomplete gamma and beta functions and the like,
+        whose exact values take long there, 2⁸ and 2⁻⁸.
       seconds: how long a function may be measured; the points that were reached are in its chart.
       ulps: how many units are allowed.
       seed: of the points.
@@ -95,7 +97,7 @@ def atlas(
         raise ValueError(f"points is {points}; give at least 1")
     if not jnp.issubdtype(jnp.dtype(dtype), jnp.floating):
         raise ValueError(f"dtype is {dtype}; the errors are those of floats")
-    named = collecting.named(functions)
+    named = functions_of(functions)
     if only is not None and (missing := [name for name in only if name not in named]):
         raise ValueError(f"{missing[0]!r} is not among the functions: {', '.join(sorted(named)[:8])}")
     named = {name: named[name] for name in (named if only is None else only)}
@@ -118,7 +120,7 @@ def atlas(
 
 
 def _by_name(origin: str, name: str, words: Sequence[str] | None, options: dict[str, Any]) -> Chart:
-    return _charted(name, collecting.named(origin)[name], words, None, options)
+    return _charted(name, functions_of(origin)[name], words, None, options)
 
 
 def _charted(

@@ -150,6 +150,12 @@ class Atlas:
         found = {"dtype": self.dtype, "versions": self.versions, "ok": self.ok, "charts": charts}
         return json.dumps(found, indent=1, ensure_ascii=False)
 
+    @staticmethod
+    def from_json(text: str) -> "Atlas":
+        """The atlas that :meth:`to_json` wrote; what it wrote as null is NaN."""
+        found = json.loads(text)
+        return Atlas(tuple(map(_chart, found["charts"])), found["dtype"], found["versions"])
+
     @property
     def _compared(self) -> bool:
         return any(one.beside for one in self.charts)
@@ -220,6 +226,9 @@ class Atlas:
         return "\n".join(line.rstrip() for line in stream.getvalue().splitlines())
 
 
+_PEAKS = ("value", "gradient", "value_units", "gradient_units", "lost")
+
+
 def _plain(one: Chart) -> dict[str, Any]:
     """A chart as data that JSON can hold."""
     fields = {f.name: getattr(one, f.name) for f in dataclasses.fields(one)}
@@ -229,6 +238,18 @@ def _plain(one: Chart) -> dict[str, Any]:
         if isinstance(value, Chart):
             fields[name] = _plain(value)
     return fields | {"ok": one.ok}
+
+
+def _chart(data: dict[str, Any]) -> Chart:
+    """The chart that these data are of."""
+
+    def peak(of: dict[str, Any] | None) -> Peak:
+        numbers: list[Any] = [math.nan if value is None else value for value in of.values()] if of else []
+        return Peak(*numbers) if numbers else NOTHING
+
+    fields: dict[str, Any] = {name: value for name, value in data.items() if name not in ("ok", "beside")}
+    fields |= {name: peak(data[name]) for name in _PEAKS} | {"domain": tuple(data["domain"])}
+    return Chart(**fields, beside=None if data["beside"] is None else _chart(data["beside"]))
 
 
 def _finite(data: Any) -> Any:

@@ -107,11 +107,22 @@ def _losses() -> dict[str, Callable[..., Any]]:
     return {f"lossjax.{name}": bound(loss_of(name), *signature.options) for name, signature in taken.items()}
 
 
-def named(functions: Any) -> dict[str, Callable[..., Any]]:
-    """Functions by name: those given, or the public ones of a module.
+def functions_of(functions: Any) -> dict[str, Callable[..., Any]]:
+    """The functions that :func:`atlas` measures, by name.
+
+    Args:
+      functions: a module, or its name: its public functions, those of its modules of one distribution each, and the
+        densities of its classes that have them. Or functions, or functions by name, which are returned as they are.
+
+    Returns:
+      Functions by their full names.
 
     Raises:
       ValueError: a module that cannot be imported, or something that cannot be called.
+
+    Example:
+      >>> [name for name in functions_of("optax.losses") if "cosine" in name]
+      ['optax.losses.cosine_distance', 'optax.losses.cosine_similarity']
     """
     if isinstance(functions, str):
         functions = module(functions)

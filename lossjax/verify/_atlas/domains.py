@@ -16,8 +16,12 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-Draw = Callable[[np.random.Generator, int], NDArray[Any]]
-"""So many arguments of one kind, in float64 or int32."""
+Draw = Callable[[np.random.Generator, int, float], NDArray[Any]]
+"""So many arguments of one kind, in float64 or int32, whose numbers are within 2 to the ± of the last argument."""
+FAR, NEAR = 60.0, 8.0
+"""How far numbers reach; and how far those of functions whose exact value takes long for large arguments."""
+SLOW = ("regularized_incomplete_beta", "igamma", "random_gamma_grad", "zeta", "polygamma", "bessel")
+"""The primitives of these functions, or what their names contain."""
 CLASSES = 4
 """The length of a row."""
 
@@ -45,35 +49,35 @@ def _near(random: np.random.Generator, numbers: NDArray[Any]) -> NDArray[Any]:
     return numbers * (1 + _signs(random, *numbers.shape) * 2 ** random.uniform(-22, -1, numbers.shape))
 
 
-def _positive(random: np.random.Generator, count: int) -> NDArray[Any]:
+def _positive(random: np.random.Generator, count: int, reach: float) -> NDArray[Any]:
     anchors = _near(random, random.choice([0.5, 1.0, 2.0, 3.0], count))
-    return np.where(random.uniform(size=count) < 0.25, anchors, _scales(random, count))
+    return np.where(random.uniform(size=count) < 0.25, anchors, _scales(random, count, -reach, reach))
 
 
-def _real(random: np.random.Generator, count: int) -> NDArray[Any]:
-    drawn = _positive(random, count) * _signs(random, count)
+def _real(random: np.random.Generator, count: int, reach: float) -> NDArray[Any]:
+    drawn = _positive(random, count, reach) * _signs(random, count)
     drawn[: count // 64] = 0
     return drawn
 
 
-def _unit(random: np.random.Generator, count: int) -> NDArray[Any]:
+def _unit(random: np.random.Generator, count: int, reach: float) -> NDArray[Any]:
     """From next to 0 to next to 1."""
-    low = 2.0 ** random.uniform(-60, -1, count)
+    low = 2.0 ** random.uniform(-reach, -1, count)
     high = 1 - 2.0 ** random.uniform(-24, -1, count)
     return np.choose(random.integers(0, 3, count), [low, high, random.uniform(size=count)])
 
 
-def _row(random: np.random.Generator, count: int) -> NDArray[Any]:
+def _row(random: np.random.Generator, count: int, reach: float = FAR) -> NDArray[Any]:
     """Logits: of all scales, far from 0, with a leading class, with ties."""
     rows = random.normal(size=(count, CLASSES)) * _scales(random, count, -12, 7)[:, None]
     kind = random.integers(0, 4, count)
-    rows[kind == 1] += (_real(random, count)[kind == 1, None]).clip(-1e4, 1e4)
+    rows[kind == 1] += (_real(random, count, reach)[kind == 1, None]).clip(-1e4, 1e4)
     rows[kind == 2, 0] += random.uniform(0, 60, count)[kind == 2]
     rows[kind == 3, 1] = rows[kind == 3, 0]
     return rows
 
 
-def _distribution(random: np.random.Generator, count: int) -> NDArray[Any]:
+def _distribution(random: np.random.Generator, count: int, reach: float = FAR) -> NDArray[Any]:
     """Probabilities of a row: even, peaked, and with next to nothing for some classes."""
     shares = np.exp(random.normal(size=(count, CLASSES)) * _scales(random, count, -8, 4)[:, None])
     return np.maximum(shares / shares.sum(-1, keepdims=True), 1e-30)
@@ -83,17 +87,17 @@ KINDS: Mapping[str, Kind] = {
     "real": Kind(_real),
     "positive": Kind(_positive),
     "unit": Kind(_unit),
-    "count": Kind(lambda random, count: np.floor(2 ** random.uniform(0, 10, count)) - 1),
-    "sign": Kind(_signs),
-    "bit": Kind(lambda random, count: random.integers(0, 2, count).astype(np.float64)),
-    "order": Kind(lambda random, count: random.integers(0, 5, count).astype(np.int32), integer=True),
+    "count": Kind(lambda random, count, reach: np.floor(2 ** random.uniform(0, 10, count)) - 1),
+    "sign": Kind(lambda random, count, reach: _signs(random, count)),
+    "bit": Kind(lambda random, count, reach: random.integers(0, 2, count).astype(np.float64)),
+    "order": Kind(lambda random, count, reach: random.integers(0, 5, count).astype(np.int32), integer=True),
     "row": Kind(_row, (CLASSES,)),
     "distribution": Kind(_distribution, (CLASSES,)),
-    "log distribution": Kind(lambda random, count: np.log(_distribution(random, count)), (CLASSES,)),
-    "log probability": Kind(lambda random, count: -_positive(random, count).clip(2.0**-60, 1e4)),
-    "log scale": Kind(lambda random, count: random.normal(size=count) * 2.0 ** random.uniform(-10, 4, count)),
-    "binary label": Kind(lambda random, count: random.integers(0, 2, count).astype(np.int32), integer=True),
-    "label": Kind(lambda random, count: random.integers(0, CLASSES, count).astype(np.int32), integer=True),
+    "log distribution": Kind(lambda random, count, reach: np.log(_distribution(random, count)), (CLASSES,)),
+    "log probability": Kind(lambda random, count, reach: -_positive(random, count, reach).clip(2.0**-60, 1e4)),
+    "log scale": Kind(lambda random, count, reach: random.normal(size=count) * 2.0 ** random.uniform(-10, 4, count)),
+    "binary label": Kind(lambda random, count, reach: random.integers(0, 2, count).astype(np.int32), integer=True),
+    "label": Kind(lambda random, count, reach: random.integers(0, CLASSES, count).astype(np.int32), integer=True),
 }
 """All kinds, by the words that a caller states them in."""
 
@@ -115,10 +119,10 @@ def kinds_of(words: Sequence[str]) -> tuple[Kind, ...]:
     return tuple(KINDS[word] for word in words)
 
 
-def points(words: Sequence[str], count: int, dtype: Any, random: np.random.Generator) -> Points:
+def points(words: Sequence[str], count: int, dtype: Any, random: np.random.Generator, reach: float = FAR) -> Points:
     """Arguments of these kinds. In a third of the points an argument is close to the one before it, if of its kind."""
     kinds = kinds_of(words)
-    drawn = [kind.draw(random, count) for kind in kinds]
+    drawn = [kind.draw(random, count, reach) for kind in kinds]
     for i in range(1, len(drawn)):
         if words[i] == words[i - 1] and not kinds[i].integer:
             some = random.uniform(size=count) < 1 / 3
@@ -155,6 +159,7 @@ def found(function: Callable[..., Any], dtype: Any) -> tuple[str, ...] | None:
     Scalars come first, the widest kinds first; then rows, alone, with a label, with another row, with a distribution.
     The first that give a finite value nearly everywhere are taken, else those that do so most often.
     """
+    compiled = jax.jit(jax.vmap(function))  # once for all kinds of one shape
     for arity in _arities(function):
         tried = [*itertools.product(("real", "positive", "unit"), repeat=arity)]
         if arity == 1:
@@ -169,7 +174,7 @@ def found(function: Callable[..., Any], dtype: Any) -> tuple[str, ...] | None:
             ]
         shares: dict[tuple[str, ...], float] = {}
         for words in tried:
-            shares[words] = _finite(function, words, dtype)
+            shares[words] = _finite(compiled, words, dtype)
             if shares[words] >= _ENOUGH:
                 return words
         best = max(tried, key=shares.__getitem__)
@@ -192,15 +197,12 @@ def _arities(function: Callable[..., Any]) -> tuple[int, ...]:
     return (1,) if positional else (1, 2, 3)
 
 
-def _finite(function: Callable[..., Any], words: Sequence[str], dtype: Any) -> float:
-    """The share of points of these kinds that the function has a finite value for; 0 if it takes none."""
+def _finite(compiled: Callable[..., Any], words: Sequence[str], dtype: Any) -> float:
+    """The share of points of these kinds that a function of many has finite values for; 0 if it takes none."""
     drawn = points(words, 64, dtype, np.random.default_rng(1))
     try:
         with np.errstate(all="ignore"):
-            one = jax.eval_shape(function, *(a[0] for a in drawn))
-            if any(not hasattr(leaf, "dtype") for leaf in jax.tree.leaves(one)):
-                return 0.0
-            results = jax.tree.leaves(jax.jit(jax.vmap(function))(*drawn))
+            results = jax.tree.leaves(compiled(*drawn))
             floats = [np.asarray(r) for r in results if jnp.issubdtype(r.dtype, jnp.floating)]
             if not floats or max(np.size(f[0]) for f in floats) > CLASSES:
                 return 0.0

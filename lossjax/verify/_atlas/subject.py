@@ -58,6 +58,8 @@ class Subject:
         self.entries = self._named(shapes[0].shape[0])
         self._compiled = jax.jit(jax.vmap(self._numbers(function)))
         self._jaxprs: dict[int, Any] = {}
+        written = str(jax.make_jaxpr(self._meant)(*one))
+        self.reach = domains.NEAR if any(name in written for name in domains.SLOW) else domains.FAR
 
     def _numbers(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """``arguments of one point -> (entries of the value, their derivatives in each argument)``."""

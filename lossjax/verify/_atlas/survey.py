@@ -90,7 +90,7 @@ class Survey:
 
     def draw(self, count: int) -> None:
         """Measure points of all scales, as long as there is time."""
-        drawn = domains.points(self.subject.words, count, self.subject.dtype, self._random)
+        drawn = domains.points(self.subject.words, count, self.subject.dtype, self._random, self.subject.reach)
         for start in range(0, count, TOGETHER):
             if start and not self.in_time:
                 return
