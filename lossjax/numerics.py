@@ -76,8 +76,7 @@ def psi(t: Array) -> Array:
     inside = jnp.where(small, t, 0)
     outside = jnp.where(small | jnp.isposinf(t), 2, t)
     direct = outside - jnp.where(outside < 0, jnp.log(1 + outside), jnp.log1p(jnp.maximum(outside, 0)))
-    series = _atanh_psi(inside, 10 if _is_single(t) else 20)
-    return jnp.where(small, series, jnp.where(jnp.isposinf(t), t, direct))
+    return jnp.where(small, psi_series(inside), jnp.where(jnp.isposinf(t), t, direct))
 
 
 def xi_series(x: Array) -> Array:
@@ -90,11 +89,13 @@ def xi_series(x: Array) -> Array:
     return x * x * total
 
 
-def _atanh_psi(t: Array, terms: int) -> Array:
-    """``t - log1p(t)`` from log1p(t) = 2 atanh(s) = 2(s + s³/3 + …), s = t/(2 + t).
+def psi_series(t: Array) -> Array:
+    """:func:`psi` on [-1/2, 5/4], where its series needs no logarithm; a formula, which JAX differentiates.
 
-    Because t = s(2 + t), the leading terms cancel on paper: t - 2s = t·s. That leaves s(t - 2s²(1/3 + s²/5 + …)).
+    From log1p(t) = 2 atanh(s) = 2(s + s³/3 + …), s = t/(2 + t). Because t = s(2 + t), the leading terms cancel on
+    paper: t - 2s = t·s. That leaves s(t - 2s²(1/3 + s²/5 + …)).
     """
+    terms = 10 if _is_single(t) else 20
     s = t / (2 + t)
     square = s * s
     total = jnp.full_like(t, 1 / (2 * terms + 1))

@@ -25,6 +25,7 @@ from lossjax._softmax.head_inputs import (
 from lossjax._softmax.inputs import TransformOptions
 from lossjax._softmax.measures import BaseOption
 from lossjax._softmax.tokens import Asked, token_answers
+from lossjax.losses.logit_divergences import js_divergence, mixture_of
 from lossjax.numerics import per_nat
 
 
@@ -142,19 +143,20 @@ def linear_softmax_js_divergence(
     *,
     bias: ArrayLike | None = None,
     other_bias: ArrayLike | None = None,
+    mixture: ArrayLike = 0.5,
     **options: Unpack[LinearMeasureOptions],
 ) -> Array:
     r"""Jensen-Shannon divergence of two linear heads, neither of whose logits are stored.
 
-    .. math:: \tfrac12 \textstyle\sum_k (p_k \log \tfrac{p_k}{m_k} + q_k \log \tfrac{q_k}{m_k}), \quad
-              m = \tfrac12 (p + q), \quad p = \operatorname{softmax}(xW + b), \quad
+    .. math:: \textstyle\sum_k (\beta p_k \log \tfrac{p_k}{m_k} + (1 - \beta) q_k \log \tfrac{q_k}{m_k}), \quad
+              m = \beta p + (1 - \beta) q, \quad p = \operatorname{softmax}(xW + b), \quad
               q = \operatorname{softmax}(x'W' + b')
 
-    Domain: that of :func:`~lossjax.softmax_js_divergence` for the two rows of logits. The result lies between 0 and
-    log 2.
+    Domain: that of :func:`~lossjax.softmax_js_divergence` for the two rows of logits and β. The result lies between 0
+    and the entropy of a coin that falls with β, at ½ log 2.
 
-    Gradient: with g = p∘(a - Σ p a), a = ½ log(p/m), that in the logits, :math:`g W^\top` in x, :math:`x^\top g` in W,
-    g in b, and likewise in x', W' and b', p and q exchanged: true in all of them.
+    Gradient: with g = p∘(a - Σ p a), a = β log(p/m), that in the logits, :math:`g W^\top` in x, :math:`x^\top g` in W,
+    g in b, and likewise in x', W' and b', p and q exchanged: true in all of them. KL(p‖m) - KL(q‖m) in β.
 
     Args:
       hidden: x, ``[..., H]`` floats.
@@ -163,6 +165,7 @@ def linear_softmax_js_divergence(
       other_weight: W', ``[H', C]`` floats, of the dtype of ``other_hidden``, with the classes of ``weight``.
       bias: b, ``[C]`` floats; None stands for 0.
       other_bias: b', ``[C]`` floats; None stands for 0.
+      mixture: β, the weight of p in the mixture, a number in (0, 1); NaN if traced and not.
       **options: the options of :class:`LinearMeasureOptions`; temperature and softcap are those of both heads.
 
     Returns:
@@ -184,7 +187,7 @@ def linear_softmax_js_divergence(
     Source: Lin (1991); Agarwal et al. (2024).
     """
     heads = two_heads(hidden, weight, bias, other_hidden, other_weight, other_bias)
-    return measured(js_divergence_of, heads, None, options)
+    return measured(js_divergence, heads, None, options, mixture_of(mixture, heads.dtype))
 
 
 # --- what they share -------------------------------------------------------------------------------------------------
@@ -204,11 +207,6 @@ def kl_divergence_of(over: str | None, u: Array, v: Array) -> Array:
     return rules.kl_of_logits(u, v, over)
 
 
-def js_divergence_of(over: str | None, u: Array, v: Array) -> Array:
-    """Likewise."""
-    return rules.js_divergence(over, u, v)
-
-
 def two_heads(
     hidden: ArrayLike,
     weight: ArrayLike,
@@ -222,24 +220,31 @@ def two_heads(
 
 
 class Measured(NamedTuple):
-    """A measure of rows of logits as the loss of heads; the terms are the transform."""
+    """A measure of rows of logits as the loss of heads; the terms are the transform, and the measure's own numbers."""
 
     measure: Callable[..., Array]
     dtype: Any
 
-    def __call__(self, transform: LogitTransform, logits: tuple[Array, ...], block: Rows) -> tuple[Array]:
+    def __call__(
+        self, terms: tuple[LogitTransform, tuple[Array, ...]], logits: tuple[Array, ...], block: Rows
+    ) -> tuple[Array]:
         """The measure, 0 in masked rows."""
+        transform, numbers = terms
         rows = (transformed(transform, hide(block.valid, z), self.dtype) for z in logits)
-        return (hide(block.valid, self.measure(*rows)),)
+        return (hide(block.valid, self.measure(*rows, *numbers)),)
 
 
 def measured(
-    measure: Callable[..., Array], heads: LinearHeads, over: str | None, options: LinearMeasureOptions
+    measure: Callable[..., Array],
+    heads: LinearHeads,
+    over: str | None,
+    options: LinearMeasureOptions,
+    numbers: tuple[Array, ...] = (),
 ) -> Array:
-    """A measure of the heads' logits, reduced."""
+    """A measure of the heads' logits, and of some numbers, reduced."""
     given = complete(LinearMeasureOptions, options)
     reducer, base = Reducer.of(heads.rows, given), checks.base(given["base"])
     transform = transform_of(given["temperature"], given["logit_softcap"], heads.dtype)
     of_logits = Measured(functools.partial(measure, over), heads.dtype)
-    of_head = HeadLoss.of(of_logits, heads, transform, (), reducer.valid, heads.dtype, options, over)
+    of_head = HeadLoss.of(of_logits, heads, (transform, numbers), (), reducer.valid, heads.dtype, options, over)
     return of_head.reduced(reducer, per_nat(base))

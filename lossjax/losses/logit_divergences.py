@@ -1,15 +1,17 @@
 """How far two rows of logits are apart: the divergences of §4.1.1 without leaving the logits."""
 
-from typing import Unpack
+from typing import Any, Unpack
 
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
 from lossjax._core import checks
+from lossjax._core.masks import nan_unless
 from lossjax._core.options import with_options
 from lossjax._core.plain import with_plain
 from lossjax._rules import logits as rules
+from lossjax._rules import mixed_logits
 from lossjax._rules.logits import kl_of_logits
 from lossjax._softmax.measures import LogitMeasureOptions, Measure
 
@@ -57,24 +59,33 @@ def softmax_kl_divergence(logits_p: ArrayLike, logits_q: ArrayLike, **options: U
 
 @with_plain
 @with_options
-def softmax_js_divergence(logits_p: ArrayLike, logits_q: ArrayLike, **options: Unpack[LogitMeasureOptions]) -> Array:
+def softmax_js_divergence(
+    logits_p: ArrayLike,
+    logits_q: ArrayLike,
+    *,
+    mixture: ArrayLike = 0.5,
+    **options: Unpack[LogitMeasureOptions],
+) -> Array:
     r"""Jensen-Shannon divergence of ``p = softmax(logits_p)`` and ``q = softmax(logits_q)``.
 
-    .. math:: \tfrac12 \textstyle\sum_k \left[p_k\, \psi(\tfrac{q_k - p_k}{2 p_k})
-              + q_k\, \psi(\tfrac{p_k - q_k}{2 q_k})\right], \quad \psi(t) = t - \log(1 + t),
-              \quad \tfrac{q_k - p_k}{p_k} = e^{d_k} - 1, \quad d = \log q - \log p
+    .. math:: \beta\, \mathrm{KL}(p \| m) + (1 - \beta)\, \mathrm{KL}(q \| m) = \textstyle\sum_k \left[
+              \beta p_k\, \psi(\tfrac{(1 - \beta)(q_k - p_k)}{p_k})
+              + (1 - \beta) q_k\, \psi(\tfrac{\beta(p_k - q_k)}{q_k})\right], \quad m = \beta p + (1 - \beta) q, \\
+              \psi(t) = t - \log(1 + t), \quad \tfrac{q_k - p_k}{p_k} = e^{d_k} - 1, \quad d = \log q - \log p
 
     Every term is non-negative: the result is never negative, and as accurate for close distributions as for distant
-    ones.
+    ones. Divided by β it tends to KL(p‖q) as β → 0, divided by 1 - β to KL(q‖p) as β → 1.
 
-    Domain: that of :func:`softmax` for both logits. The result lies between 0 and log 2, for any two distributions.
+    Domain: that of :func:`softmax` for both logits, and β in (0, 1). The result lies between 0 and the entropy of a
+    coin that falls with β, at ½ log 2, for any two distributions.
 
-    Gradient: p∘(a - Σ p a) in ``logits_p`` with a = ½ log(p/m), m = (p + q)/2, and with p and q exchanged in
-    ``logits_q``.
+    Gradient: p∘(a - Σ p a) in ``logits_p`` with a = β log(p/m), q∘(b - Σ q b) in ``logits_q`` with
+    b = (1 - β) log(q/m), and KL(p‖m) - KL(q‖m) in β.
 
     Args:
       logits_p: ``[..., C]`` floats.
       logits_q: ``[..., C]`` floats of the shape of ``logits_p``.
+      mixture: β, the weight of p in the mixture, a number in (0, 1); NaN if traced and not.
       **options: the options of :class:`LogitMeasureOptions`.
 
     Returns:
@@ -85,17 +96,32 @@ def softmax_js_divergence(logits_p: ArrayLike, logits_q: ArrayLike, **options: U
     Raises:
       TypeError: logits that are not floats, a ``where`` that is not boolean.
       ValueError: shapes that do not agree, an axis that does not exist or holds no class, a base not greater than 1, a
-        temperature that is not positive.
+        temperature that is not positive, a mixture that is not in (0, 1).
 
     Example:
       >>> import jax.numpy as jnp
       >>> print(softmax_js_divergence(jnp.array([200.0, 0.0]), jnp.array([0.0, 200.0]), base=2))
       1.0
 
-    Source: Lin (1991); §4.1.1.
+    Source: Lin (1991); §4.1.1; with a mixture as in Agarwal et al. (2024).
     """
     u, v, given = _pair(logits_p, logits_q, options)
-    return given.from_nats(rules.js_divergence(None, u, v))
+    return given.from_nats(js_divergence(None, u, v, *mixture_of(mixture, checks.compute_dtype(u, v))))
+
+
+def mixture_of(mixture: ArrayLike, dtype: Any) -> tuple[Array, ...]:
+    """β, checked; nothing for ½, whose formula is half the work."""
+    if checks.is_known(mixture, 0.5):
+        return ()
+    if checks.is_known(mixture, 1):
+        raise ValueError("mixture must be less than 1, got 1.0: the divergence is 0 there; see softmax_kl_divergence")
+    weight = checks.number("mixture", mixture, dtype, positive=True, at_most=1.0)
+    return (nan_unless((weight > 0) & (weight < 1), weight),)
+
+
+def js_divergence(over: str | None, u: Array, v: Array, *mixture: Array) -> Array:
+    """Of rows of logits whose classes are all here, or split over the devices of a mesh axis."""
+    return mixed_logits.js_divergence(over, u, v, *mixture) if mixture else rules.js_divergence(over, u, v)
 
 
 def _pair(logits_p: ArrayLike, logits_q: ArrayLike, options: LogitMeasureOptions) -> tuple[Array, Array, Measure]:

@@ -9,6 +9,7 @@ from lossjax._core.options import with_options
 from lossjax._softmax.head_inputs import LinearHeads
 from lossjax.losses import linear_measures as measures
 from lossjax.losses.linear_measures import LinearMeasureOptions
+from lossjax.losses.logit_divergences import js_divergence, mixture_of
 from lossjax.losses.vocab_parallel import mesh_axis
 
 
@@ -130,12 +131,13 @@ def vocab_parallel_linear_softmax_js_divergence(
     axis_name: str,
     bias: ArrayLike | None = None,
     other_bias: ArrayLike | None = None,
+    mixture: ArrayLike = 0.5,
     **options: Unpack[LinearMeasureOptions],
 ) -> Array:
     r"""Jensen-Shannon divergence of two heads where each device holds the weights of its own classes.
 
-    .. math:: \tfrac12 \textstyle\sum_d \sum_{k \in d} (p_k \log \tfrac{p_k}{m_k} + q_k \log \tfrac{q_k}{m_k}),
-              \quad m = \tfrac12 (p + q)
+    .. math:: \textstyle\sum_d \sum_{k \in d} (\beta p_k \log \tfrac{p_k}{m_k}
+              + (1 - \beta) q_k \log \tfrac{q_k}{m_k}), \quad m = \beta p + (1 - \beta) q
 
     Domain: that of :func:`~lossjax.linear_softmax_js_divergence`, for the whole heads.
 
@@ -150,6 +152,7 @@ def vocab_parallel_linear_softmax_js_divergence(
       axis_name: the name of the mesh axis along which the D devices lie.
       bias: b, ``[C/D]`` floats, those of the classes held here; None stands for 0.
       other_bias: b', ``[C/D]`` floats, of this device's classes.
+      mixture: β, the weight of p in the mixture, a number in (0, 1), equal on all devices; NaN if traced and not.
       **options: the options of :class:`LinearMeasureOptions`.
 
     Returns:
@@ -175,4 +178,5 @@ def vocab_parallel_linear_softmax_js_divergence(
     Source: that of :func:`~lossjax.linear_softmax_js_divergence`; Shoeybi et al., Megatron-LM (2019), §3.
     """
     heads = measures.two_heads(hidden, weight, bias, other_hidden, other_weight, other_bias)
-    return measures.measured(measures.js_divergence_of, heads, mesh_axis(axis_name), options)
+    numbers = mixture_of(mixture, heads.dtype)
+    return measures.measured(js_divergence, heads, mesh_axis(axis_name), options, numbers)

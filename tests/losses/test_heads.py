@@ -20,7 +20,7 @@ Arrays = dict[str, Any]
 
 
 def drawn(dtype: Any = np.float64) -> Arrays:
-    """Two heads, what rows have of their own, and options; the last three are scalars."""
+    """Two heads, what rows have of their own, and options; the last four are scalars."""
     random = np.random.default_rng(5)
     shapes = {
         "hidden": (*ROWS, WIDTH), "weight": (WIDTH, CLASSES), "bias": (CLASSES,),
@@ -29,6 +29,7 @@ def drawn(dtype: Any = np.float64) -> Arrays:
     arrays = {name: random.normal(size=shape) for name, shape in shapes.items()}
     arrays["probabilities"] = random.dirichlet(np.ones(3), ROWS)[..., :2]
     arrays |= {"temperature": np.float64(1.3), "logit_softcap": np.float64(4.0), "normalizer": np.float64(7.0)}
+    arrays["mixture"] = np.float64(0.2)
     return {name: jnp.asarray(array, dtype) for name, array in arrays.items()}
 
 
@@ -54,17 +55,17 @@ def picked(a: Arrays, *names: str) -> Arrays:
     return {name: a[name] for name in (*names, "temperature", "logit_softcap") if name in a}
 
 
-def two(function: Callable[..., Any]) -> Callable[..., Any]:
+def two(function: Callable[..., Any], *more: str) -> Callable[..., Any]:
     def of(a: Arrays, **options: Any) -> Any:
         pairs = (a[f"{prefix}{name}"] for prefix in ("", "other_") for name in ("hidden", "weight"))
-        return function(*pairs, **picked(a, "bias", "other_bias", *REDUCED), **options)
+        return function(*pairs, **picked(a, "bias", "other_bias", *REDUCED, *more), **options)
 
     return of
 
 
-def two_stored(function: Callable[..., Any]) -> Callable[..., Any]:
+def two_stored(function: Callable[..., Any], *more: str) -> Callable[..., Any]:
     return lambda a, **options: function(
-        logits_of(a), logits_of(a, "other_"), **{n: a[n] for n in REDUCED if n in a}, **options
+        logits_of(a), logits_of(a, "other_"), **{n: a[n] for n in (*REDUCED, *more) if n in a}, **options
     )
 
 
@@ -111,7 +112,7 @@ HEADS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
         lambda a, **o: lossjax.softmax_entropy(logits_of(a), **{n: a[n] for n in REDUCED if n in a}, **o),
     ),
     "kl": (two(lossjax.linear_softmax_kl_divergence), two_stored(lossjax.softmax_kl_divergence)),
-    "js": (two(lossjax.linear_softmax_js_divergence), two_stored(lossjax.softmax_js_divergence)),
+    "js": (two(lossjax.linear_softmax_js_divergence, "mixture"), two_stored(lossjax.softmax_js_divergence, "mixture")),
     "sparse targets": (sparse, sparse_stored),
     "token statistics": (statistics, statistics_stored),
     "any loss": (users, lambda a, **o: users_loss(logits_of(a), listed(a), a["probabilities"])),

@@ -32,6 +32,8 @@ def arguments(name: str) -> tuple[list[jax.Array], list[P]]:
     if "divergence" in name:
         shapes, specs = shapes * 2, specs * 2
     arrays = [jnp.asarray(random.normal(size=shape)) for shape in shapes]
+    if "js" in name:  # the mixture
+        arrays, specs = [*arrays, jnp.asarray(0.3)], [*specs, P()]
     if "sparse" in name:
         arrays, specs = [*arrays, jnp.asarray(random.dirichlet(np.ones(3), ROWS)[:, :2])], [*specs, P()]
     return arrays, specs
@@ -43,7 +45,8 @@ def called(name: str, prefix: str, *floats: jax.Array, **options: Any) -> list[j
     function: Callable[..., Any] = getattr(lossjax, f"{prefix}linear_{name}")
     function = functools.partial(function, bias=b, chunk_size=2, where=KEPT, temperature=1.5, **options)
     if "divergence" in name:
-        found = function(x, w, *more[:2], other_bias=more[2])
+        numbers = {"mixture": more[3]} if "js" in name else {}
+        found = function(x, w, *more[:2], other_bias=more[2], **numbers)
     elif "sparse" in name:
         found = function(x, w, LISTED, *more, tail=True)
     else:

@@ -28,7 +28,7 @@ from tests.support.draws import (
     with_targets,
 )
 from tests.support.option_truths import OptionTruth, focal, generalized, poly
-from tests.support.truths import Truth, of_tail, of_weighted_sum
+from tests.support.truths import Truth, of_mixed_js, of_tail, of_weighted_sum
 from tests.support.truths_of_answers import TRUTHS
 
 
@@ -127,6 +127,7 @@ OPTION_CASES = (
     Case("sigmoid focal, both", bound(lossjax.sigmoid_focal_loss, "alpha", "gamma"), and_numbers(_BINARY, 0.25, 1.3), (0, 1, 2, 3), per_row=False),
     Case("mean squared error, weights", bound(lossjax.mean_squared_error, "weights"), arguments_of("scores", "scores", "widths"), (0, 1, 2), per_row=False),
     Case("logsumexp, b", bound(lossjax.logsumexp, "b"), and_signed_weights(arguments_of("logits")), (0, 1), of_weighted_sum, 16, OPTION_FAMILIES),
+    Case("JS, mixture", bound(lossjax.softmax_js_divergence, "mixture"), and_numbers(arguments_of("logits", "other logits"), 0.1), (0, 1, 2), of_mixed_js, 33, OPTION_FAMILIES, per_row=False),
     Case("sparse targets, tail", bound(lossjax.softmax_cross_entropy_with_sparse_targets, tail=True), arguments_of("logits", "listed classes", "listed probabilities"), (0, 2), of_tail, 24, OPTION_FAMILIES[:1] + OPTION_FAMILIES[2:]),
     Case("poisson, full", bound(lossjax.poisson_nll, full=True), arguments_of("log rates", "counts"), (0, 1)),
 )  # fmt: skip

@@ -215,15 +215,26 @@ def of_js(g: Balls, p: Balls, q: Balls) -> Truth:
 
 @truth_of("softmax_js_divergence", units=33)
 def of_js_of_logits(g: Balls, u: Balls, v: Balls) -> Truth:
+    return of_mixed_js(g, u, v, arb(0.5))[:3]
+
+
+def of_mixed_js(g: Balls, u: Balls, v: Balls, mixture: Any) -> Truth:
+    """About βp + (1 - β)q, β one number."""
+    beta = mixture[()] if isinstance(mixture, np.ndarray) else mixture
     p, q = oracle.softmax(u), oracle.softmax(v)
-    m = (p + q) / 2
-    a, b = oracle.log(p / m) / 2, oracle.log(q / m) / 2
-    value = oracle.total(p * a + q * b)
+    m = beta * p + (1 - beta) * q
+    log_p, log_q = oracle.log(p / m), oracle.log(q / m)
+    of_p, of_q = oracle.total(p * log_p), oracle.total(q * log_q)
     w = v - u
     spread = each_max(abs(w - oracle.total(p * w)[..., None]))[..., None]
-    gk = g[..., None]
+    gk, a, b = g[..., None], beta * log_p, (1 - beta) * log_q
     in_u, in_v = p * (a - oracle.total(p * a)[..., None]), q * (b - oracle.total(q * b)[..., None])
-    return [(value, None), (gk * in_u, abs(gk) * p * spread), (gk * in_v, abs(gk) * q * spread)]
+    return [
+        (beta * of_p + (1 - beta) * of_q, None),
+        (gk * in_u, abs(gk) * p * spread),
+        (gk * in_v, abs(gk) * q * spread),
+        (np.array(sum(g * (of_p - of_q))), np.array(sum(abs(g) * (of_p + of_q)))),
+    ]
 
 
 @truth_of("softmax_brier_score", units=24)
