@@ -262,7 +262,7 @@ def sigmoid(x: Array) -> Array:
 
     Its gradient is σ(x)·σ(-x), without a subtraction from 1.
     """
-    tail = jnp.exp(jnp.minimum(x, -x))
+    tail = jnp.exp(-jnp.maximum(x, -x))
     return jnp.where(x >= 0, 1, tail) / (1 + tail)
 
 

@@ -23,17 +23,22 @@ ACCELERATORS = ("tpu", "cuda", "rocm")
 
 
 def by_platform(
-    *arguments: Any, cpu: Callable[..., R], otherwise: Callable[..., R], accelerator: Callable[..., R] | None = None
+    *arguments: Any,
+    otherwise: Callable[..., R],
+    cpu: Callable[..., R] | None = None,
+    accelerator: Callable[..., R] | None = None,
 ) -> R:
     """Evaluate one of several formulas of the same value.
 
     Args:
       arguments: pytrees of arrays, the arguments of each.
+      otherwise: the definition, and the formula for every platform that is given none of its own.
       cpu: the formula that XLA's CPU backend makes a good program of.
-      otherwise: the formula for every other platform, and the definition.
-      accelerator: the formula for GPU and TPU, if the definition is not a good one there.
+      accelerator: that for GPU and TPU.
     """
     if rules_are_off():
         return otherwise(*arguments)
-    others = {} if accelerator is None else dict.fromkeys(ACCELERATORS, accelerator)
-    return lax.platform_dependent(*arguments, cpu=cpu, default=otherwise, **others)
+    formulas = {} if accelerator is None else dict.fromkeys(ACCELERATORS, accelerator)
+    if cpu is not None:
+        formulas["cpu"] = cpu
+    return lax.platform_dependent(*arguments, default=otherwise, **formulas)

@@ -23,74 +23,22 @@ from lossjax._core.autodiff import closed_form
 from lossjax._core.domains import AMOUNTS, REALS, Domain
 from lossjax._core.masks import hide, nan_unless
 from lossjax._core.sharding import on_one_device, same_on_all
-from lossjax._softmax import functions
+from lossjax._softmax import functions, one_reading
 from lossjax._softmax.curves import Curve
+from lossjax._softmax.one_reading import OfDistribution
 from lossjax._softmax.row_statistics import (
     Plan,
     RowStatistics,
-    labelled_rows,
+    labelled_rows_and_gaps,
     p_of,
-    row_statistics,
+    row_statistics_and_gaps,
     sum_of_other_surprisals,
     surprisal,
 )
 from lossjax._softmax.row_sum import class_count, sum_over_classes
 from lossjax._softmax.smoothing import Smoothing
+from lossjax._softmax.transform import LogitTransform
 from lossjax.numerics import times
-
-
-class LogitTransform(NamedTuple):
-    """Softcap c and temperature T, each an array or None:  z = c·tanh(x/c)/T."""
-
-    softcap: Array | None
-    temperature: Array | None
-
-    @property
-    def is_identity(self) -> bool:
-        return self.softcap is None and self.temperature is None
-
-    def apply(self, x: Array) -> Array:
-        z = x if self.softcap is None else self.softcap * jnp.tanh(x / self.softcap)
-        return z if self.temperature is None else z / self.temperature
-
-    def derivatives(self, x: Array) -> tuple[Array, Array | None, Array | None]:
-        """z, dz/dx and d²z/dx²; None for a slope of 1, and for no curvature."""
-        slope = bend = None
-        if self.softcap is not None:
-            a = x / self.softcap
-            slope, _ = _softcap_slopes(a)
-            bend = -2 * jnp.tanh(a) * slope / self.softcap
-        if self.temperature is not None:
-            slope = (1 if slope is None else slope) / self.temperature
-            bend = None if bend is None else bend / self.temperature
-        return self.apply(x), slope, bend
-
-    def pullback(self, x: Array, in_z: Array) -> "tuple[Array, LogitTransform]":
-        """From the gradient in z those in x, c and T. An infinite logit has gradient 0, and no part in T's."""
-        in_softcap = in_temperature = None
-        if self.temperature is not None:
-            z = self.apply(x)
-            in_temperature = -jnp.sum(in_z * jnp.where(jnp.isfinite(z), z, 0)) / self.temperature
-            in_z = in_z / self.temperature
-        if self.softcap is not None:
-            slope, in_cap = _softcap_slopes(x / self.softcap)
-            in_softcap = jnp.sum(in_z * in_cap)
-            in_z = in_z * slope
-        return in_z, LogitTransform(in_softcap, in_temperature)
-
-
-def _softcap_slopes(a: Array) -> tuple[Array, Array]:
-    """``sech² a`` and ``tanh a - a sech² a`` (odd, 2a³/3 near 0), without cancellation at either end."""
-    decay = jnp.exp(-2 * jnp.abs(a))
-    slope = 4 * decay / (1 + decay) ** 2
-    # tanh a - a sech²a = sech²a (sinh 2a - 2a)/2; the series of sinh y - y where y = 2a is below 2.
-    y = jnp.where(jnp.abs(a) < 1, 2 * a, 0)
-    term = total = y * y * y / 6
-    for k in range(2, 10):
-        term = term * y * y / ((2 * k) * (2 * k + 1))
-        total = total + term
-    far = jnp.tanh(a) - times(slope, a)
-    return slope, jnp.where(jnp.abs(a) < 1, slope * total / 2, far)
 
 
 class Options(NamedTuple):
@@ -177,42 +125,81 @@ def _forward(
     roomy = inputs.logits.dtype == options.dtype or inputs.logits.shape[-1] <= LONGEST_WIDE_ROW
     plan = Plan(options.over, reused=differentiated and roomy)
     given = x if inputs.transform.is_identity else z
-    if options.labelled:
-        rows = labelled_rows(given, targets, plan, options.dtype)
-    else:
-        rows = row_statistics(given, plan=plan, dtype=options.dtype)
     weights = inputs.weights_along(z)
-    label_weight = _label_weight(options, weights, z, rows)
+    shares = None
+    if inputs.smoothing is not None:
+        shares = options.smoothing(inputs.smoothing).shares(class_count(z, options.over))
+    wanted = _gap_weights(options, inputs, z, targets, weights)
+    if options.labelled:
+        rows, gaps = labelled_rows_and_gaps(given, targets, wanted, plan, options.dtype)
+    else:
+        rows, gaps = row_statistics_and_gaps(given, wanted, None, plan, options.dtype)
+    label_weight, sums = _label_weight(options, weights, z, rows), None
     if options.labelled:  # v_c F(l_c), and Σ_{k≠c} v_k F(l_k)
         of_label = curve.value(surprisal(rows.pivot_logit, rows), rows.own / rows.total(), inputs.parameter)
         loss = _weighted(label_weight, of_label)
-        if inputs.smoothing is not None:
-            at_label, each = options.smoothing(inputs.smoothing).shares(class_count(z, options.over))
-            if weights is None and curve.is_identity:
-                elsewhere = times(each, sum_of_other_surprisals(given, rows))
-            else:  # the share stands inside the sum, which overflows without it
-                values = _weighted(weights, curve.value(surprisal(z, rows), p_of(z, rows), inputs.parameter))
-                elsewhere = rows.sum(jnp.where(rows.is_pivot(z), 0, times(each, values)))
+        if shares is not None:
+            at_label, each = shares
+            passes = functools.partial(_smoothed_label, curve)
+            more = rows, each, given, z, weights, inputs.parameter
+            elsewhere = one_reading.by_reading(gaps, *more, once=one_reading.of_smoothed_label, passes=passes)
             loss = same_on_all(times(at_label, loss) + elsewhere, rows.over)
     else:  # Σ_k v_k F(l_k)
-        values = curve.value(surprisal(z, rows), p_of(z, rows), inputs.parameter)
-        loss = rows.sum(times(_weighted(weights, _distribution(options, inputs, targets)), values))
+        more = rows, shares, inputs, targets, z
+        passes = functools.partial(_distribution_sums, options)
+        sums = one_reading.by_reading(gaps, *more, once=one_reading.of_distribution, passes=passes)
+        loss, sums = sums.loss, sums.stopped()
     lse = rows.maximum + rows.log_total()
     if inputs.z_loss is not None:  # λ ω lse²
         loss = loss + same_on_all(inputs.z_loss * _weighted(label_weight, lse * lse), rows.over)
-    loss = _or_nan(options, targets, loss)
     loss = nan_unless(~jnp.isnan(rows.rest), loss)  # a zero weight must not silence an undefined row
     output = (hide(valid, loss[..., 0]), hide(valid, lse[..., 0]))
-    return output, (options, inputs, rows.stopped())
+    return output, (options, inputs, rows.stopped(), sums)
+
+
+def _gap_weights(
+    options: Options, inputs: SoftmaxInputs, z: Array, targets: Array, weights: Array | None
+) -> tuple[Array, ...]:
+    """The weights of the gaps that a platform sums which reads its rows once; none where a row's statistics suffice."""
+    smoothed = inputs.smoothing is not None
+    if not options.curve.is_identity:
+        return ()
+    if options.labelled:
+        return one_reading.weights_of_label(z, weights) if smoothed else ()
+    if smoothed and options.over_others:  # of what is left of t and what is spread one may be negative, and cancel
+        return ()
+    return one_reading.weights_of_distribution(z, targets, weights, options.domain, smoothed=smoothed)
+
+
+def _smoothed_label(
+    curve: Curve, _: Any, rows: RowStatistics, each: Array, given: Array, z: Array, weights: Any, parameter: Any
+) -> Array:
+    """``Σ_{k≠c} v_k F(l_k)`` of a smoothed label c, by passes over the rows."""
+    if weights is None and curve.is_identity:
+        return times(each, sum_of_other_surprisals(given, rows))
+    # the share stands inside the sum, which overflows without it
+    values = _weighted(weights, curve.value(surprisal(z, rows), p_of(z, rows), parameter))
+    return rows.sum(jnp.where(rows.is_pivot(z), 0, times(each, values)))
+
+
+def _distribution_sums(
+    options: Options, _: Any, rows: RowStatistics, shares: Any, inputs: SoftmaxInputs, targets: Array, z: Array
+) -> OfDistribution:
+    """The sums of a distribution by passes over the rows."""
+    values = options.curve.value(surprisal(z, rows), p_of(z, rows), inputs.parameter)
+    v = _weighted(inputs.weights_along(z), _distribution(options, inputs, targets))
+    loss, own = (_or_nan(options, targets, each) for each in (rows.sum(times(v, values)), rows.at_pivot(v)))
+    return OfDistribution(loss, own, rows.sum(jnp.where(rows.is_pivot(z), 0, v)))
 
 
 def _backward(saved: Any, cotangents: tuple[Array, Array]) -> tuple[None, SoftmaxInputs]:
-    options, inputs, rows = saved
+    options, inputs, rows, sums = saved
     valid, curve, parameter = inputs.valid, options.curve, inputs.parameter
     x, targets = hide(valid, inputs.logits.astype(options.dtype)), hide(valid, inputs.targets)
     z = inputs.transform.apply(x)
     in_loss, in_lse = (hide(valid, c)[..., None] for c in cotangents)
-    in_loss = _or_nan(options, targets, in_loss)
+    if sums is not None:
+        in_loss = nan_unless(~jnp.isnan(sums.own), in_loss)
     weights = inputs.weights_along(z)
     label_weight = _label_weight(options, weights, z, rows)
     in_weighted = in_loss if label_weight is None else in_loss * label_weight  # ω times the cotangent of the loss
@@ -242,7 +229,8 @@ def _backward(saved: Any, cotangents: tuple[Array, Array]) -> tuple[None, Softma
             in_parameter = in_parameter + in_loss * each * jnp.sum(elsewhere, axis=-1, keepdims=True)
     else:
         v = _weighted(weights, _distribution(options, inputs, targets))
-        in_z = in_loss * functions.cross_entropy_slope(z, rows, v * slope)
+        known = (sums.own, sums.others) if curve.is_identity else None
+        in_z = in_loss * functions.cross_entropy_slope(z, rows, v * slope, known)
         in_parameter = in_loss * jnp.sum(times(v, in_curve), axis=-1, keepdims=True)
     in_z = in_z + in_lse * p
     in_z_loss = None

@@ -22,7 +22,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array, lax
 
-from lossjax._core.autodiff import closed_form, zeros_like
+from lossjax._core.autodiff import closed_form, known_as, zeros_like
 from lossjax._softmax.row_statistics import Plan, RowStatistics, p_minus_one_hot_of, p_of, row_statistics, surprisal
 from lossjax._softmax.row_sum import class_index, sum_over_classes
 
@@ -90,16 +90,29 @@ def p_minus_one_hot(z: Array, rows: RowStatistics) -> Array:
     return _p_minus_one_hot(z, rows.stopped())
 
 
-def cross_entropy_slope(z: Array, rows: RowStatistics, targets: Array) -> Array:
+def _target_at_pivot_and_elsewhere(targets: Array, rows: RowStatistics) -> tuple[Array, Array]:
+    return rows.at_pivot(targets), rows.sum(jnp.where(rows.is_pivot(targets), 0, targets))
+
+
+_known_sums = known_as(_target_at_pivot_and_elsewhere)
+
+
+def cross_entropy_slope(
+    z: Array, rows: RowStatistics, targets: Array, sums: tuple[Array, Array] | None = None
+) -> Array:
     """``(Σt) p - t``, the gradient of a cross-entropy with (unnormalised) target t; linear in t.
+
+    ``sums`` are t_i and Σ_{j≠i} t_j, where they are known already.
 
     Written as  (Σ_{j≠i} t_j) p + t_i (p - e_i) - Σ_{j≠i} t_j e_j:  a one-hot target is as accurate as a label, and so
     is the transpose, which is minus :func:`centered`.
     """
-    at_pivot = rows.is_pivot(z)
-    elsewhere = jnp.where(at_pivot, 0, targets)
-    own = rows.at_pivot(targets)
-    return rows.sum(elsewhere) * probabilities(z, rows) + own * p_minus_one_hot(z, rows) - elsewhere
+    if sums is None:
+        own, others = _target_at_pivot_and_elsewhere(targets, rows)
+    else:
+        own, others = _known_sums(sums, targets, rows)
+    elsewhere = jnp.where(rows.is_pivot(z), 0, targets)
+    return others * probabilities(z, rows) + own * p_minus_one_hot(z, rows) - elsewhere
 
 
 def centered(z: Array, rows: RowStatistics, v: Array) -> Array:

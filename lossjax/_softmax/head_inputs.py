@@ -13,9 +13,9 @@ from lossjax._core import checks
 from lossjax._core.autodiff import closed_form
 from lossjax._core.options import Option
 from lossjax._core.reduction import Reducer
-from lossjax._softmax.cross_entropy import LogitTransform
 from lossjax._softmax.head import ChunkSize, Head, Outputs, Rows, Shared, row_outputs
 from lossjax._softmax.head_sum import summed_loss
+from lossjax._softmax.transform import LogitTransform
 
 _BLOCK_BYTES = {"cpu": 50 * 2**20, "gpu": 2**29, "tpu": 2**29}
 """Bytes of logits in one block: enough rows to keep the matrix products busy, and few beside the logits not stored.

@@ -28,17 +28,30 @@ references seldom change; they differ by multiples of 16, exactly; and of the tw
 that one's index, and the sum of the others, and where two parts meet, the smaller maximum joins the sum. Of equal ones
 the first stays.
 
+**Weighted gaps.** A loss of distributions wants Σ v_k (m - z_k) as well, of given weights v. Each part keeps its sum A
+about its own maximum, and its weight V = Σ v_k; where two parts meet, the one with the smaller maximum is the further
+from the common one:
+
+    A = A₁ + A₂ + V₁ (m₂ - m₁)        for m₁ <= m₂
+
+So a gap is a sum of steps, all of one sign, each rounded once, and once more times the weight: for weights of one sign
+nothing cancels, and A is within 2u beside the roundings of its additions and of those of V. A weight of 0 takes no
+step, not even an infinite one. V is kept in two, the weight of the class left out and that of the others: a label takes
+no part in the steps, a maximum as soon as it is none.
+
 An infinity is its own reference, and a term of 1 about it: under a maximum of +inf every other +inf counts 1, and a
 finite number 0. Under one of -inf there is nothing, and the sum is made 0 in the end.
 """
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
 from lossjax._softmax.row_sum import DEFINITION, class_index, shifted_exponential
+from lossjax.numerics import times
 
 GRID = 16.0
 """References are multiples of this."""
@@ -66,46 +79,112 @@ def _together(r1: Array, s1: Array, r2: Array, s2: Array) -> Array:
     return near + far * decay * decay
 
 
+class WeightedGaps(NamedTuple):
+    """Of a row, a class i left out and given weights v, with the class axis kept as 1."""
+
+    total: Array
+    """``Σ_{k≠i} v_k (m - z_k)``."""
+    own: Array
+    """``v_i``."""
+    others: Array
+    """``Σ_{k≠i} v_k``."""
+
+    def left_out_if(self, condition: Array) -> "WeightedGaps":
+        """The same where the condition holds; elsewhere with the class left out among the others, at a gap of 0."""
+        own, joining = jnp.where(condition, self.own, 0), jnp.where(condition, 0, self.own)
+        return WeightedGaps(self.total, own, self.others + joining)
+
+
+def _further(m1: Array, m2: Array, v1: Array, v2: Array) -> Array:
+    """What the weights of the part with the smaller maximum add to the gaps."""
+    step = jnp.where(m1 == m2, 0, jnp.abs(m1 - m2))  # two infinities have no difference
+    return times(jnp.where(m1 < m2, v1, v2), step)
+
+
 def _about_label(a: Parts, b: Parts) -> Parts:
-    """Two parts as one: (maximum, sum without the label, the label's logit or 0)."""
-    (m1, s1, z1), (m2, s2, z2) = a, b
-    return jnp.maximum(m1, m2), _together(_reference(m1), s1, _reference(m2), s2), z1 + z2
+    """Two parts as one: (maximum, sum without the label, the label's logit or 0), and the weighted gaps."""
+    (m1, s1, z1, *g1), (m2, s2, z2, *g2) = a, b
+    gaps = [
+        WeightedGaps(
+            one.total + two.total + _further(m1, m2, one.others, two.others),
+            one.own + two.own,
+            one.others + two.others,
+        )
+        for one, two in zip(_each(g1), _each(g2), strict=True)
+    ]
+    total = _together(_reference(m1), s1, _reference(m2), s2)
+    return jnp.maximum(m1, m2), total, z1 + z2, *_flat(gaps)
 
 
 def _about_maximum(a: Parts, b: Parts) -> Parts:
-    """Two parts as one: (maximum, sum without it, its index)."""
-    (m1, s1, i1), (m2, s2, i2) = a, b
+    """Two parts as one: (maximum, sum without it, its index), and the weighted gaps."""
+    (m1, s1, i1, *g1), (m2, s2, i2, *g2) = a, b
     first = (m1 > m2) | ((m1 == m2) & (i1 < i2))
     joins = _term(jnp.where(first, m2, m1))
     s1, s2 = jnp.where(first, s1, s1 + joins), jnp.where(first, s2 + joins, s2)
     total = _together(_reference(m1), s1, _reference(m2), s2)
-    return jnp.where(first, m1, m2), total, jnp.where(first, i1, i2)
+    gaps = []
+    for one, two in zip(_each(g1), _each(g2), strict=True):
+        kept, joining = jnp.where(first, one.own, two.own), jnp.where(first, two.own, one.own)
+        further = _further(m1, m2, one.own + one.others, two.own + two.others)
+        gaps.append(WeightedGaps(one.total + two.total + further, kept, one.others + two.others + joining))
+    return jnp.where(first, m1, m2), total, jnp.where(first, i1, i2), *_flat(gaps)
 
 
-def statistics(z: Array, index: Array | None, dtype: Any, reduce: Any = lax.reduce) -> tuple[Array, ...]:
-    """(pivot i, its logit, maximum m, ``Σ_{j≠i} exp(z_j - m)``) of each row, with the class axis kept as 1.
+def _flat(gaps: Sequence[WeightedGaps]) -> Parts:
+    return tuple(array for one in gaps for array in one)
+
+
+def _each(parts: Sequence[Array]) -> list[WeightedGaps]:
+    return [WeightedGaps(*parts[i : i + 3]) for i in range(0, len(parts), 3)]
+
+
+def statistics(
+    z: Array, index: Array | None, dtype: Any, weights: tuple[Array, ...] = (), reduce: Any = lax.reduce
+) -> tuple[Any, ...]:
+    """(pivot i, its logit, maximum m, ``Σ_{j≠i} exp(z_j - m)``, a tuple of :class:`WeightedGaps`) of each row.
+
+    The class axis is kept as 1.
 
     Args:
       z: logits ``[..., C]``.
       index: the pivot, ``[..., 1]``; of one that is no class the logit is 0, and nothing is left out of the sum. None
         for the first maximum.
       dtype: of the results, the logits' own or wider.
+      weights: ``[..., C]``, in any dtype; weighted gaps are formed of each.
       reduce: how parts are reduced, as ``lax.reduce``: the order of the additions is the compiler's.
     """
-    z = lax.stop_gradient(z).astype(dtype)
-    start, axis = (jnp.asarray(-jnp.inf, dtype), jnp.zeros((), dtype)), (z.ndim - 1,)
+    z, weights = lax.stop_gradient((z, weights))
+    z, weights = z.astype(dtype), [weight.astype(dtype) for weight in weights]
+    zero, axis = jnp.zeros((), dtype), (z.ndim - 1,)
     if index is None:
-        none = jnp.asarray(jnp.iinfo(jnp.int32).max, jnp.int32)
-        parts = z, jnp.zeros_like(z), class_index(z, jnp.int32)
-        maximum, rest, pivot = (part[..., None] for part in reduce(parts, (*start, none), _about_maximum, axis))
-        pivot, logit = pivot.astype(jax.eval_shape(DEFINITION.index_of_maximum, z).dtype), maximum
+        start, first, combine = (
+            jnp.asarray(jnp.iinfo(jnp.int32).max, jnp.int32),
+            class_index(z, jnp.int32),
+            _about_maximum,
+        )
+        terms, is_pivot = jnp.zeros_like(z), None
     else:
-        is_label = class_index(z, index.dtype) == index
-        parts = z, jnp.where(is_label, 0, _term(z)), jnp.where(is_label, z, 0)
-        found = reduce(parts, (*start, jnp.zeros((), dtype)), _about_label, axis)
-        maximum, rest, logit = (part[..., None] for part in found)
-        pivot = index
-    return pivot, logit, maximum, rest * _to_maximum(maximum) / SCALE
+        is_pivot = class_index(z, index.dtype) == index
+        start, first = zero, jnp.where(is_pivot, z, 0)
+        terms, combine = jnp.where(is_pivot, 0, _term(z)), _about_label
+    gaps = [_gaps_of_one(weight, is_pivot) for weight in weights]
+    parts = z, terms, first, *_flat(gaps)
+    starts = jnp.asarray(-jnp.inf, dtype), zero, start, *[zero] * (3 * len(gaps))
+    maximum, rest, found, *sums = (part[..., None] for part in reduce(parts, starts, combine, axis))
+    if index is None:
+        pivot, logit = found.astype(jax.eval_shape(DEFINITION.index_of_maximum, z).dtype), maximum
+    else:
+        pivot, logit = index, found
+    return pivot, logit, maximum, rest * _to_maximum(maximum) / SCALE, tuple(_each(sums))
+
+
+def _gaps_of_one(weight: Array, is_pivot: Array | None) -> WeightedGaps:
+    """Of each class by itself, about its own logit; without a label every class is its own maximum."""
+    nothing = jnp.zeros_like(weight)
+    if is_pivot is None:
+        return WeightedGaps(nothing, weight, nothing)
+    return WeightedGaps(nothing, jnp.where(is_pivot, weight, 0), jnp.where(is_pivot, 0, weight))
 
 
 def _to_maximum(maximum: Array) -> Array:

@@ -28,6 +28,7 @@ from lossjax._core.masks import nan_unless
 from lossjax._core.plain import rules_are_off
 from lossjax._core.platform import by_platform
 from lossjax._softmax import one_pass
+from lossjax._softmax.one_pass import WeightedGaps
 from lossjax._softmax.row_sum import (
     DEFINITION,
     ON_CPU,
@@ -39,6 +40,7 @@ from lossjax._softmax.row_sum import (
     sum_of_others,
     sum_over_classes,
 )
+from lossjax.numerics import times
 
 
 class Plan(NamedTuple):
@@ -119,12 +121,22 @@ def row_statistics(z: Array, pivot: Array | None = None, plan: Plan = ONE_DEVICE
 
     A row with NaN, with two +inf, or (unless the plan says ``empty``) with nothing but -inf has NaN for its parts.
     """
+    return row_statistics_and_gaps(z, (), pivot, plan, dtype)[0]
+
+
+def row_statistics_and_gaps(
+    z: Array, weights: tuple[Array, ...], pivot: Array | None = None, plan: Plan = ONE_DEVICE, dtype: Any = None
+) -> tuple[RowStatistics, tuple[WeightedGaps, ...]]:
+    """The same, and of each of these weights ``[..., C]`` the weighted gaps, if the platform reads its rows once.
+
+    Elsewhere they are infinite: by another platform they are not wanted, and not formed.
+    """
     index = None if pivot is None else pivot[..., None]
     cpu, otherwise = (functools.partial(_in_passes, reductions, plan, dtype) for reductions in (ON_CPU, DEFINITION))
     found = by_platform(
-        z, index, cpu=cpu, otherwise=otherwise, accelerator=functools.partial(_in_one_pass, plan, dtype)
+        z, weights, index, cpu=cpu, otherwise=otherwise, accelerator=functools.partial(_in_one_pass, plan, dtype)
     )
-    index, logit, maximum, rest = found
+    index, logit, maximum, rest, gaps = found
     own = shifted_exponential(logit, maximum)
     # With a maximum of +inf every finite entry has E = 0, so that own + rest counts the infinities. XLA's maximum of a
     # long row may not be NaN for a NaN in it.
@@ -135,11 +147,13 @@ def row_statistics(z: Array, pivot: Array | None = None, plan: Plan = ONE_DEVICE
         nothing = jnp.isneginf(maximum) & jnp.isneginf(logit) & (rest == 0)
         own, rest, defined = jnp.where(nothing, 0, own), jnp.where(nothing, 1, rest), defined | nothing
     own, rest = (nan_unless(defined, part) for part in (own, rest))
-    return RowStatistics(index, logit, maximum, own, rest, plan, of_maximum=pivot is None)
+    return RowStatistics(index, logit, maximum, own, rest, plan, of_maximum=pivot is None), gaps
 
 
-def _in_passes(reductions: Reductions, plan: Plan, dtype: Any, z: Array, index: Array | None) -> tuple[Array, ...]:
-    """(pivot, its logit, maximum, rest): the maximum first, and then the sum about it."""
+def _in_passes(
+    reductions: Reductions, plan: Plan, dtype: Any, z: Array, weights: tuple[Array, ...], index: Array | None
+) -> tuple[Any, ...]:
+    """(pivot, its logit, maximum, rest, no gaps): the maximum first, and then the sum about it."""
     over = plan.over
     largest_here = jnp.max(lax.stop_gradient(z), axis=-1, keepdims=True)
     maximum = (largest_here if over is None else lax.pmax(largest_here, over)).astype(dtype or z.dtype)
@@ -150,30 +164,41 @@ def _in_passes(reductions: Reductions, plan: Plan, dtype: Any, z: Array, index: 
     logit = logit_at(z, index, over).astype(maximum.dtype)
     parts = logit, reductions.sum_without(z, index, maximum, reused=plan.reused)
     logit, rest = parts if over is None else lax.psum(parts, over)
-    return index, logit, maximum, rest
+    none = lax.full_like(rest, jnp.inf)
+    return index, logit, maximum, rest, tuple(WeightedGaps(none, none, none) for _ in weights)
 
 
-def _in_one_pass(plan: Plan, dtype: Any, z: Array, index: Array | None) -> tuple[Array, ...]:
+def _in_one_pass(plan: Plan, dtype: Any, z: Array, weights: tuple[Array, ...], index: Array | None) -> tuple[Any, ...]:
     """The same, of one reading of the logits; on several devices each one's part is brought to the common maximum."""
     over = plan.over
-    pivot, logit, here, rest = one_pass.statistics(z, index, dtype or z.dtype)
+    pivot, logit, here, rest, gaps = one_pass.statistics(z, index, dtype or z.dtype, weights)
     if over is None:
-        return pivot, logit, here, rest
+        return pivot, logit, here, rest, gaps
     maximum = lax.pmax(here, over)
     if index is None:  # every device has left its own maximum out
         is_pivot_here = _is_first_with(here, maximum, over)
         pivot, rest = jnp.where(is_pivot_here, pivot, -1), jnp.where(is_pivot_here, rest, rest + 1)
         logit = jnp.where(is_pivot_here, logit, 0)
-    logit, rest = lax.psum((logit, rest * shifted_exponential(here, maximum)), over)
-    return pivot, logit, maximum, rest
+        gaps = tuple(one.left_out_if(is_pivot_here) for one in gaps)
+    gaps = tuple(one._replace(total=one.total + times(one.others, gap(here, maximum))) for one in gaps)
+    logit, rest, gaps = lax.psum((logit, rest * shifted_exponential(here, maximum), gaps), over)
+    return pivot, logit, maximum, rest, gaps
 
 
 def labelled_rows(z: Array, labels: Array, plan: Plan = ONE_DEVICE, dtype: Any = None) -> RowStatistics:
     """The statistics about the labels, NaN where a label is no class; over devices, labels count all classes."""
+    return labelled_rows_and_gaps(z, labels, (), plan, dtype)[0]
+
+
+def labelled_rows_and_gaps(
+    z: Array, labels: Array, weights: tuple[Array, ...], plan: Plan = ONE_DEVICE, dtype: Any = None
+) -> tuple[RowStatistics, tuple[WeightedGaps, ...]]:
+    """The same, and :func:`row_statistics_and_gaps`."""
     over = plan.over
     first = 0 if over is None else lax.axis_index(over).astype(labels.dtype) * z.shape[-1]
     in_range = (labels >= 0) & (labels < class_count(z, over))
-    return row_statistics(z, labels - first, plan, dtype).undefined_unless(in_range)
+    rows, gaps = row_statistics_and_gaps(z, weights, labels - first, plan, dtype)
+    return rows.undefined_unless(in_range), gaps
 
 
 def _is_first_with(here: Array, maximum: Array, over: str) -> Array:

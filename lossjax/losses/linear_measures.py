@@ -13,7 +13,6 @@ from lossjax._core.masks import hide
 from lossjax._core.options import complete, with_options
 from lossjax._core.reduction import CountedOptions, Reducer
 from lossjax._rules import logits as rules
-from lossjax._softmax.cross_entropy import LogitTransform
 from lossjax._softmax.head import Rows
 from lossjax._softmax.head_inputs import (
     BlockOptions,
@@ -25,6 +24,7 @@ from lossjax._softmax.head_inputs import (
 from lossjax._softmax.inputs import TransformOptions
 from lossjax._softmax.measures import BaseOption
 from lossjax._softmax.tokens import Asked, token_answers
+from lossjax._softmax.transform import LogitTransform
 from lossjax.losses.logit_divergences import js_divergence, mixture_of
 from lossjax.numerics import per_nat
 

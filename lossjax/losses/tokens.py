@@ -11,11 +11,11 @@ from lossjax._core.masks import hide
 from lossjax._core.options import complete, with_options
 from lossjax._core.plain import with_plain
 from lossjax._core.reduction import MaskOption
-from lossjax._softmax.cross_entropy import LogitTransform
 from lossjax._softmax.head import Rows
 from lossjax._softmax.head_inputs import BlockOptions, HeadLoss, LinearHeads, transform_of, transformed
 from lossjax._softmax.inputs import AxisOption, TransformOptions, classes_last
 from lossjax._softmax.tokens import Answers, Asked, token_answers
+from lossjax._softmax.transform import LogitTransform
 
 
 class TokenOptions(AxisOption, MaskOption, TransformOptions, total=False):

@@ -12,7 +12,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import lossjax
-from lossjax._softmax import one_pass, row_statistics, row_sum
+from lossjax._softmax import one_pass, one_reading, row_statistics, row_sum
 from tests.support.compiled import collectives
 
 U = {"float32": 2.0**-24, "float64": 2.0**-53}
@@ -34,8 +34,8 @@ def in_a_tree(parts: Any, start: Any, combine: Any, axes: Any) -> tuple[jax.Arra
 
 
 @jax.jit(static_argnums=2)
-def about_both(z: jax.Array, label: jax.Array, dtype: Any) -> Any:
-    return tuple(one_pass.statistics(z, index, dtype, in_a_tree) for index in (label, None))
+def about_both(z: jax.Array, label: jax.Array, dtype: Any, weights: Any) -> Any:
+    return tuple(one_pass.statistics(z, index, dtype, weights, in_a_tree) for index in (label, None))
 
 
 def hard_rows(random: np.random.Generator) -> np.ndarray:
@@ -55,23 +55,35 @@ def hard_rows(random: np.random.Generator) -> np.ndarray:
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
 def test_hard_rows_are_summed_accurately(dtype: str, random: np.random.Generator) -> None:
-    """Within 3ε + 2u, as derived, 3ε more for the way to the maximum, and one rounding a level of the tree."""
+    """Within 3ε + 2u, as derived, 3ε more for the way to the maximum, and one rounding a level of the tree; weighted
+    gaps within 2u, and three roundings a level: of two additions, and of the sum of the weights.
+    """
     wide = "float64" if dtype == "float64" else "float32"
     u, epsilon = U[wide], 2 * U[wide]
     with jax.enable_x64(dtype == "float64"):
         z = jnp.asarray(hard_rows(random), dtype)
         label = jnp.full((len(z), 1), 131, jnp.int32)
-        found = about_both(z, label, jnp.dtype(wide))
+        weights = np.ones_like(z, wide), np.where(random.random(z.shape) < 0.1, random.random(z.shape), 0).astype(wide)
+        found = about_both(z, label, jnp.dtype(wide), weights)
         exact = np.asarray(z.astype(wide)).astype(np.longdouble)
     maximum = exact.max(axis=1, keepdims=True)
     terms = np.exp(exact - maximum)
-    for pivot, logit, m, rest in found:
+    for pivot, logit, m, rest, gaps in found:
         at = np.asarray(pivot)
         np.testing.assert_array_equal(m, maximum)
         np.testing.assert_array_equal(logit, np.take_along_axis(exact, at, 1))
         truth = np.where(np.arange(CLASSES) == at, 0, terms).sum(axis=1, keepdims=True)
         error = np.abs(np.asarray(rest).astype(np.longdouble) - truth) / truth
         assert np.all(error <= 6 * epsilon + (4 + 17) * u), error / u
+        for v, one in zip(weights, gaps, strict=True):
+            others = np.where(np.arange(CLASSES) == at, 0, v.astype(np.longdouble))
+            for got, want in (
+                (one.total, (others * (maximum - exact)).sum(axis=1, keepdims=True)),
+                (one.others, others.sum(axis=1, keepdims=True)),
+            ):
+                error = np.abs(np.asarray(got).astype(np.longdouble) - want) / np.where(want, want, 1)
+                assert np.all(error <= (2 + 3 * 17) * u), error / u
+            np.testing.assert_array_equal(one.own, np.take_along_axis(v, at, 1))
     assert np.all(np.asarray(found[1][0])[:, 0] == exact.argmax(axis=1))
 
 
@@ -115,9 +127,9 @@ EDGES = np.array(
 )  # fmt: skip
 
 
-def statistics_of(formula: Callable[..., Any], z: np.ndarray, label: Any) -> Any:
+def statistics_of(formula: Callable[..., Any], z: np.ndarray, label: Any, weights: tuple[np.ndarray, ...] = ()) -> Any:
     plan = row_statistics.ONE_DEVICE
-    return jax.jit(lambda z: formula(plan, jnp.dtype("float32"), z, label))(z)
+    return jax.jit(lambda z: formula(plan, jnp.dtype("float32"), z, weights, label))(z)
 
 
 @pytest.mark.parametrize("label", [None, 0, 1, 3, -1, 4])
@@ -133,10 +145,28 @@ def test_edges_are_those_of_the_definition(label: int | None) -> None:
         lost = np.isnan(want[2]) | np.isnan(want[3])  # any NaN marks the row; row_statistics makes it undefined
         np.testing.assert_array_equal(np.isnan(got[2]) | np.isnan(got[3]), lost)
         here = slice(None) if label is None or 0 <= label < rows.shape[1] else slice(0)
-        for i, (a, b) in enumerate(zip(got, want, strict=True)):
+        for i, (a, b) in enumerate(zip(got[:4], want[:4], strict=True)):
             kept = (~lost)[here] if i in (0, 1) else ~lost
             a, b = (np.asarray(x)[here] if i in (0, 1) else np.asarray(x) for x in (a, b))
             np.testing.assert_allclose(a[kept], b[kept], rtol=16 * U["float32"], atol=1e-37)
+
+
+@pytest.mark.parametrize("label", [None, 0, 3])
+def test_an_edge_counts_by_its_weight(label: int | None) -> None:
+    """An infinite gap by a weight that is not 0; a NaN among the weights is seen in their sum."""
+    index = None if label is None else jnp.full((len(EDGES), 1), label, jnp.int32)
+    v = np.broadcast_to(np.float32([0, 1, 2, 0]), EDGES.shape)
+    pivot, _, maximum, rest, (gaps, invalid) = statistics_of(
+        row_statistics._in_one_pass, EDGES, index, (v, np.where(v == 2, np.nan, v))
+    )
+    defined = ~np.isnan(np.asarray(maximum + rest))[:, 0]
+    others = np.where(np.arange(4) == np.asarray(pivot), 0, v)[defined]
+    z, m = EDGES[defined], np.asarray(maximum)[defined]
+    with np.errstate(invalid="ignore", over="ignore"):
+        want = np.where((z == m) | (others == 0), 0, others * (m - z)).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(np.asarray(gaps.total)[defined], want, rtol=8 * U["float32"], atol=1e-37)
+    np.testing.assert_array_equal(np.asarray(gaps.others)[defined], others.sum(axis=1, keepdims=True))
+    assert np.all(np.isnan(np.asarray(invalid.own + invalid.others)))
 
 
 @pytest.fixture
@@ -146,7 +176,8 @@ def chips_formula(monkeypatch: pytest.MonkeyPatch) -> None:
     def for_chips(*arguments: Any, accelerator: Callable[..., Any], **_: Any) -> Any:
         return accelerator(*arguments)
 
-    monkeypatch.setattr(row_statistics, "by_platform", for_chips)
+    for module in (row_statistics, one_reading):
+        monkeypatch.setattr(module, "by_platform", for_chips)
 
 
 LABELS = np.arange(12) * 3
@@ -155,7 +186,10 @@ LOSSES: dict[str, Callable[[Any], Any]] = {
     "options": lambda z: lossjax.softmax_cross_entropy_with_integer_labels(
         z, LABELS[: len(z)], label_smoothing=0.1, z_loss=1e-3, ignore_index=9, temperature=2.0, logit_softcap=20.0
     ),
-    "distributions": lambda z: lossjax.softmax_cross_entropy(z, jax.nn.softmax(-z), label_smoothing=0.1),
+    "distributions": lambda z: lossjax.softmax_cross_entropy(z, jax.nn.softmax(-z)),
+    "smoothed distributions": lambda z: lossjax.softmax_cross_entropy(
+        z, 3 * jax.nn.softmax(-z), label_smoothing=0.1, class_weights=np.arange(37.0)
+    ),
     "focal": lambda z: lossjax.softmax_focal_loss(z, LABELS[: len(z)]),
     "softmax": lambda z: lossjax.softmax(z)[:, 5],
     "log_softmax": lambda z: lossjax.log_softmax(z)[:, 5],
@@ -194,20 +228,21 @@ def test_classes_over_devices(random: np.random.Generator) -> None:
     z = np.concatenate([random.normal(size=(11, 38)).astype(np.float32) * 5, np.float32(EDGES.repeat(10, 1)[:, 2:])])
     z[15, 3], z[16, 30] = np.inf, np.inf
     for plan_index in (None, jnp.full((len(z), 1), 21, jnp.int32)):
-        want = one_pass.statistics(jnp.asarray(z), plan_index, jnp.dtype("float32"))
+        weights = np.broadcast_to(np.float32(1 + np.arange(38) % 3), z.shape)
+        want = one_pass.statistics(jnp.asarray(z), plan_index, jnp.dtype("float32"), (weights,))
 
-        def parts(z: Any, given: Any = plan_index) -> Any:
+        def parts(z: Any, given: Any = plan_index, weights: Any = weights) -> Any:
             here = None if given is None else given - 19 * lax.axis_index("devices")
             plan = row_statistics.Plan(over="devices")
-            pivot, logit, maximum, rest = row_statistics._in_one_pass(plan, jnp.dtype("float32"), z, here)
-            del pivot
-            return logit, maximum, rest
+            here_too = lax.dynamic_slice_in_dim(jnp.asarray(weights), 19 * lax.axis_index("devices"), 19, 1)
+            return row_statistics._in_one_pass(plan, jnp.dtype("float32"), z, (here_too,), here)[1:]
 
         over = jax.shard_map(parts, mesh=mesh, in_specs=P(None, "devices"), out_specs=P(), check_vma=False)
         got = jax.jit(over)(z)
-        lost, lost_here = (np.isnan(np.asarray(found[-2]) + np.asarray(found[-1])) for found in (want, got))
+        lost, lost_here = (np.isnan(np.asarray(found[-3]) + np.asarray(found[-2])) for found in (want, got))
         np.testing.assert_array_equal(lost_here, lost)
-        for a, b in zip(got, want[1:], strict=True):
+        lost = lost | np.isneginf(want[2])  # of a row of nothing there is no gap
+        for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want[1:]), strict=True):
             np.testing.assert_allclose(np.asarray(a)[~lost], np.asarray(b)[~lost], rtol=64 * U["float32"], atol=1e-37)
 
 

@@ -1,0 +1,93 @@
+"""The sums of a cross-entropy over all classes, made of what one reading of the logits gives (``one_pass.py``).
+
+With L the log-sum-exp about the maximum m, -log p_k = (m - z_k) + L, and for any weights v
+
+    Σ_{k≠i} v_k (-log p_k) = Σ_{k≠i} v_k (m - z_k) + L Σ_{k≠i} v_k:
+
+two sums that are known as soon as the row has been read, all of whose terms are of one sign.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from lossjax._core.domains import REALS, Domain
+from lossjax._core.masks import nan_unless
+from lossjax._core.platform import by_platform
+from lossjax._softmax.one_pass import WeightedGaps
+from lossjax._softmax.row_statistics import RowStatistics
+from lossjax.numerics import times
+
+Shares = tuple[Array, Array] | None
+"""Of label smoothing, what becomes of the label's 1, and what each other class is given."""
+
+
+class OfDistribution(NamedTuple):
+    """What is summed of a row whose target is a distribution, with the class axis kept as 1."""
+
+    loss: Array
+    """``Σ_k v_k F(-log p_k)``, NaN where the target lies outside its domain."""
+    own: Array
+    """``v_i``, i the pivot, NaN likewise."""
+    others: Array
+    """``Σ_{k≠i} v_k``."""
+
+    def stopped(self) -> "OfDistribution":
+        """The same as constants to a derivative: the backward pass says what they are sums of."""
+        return jax.tree.map(lax.stop_gradient, self)
+
+
+def weights_of_label(z: Array, class_weights: Array | None) -> tuple[Array, ...]:
+    """The weights of the gaps that a smoothed label wants."""
+    return (_or_ones(z, class_weights),)
+
+
+def weights_of_distribution(
+    z: Array, targets: Array, class_weights: Array | None, domain: Domain, *, smoothed: bool
+) -> tuple[Array, ...]:
+    """The weights of the gaps that a distribution t wants, with class weights w.
+
+    A smoothed one is (a - e) t + e Σt with the shares a and e: it wants those of w∘t and of w, and Σt.
+    """
+    t = targets.astype(z.dtype)
+    if domain is not REALS:
+        t = nan_unless(domain.contains(t), t)
+    weighted = t if class_weights is None else times(class_weights, t)
+    if not smoothed:
+        return (weighted,)
+    return (weighted, _or_ones(z, class_weights), *(() if class_weights is None else (t,)))
+
+
+def _or_ones(z: Array, class_weights: Array | None) -> Array:
+    return jnp.ones_like(z) if class_weights is None else jnp.broadcast_to(class_weights, z.shape)
+
+
+def of_smoothed_label(gaps: tuple[WeightedGaps, ...], rows: RowStatistics, each: Array, *_: Any) -> Array:
+    """``Σ_{k≠c} e w_k (-log p_k)``; e multiplies before a sum of large gaps can overflow."""
+    return times(each, gaps[0].total) + times(each, gaps[0].others) * rows.log_total()
+
+
+def of_distribution(gaps: tuple[WeightedGaps, ...], rows: RowStatistics, shares: Shares, *_: Any) -> OfDistribution:
+    """The cross-entropy's sums of a distribution, from the gaps of :func:`weights_of_distribution`."""
+    inside = ~jnp.isnan(gaps[-1].own + gaps[-1].others)
+    total, own, others = gaps[0]
+    if shares is not None:
+        at_label, each = shares
+        inside = inside & ~jnp.isnan(own + others)
+        mass = gaps[2 % len(gaps)]
+        spread = each * (mass.own + mass.others)
+        total, own, others = (
+            times(at_label - each, kept) + times(spread, shared) for kept, shared in zip(gaps[0], gaps[1], strict=True)
+        )
+    loss = total + times(own + others, rows.log_total())
+    return OfDistribution(nan_unless(inside, loss), nan_unless(inside, own), others)
+
+
+def by_reading(
+    gaps: tuple[WeightedGaps, ...], *arguments: Any, once: Callable[..., Any], passes: Callable[..., Any]
+) -> Any:
+    """``once(gaps, *arguments)`` where the platform has read the rows once, ``passes(gaps, *arguments)`` elsewhere."""
+    return by_platform(gaps, *arguments, otherwise=passes, accelerator=once) if gaps else passes(gaps, *arguments)
