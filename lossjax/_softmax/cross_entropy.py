@@ -229,7 +229,7 @@ def _backward(saved: Any, cotangents: tuple[Array, Array]) -> tuple[None, Softma
             in_parameter = in_parameter + in_loss * each * jnp.sum(elsewhere, axis=-1, keepdims=True)
     else:
         v = _weighted(weights, _distribution(options, inputs, targets))
-        known = (sums.own, sums.others) if curve.is_identity else None
+        known = (sums.own, sums.others) if sums is not None and curve.is_identity else None
         in_z = in_loss * functions.cross_entropy_slope(z, rows, v * slope, known)
         in_parameter = in_loss * jnp.sum(times(v, in_curve), axis=-1, keepdims=True)
     in_z = in_z + in_lse * p

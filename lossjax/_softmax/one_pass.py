@@ -155,7 +155,7 @@ def statistics(
       reduce: how parts are reduced, as ``lax.reduce``: the order of the additions is the compiler's.
     """
     z, weights = lax.stop_gradient((z, weights))
-    z, weights = z.astype(dtype), [weight.astype(dtype) for weight in weights]
+    z, weights = z.astype(dtype), tuple(weight.astype(dtype) for weight in weights)
     zero, axis = jnp.zeros((), dtype), (z.ndim - 1,)
     if index is None:
         start, first, combine = (
