@@ -38,7 +38,6 @@ def by_platform(
     """
     if rules_are_off():
         return otherwise(*arguments)
-    formulas = {} if accelerator is None else dict.fromkeys(ACCELERATORS, accelerator)
-    if cpu is not None:
-        formulas["cpu"] = cpu
+    given = {"cpu": cpu, **dict.fromkeys(ACCELERATORS, accelerator)}
+    formulas = {platform: formula for platform, formula in given.items() if formula is not None}
     return lax.platform_dependent(*arguments, default=otherwise, **formulas)
