@@ -1,0 +1,100 @@
+"""The verifier accepts every head, and none with a factor left out of its gradient."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lossjax._softmax import head, head_sum
+from lossjax._softmax.head import Gradients
+from lossjax.verify import check
+from tests.support.heads import CASES, HEADS, NEVER_REDUCED, ROWS, drawn
+
+# --- the verifier, and planted faults --------------------------------------------------------------------------------
+
+
+def verdict(name: str, how: str, checks: tuple[str, ...]) -> bool:
+    """Whether the verifier accepts a head's gradient in all arrays that are floats, at three rows."""
+    a = {n: x.reshape(-1, *x.shape[2:])[:3] if x.shape[:2] == ROWS else x for n, x in drawn(np.float32).items()}
+    names = ["hidden", "weight", "bias", *(n for n in a if n.startswith("other") and name in ("kl", "js"))]
+    names += {"sparse targets": ["probabilities"], "js": ["mixture"], "entropy": ["temperature"]}.get(name, [])
+    fixed = {n: x for n, x in a.items() if n not in names}
+    options = {} if name in NEVER_REDUCED else {"reduction": how}
+
+    def loss(*floats: Any) -> Any:
+        return HEADS[name][0](fixed | dict(zip(names, floats, strict=True)), chunk_size=2, **options)
+
+    given = (np.asarray(a[n]) for n in names)
+    return bool(check(loss, *given, argnums=tuple(range(len(names))), checks=checks).ok)
+
+
+@pytest.mark.covering
+@pytest.mark.parametrize(("name", "how"), CASES)
+def test_it_is_certified(name: str, how: str) -> None:
+    assert verdict(name, how, ("rule", "cotangent"))
+
+
+def twice(gradients: Gradients, what: str) -> Gradients:
+    """The gradients with a factor of ½ left out of one of them."""
+    shared, hidden, own = gradients
+    place = int(what.startswith("other"))
+
+    def spoiled(parts: tuple[Any, ...]) -> tuple[Any, ...]:
+        return tuple(2 * part if k == place else part for k, part in enumerate(parts))
+
+    kind = what.removeprefix("other ")
+    if kind == "hidden":
+        return shared, spoiled(hidden), own
+    if kind == "own":
+        return shared, hidden, jax.tree.map(lambda g: 2 * g, own)
+    if kind == "terms":
+        return shared._replace(terms=jax.tree.map(lambda g: 2 * g, shared.terms)), hidden, own
+    return shared._replace(**{kind: spoiled(getattr(shared, kind))}), hidden, own
+
+
+@jax.custom_vjp
+def with_half_a_derivative(w: jax.Array) -> jax.Array:
+    return w
+
+
+with_half_a_derivative.defvjp(lambda w: (w, None), lambda _, g: (g / 2,))
+
+
+FAULTS = [
+    ("entropy", "none", "hidden"), ("entropy", "mean", "bias"), ("entropy", "mean", "row weights"),
+    ("entropy", "none", "terms"), ("sparse targets", "mean", "own"), ("sparse targets", "none", "bias"),
+    ("kl", "mean", "other hidden"), ("kl", "none", "other weight"), ("js", "mean", "terms"),
+    ("js", "none", "other hidden"), ("token statistics", "none", "weight"), ("any loss", "none", "products"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "how", "what"), FAULTS)
+def test_a_head_without_a_factor_is_rejected(name: str, how: str, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    one_pass, pullback_of, products = head_sum._one_pass, head.pullback_of, head.Head.products
+
+    def wrong_sum(*args: Any) -> Any:
+        if what == "row weights":
+            return one_pass(*args[:-1], jnp.ones_like(args[-1]))
+        losses, gradients = one_pass(*args)
+        return losses, twice(gradients, what)
+
+    def wrong_pullback(*args: Any) -> Any:
+        outputs, pullback = pullback_of(*args)
+        return outputs, lambda cotangents: twice(pullback(cotangents), what)
+
+    def wrong_products(self: head.Head, shared: head.Shared, block: head.Rows) -> Any:
+        weight = tuple(map(with_half_a_derivative, shared.weight))
+        return products(self, shared._replace(weight=weight), block)
+
+    if what == "products":
+        monkeypatch.setattr(head.Head, "products", wrong_products)
+    else:
+        monkeypatch.setattr(head_sum, "_one_pass", wrong_sum)
+        monkeypatch.setattr(head, "pullback_of", wrong_pullback)
+    jax.clear_caches()  # the right ones are compiled for these arguments
+    try:
+        assert not verdict(name, how, ("rule",))
+    finally:
+        jax.clear_caches()

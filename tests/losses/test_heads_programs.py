@@ -1,0 +1,80 @@
+"""Heads in larger programs: rows over devices stay where they are; exported for every chip, sizes unknown."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import export
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from tests.support.compiled import collectives
+from tests.support.heads import CASES, CLASSES, HEADS, MASK, NEVER_REDUCED, OTHER, WIDTH, Arrays, drawn, listed
+from tests.support.quick import quick
+
+OWN = ("hidden", "other_hidden", "weights", "probabilities", "classes")
+"""What each row has of its own."""
+
+
+def squares(name: str, a: Arrays, **options: Any) -> jax.Array:
+    """A number whose derivative in each result is another one."""
+    return sum((jnp.sum(x * x) for x in jax.tree.leaves(HEADS[name][0](a, **options))), jnp.float32(0))
+
+
+def given() -> tuple[Arrays, Arrays]:
+    """The floats, and the classes."""
+    a = drawn(np.float32)
+    return a, {"classes": listed(a)}
+
+
+@pytest.mark.covering
+@pytest.mark.parametrize("kind", [AxisType.Explicit, AxisType.Auto], ids=["explicit", "automatic"])
+@pytest.mark.parametrize(("name", "how"), CASES)
+def test_a_batch_that_is_sharded_stays_where_it_is(name: str, how: str, kind: AxisType) -> None:
+    """Under plain ``jax.jit``: only sums cross, of what rows share, of losses and of counts."""
+    reduced = {} if name in NEVER_REDUCED else {"reduction": how}
+
+    def slopes(floats: Arrays, classes: Arrays, where: jax.Array) -> Any:
+        masked = {} if name == "any loss" else {"where": where}
+        return jax.value_and_grad(lambda a: squares(name, a | classes, chunk_size=4, **masked, **reduced))(floats)
+
+    floats, classes = given()
+    want = quick(slopes)(floats, classes, jnp.asarray(MASK))
+    mesh = jax.make_mesh((2,), ("batch",), axis_types=(kind,))
+    with jax.set_mesh(mesh):
+
+        def placed(arrays: Arrays) -> Arrays:
+            spec = {n: P("batch") if n in OWN else P() for n in arrays}
+            return {n: jax.device_put(np.asarray(x), NamedSharding(mesh, spec[n])) for n, x in arrays.items()}
+
+        args = placed(floats), placed(classes), jax.device_put(MASK, NamedSharding(mesh, P("batch")))
+        program = jax.jit(slopes).lower(*args).compile()
+        got = program(*args)
+        assert got[1]["hidden"].sharding.is_equivalent_to(args[0]["hidden"].sharding, 3)
+    for g, w in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+        np.testing.assert_allclose(g, w, rtol=0, atol=256 * 2.0**-24 * max(1, np.max(np.abs(w))))
+    moved = collectives(program.as_text() or "")
+    assert {name for name, _ in moved} == {"all-reduce"}, moved
+    assert all(count <= (WIDTH + OTHER + 2) * CLASSES + 8 for _, count in moved), moved
+
+
+@pytest.mark.covering
+@pytest.mark.parametrize(("name", "how"), CASES)
+def test_exported_with_sizes_that_are_not_known(name: str, how: str) -> None:
+    """One program for any batch, length and number of classes, and for any chip; serialised, and run."""
+    reduced = {} if name in NEVER_REDUCED else {"reduction": how}
+    floats, classes = given()
+
+    def slopes(floats: Arrays, classes: Arrays) -> Any:
+        return jax.value_and_grad(lambda a: squares(name, a | classes, **reduced))(floats)
+
+    letters = {"hidden": "b, t, h", "weight": "h, c", "bias": "c", "other_hidden": "b, t, k", "other_weight": "k, c",
+               "other_bias": "c", "weights": "b, t", "probabilities": "b, t, 2", "classes": "b, t, 2"}  # fmt: skip
+    names = [{n: letters.get(n, "") for n in arrays} for arrays in (floats, classes)]
+    sizes = export.symbolic_args_specs((floats, classes), tuple(names))
+    exported = export.export(jax.jit(slopes), platforms=("cpu", "tpu", "cuda"))(*sizes)
+    got = quick(export.deserialize(exported.serialize()).call)(floats, classes)
+    for g, w in zip(jax.tree.leaves(got), jax.tree.leaves(quick(slopes)(floats, classes)), strict=True):
+        np.testing.assert_allclose(g, w, rtol=0, atol=256 * 2.0**-24 * max(1, np.max(np.abs(w))))
