@@ -17,8 +17,8 @@ __all__ = ["cpo_loss", "dpo_loss", "ipo_loss", "kto_loss", "orpo_loss", "simpo_l
 
 def _references(chosen: ArrayLike, rejected: ArrayLike) -> dict[str, Array]:
     return {
-        "reference_chosen": checks.floating("reference_chosen", chosen),
-        "reference_rejected": checks.floating("reference_rejected", rejected),
+        "reference_chosen": checks.number_or_array("reference_chosen", chosen),
+        "reference_rejected": checks.number_or_array("reference_rejected", rejected),
     }
 
 
@@ -184,7 +184,7 @@ def kto_loss(
         raise TypeError("desirable must be booleans, one per answer, got None")
     parameters = {
         "desirable": jnp.where(is_desirable, jnp.ones_like(log_p), -1),
-        "reference_kl": checks.floating("reference_kl", reference_kl),
+        "reference_kl": checks.number_or_array("reference_kl", reference_kl),
         "beta": checks.positive("beta", beta),
     }
     return elementwise(rules.kto, log_p, reference, parameters, **options)
@@ -267,7 +267,7 @@ def simpo_loss(
     Source: Meng et al. (2024).
     """
     preferred, other = pair("chosen", chosen, rejected, other="rejected")
-    parameters = {"beta": checks.positive("beta", beta), "margin": checks.floating("margin", margin)}
+    parameters = {"beta": checks.positive("beta", beta), "margin": checks.number_or_array("margin", margin)}
     return elementwise(rules.simpo, preferred, other, parameters, **options)
 
 

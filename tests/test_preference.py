@@ -70,3 +70,14 @@ def test_an_impossible_rejected_answer_is_the_best_that_can_be() -> None:
     )(-2 * ONE, -INF * ONE, jnp.float32(0.1))
     assert value == 0
     assert not any(np.any(x) for x in slopes)
+
+
+def test_no_reference_is_the_number_0_however_it_is_written() -> None:
+    c, r = jnp.float32([-3, -1.5]), jnp.float32([-2, -7])
+    for loss in (preference.dpo_loss, preference.ipo_loss):
+        want = loss(c, r, jnp.zeros(2), jnp.zeros(2))
+        for zero in (0, 0.0, np.float32(0), np.int32(0)):
+            np.testing.assert_array_equal(loss(c, r, zero, zero), want)
+    kto = [preference.kto_loss(c, r, desirable=c > r, reference_kl=zero) for zero in (0, 0.0)]
+    np.testing.assert_array_equal(*kto)
+    np.testing.assert_array_equal(*[preference.simpo_loss(c, r, beta=2, margin=one) for one in (1, 1.0)])

@@ -15,8 +15,11 @@ from pathlib import Path
 from lossjax.bench import Measured, markdown_tables, report
 
 ROOT = Path(__file__).resolve().parents[1]
-README, ACCURACY, BENCHMARKS = (ROOT / name for name in ("README.md", "docs/accuracy.md", "docs/benchmarks.md"))
+README, ACCURACY, BENCHMARKS, HEADS = (
+    ROOT / name for name in ("README.md", "docs/accuracy.md", "docs/benchmarks.md", "docs/post_training_heads.md")
+)
 RESULTS = [ROOT / f"benchmarks/results/cpu_{name}.json" for name in ("rows", "head")]
+OF_HEADS = ROOT / "benchmarks/results/cpu_heads.json"
 ERRORS = re.compile(r"^ (\S.*?) {2,}(\S+) +≤ \S+u +(\S+) +optax *$", re.MULTILINE)
 STEP = re.compile(r"(?P<what>value_and_grad|head) \(.*?(?P<classes>\d+)\) (?P<dtype>\w+)")
 
@@ -72,6 +75,7 @@ def main() -> None:
     markdown_tables.replace(ACCURACY, "digits", digits(example.stdout))
     markdown_tables.replace(README, "steps", steps(recorded()))
     markdown_tables.replace(BENCHMARKS, "bench", report.markdown(recorded()))
+    markdown_tables.replace(HEADS, "bench", report.markdown(report.read_json(OF_HEADS)[1]))
     certify = [sys.executable, "-m", "lossjax", "verify", "--all", "--markdown", str(ACCURACY)]
     subprocess.run(certify, cwd=ROOT, check=True)
 

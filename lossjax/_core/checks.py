@@ -226,7 +226,7 @@ def is_known(value: ArrayLike, number: float) -> bool:
     return is_concrete(value) and float(np.asarray(value)) == number
 
 
-def _number_or_array(name: str, value: ArrayLike) -> Array:
+def number_or_array(name: str, value: ArrayLike) -> Array:
     """A floating-point array; Python numbers and integers as weakly typed ones, which follow the other arguments."""
     if value is None or isinstance(value, str):
         raise TypeError(f"{name} must be a real number, got {value!r}")
@@ -239,7 +239,7 @@ def _number_or_array(name: str, value: ArrayLike) -> Array:
 
 def nonnegative(name: str, value: ArrayLike, *, at_most: float = math.inf) -> Array:
     """The value as a floating-point array, from 0 to a bound; traced entries that are not are NaN."""
-    array = _number_or_array(name, value)
+    array = number_or_array(name, value)
     if is_concrete(value):  # numpy: under jit, jnp would be traced
         known = np.asarray(value)
         if not np.all(known >= 0):
@@ -252,7 +252,7 @@ def nonnegative(name: str, value: ArrayLike, *, at_most: float = math.inf) -> Ar
 
 def positive(name: str, value: ArrayLike) -> Array:
     """The value as a floating-point array, greater than 0; traced entries that are not are NaN."""
-    array = _number_or_array(name, value)
+    array = number_or_array(name, value)
     if not is_concrete(value):
         return _within(array)
     if not np.all(np.asarray(value) > 0):

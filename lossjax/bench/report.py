@@ -89,7 +89,7 @@ def machine() -> dict[str, Any]:
         "device": f"{jax.devices()[0].device_kind} × {jax.device_count()}",
         "platform": jax.default_backend(),
         "processor": platform.machine(),
-        "cores": os.cpu_count(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "python": platform.python_version(),
         "versions": versions,
         "date": datetime.now(UTC).date().isoformat(),

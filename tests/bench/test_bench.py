@@ -183,10 +183,18 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert says in " ".join(refused.output.split())
 
 
-def test_the_page_shows_the_recorded_results() -> None:
+@pytest.mark.parametrize(("page", "names"), [("benchmarks", ("rows", "head")), ("post_training_heads", ("heads",))])
+def test_the_page_shows_the_recorded_results(page: str, names: tuple[str, ...]) -> None:
     """Its table is what ``lossjax bench --results …`` makes of the files in benchmarks/results."""
-    root = ROOT
-    rows = [
-        row for name in ("rows", "head") for row in report.read_json(root / f"benchmarks/results/cpu_{name}.json")[1]
-    ]
-    assert report.markdown(rows) in (root / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    rows = [row for name in names for row in report.read_json(ROOT / f"benchmarks/results/cpu_{name}.json")[1]]
+    assert report.markdown(rows) in (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
+
+
+def test_the_heads_keep_their_targets() -> None:
+    """Recorded: time and memory beside stored logits. Rows whose cotangents come later miss the memory, and say so."""
+    rows = report.read_json(ROOT / "benchmarks/results/cpu_heads.json")[1]
+    stored = {row.problem: row.temporary_bytes or 0 for row in rows if row.peer == "optax"}
+    for row in (row for row in rows if row.peer == "lossjax"):
+        later = ", none," in row.problem
+        assert row.ratio <= (1.4 if later else 1.2 if row.problem.startswith("KL") else 1.1)
+        assert stored[row.problem] >= (3.5 if later else 6) * (row.temporary_bytes or 0)
