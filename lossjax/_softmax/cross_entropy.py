@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jax import Array, lax
 
-from lossjax._core.autodiff import closed_form
+from lossjax._core.autodiff import closed_form, known_as
 from lossjax._core.domains import AMOUNTS, REALS, Domain
 from lossjax._core.masks import hide, nan_unless
 from lossjax._core.sharding import on_one_device, same_on_all
@@ -95,10 +95,16 @@ def _given_distribution(options: Options, is_label: Array, targets: Array) -> Ar
     return is_label.astype(options.dtype) if options.labelled else targets.astype(options.dtype)
 
 
-def _distribution(options: Options, inputs: SoftmaxInputs, targets: Array) -> Array:
-    """The smoothed target distributions."""
+def _distribution(options: Options, inputs: SoftmaxInputs, targets: Array, mass: Array | None = None) -> Array:
+    """The smoothed target distributions; ``mass`` is their sum over the classes, if it is known."""
     given = targets.astype(options.dtype)
-    return given if inputs.smoothing is None else options.smoothing(inputs.smoothing).apply(given, options.over)
+    if inputs.smoothing is None:
+        return given
+    mass = None if mass is None else _known_mass(mass, given, options.over)
+    return options.smoothing(inputs.smoothing).apply(given, options.over, mass)
+
+
+_known_mass = known_as(sum_over_classes)
 
 
 def _or_nan(options: Options, targets: Array, per_row: Array) -> Array:
@@ -189,7 +195,8 @@ def _distribution_sums(
     values = options.curve.value(surprisal(z, rows), p_of(z, rows), inputs.parameter)
     v = _weighted(inputs.weights_along(z), _distribution(options, inputs, targets))
     loss, own = (_or_nan(options, targets, each) for each in (rows.sum(times(v, values)), rows.at_pivot(v)))
-    return OfDistribution(loss, own, rows.sum(jnp.where(rows.is_pivot(z), 0, v)))
+    mass = None if shares is None else rows.sum(targets.astype(options.dtype))
+    return OfDistribution(loss, own, rows.sum(jnp.where(rows.is_pivot(z), 0, v)), mass)
 
 
 def _backward(saved: Any, cotangents: tuple[Array, Array]) -> tuple[None, SoftmaxInputs]:
@@ -228,7 +235,7 @@ def _backward(saved: Any, cotangents: tuple[Array, Array]) -> tuple[None, Softma
             elsewhere = jnp.where(is_label, 0, _weighted(weights, in_curve))
             in_parameter = in_parameter + in_loss * each * jnp.sum(elsewhere, axis=-1, keepdims=True)
     else:
-        v = _weighted(weights, _distribution(options, inputs, targets))
+        v = _weighted(weights, _distribution(options, inputs, targets, None if sums is None else sums.mass))
         known = (sums.own, sums.others) if sums is not None and curve.is_identity else None
         in_z = in_loss * functions.cross_entropy_slope(z, rows, v * slope, known)
         in_parameter = in_loss * jnp.sum(times(v, in_curve), axis=-1, keepdims=True)

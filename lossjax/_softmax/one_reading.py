@@ -34,6 +34,8 @@ class OfDistribution(NamedTuple):
     """``v_i``, i the pivot, NaN likewise."""
     others: Array
     """``Σ_{k≠i} v_k``."""
+    mass: Array | None
+    """``Σ_k t_k``, where t is smoothed."""
 
     def stopped(self) -> "OfDistribution":
         """The same as constants to a derivative: the backward pass says what they are sums of."""
@@ -73,17 +75,18 @@ def of_smoothed_label(gaps: tuple[WeightedGaps, ...], rows: RowStatistics, each:
 def of_distribution(gaps: tuple[WeightedGaps, ...], rows: RowStatistics, shares: Shares, *_: Any) -> OfDistribution:
     """The cross-entropy's sums of a distribution, from the gaps of :func:`weights_of_distribution`."""
     inside = ~jnp.isnan(gaps[-1].own + gaps[-1].others)
-    total, own, others = gaps[0]
+    (total, own, others), mass = gaps[0], None
     if shares is not None:
         at_label, each = shares
         inside = inside & ~jnp.isnan(own + others)
-        mass = gaps[2 % len(gaps)]
-        spread = each * (mass.own + mass.others)
+        given = gaps[2 % len(gaps)]
+        mass = given.own + given.others
+        spread = each * mass
         total, own, others = (
             times(at_label - each, kept) + times(spread, shared) for kept, shared in zip(gaps[0], gaps[1], strict=True)
         )
     loss = total + times(own + others, rows.log_total())
-    return OfDistribution(nan_unless(inside, loss), nan_unless(inside, own), others)
+    return OfDistribution(nan_unless(inside, loss), nan_unless(inside, own), others, mass)
 
 
 def by_reading(

@@ -22,10 +22,10 @@ class Smoothing(NamedTuple):
         each = self.amount / jnp.asarray(sharers, self.amount.dtype)
         return 1 - self.amount if self.over_others else (1 - self.amount) + each, each
 
-    def apply(self, targets: Array, over: str | None = None) -> Array:
-        """Smoothed distributions of the same mass. Linear, and its own transpose."""
+    def apply(self, targets: Array, over: str | None = None, mass: Array | None = None) -> Array:
+        """Smoothed distributions of the same mass, if that is known already. Linear, and its own transpose."""
         at_label, each = self.shares(class_count(targets, over))
-        return (at_label - each) * targets + each * sum_over_classes(targets, over)
+        return (at_label - each) * targets + each * (sum_over_classes(targets, over) if mass is None else mass)
 
     def slope(self, targets: Array, over: str | None = None) -> Array:
         """The derivative of the smoothed distributions in ε, of which they are a linear function."""

@@ -104,7 +104,10 @@ def devices(chip: Chip, topology: str | None = None) -> list[Any]:
         return list(topologies.get_topology_desc(platform=chip.platform, topology_name=name, **described).devices)
     except (RuntimeError, ValueError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
-        raise NotPossible(f"the compiler that is installed cannot compile for {chip.name}: {reason}") from error
+        raise NotPossible(
+            f"the compiler that is installed cannot compile for {chip.name}: {reason}; if this process has computed "
+            "with JAX before, start it with JAX_PLATFORMS=cpu"
+        ) from error
 
 
 def _described(chip: Chip, gpu: Gpu) -> str:

@@ -1,10 +1,13 @@
 """A function compiled for a chip, and the facts of the program."""
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
+from jax.experimental.compilation_cache import compilation_cache
 from jax.sharding import SingleDeviceSharding
 
 from lossjax.accelerators import chips
@@ -49,8 +52,11 @@ def compiled_for(chip: Chip, function: Callable[..., Any], *shapes: Any) -> Fact
         else jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=SingleDeviceSharding(device))
         for shape in shapes
     ]
+    if sum(map(_bytes_on_a_device, given)) > chip.memory:  # before JAX counts the entries in 32 bits
+        raise _too_large(chip, shapes)
     try:
-        compiled = jax.jit(function).lower(*given).compile()
+        with _nothing_kept():
+            compiled = jax.jit(function).lower(*given).compile()
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" in str(error):
             raise _too_large(chip, shapes) from error
@@ -63,6 +69,23 @@ def compiled_for(chip: Chip, function: Callable[..., Any], *shapes: Any) -> Fact
     program = Program(compiled.as_text() or "")
     sent = {f"{kind} of {dtype}": times for (kind, dtype), times in sorted(program.collectives().items())}
     return Facts(program.moved(), temporary, held, sum(times for _, _, times in program.kernels()), sent)
+
+
+@contextlib.contextmanager
+def _nothing_kept() -> Iterator[None]:
+    """Without JAX's cache of compiled programs on disk, which keeps a chip's program but needs the chip to load it."""
+    enabled = jax.config.values["jax_enable_compilation_cache"]
+    try:
+        jax.config.update("jax_enable_compilation_cache", False)
+        compilation_cache.reset_cache()  # JAX looks at the setting once
+        yield
+    finally:
+        jax.config.update("jax_enable_compilation_cache", enabled)
+        compilation_cache.reset_cache()
+
+
+def _bytes_on_a_device(shape: Any) -> int:
+    return math.prod(shape.sharding.shard_shape(shape.shape)) * shape.dtype.itemsize
 
 
 def _too_large(chip: Chip, shapes: Sequence[Any]) -> NotPossible:

@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -34,6 +36,15 @@ def test_a_missing_compiler_is_one_sentence(name: str, package: str, monkeypatch
     refused = CliRunner().invoke(app, ["bench", "--compile-for", name, "--shape", "64x128"])
     assert refused.exit_code == 2
     assert re.search(r"^lossjax: compiling for .* needs .*: pip install ", refused.output)
+
+
+@pytest.mark.parametrize("option", ["--chip", "--case"])
+def test_the_tool_refuses_what_it_does_not_know(option: str) -> None:
+    refused = subprocess.run(
+        [sys.executable, ROOT / "tools/accelerators.py", option, "v9"], capture_output=True, text=True, check=False
+    )
+    assert refused.returncode == 2
+    assert re.fullmatch(r"'v9' is not one of the (chips: v5e; v5p|cases: labels; ).*\n", refused.stderr)
 
 
 @pytest.mark.accelerators

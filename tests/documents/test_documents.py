@@ -66,8 +66,11 @@ def test_the_readme_has_the_recorded_numbers(tool: Any) -> None:
     assert f"the loss is within {loss} ulp, its gradient at the label within {gradient};" in said
     assert f"optax's are {optax_loss} million and {optax_gradient} million ulp off" in said
     chips = (ROOT / "docs" / "accelerators.md").read_text(encoding="utf-8").partition("### h100")[2]
-    [(ours, theirs)] = re.findall(r"^\| labels \| [^|]+\| ([\d.]+) / ([\d.]+) \|", chips.split("###")[0], re.MULTILINE)
-    assert f"with its gradient moves {ours} times the bytes of its float32 logits, optax's {theirs}" in said
+    rows = re.findall(r"^\| ([^|]+) \| [^|]+\| ([\d.]+) / ([\d.]+) \|", chips.split("###")[0], re.MULTILINE)
+    moved = {case: f"{ours} {{}}, optax's {theirs}" for case, ours, theirs in rows}
+    assert "with its gradient moves " + moved["labels"].format("times the bytes of its float32 logits") in said
+    assert "A soft target is a second array: " + moved["distributions"].format("of its value and gradient") in said
+    assert "Label smoothing adds nothing: " + moved["labels, smoothing"].replace(" {}", "") in said
 
 
 def test_the_page_of_losses_has_every_loss() -> None:

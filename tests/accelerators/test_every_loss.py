@@ -1,0 +1,40 @@
+"""Every public loss as a program for a GPU: exported once, with symbolic sizes where it has them, and compiled."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import export
+
+import lossjax
+from lossjax.accelerators import compiled_for, suite
+from tests.accelerators.test_programs import chip_or_skip
+from tests.contract.test_programs import PLATFORMS, SUBJECTS, symbolic, value_and_slopes
+
+pytestmark = pytest.mark.accelerators
+
+
+@pytest.mark.parametrize("name", SUBJECTS)
+def test_every_loss_is_compiled_for_a_gpu(name: str) -> None:
+    """Value and gradients; what is exported for all platforms is what a chip's compiler is given."""
+    chip = chip_or_skip("h100")
+    loss, argnums, args = SUBJECTS[name]
+    program = jax.jit(lambda *a: value_and_slopes(loss, argnums, *a))
+    exported = export.export(program, platforms=PLATFORMS)(*symbolic(args))
+    facts = compiled_for(chip, exported.call, *(jax.ShapeDtypeStruct(a.shape, a.dtype) for a in args))
+    assert facts.kernels
+    assert not facts.collectives
+
+
+@pytest.mark.parametrize("what", suite.PASSES)
+@pytest.mark.parametrize("name", ["v5e", "h100"])
+def test_tokens_of_many_sequences_are_rows(name: str, what: suite.Pass) -> None:
+    """Logits ``[batch, length, classes]`` move what as many rows move."""
+    chip = chip_or_skip(name)
+    shape = (16, 512, suite.SHAPE[1])
+    given = jax.ShapeDtypeStruct(shape, jnp.bfloat16), jax.ShapeDtypeStruct(shape[:-1], jnp.int32)
+    program: Any = suite.program_of(lossjax.softmax_cross_entropy_with_integer_labels, what)
+    facts = compiled_for(chip, program, *given)
+    assert facts.moved / (2 * np.prod(shape)) <= suite.CASES["labels"].allowed(chip, what) + suite.ALLOWANCE
