@@ -96,3 +96,29 @@ def test_what_the_arguments_leave_no_room_for_is_said_in_a_sentence() -> None:
     logits = jax.ShapeDtypeStruct((2**17, 2**17), jnp.float32)
     with pytest.raises(NotPossible, match=r"too large for the 80 GB of h100"):
         compiled_for(chip, lambda z: (z + 1) @ z, logits)
+
+
+@pytest.mark.parametrize(
+    ("topology", "data", "classes"), [("v5p:2x2x1", 1, 4), ("v5p:2x2x4", 4, 4)], ids=["4 devices", "16 devices"]
+)
+def test_a_head_over_devices_gathers_nothing(topology: str, data: int, classes: int) -> None:
+    """Rows over one axis, classes over the other: all that crosses is summed."""
+    chip = chip_or_skip("v5p")
+    devices = np.array(chips.devices(chip, topology)).reshape(data, classes)
+    mesh = Mesh(devices, ("data", "class"), axis_types=(AxisType.Auto,) * 2)
+
+    def mean(hidden: Any, weight: Any, labels: Any) -> Any:
+        losses = lossjax.vocab_parallel_linear_softmax_cross_entropy(hidden, weight, labels, axis_name="class")
+        return jax.lax.pmean(jnp.mean(losses), "data")
+
+    specs = P("data"), P(None, "class"), P("data")
+    shapes = ((4096 * data, 2048), jnp.bfloat16), ((2048, 65536), jnp.bfloat16), ((4096 * data,), jnp.int32)
+    given = [
+        jax.ShapeDtypeStruct(shape, dtype, sharding=NamedSharding(mesh, spec))
+        for (shape, dtype), spec in zip(shapes, specs, strict=True)
+    ]
+    over = jax.shard_map(mean, mesh=mesh, in_specs=specs, out_specs=P())
+    facts = compiled_for(chip, jax.value_and_grad(over, (0, 1)), *given)
+    assert {kind.split(" of ")[0] for kind in facts.collectives} == {"all-reduce"}
+    block, slope = 4096 * 65536 // classes * 4, 2048 * 65536 // classes * 4  # of the logits and of the weight, float32
+    assert facts.temporary < 3 * block + slope
