@@ -123,7 +123,7 @@ def clipped_loss(
 
     Raises:
       TypeError: arguments that are not floats, a ``where`` that is not boolean.
-      ValueError: shapes that do not agree, a negative width of the clip, an unknown level.
+      ValueError: shapes that do not agree, a clip that is not two widths >= 0, an unknown level.
 
     Example:
       >>> import jax.numpy as jnp
@@ -138,7 +138,13 @@ def clipped_loss(
         raise ValueError(f"level must be 'token' or 'sequence', got {level!r}")
     log_p, log_old = pair("log_probs", log_probs, old_log_probs, other="old_log_probs")
     advantage = checks.floating("advantages", advantages)
-    below, above = (checks.nonnegative(f"clip[{side}]", width) for side, width in enumerate(clip))
+    try:
+        below, above = clip
+    except (TypeError, ValueError):  # no pair: JAX's own message names no argument
+        raise ValueError(f"clip must be two widths (below, above), got {clip!r}") from None
+    if level == "sequence" and log_p.ndim == 0:
+        raise ValueError("log_probs must have an axis of tokens, got a scalar")
+    below, above = (checks.nonnegative(f"clip[{side}]", width) for side, width in enumerate((below, above)))
     if level == "sequence":
         dtype = checks.compute_dtype(log_p, log_old, advantage, below, above)
         valid = checks.mask("where", options.get("where"), log_p.shape)

@@ -114,6 +114,9 @@ def test_sequence_log_probs() -> None:
         (lambda x: policy.sampled_kl(x, x, kind="k4"), "kind must be one of 'k1', 'k2', 'k3', got 'k4'"),
         (lambda x: policy.clipped_loss(x, x, x, level="word"), "level must be 'token' or 'sequence', got 'word'"),
         (lambda x: policy.clipped_loss(x, x, x, clip=(0.1, -0.1)), r"clip\[1\] must be at least 0"),
+        (lambda x: policy.clipped_loss(x, x, x, clip=0.2), r"clip must be two widths \(below, above\), got 0.2"),
+        (lambda x: policy.clipped_loss(x, x, x, clip=(0.2,)), "clip must be two widths"),
+        (lambda x: policy.clipped_loss(x[0], x[0], x[0], level="sequence"), "log_probs must have an axis of tokens"),
         (lambda x: policy.sampled_kl(x, x[:2]), "reference_log_probs has shape"),
     ],
 )

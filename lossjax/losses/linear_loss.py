@@ -49,7 +49,7 @@ def linear_loss(
     Accuracy: that of the loss for the logits as computed. Products of 16-bit numbers are summed in float32.
 
     Raises:
-      TypeError: arguments that are not floats, hidden and weight of different dtypes.
+      TypeError: a loss that is no function, arguments that are not floats, hidden and weight of different dtypes.
       ValueError: shapes that do not fit, a result that has not one entry per row, a chunk size that is not positive.
 
     Example:
@@ -62,6 +62,8 @@ def linear_loss(
 
     Source: Wijmans et al., Cut your losses in large-vocabulary language models, ICLR 2025.
     """
+    if not callable(loss):
+        raise TypeError(f"loss must be a function of logits, got {loss!r}; linear_loss(loss, hidden, weight)")
     heads = LinearHeads.of(hidden, weight, bias)
     for leaf in jax.tree.leaves(row_arguments):
         if jnp.shape(leaf)[: len(heads.rows)] != tuple(heads.rows):

@@ -111,11 +111,11 @@ def softmax_js_divergence(
 
 def mixture_of(mixture: ArrayLike, dtype: Any) -> tuple[Array, ...]:
     """β, checked; nothing for ½, whose formula is half the work."""
+    weight = checks.number("mixture", mixture, dtype, positive=True, at_most=1.0)
     if checks.is_known(mixture, 0.5):
         return ()
     if checks.is_known(mixture, 1):
         raise ValueError("mixture must be less than 1, got 1.0: the divergence is 0 there; see softmax_kl_divergence")
-    weight = checks.number("mixture", mixture, dtype, positive=True, at_most=1.0)
     return (nan_unless((weight > 0) & (weight < 1), weight),)
 
 

@@ -113,6 +113,15 @@ def test_what_a_head_refuses() -> None:
         lossjax.linear_loss(lambda z, a: a, x, w, jnp.ones(3))
     with pytest.raises(ValueError, match=r"tokens has shape \(3,\), wanted \(2,\) or \(2, 'K'\)"):
         lossjax.linear_token_log_probs(x, w, jnp.zeros(3, int))
+    with pytest.raises(TypeError, match="loss must be a function of logits, got 3"):
+        lossjax.linear_loss(3, x, w)  # pyright: ignore[reportArgumentType]
+    for mixture, error, says in (
+        (0, ValueError, "mixture must be greater than 0"), (1.0, ValueError, "mixture must be less than 1"),
+        (1.5, ValueError, "mixture must be at most 1"), ("half", TypeError, "mixture must be"),
+        (jnp.ones(2) / 2, TypeError, "mixture must be a real scalar"),
+    ):  # fmt: skip
+        with pytest.raises(error, match=says):
+            lossjax.linear_softmax_js_divergence(x, w, x, w, mixture=mixture)
     with pytest.raises(ValueError, match="chunk_size must be at least 1 row"):
         lossjax.linear_softmax_entropy(x, w, chunk_size=0)
 
