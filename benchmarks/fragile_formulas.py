@@ -54,6 +54,11 @@ def _with_tail(z: Any) -> Any:
     return lossjax.softmax_cross_entropy_with_sparse_targets(z, jnp.zeros(1, int), jnp.array([0.5]), tail=True)
 
 
+def _focal(z: Any) -> Any:
+    p = jax.nn.softmax(z)[0]
+    return -jnp.square(1 - p) * jnp.log(p)
+
+
 def _row(*entries: float) -> Any:
     return jnp.array(entries, jnp.float32)
 
@@ -80,6 +85,10 @@ FORMULAS = (
     Formula("`log(1 - exp(lp))`", "the tail of a top k, 4e-8 of the mass", _tail, _with_tail, (_row(17, 0),)),
     Formula("`log1p(-exp(l))`", "ORPO, l = -1e-7", _orpo,
             lambda c, r: lossjax.preference.orpo_loss(c, r, weight=1.0), (_ONE(-1e-7), _ONE(-3.0))),
+    Formula("`-(1 - p)**2 * log(p)`", "focal loss, a margin of 14", _focal,
+            lambda z: lossjax.softmax_focal_loss(z, jnp.int32(0)), (_row(14, 0, 0, 0),)),
+    Formula("`(exp(v) - 1 - v) / 2`", "VAE, log-variance 1e-3", lambda v: (jnp.exp(v) - 1 - v) / 2,
+            lambda v: lossjax.numerics.xi(v) / 2, (_ONE(1e-3),)),
     Formula("`-log(sigmoid(x))`", "DPO, x = -104", lambda x: -jnp.log(1 / (1 + jnp.exp(-x))),
             lambda x: lossjax.preference.dpo_loss(x, jnp.zeros_like(x), jnp.zeros_like(x), jnp.zeros_like(x), beta=1.0),
             (_ONE(-104.0),)),
