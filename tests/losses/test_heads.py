@@ -114,7 +114,7 @@ def test_what_a_head_refuses() -> None:
     with pytest.raises(ValueError, match=r"tokens has shape \(3,\), wanted \(2,\) or \(2, 'K'\)"):
         lossjax.linear_token_log_probs(x, w, jnp.zeros(3, int))
     with pytest.raises(TypeError, match="loss must be a function of logits, got 3"):
-        lossjax.linear_loss(3, x, w)  # pyright: ignore[reportArgumentType]
+        lossjax.linear_loss(3, x, w)
     for mixture, error, says in (
         (0, ValueError, "mixture must be greater than 0"), (1.0, ValueError, "mixture must be less than 1"),
         (1.5, ValueError, "mixture must be at most 1"), ("half", TypeError, "mixture must be"),
