@@ -2,8 +2,8 @@
 
     python tools/atlas.py [--only jax.nn,distrax] [--points 128] [--records FOLDER] [--page docs/atlas.md]
 
-Libraries are measured one after the other, some minutes each; a record that is in the folder already is not measured
-again unless `--only` names it. `--page` writes the tables of all records, and the map beside them.
+Libraries are measured one after the other, some minutes each. Each has a record, to which every function is added as
+soon as it is measured; what is there is not measured again. `--page` writes the tables of all records, and the map beside them.
 """
 
 import argparse
@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from rich.progress import Progress
 
 from lossjax.bench import markdown_tables
-from lossjax.verify import Atlas, atlas
+from lossjax.verify import Atlas, atlas, functions_of
 
 ROOT = Path(__file__).resolve().parents[1]
 MODULES = ("jax.nn", "jax.scipy.special", "jax.scipy.stats", "optax.losses", "distrax", "tokamax")
@@ -41,35 +41,43 @@ def of_tokamax() -> dict[str, tuple[Callable[..., Any], tuple[str, ...]]]:
     }
 
 
-def measured(module: str, points: int, done: Callable[[Any], None]) -> Atlas:
-    """The atlas of one library."""
-    if module == "tokamax":
-        functions = of_tokamax()
-        kinds = {name: words for name, (_, words) in functions.items()}
-        found = atlas({n: f for n, (f, _) in functions.items()}, domains=kinds, points=points, done=done)
-        return Atlas(found.charts, found.dtype, found.versions | {"tokamax": importlib.metadata.version("tokamax")})
-    return atlas(module, points=points, seconds=10, done=done)
+def functions(module: str) -> tuple[dict[str, Callable[..., Any]], dict[str, tuple[str, ...]]]:
+    """The functions of one library, and the kinds of arguments of those for which they are stated here."""
+    if module != "tokamax":
+        return functions_of(module), {}
+    here = of_tokamax()
+    return {name: function for name, (function, _) in here.items()}, {name: words for name, (_, words) in here.items()}
+
+
+def measure(module: str, points: int, record: Path, show: Callable[[str], None]) -> None:
+    """Measure what the record does not have yet; it is written after each function."""
+    every, kinds = functions(module)
+    done = list(Atlas.from_json(record.read_text(encoding="utf-8")).charts) if record.exists() else []
+    for name in sorted(set(every) - {chart.name for chart in done}):
+        show(name)
+        one = atlas(
+            {name: every[name]}, domains={name: kinds[name]} if name in kinds else {}, points=points, seconds=10
+        )
+        done += one.charts
+        versions = one.versions | {module.partition(".")[0]: importlib.metadata.version(module.partition(".")[0])}
+        record.write_text(Atlas(tuple(done), one.dtype, versions).to_json() + "\n", encoding="utf-8")
 
 
 def main() -> None:
     """Measure what was asked for, and write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default="", help="libraries to measure (again), separated by commas")
+    parser.add_argument("--only", default="", help="libraries to measure, separated by commas")
     parser.add_argument("--points", type=int, default=128, help="how many to draw for each function")
     parser.add_argument("--records", type=Path, default=ROOT / ".pytest_cache" / "atlas", help="the folder of records")
     parser.add_argument("--page", type=Path, help="the page to write the tables into")
     options = parser.parse_args()
     options.records.mkdir(parents=True, exist_ok=True)
-    again = options.only.split(",") if options.only else []
     with Progress() as progress:
-        for module in again or MODULES:
-            record = options.records / f"{module}.json"
-            if record.exists() and not again:
-                continue
+        for module in options.only.split(",") if options.only else MODULES:
             task = progress.add_task(module, total=None)
-            found = measured(module, options.points, lambda one, task=task: progress.update(task, description=one.name))
+            record = options.records / f"{module}.json"
+            measure(module, options.points, record, lambda name, task=task: progress.update(task, description=name))
             progress.update(task, total=1, completed=1, description=module)
-            record.write_text(found.to_json() + "\n", encoding="utf-8")
     found = {path.stem: Atlas.from_json(path.read_text(encoding="utf-8")) for path in options.records.glob("*.json")}
     if options.page:
         for module, one in found.items():

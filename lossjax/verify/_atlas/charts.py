@@ -111,7 +111,8 @@ def _shown(argument: Any, dtype: str) -> str:
         return f"[{', '.join(_shown(a, dtype) for a in argument)}]"
     if isinstance(argument, int):
         return str(argument)
-    return f"{argument:.{domains.digits(argument, jnp.dtype(dtype))}g}"
+    written = repr(float(f"{argument:.{domains.digits(argument, jnp.dtype(dtype))}g}"))
+    return written.removesuffix(".0")
 
 
 @dataclasses.dataclass(frozen=True)
