@@ -3,7 +3,8 @@
     python tools/atlas.py [--only jax.nn,distrax] [--points 128] [--records FOLDER] [--page docs/atlas.md]
 
 Libraries are measured one after the other, some minutes each. Each has a record, to which every function is added as
-soon as it is measured; what is there is not measured again. `--page` writes the tables of all records, and the map beside them.
+soon as it is measured; what is there is not measured again. `--page` writes the tables of all records, and the map
+beside them.
 """
 
 import argparse
@@ -82,7 +83,12 @@ def main() -> None:
     if options.page:
         for module, one in found.items():
             versions = ", ".join(f"{name} {version}" for name, version in one.versions.items())
-            markdown_tables.replace(options.page, f"atlas of {module}", f"{versions}; {one.dtype}.\n\n{one.markdown()}")
+            table = Atlas(tuple(c for c in one.charts if not c.why), one.dtype).markdown()
+            left_out = ", ".join(f"`{c.name.removeprefix(f'{module}.')}`" for c in one.charts if c.why)
+            rest = f"\n\nNot measured (other arguments than numbers and rows): {left_out}." if left_out else ""
+            markdown_tables.replace(
+                options.page, f"atlas of {module}", f"\n{versions}; {one.dtype}.\n\n{table}{rest}\n"
+            )
         charts = tuple(chart for one in found.values() for chart in one.charts)
         from lossjax.plot import save_map
 

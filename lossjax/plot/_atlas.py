@@ -111,6 +111,13 @@ def errors_along(way: Way, *, ax: Axes | None = None) -> Axes:
     return ax
 
 
+def _library(name: str) -> str:
+    """The module that a function is listed under: ``jax.scipy.stats`` of ``jax.scipy.stats.beta.cdf``."""
+    parts = name.split(".")
+    depth = {"jax": 3 if "scipy" in parts else 2, "optax": 2}.get(parts[0], 1)
+    return ".".join(parts[: min(depth, len(parts) - 1)]) or "functions"
+
+
 def atlas_map(atlas: "Atlas", *, ax: Axes | None = None) -> Axes:
     """Each function of an atlas as a point: how wrong its value is, and how wrong its derivatives are.
 
@@ -150,28 +157,33 @@ def atlas_map(atlas: "Atlas", *, ax: Axes | None = None) -> Axes:
         return value, slope
 
     for one in judged:
-        groups.setdefault(one.name.rpartition(".")[0] or "functions", []).append((*place(one), one.name))
+        groups.setdefault(_library(one.name), []).append((*place(one), one.name))
         if one.beside is not None:
             groups.setdefault("lossjax", []).append((*place(one.beside), ""))
     allowed = judged[0].allowed
     ax.axhspan(LEAST / 2, allowed, xmax=1, color=SERIES[2], alpha=0.08, linewidth=0)
     ax.axvspan(LEAST / 2, allowed, color=SERIES[2], alpha=0.08, linewidth=0)
+    worst = sorted(judged, key=lambda one: -min(one.value_units.size, LOST) - min(one.gradient_units.size, LOST))
+    shown = [one.name for one in worst if not one.lost.size and one.worst > 2.0**17][:10]
+    words: list[tuple[float, float]] = []
     random = np.random.default_rng(0)
     for (name, points), marker, colour in zip(groups.items(), "osD^v*" * 40, SERIES * 48, strict=False):
         x, y = np.array([p[:2] for p in points]).T * 2 ** random.uniform(-0.4, 0.4, (2, len(points)))
         ax.plot(x, y, marker, color=colour, markersize=7, alpha=0.8, label=name, gid=name, linestyle="none")
         for a, b, word in zip(x, y, (p[2] for p in points), strict=True):
-            if word and max(a, b) > 2.0**17:
+            apart = all(abs(np.log(a / c)) + abs(np.log(b / d)) > 3 for c, d in words)
+            if word in shown and apart:
+                words.append((a, b))
                 ax.annotate(
                     word.rpartition(".")[2], (a, b), (5, 3), textcoords="offset points", fontsize="x-small", color=GREY
                 )
-    for at, words in ((allowed, "as right as rounded inputs allow"), (ceiling, "∞ or NaN for a number")):
+    for at, sentence in ((allowed, "as right as rounded inputs allow"), (ceiling, "∞ or NaN for a number")):
         ax.annotate(
-            words, (0.99, at), (0, 3 if at == ceiling else -12), xycoords=("axes fraction", "data"),
+            sentence, (0.99, at), (0, 3 if at == ceiling else -12), xycoords=("axes fraction", "data"),
             textcoords="offset points", ha="right", color=BLACK, bbox=HALO, fontsize="small",
         )  # fmt: skip
     ax.set(xscale="log", yscale="log", xlabel="error of the value, units", ylabel="error of the derivatives, units")
     ax.set_xlim(LEAST / 2, ceiling * 4)
     ax.set_ylim(LEAST / 2, ceiling * 4)
-    ax.legend(loc="center left", fontsize="small")
+    ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1), fontsize="small")
     return ax

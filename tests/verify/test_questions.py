@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.experimental import pallas as pl
 
 import lossjax
 from lossjax.verify._check import Certificate, check
@@ -231,6 +232,32 @@ def layer(module: Module, x: jax.Array) -> jax.Array:
 Y64 = Y.astype(np.int64)
 GENTLE = ("rule", "cotangent", "modes", "edges")
 
+
+def kernel(scale: float) -> Callable[..., Any]:
+    """The sine of each row by a Pallas kernel over a grid, with a rule ``scale`` times too steep."""
+
+    def sines(x_ref: Any, o_ref: Any) -> None:
+        o_ref[...] = jnp.sin(x_ref[...])
+
+    def call(x: jax.Array) -> jax.Array:
+        block = pl.BlockSpec((1, x.shape[1]), lambda i: (i, 0))
+        shape = jax.ShapeDtypeStruct(x.shape, x.dtype)
+        return pl.pallas_call(
+            sines, out_shape=shape, grid=(x.shape[0],), in_specs=[block], out_specs=block, interpret=True
+        )(x)
+
+    return ruled(call, lambda kept, g: (scale * right(kept[0], g),))
+
+
+def test_a_kernel_over_a_grid_is_held_against_its_reference() -> None:
+    """By itself it cannot be judged, because JAX does not differentiate it: that is no failure."""
+    alone = check(kernel(1), Z, checks=GENTLE)
+    assert alone.ok is None, str(alone)
+    assert all(r.ok is not False for r in alone.rows), str(alone)
+    assert check(kernel(1), Z, checks="rule", reference=jnp.sin).right
+    assert check(kernel(3), Z, checks="rule", reference=jnp.sin).right is False
+
+
 HONEST: dict[str, tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]] = {
     "a random key": (
         lambda z, key: jnp.sum(z * jax.random.uniform(key, z.shape, z.dtype)), (Z, jax.random.key(0)), {}),
@@ -250,6 +277,9 @@ HONEST: dict[str, tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]] = 
         lambda z, *, weights, smooth: jnp.sum(z**2 * weights) if smooth else jnp.sum(z), (Z,),
         {"keywords": {"weights": V, "smooth": True}, "checks": ("rule", "cotangent")}),
     "the last argument": (lambda k, z: k * squares(z), (2, Z), {"argnums": -1, "checks": "rule"}),
+    "a shard_map inside": (
+        lambda z: jax.shard_map(squares, mesh=MESH, in_specs=jax.P("i"), out_specs=jax.P("i"))(z), (Z,),
+        {"checks": GENTLE}),
     "a Python float": (lambda x: x**2, (3.0,), {"checks": "rule"}),
 }  # fmt: skip
 

@@ -161,7 +161,7 @@ def found(function: Callable[..., Any], dtype: Any) -> tuple[str, ...] | None:
     """
     compiled = jax.jit(jax.vmap(function))  # once for all kinds of one shape
     for arity in _arities(function):
-        tried = [*itertools.product(("real", "positive", "unit"), repeat=arity)]
+        tried = [*itertools.product(*_choices(function, arity))]
         if arity == 1:
             tried += [("row",)]
         if arity == 2:
@@ -181,6 +181,26 @@ def found(function: Callable[..., Any], dtype: Any) -> tuple[str, ...] | None:
         if shares[best] > 0:
             return best
     return None
+
+
+_OF_PARAMETERS: Mapping[str, str] = {
+    **dict.fromkeys(
+        ("scale", "scale_diag", "concentration", "alpha", "beta", "a", "b", "rate", "df", "mu", "c"), "positive"
+    ),
+    **dict.fromkeys(("p", "q", "probs"), "unit"),
+}
+"""What parameters of distributions are, by their names: many give numbers for others, which mean nothing."""
+
+
+def _choices(function: Callable[..., Any], arity: int) -> list[tuple[str, ...]]:
+    """The kinds of numbers that each argument may be, the widest first."""
+    every = ("real", "positive", "unit")
+    try:
+        names = list(inspect.signature(function).parameters)[:arity]
+    except (TypeError, ValueError):
+        names = []
+    chosen: list[tuple[str, ...]] = [(_OF_PARAMETERS[n],) if n in _OF_PARAMETERS else every for n in names]
+    return chosen + [every] * (arity - len(names))
 
 
 def _arities(function: Callable[..., Any]) -> tuple[int, ...]:

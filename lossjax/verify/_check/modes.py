@@ -21,7 +21,7 @@ from lossjax.verify._check import compare as by
 from lossjax.verify._check.certificate import Row
 from lossjax.verify._check.inlining import inlined
 from lossjax.verify._check.inputs import generic
-from lossjax.verify._check.problem import Arrays, Problem, weighted_sum
+from lossjax.verify._check.problem import BEYOND_JAX, Arrays, Problem, weighted_sum
 from lossjax.verify._check.programs import (
     REFUSALS,
     Pair,
@@ -38,7 +38,6 @@ _MOST_FIRST = 10**5
 _OF_THE_MACHINE = ("jit", "shard_map")
 
 
-_NO_FORWARD_MODE = "forward-mode autodiff (jvp) to a custom_vjp"
 NOT_AVAILABLE = "not available"
 
 
@@ -290,12 +289,9 @@ def _row(name: str, about: _Subject) -> Row:
             got, want = transform(about)
     except Skipped as reason:
         return Row(title, None, statement=f"skipped: {reason}")
-    except TypeError as error:
-        if _NO_FORWARD_MODE not in str(error):
-            return _raised(title, error)
-        return Row(title, None, statement=f"{NOT_AVAILABLE}: JAX has no forward mode for a custom_vjp function")
     except Exception as error:  # whatever JAX or the function raises is the finding
-        return _raised(title, error)
+        cannot = [meaning for words, meaning in BEYOND_JAX.items() if words in str(error)]
+        return Row(title, None, statement=f"{NOT_AVAILABLE}: {cannot[0]}") if cannot else _raised(title, error)
     pairs = list(zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True))
     if exactly:
         allowed = tolerance.of_entry / tolerance.u

@@ -29,6 +29,16 @@ def weighted_sum(outputs: Arrays, weights: Arrays) -> jax.Array:
     return functools.reduce(jnp.add, [t.astype(widest) for t in terms])
 
 
+BEYOND_JAX = {
+    "forward-mode autodiff (jvp) to a custom_vjp": "JAX has no forward mode for a custom_vjp function",
+    "Linearization failed to produce known values": "JAX differentiates a kernel inside once, by its rule",
+    "The context mesh": "it has a shard_map over another mesh inside",
+    "When `check_vma=True`": "JAX has no shard_map of a kernel that does not say what it varies over",
+    "non-canonical constant": "JAX has no forward mode for this shard_map while it is traced",
+}
+"""What JAX says where it cannot do something for any function of a kind, and what this means."""
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Problem:
     """A function of any pytrees, seen as a function of a flat tuple of arrays that returns its float outputs."""
