@@ -13,7 +13,6 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from lossjax._core import xla
 from lossjax._core.autodiff import closed_form, known_as
 from lossjax._core.masks import hide
 from lossjax._core.platform import by_platform
@@ -40,9 +39,9 @@ def _one_pass(head: Head, size: int, group: int, shared: Shared, rows: Rows, wei
         losses, pullback = jax.vjp(losses_of, products, rest, block.floats())
         return losses, pullback(varying_alike(losses, weights))
 
-    def step(gradient: Shared, indexed: tuple[Array, Rows, Array]) -> tuple[Shared, tuple[Array, Any, Any]]:
-        index, block, weights = indexed
-        losses, (in_products, in_rest, in_own) = xla.not_hoisted(in_logits, index, block, weights)
+    def step(gradient: Shared, of_block: tuple[Rows, Array]) -> tuple[Shared, tuple[Array, Any, Any]]:
+        block, weights = of_block
+        losses, (in_products, in_rest, in_own) = in_logits(block, weights)
         # A NaN among the entries of the gradient, which a maximum may not show, is in these.
         sound = jnp.isfinite(jnp.sum(losses) + jnp.sum(weights))
         in_weight, in_hidden = [], []
@@ -59,8 +58,7 @@ def _one_pass(head: Head, size: int, group: int, shared: Shared, rows: Rows, wei
 
     zeros = varying_alike(shared.weight, jax.tree.map(lambda a: jnp.zeros_like(a, head.dtype), shared))
     cut, cut_rows = in_blocks(rows, size)
-    indexed = jnp.arange(cut.blocks), cut_rows, cut.apply(weights)
-    in_shared, (losses, in_hidden, in_own) = lax.scan(step, zeros, indexed)
+    in_shared, (losses, in_hidden, in_own) = lax.scan(step, zeros, (cut_rows, cut.apply(weights)))
     return same_on_all(cut.undo(losses), head.over), (in_shared, *blocks.undo(cut, (in_hidden, in_own)))
 
 
@@ -91,7 +89,7 @@ def _add_products(
     if group == classes:
         return add_if_large(0, classes, sums)
     groups, left = divmod(classes, group)
-    sums = xla.repeat(groups, lambda i, sums: add_if_large(i * group, group, sums), sums)
+    sums = lax.fori_loop(0, groups, lambda i, sums: add_if_large(i * group, group, sums), sums)
     return add_if_large(classes - left, left, sums) if left else sums
 
 

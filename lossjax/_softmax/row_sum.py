@@ -33,6 +33,7 @@ def sum_over_classes(x: Array, over: str | None = None) -> Array:
     return total if over is None else lax.psum(total, over)
 
 
+@jax.jit
 def shifted_exponential(z: Array, maximum: Array) -> Array:
     """``exp(z - maximum)`` in the maximum's dtype, exactly 1 at the maximum (infinite or not).
 

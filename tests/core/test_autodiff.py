@@ -146,3 +146,21 @@ def test_second_derivatives_of_what_a_loop_returns() -> None:
         forward_over_reverse = jax.jvp(jax.grad(squares), (x,), (jnp.ones_like(x),))[1]
         np.testing.assert_allclose(reverse_twice, 30 * x**4, rtol=1e-6, err_msg=name)
         np.testing.assert_allclose(forward_over_reverse, 30 * x**4, rtol=1e-6, err_msg=name)
+
+
+def test_a_forward_pass_stays_whole() -> None:
+    """JAX's partial evaluation would trace it again, operation by operation, and move parts of it out of a loop."""
+    square = closed_form(lambda x: (jnp.sum(jnp.abs(x) ** 2), x), lambda x, g: (2 * g * x,))
+    x = jnp.arange(5.0)
+    equations = jax.make_jaxpr(jax.grad(square))(x).eqns
+    assert [e.primitive.name for e in equations if "abs" in str(e)] == ["custom_jvp_call"]
+    # … of which a derivative of any order is still that of the rule.
+    np.testing.assert_array_equal(jax.hessian(square)(x), 2 * np.eye(5))
+    np.testing.assert_array_equal(jax.jit(jax.jacrev(jax.jacrev(square)))(x), 2 * np.eye(5))
+
+
+def test_a_loop_keeps_no_copy_of_what_it_was_given() -> None:
+    square = closed_form(lambda x: (jnp.sum(x**2), (x, 2 * x)), lambda saved, g: (g * saved[1] + 0 * saved[0],))
+    jaxpr = jax.make_jaxpr(jax.grad(lambda x: jnp.sum(jax.lax.map(square, x))))(jnp.ones((5, 7)))
+    forward_loop = next(e for e in jaxpr.eqns if e.primitive.name == "scan")
+    assert sorted(v.aval.size for v in forward_loop.outvars) == [5, 5 * 7]  # the values, and 2 x of each pass

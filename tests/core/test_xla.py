@@ -1,14 +1,9 @@
 """Every way round a compiler is still needed: each test fails on the first JAX whose compiler no longer needs it."""
 
-from collections.abc import Callable
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
-from lossjax import linear_softmax_cross_entropy
 from lossjax._core import xla
 
 OBSOLETE = "this version of JAX no longer needs it: remove it from lossjax/_core/xla.py, and raise the oldest JAX"
@@ -41,47 +36,3 @@ def test_constants_are_added_first() -> None:
     assert np.isclose(apart, float(x) - high - low, rtol=1e-3)
     if jax.__version_info__ < (0, 11):  # XLA of JAX 0.12 keeps them apart; the oldest JAX does not
         assert naive != apart, f"less_constant: {OBSOLETE}"
-
-
-def head_memory() -> int:
-    """Bytes that the gradient of a head takes beside its arguments and results."""
-
-    def loss(hidden: jax.Array, weight: jax.Array, labels: jax.Array) -> jax.Array:
-        return linear_softmax_cross_entropy(hidden, weight, labels, reduction="sum", chunk_size=64)
-
-    given = ((512, 64), "float32"), ((64, 8192), "float32"), ((512,), "int32")
-    shapes = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in given]
-    jax.clear_caches()
-    analysis = jax.jit(jax.value_and_grad(loss, (0, 1))).lower(*shapes).compile().memory_analysis()
-    assert analysis is not None
-    return analysis.temp_size_in_bytes
-
-
-def naive_call(function: Callable[..., Any], index: jax.Array, *arguments: Any) -> Any:
-    return function(*arguments)
-
-
-def naive_repeat(count: int, body: Callable[[Any, Any], Any], carry: Any) -> Any:
-    return jax.lax.fori_loop(0, count, body, carry)
-
-
-BLOCK = 64 * 8192 * 4
-WEIGHT = 64 * 8192 * 4
-
-
-@pytest.mark.parametrize(
-    ("name", "naive", "saved"),
-    [
-        ("not_hoisted", naive_call, BLOCK // 2),
-        ("repeat", naive_repeat, WEIGHT // 2),
-    ],
-)
-def test_a_loop_whose_body_stays_whole_takes_less_memory(
-    name: str, naive: Callable[..., Any], saved: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ours = head_memory()
-    monkeypatch.setattr(xla, name, naive)
-    theirs = head_memory()
-    monkeypatch.undo()
-    jax.clear_caches()
-    assert theirs - ours >= saved, f"{name}: {theirs} bytes without it, {ours} with it; {OBSOLETE}"
