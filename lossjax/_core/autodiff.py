@@ -13,8 +13,8 @@ It is told ``prevent_cse=False``: XLA may merge the recomputed operations with t
 What it costs.  A rule that is only evaluated is one ``custom_jvp`` around one ``jit``. Where a derivative is asked for,
 JAX traces the forward pass, the backward pass, and the backward pass's transpose, and transposes that again. The
 layers themselves are cheap, the operations are not: the gradient of the cross-entropy has 250, where optax's has 64,
-and takes 0.1 s of tracing where optax's takes 0.02 s, once per program (``python tools/trace_cost.py``, JAX 0.10.2). That is the price of full accuracy, and of every order and
-mode of differentiation from one rule.
+and takes 0.1 s of tracing where optax's takes 0.02 s, once per program (``python tools/trace_cost.py``, JAX 0.10.2).
+That is the price of full accuracy, and of every order and mode of differentiation from one rule.
 
 A ``custom_jvp`` that changes no derivative stands around the forward pass as well (``whole_forward``). JAX evaluates
 the rule of the outer one partially, and so takes every ``jit`` in it apart, operation by operation, even if all of its
