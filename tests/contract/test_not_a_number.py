@@ -30,7 +30,9 @@ def lost(loss: Callable[..., Any], arguments: tuple[np.ndarray, ...], positions:
     """
     value = jax.jit(loss)  # inside another program it is not traced again
     total = jax.jit(lambda *a: jnp.sum(value(*a)))
-    slopes = jax.jit(jax.grad(lambda *a: jnp.sum(value(*a))))
+    gradient = jax.grad(lambda *a: jnp.sum(value(*a)))
+    written = jax.jit(lambda *a: (value(*a), gradient(*a)))
+    summed = jax.jit(lambda *a: jnp.sum(gradient(*a)))
     found = []
     for position in positions:
         spoiled = [jnp.asarray(a) for a in arguments]
@@ -38,14 +40,14 @@ def lost(loss: Callable[..., Any], arguments: tuple[np.ndarray, ...], positions:
         spoiled[position] = spoiled[position].at[ROW, min(width // 2 + 3, width - 1)].set(jnp.nan)
         wrong = [] if np.isnan(total(*spoiled)) else ["sum"]
         if position == 0:
-            values = np.isnan(value(*spoiled))
+            values, slopes = map(np.isnan, written(*spoiled))
             rows = values.reshape(values.shape[0], -1).any(1) if values.ndim else values
             if not values.any() or np.sum(rows) != 1:
                 wrong.append("value")
-            bad = np.isnan(slopes(*spoiled)).any(1)
+            bad = slopes.any(1)
             if not bad[ROW] or bad.sum() != 1:
                 wrong.append("gradient")
-            if not np.isnan(jax.jit(lambda *a: jnp.sum(slopes(*a)))(*spoiled)):
+            if not np.isnan(summed(*spoiled)):
                 wrong.append("sum of the gradient")
         found += [f"argument {position}: {what}" for what in wrong]
     return found

@@ -5,6 +5,7 @@ The truth is the unreduced loss, weighted and divided by hand.
 
 import functools
 import inspect
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -42,35 +43,50 @@ def test_every_loss_that_can_be_masked_can_be_weighted() -> None:
 
 
 HOWS = ("none", "sum", "mean")
+GIVEN = ("weights",), ("weights", "normalizer"), ("normalizer",)
 
 
-def by_hand(losses: jax.Array, kept: np.ndarray, weights: jax.Array, normalizer: jax.Array) -> list[jax.Array]:
+Asked = tuple[str, tuple[str, ...]]
+"""A reduction, and which of the two is given."""
+
+
+def by_hand(losses: jax.Array, kept: np.ndarray, weights: jax.Array, normalizer: jax.Array) -> dict[Asked, jax.Array]:
     """Weighted; weighted and normalized; normalized: each for none, sum and mean."""
     plain, counted = jnp.where(kept, losses, 0), jnp.where(kept, weights * losses, 0)
     total, mass = jnp.sum(counted), jnp.sum(jnp.where(kept, weights, 0))
-    return [
+    return dict(zip(itertools.product(HOWS, GIVEN), [
         counted, counted / normalizer, plain / normalizer,
         total, total / normalizer, jnp.sum(plain) / normalizer,
         total / mass, total / normalizer, jnp.sum(plain) / normalizer,
-    ]  # fmt: skip
+    ], strict=True))  # fmt: skip
 
 
-@pytest.mark.parametrize("name", [*(n for n in WEIGHTED if n != "mean_squared_error"), "canonical_nll"])
+NAMES = [*(n for n in WEIGHTED if n != "mean_squared_error"), "canonical_nll"]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_weights_and_normalizer_are_those_of_the_unreduced_loss(name: str) -> None:
-    """Value, and gradients in all floats, weights and normalizer too; what a mask hides, NaN or not, has none."""
+    """Value, and gradients in all floats, weights and normalizer too; what a mask hides, NaN or not, has none.
+
+    Each loss is asked three of the nine combinations, every reduction and everything given once; the next loss the next
+    three: one ``Reducer`` makes them all.
+    """
+    turn = NAMES.index(name)
+    asked = [(how, GIVEN[(i + turn) % 3]) for i, how in enumerate(HOWS)]
     with jax.enable_x64(True):
         loss, arguments, argnums = _example(name)
         shape, random = jax.eval_shape(loss, *arguments).shape, np.random.default_rng(1)
         kept = np.broadcast_to(np.arange(3).reshape(3, *[1] * (len(shape) - 1)) != 1, shape)
-        cotangents = random.normal(size=9)
+        cotangents = random.normal(size=len(asked))
 
         def ours(args: list[Any], weights: jax.Array, normalizer: jax.Array) -> list[jax.Array]:
             masked = functools.partial(loss, *args, where=jnp.asarray(kept))
-            given = {"weights": weights}, {"weights": weights, "normalizer": normalizer}, {"normalizer": normalizer}
-            return [masked(reduction=how, **options) for how in HOWS for options in given]
+            both = {"weights": weights, "normalizer": normalizer}
+            return [masked(reduction=how, **{option: both[option] for option in given}) for how, given in asked]
 
         def wanted(args: list[Any], weights: jax.Array, normalizer: jax.Array) -> list[jax.Array]:
-            return by_hand(loss(*args), kept, weights, normalizer)
+            results = by_hand(loss(*args), kept, weights, normalizer)
+            return [results[one] for one in asked]
 
         def pullback(form: Loss) -> Callable[..., Any]:
             def total(floats: list[jax.Array], weights: jax.Array, normalizer: jax.Array) -> tuple[jax.Array, Any]:
@@ -99,8 +115,8 @@ def test_weights_and_normalizer_are_those_of_the_unreduced_loss(name: str) -> No
         for bad in (np.nan, np.inf, -np.inf, 1e300):
             for g, w in zip(jax.tree.leaves(holding(bad)), jax.tree.leaves(got), strict=True):
                 assert np.array_equal(g, w), f"{name}: masked rows of {bad} are felt"
-        # Sums of at most 9 results of as many losses as there are weights, each product within a few roundings.
-        units = 9 * (weights.size + 8) * 2.0**-53
+        # Sums of three results of as many losses as there are weights, each product within a few roundings.
+        units = len(asked) * (weights.size + 8) * 2.0**-53
         for g, w in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
             assert np.max(np.abs(g - w)) <= units * max(1, np.max(np.abs(w))), f"{name}: {g}, want {w}"
         in_floats, in_weights, _ = got[1]
