@@ -63,11 +63,11 @@ with_half_a_derivative.defvjp(lambda w: (w, None), lambda _, g: (g / 2,))
 
 
 FAULTS = [
-    ("entropy", "none", "hidden"), ("entropy", "mean", "bias"), ("entropy", "mean", "row weights"),
-    ("entropy", "none", "terms"), ("sparse targets", "mean", "own"), ("sparse targets", "none", "bias"),
-    ("kl", "mean", "other hidden"), ("kl", "none", "other weight"), ("js", "mean", "terms"),
-    ("js", "none", "other hidden"), ("token statistics", "none", "weight"), ("any loss", "none", "products"),
+    ("entropy", "none", "hidden"), ("entropy", "mean", "row weights"), ("sparse targets", "mean", "own"),
+    ("sparse targets", "none", "bias"), ("kl", "mean", "other hidden"), ("kl", "none", "other weight"),
+    ("js", "mean", "terms"), ("token statistics", "none", "weight"), ("any loss", "none", "products"),
 ]  # fmt: skip
+"""Every head, every factor, and both ways to form a gradient: where the cotangents are known, and where they are not."""
 
 
 @pytest.mark.parametrize(("name", "how", "what"), FAULTS)
