@@ -67,7 +67,7 @@ FAULTS = [
     ("sparse targets", "none", "bias"), ("kl", "mean", "other hidden"), ("kl", "none", "other weight"),
     ("js", "mean", "terms"), ("token statistics", "none", "weight"), ("any loss", "none", "products"),
 ]  # fmt: skip
-"""Every head, every factor, and both ways to form a gradient: where the cotangents are known, and where they are not."""
+"""Every head, every factor, and both ways to form a gradient: with cotangents that are known, and that are not."""
 
 
 @pytest.mark.parametrize(("name", "how", "what"), FAULTS)
