@@ -22,18 +22,17 @@ arguments are known: it traces the forward pass a second time, which doubled the
 loop it moves parts of it out. A ``custom_jvp`` whose arguments are known it passes on as it is.
 """
 
-import dataclasses
 import functools
 import inspect
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.custom_derivatives import SymbolicZero
 
 from lossjax._core import sharding
+from lossjax._core.packed import Dtypes, Packed, Saved, Structure, is_array, is_inexact
 from lossjax._core.plain import rules_are_off
 
 P = ParamSpec("P")
@@ -72,19 +71,19 @@ def closed_form(
     cheaper: Callable[..., tuple[R, Any]] = value or forward
 
     @functools.partial(jax.jit, static_argnums=0)
-    def compiled_value(structure: _Structure, *arrays: Any) -> R:
+    def compiled_value(structure: Structure, *arrays: Any) -> R:
         return cheaper(*structure.filled(arrays))[0]
 
     @functools.partial(jax.jit, static_argnums=0)
-    def compiled_forward(structure: _Structure, *arrays: Any) -> tuple[R, "_Saved"]:
+    def compiled_forward(structure: Structure, *arrays: Any) -> tuple[R, Saved]:
         output, saved = formula(*structure.filled(arrays))
-        return output, _Saved.of(saved, arrays)
+        return output, Saved.of(saved, arrays)
 
     @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
-    def whole_forward(structure: _Structure, *arrays: Any) -> tuple[R, "_Saved"]:
+    def whole_forward(structure: Structure, *arrays: Any) -> tuple[R, Saved]:
         return compiled_forward(structure, *arrays)
 
-    def push_forward(structure: _Structure, arrays: Any, tangents: Any) -> tuple[Any, Any]:
+    def push_forward(structure: Structure, arrays: Any, tangents: Any) -> tuple[Any, Any]:
         moving = [i for i, tangent in enumerate(tangents) if _is_moving(tangent)]
         of_moving = _of_moving(functools.partial(compiled_forward, structure), arrays, moving)
         return jax.jvp(of_moving, [arrays[i] for i in moving], [tangents[i] for i in moving])
@@ -92,41 +91,41 @@ def closed_form(
     whole_forward.defjvp(push_forward, symbolic_zeros=True)
 
     @functools.partial(jax.jit, static_argnums=0)
-    def compiled_backward(structure: _Structure, saved: Any, cotangent: Any) -> tuple[Any, ...]:
+    def compiled_backward(structure: Structure, saved: Any, cotangent: Any) -> tuple[Any, ...]:
         return structure.leaves_of(backward(saved.unpacked(), cotangent))
 
     @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-    def output_of(structure: _Structure, *arrays: Any) -> Any:
+    def output_of(structure: Structure, *arrays: Any) -> Any:
         return compiled_value(structure, *arrays)
 
-    def output_forward(structure: _Structure, *arrays: Any) -> Any:
+    def output_forward(structure: Structure, *arrays: Any) -> Any:
         output, saved = whole_forward(structure, *arrays)
-        return output, (saved.with_given(arrays), _Dtypes(tuple(array.dtype for array in arrays)))
+        return output, (saved.with_given(arrays), Dtypes(tuple(array.dtype for array in arrays)))
 
-    def output_backward(structure: _Structure, residuals: Any, cotangent: Any) -> tuple[Any, ...]:
+    def output_backward(structure: Structure, residuals: Any, cotangent: Any) -> tuple[Any, ...]:
         saved, dtypes = residuals
         given = compiled_backward(structure, saved, cotangent)
-        missing = [i for i, dtype in enumerate(dtypes.of_arrays) if given[i] is None and _is_inexact(dtype)]
+        missing = [i for i, dtype in enumerate(dtypes.of_arrays) if given[i] is None and is_inexact(dtype)]
         if missing:
             raise TypeError(
                 f"{name}: the backward pass gives no cotangent for {structure.name(missing[0], signature)}, a "
                 f"{dtypes.of_arrays[missing[0]]} array; return its true cotangent, or refuse the argument by name "
                 "before the rule"
             )
-        return tuple(g.astype(d) if _is_inexact(d) else None for g, d in zip(given, dtypes.of_arrays, strict=True))
+        return tuple(g.astype(d) if is_inexact(d) else None for g, d in zip(given, dtypes.of_arrays, strict=True))
 
     output_of.defvjp(output_forward, output_backward)
 
     @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
-    def differentiable(structure: _Structure, *arrays: Any) -> Any:
+    def differentiable(structure: Structure, *arrays: Any) -> Any:
         return compiled_value(structure, *arrays)
 
     @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
-    def settled(structure: _Structure, output: Any, *arrays: Any) -> Any:
+    def settled(structure: Structure, output: Any, *arrays: Any) -> Any:
         """The output, already computed; its derivative in the arrays is the rule's."""
         return output
 
-    def push(structure: _Structure, arrays: Any, tangents: Any) -> tuple[Any, Any]:
+    def push(structure: Structure, arrays: Any, tangents: Any) -> tuple[Any, Any]:
         moving = [i for i, tangent in enumerate(tangents) if _is_moving(tangent)]
         of_moving = _of_moving(functools.partial(output_of, structure), arrays, moving)
         output, pullback = jax.vjp(of_moving, *[arrays[i] for i in moving])
@@ -152,7 +151,7 @@ def closed_form(
         given: Any = signature.bind(*args, **kwargs).args if kwargs else args
         if rules_are_off():
             return formula(*given)[0]
-        packed = _Packed.of(given)
+        packed = Packed.of(given)
         return differentiable(packed.structure, *sharding.alike(packed.arrays))
 
     return function
@@ -195,17 +194,17 @@ def known_as(function: Callable[..., R]) -> Callable[..., R]:
     """
 
     @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
-    def precomputed_of(structure: _Structure, value: Any, *arrays: Any) -> Any:
+    def precomputed_of(structure: Structure, value: Any, *arrays: Any) -> Any:
         return value
 
     @precomputed_of.defjvp
-    def _(structure: _Structure, primals: Any, tangents: Any) -> tuple[Any, Any]:
+    def _(structure: Structure, primals: Any, tangents: Any) -> tuple[Any, Any]:
         value, *arrays = primals
         pushed = jax.jvp(lambda *moved: function(*structure.filled(moved)), tuple(arrays), tuple(tangents[1:]))[1]
         return precomputed_of(structure, value, *arrays), pushed
 
     def precomputed(value: Any, *args: Any) -> Any:
-        packed = _Packed.of(args)
+        packed = Packed.of(args)
         return precomputed_of(packed.structure, value, *packed.arrays)
 
     return precomputed
@@ -213,7 +212,7 @@ def known_as(function: Callable[..., R]) -> Callable[..., R]:
 
 def zeros_like(tree: Any) -> Any:
     """The cotangent of an argument that the output does not depend on: a zero for every array of it."""
-    return jax.tree.map(lambda leaf: jnp.zeros_like(leaf) if _is_array(leaf) else None, tree)
+    return jax.tree.map(lambda leaf: jnp.zeros_like(leaf) if is_array(leaf) else None, tree)
 
 
 def _summed_to(argument: Any, cotangent: Any) -> Any:
@@ -223,10 +222,6 @@ def _summed_to(argument: Any, cotangent: Any) -> Any:
         extra + i for i, size in enumerate(argument.shape) if size == 1 and cotangent.shape[extra + i] != 1
     )
     return jnp.sum(cotangent, axis=axes).reshape(argument.shape) if axes else cotangent
-
-
-def _is_array(leaf: Any) -> bool:
-    return isinstance(leaf, jax.Array | np.ndarray | np.generic)
 
 
 def _of_moving(function: Callable[..., R], arrays: Any, moving: list[int]) -> Callable[..., R]:
@@ -243,90 +238,3 @@ def _of_moving(function: Callable[..., R], arrays: Any, moving: list[int]) -> Ca
 
 def _is_moving(tangent: Any) -> bool:
     return tangent is not None and not isinstance(tangent, SymbolicZero) and tangent.dtype != jax.dtypes.float0
-
-
-@dataclasses.dataclass(frozen=True)
-class _Structure:
-    """A pytree without its arrays: hashable, so that JAX can take it as static."""
-
-    tree: Any
-    leaves: tuple[Hashable, ...]
-    are_arrays: tuple[bool, ...]
-
-    def filled(self, arrays: Any) -> Any:
-        """The pytree with these arrays in it."""
-        rest = iter(arrays)
-        return self.tree.unflatten(
-            [next(rest) if here else leaf for here, leaf in zip(self.are_arrays, self.leaves, strict=True)]
-        )
-
-    def leaves_of(self, cotangents: tuple[Any, ...]) -> tuple[Any, ...]:
-        """One cotangent per array, from one pytree (or None) per argument."""
-        found: list[Any] = []
-        for argument, given in zip(self.tree.children(), cotangents, strict=True):
-            found += [None] * argument.num_leaves if given is None else argument.flatten_up_to(given)
-        return tuple(cotangent for here, cotangent in zip(self.are_arrays, found, strict=True) if here)
-
-    def name(self, array: int, signature: inspect.Signature) -> str:
-        """The parameter that an array belongs to, and the way to it: ``rows.maximum``."""
-        leaf = [i for i, here in enumerate(self.are_arrays) if here][array]
-        (argument, *way), _ = jax.tree_util.tree_leaves_with_path(self.tree.unflatten(range(len(self.leaves))))[leaf]
-        return list(signature.parameters)[argument.idx] + jax.tree_util.keystr(tuple(way))
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class _Packed:
-    """A pytree as its arrays and its structure."""
-
-    arrays: tuple[Any, ...]
-    structure: _Structure = dataclasses.field(metadata={"static": True})
-
-    @classmethod
-    def of(cls, tree: Any) -> "_Packed":
-        leaves, treedef = jax.tree.flatten(tree)
-        are_arrays = tuple(_is_array(leaf) for leaf in leaves)
-        arrays = tuple(leaf for here, leaf in zip(are_arrays, leaves, strict=True) if here)
-        kept = tuple(None if here else leaf for here, leaf in zip(are_arrays, leaves, strict=True))
-        return cls(arrays, _Structure(treedef, kept, are_arrays))
-
-    def unpacked(self) -> Any:
-        return self.structure.filled(self.arrays)
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class _Saved:
-    """What a forward pass saves, without the arrays that it was given: those are passed on, and not through it.
-
-    An array that goes through comes out as another one. Where the rule stands in a loop, JAX would keep both.
-    """
-
-    formed: tuple[Any, ...]
-    given: tuple[int | None, ...] = dataclasses.field(metadata={"static": True})
-    """For each array that is saved, which of the given ones it is; None if the forward pass has formed it."""
-    structure: _Structure = dataclasses.field(metadata={"static": True})
-
-    @classmethod
-    def of(cls, tree: Any, arrays: tuple[Any, ...]) -> "_Saved":
-        packed, places = _Packed.of(tree), {id(array): i for i, array in enumerate(arrays)}
-        given = tuple(places.get(id(array)) for array in packed.arrays)
-        formed = tuple(array for array, place in zip(packed.arrays, given, strict=True) if place is None)
-        return cls(formed, given, packed.structure)
-
-    def with_given(self, arrays: tuple[Any, ...]) -> _Packed:
-        """All that is saved, given those arrays."""
-        formed = iter(self.formed)
-        return _Packed(tuple(next(formed) if i is None else arrays[i] for i in self.given), self.structure)
-
-
-@jax.tree_util.register_static
-@dataclasses.dataclass(frozen=True)
-class _Dtypes:
-    """The dtypes of a rule's arrays, carried from its forward to its backward pass as static data."""
-
-    of_arrays: tuple[Any, ...]
-
-
-def _is_inexact(dtype: Any) -> bool:
-    return jnp.issubdtype(dtype, jnp.inexact)
