@@ -26,7 +26,7 @@ PLANTED: dict[str, tuple[Function, str, str]] = {
     "a difference of what is nearly equal": (lambda x: jnp.sqrt(x * x + 4) + x, "value_units", "value"),
     "a derivative that is 1 - p of a p near 1": (jax.nn.sigmoid, "gradient_units", "d/d0"),
     "an infinity over an infinity": (lambda x: jnp.exp(x) / (1 + jnp.exp(x)), "lost", "value"),
-    "a chain rule of 0 times infinity": (lambda x: jnp.sqrt(x**4), "lost", "d/d0"),
+    "a chain rule of 0 times infinity": (lambda x: jnp.sqrt(x * x) * x, "lost", "d/d0"),
     "the variance of a row far from 0": (lambda z: jnp.mean(z * z) - jnp.mean(z) ** 2, "value_units", "value"),
 }
 """Functions that lose their digits, where it is seen, and in which entry."""
