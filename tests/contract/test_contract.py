@@ -22,8 +22,8 @@ STANDING = CASES[:6]
 OF_EACH_FILE = (
     *STANDING,
     *(CASE[name] for name in (
-        "softmax_kl_divergence", "softmax_brier_score", "entropy", "kl_divergence", "huber_loss", "student_t_nll",
-        "poisson_nll", "cosine_similarity", "sigmoid_focal_loss", "multiclass_sparsemax_loss",
+        "softmax_kl_divergence", "softmax_entropy", "softmax_brier_score", "entropy", "kl_divergence", "huber_loss",
+        "student_t_nll", "poisson_nll", "cosine_similarity", "sigmoid_focal_loss", "multiclass_sparsemax_loss",
     )),
 )  # fmt: skip
 """And one loss of each file of rules."""
@@ -115,6 +115,11 @@ def test_transformation(case: Case, name: str) -> None:
 @pytest.mark.parametrize("case", STANDING, ids=lambda c: c.name)
 def test_second_order(case: Case, name: str) -> None:
     contract.assert_second_order(case, MODERATE, name)
+
+
+@pytest.mark.parametrize("case", OF_EACH_FILE, ids=lambda c: c.name)
+def test_second_order_in_a_loop(case: Case) -> None:
+    contract.assert_second_order_in_a_loop(case, MODERATE)
 
 
 @PER_ROW

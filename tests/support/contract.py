@@ -20,6 +20,7 @@ from tests.support.transformations import (
     floats,
     hessian_product,
     moving,
+    repeated,
     scalar,
     tangents,
 )
@@ -174,6 +175,26 @@ def assert_second_order(case: Case, family: Family, name: str) -> None:
         got = SECOND_ORDER[name](case.loss, args, case.argnums)
         want = _hessian_of_plain(case, family)
         assert_same(f"{case.name}, {name}", got, want, units)
+
+
+def assert_second_order_in_a_loop(case: Case, family: Family) -> None:
+    """What JAX has linearised in the body of a loop it differentiates again without ``custom_jvp``."""
+
+    def both(*args: jax.Array) -> Any:
+        def squared(*moved: jax.Array) -> jax.Array:
+            return 2 * scalar(case.loss)(*moved) ** 2
+
+        moving_in = floats(args, case.argnums)
+        pushed = [
+            jax.jvp(moving(jax.grad(of, case.argnums), args, case.argnums), moving_in, tangents(args, case.argnums))[1]
+            for of in (repeated(case.loss), squared)
+        ]
+        return pushed[0], pushed[1]
+
+    with jax.enable_x64(True):
+        args = arguments(case, family, np.float64)
+        got, want = quick(both)(*args)
+        assert_same(f"{case.name}, in a loop", got, want, 1024)
 
 
 @functools.cache

@@ -91,6 +91,16 @@ def hessian_product(f: Callable[..., jax.Array], args: tuple[jax.Array, ...], ar
     return jax.jvp(moving(gradient, args, argnums), floats(args, argnums), tangents(args, argnums))[1]
 
 
+def repeated(f: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+    """Twice the square of :func:`scalar`, which a loop over inputs returns: its slope has the rule's value in it."""
+
+    def looped(*args: jax.Array) -> jax.Array:
+        both = [jnp.stack([a, a]) for a in args]
+        return jnp.sum(jax.lax.scan(lambda carry, given: (carry, scalar(f)(*given)), 0, both)[1] ** 2)
+
+    return looped
+
+
 SECOND_ORDER: dict[str, Transformed] = {
     # Each against the same of the plain formula by JAX. The Hessian is run eagerly, where a rule that calls its own
     # decorated name breaks though it passes under jit.
