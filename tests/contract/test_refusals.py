@@ -25,8 +25,8 @@ WRONG: dict[str, Any] = {
     "smoothing": "x", "z_loss": -1.0, "logit_softcap": 0.0, "temperature": 0.0, "ignore_index": 1.5, "top_k": 0,
     "weights": np.ones((ROWS, CLASSES), np.int32), "normalizer": np.ones(2), "full": None, "log_input": None,
     "return_logsumexp": None,
-    "kind": "x", "clip": (-1.0, 0.2), "desirable": 1.0, "reference_kl": np.int32(1), "margin": np.int32(1),
-    "weight": -1.0, "tail": None,
+    "kind": "x", "clip": (-1.0, 0.2), "desirable": 1.0, "reference_kl": "x", "margin": "x",
+    "weight": -1.0, "tail": None, "mixture": 1.0,
 }  # fmt: skip
 REQUIRED = {
     "degrees_of_freedom": 1.0, "desirable": np.ones((ROWS, CLASSES), bool), "beta": 1.0, "margin": 1.0, "weight": 1.0,
