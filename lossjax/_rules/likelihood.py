@@ -1,13 +1,14 @@
 """Closed forms of the noise distributions' negative log-likelihoods."""
 
 import math
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import Array
 from jax.scipy.special import digamma
 
-from lossjax._core.autodiff import closed_form
+from lossjax._core.autodiff import closed_form, scalar_rule
 from lossjax._core.elementwise import difference
 from lossjax.numerics import log_factorial, psi, times
 
@@ -107,23 +108,51 @@ poisson_nll = closed_form(_poisson_nll_forward, _poisson_nll_backward)
 """``(counts, dtype, z or λ, target t >= 0) -> e^z - t z``, or ``λ - t log λ``, and ``log t!`` if full, elementwise."""
 
 
-def normalizer(nu: Array) -> Array:
-    """``½ log(ν/2) + log Γ(ν/2) - log Γ((ν+1)/2)``, which is about 1/(4ν). It is a formula, which JAX differentiates.
+# The constants of Student's t, with x = ν/2:
+#
+#     h(x) = ½ log x + log Γ(x) - log Γ(x + ½) = 1/(8x) - 1/(192x³) + 1/(640x⁵) - …
+#
+# The series is used from x = 16 on, where what is left out is below 2^-53 of h, and of its slope. Below, h climbs:
+#
+#     h(a) - h(a + 1) = log(1 + ½/a) - ½ log(1 + 1/a) = ½ log(1 + ¼/(a(a + 1))),    of slope -1/(4a(a + ½)(a + 1)),
+#
+# all steps of one sign, and so are their slopes: neither h nor its slope cancels.
+_CLIMBED = 16
+_SERIES = (1 / 8, -1 / 192, 1 / 640, -17 / 14336, 31 / 18432, -691 / 180224, 5461 / 425984)
 
-    With x = ν/2, the recurrence h(x) = h(x + n) + ½ log(x/(x + n)) + Σ_{i<n} log(1 + ½/(x + i)) climbs to an x at which
-    the terms of the asymptotic series 1/(8x) - 1/(192x³) + … that are left out are below 2^-53.
-    """
+
+def _climb(nu: Array, step: Callable[[Array], Array], series: Callable[[Array], Array]) -> Array:
     x = nu / 2
-    steps = 16
-    small = x < steps
+    small = x < _CLIMBED
     low = jnp.where(small, x, 1)
-    climbed = sum(jnp.log1p(0.5 / (low + i)) for i in range(steps)) + 0.5 * jnp.log(low / (low + steps))
-    inverse = 1 / jnp.where(small, low + steps, x)
-    square = inverse * inverse
-    series = jnp.zeros_like(x)
-    for coefficient in (-691 / 180224, 31 / 18432, -17 / 14336, 1 / 640, -1 / 192, 1 / 8):
-        series = coefficient + square * series
-    return inverse * series + jnp.where(small, climbed, 0)
+    climbed = sum(step(low + i) for i in range(_CLIMBED))
+    return series(1 / jnp.where(small, low + _CLIMBED, x)) + jnp.where(small, climbed, 0)
+
+
+def _series(inverse: Array, coefficients: Sequence[float]) -> Array:
+    total = jnp.zeros_like(inverse)
+    for coefficient in reversed(coefficients):
+        total = coefficient + inverse * inverse * total
+    return inverse * total
+
+
+def _normalizer_slope(nu: Array) -> Array:
+    of_powers = tuple(-(2 * k + 1) * coefficient for k, coefficient in enumerate(_SERIES))
+    return 0.5 * _climb(
+        nu,
+        lambda a: -0.25 / a / ((a + 0.5) * (a + 1)),
+        lambda inverse: inverse * _series(inverse, of_powers),
+    )
+
+
+@scalar_rule(lambda g, nu: g * _normalizer_slope(nu))
+def normalizer(nu: Array) -> Array:
+    """``½ log(ν/2) + log Γ(ν/2) - log Γ((ν+1)/2)``, which is about 1/(4ν)."""
+    return _climb(
+        nu,
+        lambda a: 0.5 * jnp.log1p(0.25 / a / (a + 1)),
+        lambda inverse: _series(inverse, _SERIES),
+    )
 
 
 def _limit(nu: Array) -> tuple[Array, Array]:

@@ -60,7 +60,7 @@ def gaussian_nll(
     Source: §4.1.2, equation (4.1.1), theorem 4.1.1.
     """
     center, target = pair("mean", mean, targets)
-    parameters = {"log_variance": checks.floating("log_variance", log_variance)}
+    parameters = {"log_variance": checks.number_or_array("log_variance", log_variance)}
     return elementwise(rules.gaussian_nll, center, target, parameters, **options)
 
 
@@ -101,7 +101,7 @@ def laplace_nll(
     Source: §4.1.2 (Laplace noise gives the absolute error).
     """
     center, target = pair("location", location, targets)
-    parameters = {"log_scale": checks.floating("log_scale", log_scale)}
+    parameters = {"log_scale": checks.number_or_array("log_scale", log_scale)}
     return elementwise(rules.laplace, center, target, parameters, **options)
 
 
@@ -136,7 +136,8 @@ def student_t_nll(
     Returns:
       The loss in nats, all constants included, ``[...]`` or a scalar, in float32 or wider.
 
-    Accuracy: 16u of the magnitudes of the terms, at any ν.
+    Accuracy: 16u of the magnitudes of the terms, at any ν. Those of the slope in ν are ½(log(1 + w) - q), q/2ν and the
+    slope of the log Γ, which together are 0 at a residual of about 1.55 scales.
 
     Raises:
       TypeError: arguments that are not floats, a ``where`` that is not boolean.
@@ -151,13 +152,14 @@ def student_t_nll(
     """
     center, target = pair("location", location, targets)
     freedom = checks.positive("degrees_of_freedom", degrees_of_freedom)
-    scale = checks.floating("log_scale", log_scale)
+    scale = checks.number_or_array("log_scale", log_scale)
     checks.broadcastable("degrees_of_freedom", freedom.shape, center.shape)
     valid = checks.mask("where", options.get("where"), center.shape)
     if valid is not None and freedom.ndim:  # the normalizer is formed before the rule, which hides what it is given
         freedom = hide(valid, jnp.broadcast_to(freedom, center.shape), 1)
-    dtype = checks.compute_dtype(center, target, freedom, scale)
-    parameters = {"degrees_of_freedom": freedom, "log_scale": scale, "normalizer": normalizer(freedom.astype(dtype))}
+    # Once, for both uses: gradients of opposite sign are added before they are rounded to 16 bits.
+    freedom = freedom.astype(checks.compute_dtype(center, target, freedom, scale))
+    parameters = {"degrees_of_freedom": freedom, "log_scale": scale, "normalizer": normalizer(freedom)}
     return elementwise(student_t, center, target, parameters, **options)
 
 

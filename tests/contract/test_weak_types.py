@@ -148,3 +148,28 @@ def test_numbers_without_a_dtype() -> None:
         assert loss(jnp.float32(0.3), 0.1).dtype == loss(0.3, jnp.float16(0.1)).dtype == np.float32
         assert loss(0.3, jnp.float64(0.1)).dtype == np.float64
     assert loss(0.3, 0.1).dtype == np.float32
+
+
+@pytest.mark.parametrize("name", [name for name, signature in SIGNATURES.items() if signature.options])
+def test_an_option_may_be_an_integer(name: str) -> None:
+    """Of Python's, of NumPy's or an array: 1 is as good as 1.0, and changes no dtype."""
+    signature, random = SIGNATURES[name], np.random.default_rng(0)
+    drawn = [KINDS[kind].draw(random, VECTORS) for kind in signature.arguments]
+    arguments = [x.astype(np.float32) if x.dtype.kind == "f" else x for x in drawn]
+    integers = {
+        option: KINDS[kind].draw(random, VECTORS) for option, kind in signature.options.items() if KINDS[kind].integer
+    }
+
+    def result(one: Any) -> Any:
+        options = dict.fromkeys(signature.options, one) | integers
+        return jax.eval_shape(lambda *given: loss_of(name)(*given, **options), *arguments)
+
+    for one in (1, np.int32(1), jnp.int32(1)):
+        assert result(one) == result(1.0), one
+
+
+def test_references_may_be_integers() -> None:
+    """0 is what their docstrings give for no reference."""
+    answers = jnp.float32([-1, -2]), jnp.float32([-3, -1])
+    for loss in (lossjax.preference.dpo_loss, lossjax.preference.ipo_loss):
+        np.testing.assert_array_equal(loss(*answers, 0, 0), loss(*answers, 0.0, 0.0))

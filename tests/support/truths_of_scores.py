@@ -83,7 +83,7 @@ def of_student_t(g: Balls, location: Balls, target: Balls, nu: Balls, s: Balls) 
     return [
         ((nu + 1) / 2 * spread + s + half, (nu + 1) / 2 * spread + abs(s) + abs(half) + 1),
         (g * in_location, None), (-g * in_location, None),
-        (g * (in_nu + slope), abs(g) * (abs(in_nu) + q / nu + 1 / nu)),
+        (g * (in_nu + slope), abs(g) * ((spread - q) / 2 + q / nu / 2 + abs(slope))),
         (g * (1 - (nu + 1) * q), abs(g) * (1 + (nu + 1) * q)),
     ]  # fmt: skip
 
