@@ -17,6 +17,7 @@ from jax import Array, lax
 from lossjax._core.domains import REALS, Domain
 from lossjax._core.masks import nan_unless
 from lossjax._core.platform import by_platform
+from lossjax._core.sharding import same_on_all, varying_alike
 from lossjax._softmax.one_pass import WeightedGaps
 from lossjax._softmax.row_statistics import RowStatistics
 from lossjax.numerics import times
@@ -90,7 +91,22 @@ def of_distribution(gaps: tuple[WeightedGaps, ...], rows: RowStatistics, shares:
 
 
 def by_reading(
-    gaps: tuple[WeightedGaps, ...], *arguments: Any, once: Callable[..., Any], passes: Callable[..., Any]
+    gaps: tuple[WeightedGaps, ...],
+    rows: RowStatistics,
+    *arguments: Any,
+    once: Callable[..., Any],
+    passes: Callable[..., Any],
 ) -> Any:
-    """``once(gaps, *arguments)`` where the platform has read the rows once, ``passes(gaps, *arguments)`` elsewhere."""
-    return by_platform(gaps, *arguments, otherwise=passes, accelerator=once) if gaps else passes(gaps, *arguments)
+    """``once(gaps, rows, …)`` where the platform has read the rows once, ``passes(gaps, rows, …)`` elsewhere.
+
+    Where the classes are on several devices, either is the same on all of them; JAX is told so after the choice, for of
+    what it cannot see in both it can see in neither.
+    """
+    if not gaps:
+        return passes(gaps, rows, *arguments)
+
+    def alike(function: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *given: varying_alike(given, function(*given))
+
+    found = by_platform(gaps, rows, *arguments, otherwise=alike(passes), accelerator=alike(once))
+    return jax.tree.map(lambda x: same_on_all(x, rows.over), found)

@@ -1,6 +1,5 @@
 """The tests' programs give the numbers of a user's programs."""
 
-from importlib.metadata import version
 from typing import Any
 
 import jax
@@ -11,10 +10,11 @@ import pytest
 from tests.support import contract
 from tests.support.cases import CASES, Case
 from tests.support.draws import FAMILIES
+from tests.support.quick import FUSED_AS_FOR_USERS
 from tests.support.transformations import floats, moving
 
 
-@pytest.mark.skipif(not version("jaxlib").startswith("0.10."), reason="there is one way to write a fusion")
+@pytest.mark.skipif(not FUSED_AS_FOR_USERS, reason="there is one way to write a fusion")
 @pytest.mark.parametrize("case", CASES[::7], ids=lambda c: c.name)
 def test_the_older_code_of_fusions_computes_the_same(case: Case) -> None:
     """Value and gradient: the same to the last bit nearly always, and never more than one bit apart."""
@@ -24,6 +24,6 @@ def test_the_older_code_of_fusions_computes_the_same(case: Case) -> None:
         output, pullback = jax.vjp(moving(case.loss, args, case.argnums), *floats(args, case.argnums))
         return output, pullback(jnp.ones_like(output))
 
-    users = jax.jit(both, compiler_options={"xla_cpu_use_fusion_emitters": True})(*args)
+    users = jax.jit(both, compiler_options=FUSED_AS_FOR_USERS)(*args)
     for ours, theirs in zip(jax.tree.leaves(jax.jit(both)(*args)), jax.tree.leaves(users), strict=True):
         np.testing.assert_array_max_ulp(ours, theirs, maxulp=1)
