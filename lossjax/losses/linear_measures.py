@@ -196,10 +196,8 @@ def linear_softmax_js_divergence(
 def entropy_of(over: str | None, z: Array) -> Array:
     """Of rows of logits whose classes are all here, or split over the devices of a mesh axis."""
     asked = Asked(z.dtype, over, entropy=True)
-    if over is None:
-        nothing = jnp.zeros_like(z[..., :0], dtype=jnp.int32)  # spread over an explicit mesh as z is
-    else:
-        nothing = jnp.zeros((*z.shape[:-1], 0), jnp.int32)  # the same on all devices, as the logits are not
+    # No tokens: spread over an explicit mesh as z is; or the same on all devices, as split logits are not.
+    nothing = jnp.zeros((*z.shape[:-1], 0), jnp.int32) if over else jnp.zeros_like(z[..., :0], dtype=jnp.int32)
     entropy = token_answers(asked, z, nothing).entropy
     assert entropy is not None
     return entropy
