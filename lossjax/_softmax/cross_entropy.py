@@ -172,6 +172,8 @@ def _gap_weights(
         return ()
     if options.labelled:
         return one_reading.weights_of_label(z, weights) if smoothed else ()
+    if options.over is not None:  # each of the sums would cross the devices once more, to be seen as the same on all
+        return ()
     if smoothed and options.over_others:  # of what is left of t and what is spread one may be negative, and cancel
         return ()
     return one_reading.weights_of_distribution(z, targets, weights, options.domain, smoothed=smoothed)

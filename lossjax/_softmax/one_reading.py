@@ -17,7 +17,7 @@ from jax import Array, lax
 from lossjax._core.domains import REALS, Domain
 from lossjax._core.masks import nan_unless
 from lossjax._core.platform import by_platform
-from lossjax._core.sharding import same_on_all, varying_alike
+from lossjax._core.sharding import varying_alike
 from lossjax._softmax.one_pass import WeightedGaps
 from lossjax._softmax.row_statistics import RowStatistics
 from lossjax.numerics import times
@@ -99,8 +99,8 @@ def by_reading(
 ) -> Any:
     """``once(gaps, rows, …)`` where the platform has read the rows once, ``passes(gaps, rows, …)`` elsewhere.
 
-    Where the classes are on several devices, either is the same on all of them; JAX is told so after the choice, for of
-    what it cannot see in both it can see in neither.
+    Where the classes are on several devices, either is the same on all of them, but ``jax.shard_map`` no longer sees it
+    of what is chosen: the caller says so of what it makes of it (``same_on_all``).
     """
     if not gaps:
         return passes(gaps, rows, *arguments)
@@ -108,5 +108,4 @@ def by_reading(
     def alike(function: Callable[..., Any]) -> Callable[..., Any]:
         return lambda *given: varying_alike(given, function(*given))
 
-    found = by_platform(gaps, rows, *arguments, otherwise=alike(passes), accelerator=alike(once))
-    return jax.tree.map(lambda x: same_on_all(x, rows.over), found)
+    return by_platform(gaps, rows, *arguments, otherwise=alike(passes), accelerator=alike(once))

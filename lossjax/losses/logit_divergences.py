@@ -68,9 +68,9 @@ def softmax_js_divergence(
 ) -> Array:
     r"""Jensen-Shannon divergence of ``p = softmax(logits_p)`` and ``q = softmax(logits_q)``.
 
-    .. math:: \beta\, \mathrm{KL}(p \| m) + (1 - \beta)\, \mathrm{KL}(q \| m) = \textstyle\sum_k \left[
-              \beta p_k\, \psi(\tfrac{(1 - \beta)(q_k - p_k)}{p_k})
-              + (1 - \beta) q_k\, \psi(\tfrac{\beta(p_k - q_k)}{q_k})\right], \quad m = \beta p + (1 - \beta) q, \\
+    .. math:: \beta\, \mathrm{KL}(p \| m) + (1 - \beta)\, \mathrm{KL}(q \| m), \quad m = \beta p + (1 - \beta) q, \\
+              = \textstyle\sum_k \left[ \beta p_k\, \psi(\tfrac{(1 - \beta)(q_k - p_k)}{p_k})
+              + (1 - \beta) q_k\, \psi(\tfrac{\beta(p_k - q_k)}{q_k})\right], \\
               \psi(t) = t - \log(1 + t), \quad \tfrac{q_k - p_k}{p_k} = e^{d_k} - 1, \quad d = \log q - \log p
 
     Every term is non-negative: the result is never negative, and as accurate for close distributions as for distant
