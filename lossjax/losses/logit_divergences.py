@@ -68,10 +68,11 @@ def softmax_js_divergence(
 ) -> Array:
     r"""Jensen-Shannon divergence of ``p = softmax(logits_p)`` and ``q = softmax(logits_q)``.
 
-    .. math:: \beta\, \mathrm{KL}(p \| m) + (1 - \beta)\, \mathrm{KL}(q \| m), \quad m = \beta p + (1 - \beta) q, \\
-              = \textstyle\sum_k \left[ \beta p_k\, \psi(\tfrac{(1 - \beta)(q_k - p_k)}{p_k})
-              + (1 - \beta) q_k\, \psi(\tfrac{\beta(p_k - q_k)}{q_k})\right], \\
-              \psi(t) = t - \log(1 + t), \quad \tfrac{q_k - p_k}{p_k} = e^{d_k} - 1, \quad d = \log q - \log p
+    .. math:: \beta\, \mathrm{KL}(p \| m) + (1 - \beta)\, \mathrm{KL}(q \| m), \quad m = \beta p + (1 - \beta) q
+
+    With ψ(t) = t - log(1 + t) and d = log q - log p it is the sum over the classes of
+
+    .. math:: \beta p_k\, \psi((1 - \beta)(e^{d_k} - 1)) + (1 - \beta) q_k\, \psi(\beta(e^{-d_k} - 1))
 
     Every term is non-negative: the result is never negative, and as accurate for close distributions as for distant
     ones. Divided by β it tends to KL(p‖q) as β → 0, divided by 1 - β to KL(q‖p) as β → 1.
