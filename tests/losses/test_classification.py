@@ -142,7 +142,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
 def test_nothing_but_numbers_a_row_is_kept_beside_the_logits(options: str) -> None:
     """Residuals of the pullback: the arguments (16-bit as they are), class weights, and a few numbers a row.
 
-    At most 6, and 8 where the target is a distribution.
+    At most 6; of a smoothed distribution 8: the five statistics of the row, and three sums of its target, without which
+    the backward pass would read the row and the target once more.
     """
     rows, classes = 64, 257
     z, labels = jnp.ones((rows, classes), jnp.bfloat16), jnp.zeros(rows, jnp.int32)
