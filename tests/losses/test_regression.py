@@ -206,7 +206,7 @@ A = jnp.zeros((4, 3), jnp.float32)
         ValueError, r"log_variance has shape \(4,\), wanted one that broadcasts to \(4, 3\)",
     ),
     (lambda: gaussian_nll(A[0], A[0], log_variance=A), ValueError, r"log_variance has shape \(4, 3\)"),
-    (lambda: gaussian_nll(A, A, log_variance=jnp.int32(1)), TypeError, "log_variance must be floating-point"),
+    (lambda: gaussian_nll(A, A, log_variance=jnp.bool_(1)), TypeError, "log_variance must be floating-point"),
     (
         lambda: gaussian_nll(A, A, reduction="avg"), ValueError, "reduction must be one of",
     ),
