@@ -34,7 +34,8 @@ def fisher_rao_distance(p: ArrayLike, q: ArrayLike) -> Array:
     Returns:
       The distance, ``[...]``, between 0 and π, in float32 or wider. Near p = q it is √(2 KL), KL in nats.
 
-    Accuracy: relatively within 4u at every separation, also below 1e-5 (the largest error found is 3.8u).
+    Accuracy: relatively within 10u, and what the sums over the classes lose, at every separation, also below 1e-5 (the
+    largest error found is 5.8u).
 
     Raises:
       TypeError: arguments that are not floating-point.
@@ -200,6 +201,10 @@ def _half_angle(root_p: Array, root_q: Array, p: Array, q: Array) -> Array:
 
     Where the squares of a would underflow, a is scaled by a power of two, which does not round. ‖b‖² is formed as
     2 Σ(p + q) - ‖a‖²; it is at least half of 2 Σ(p + q), so this does not cancel.
+
+    Beside the errors of the two sums: an entry of a is within 4u (p - q, √p + √q with its roots, their ratio), and ‖a‖²
+    within 9u. With r = ‖a‖/‖b‖ at most 1, θ feels half of that r/atan r times, at most 5.8u; 2.5u for the difference,
+    the ratio and its root at most; and the arctangent's own 2u. Together 10u at most.
     """
     difference = _difference(root_p, root_q, p, q)
     tiny = float(jnp.finfo(difference.dtype).tiny)
