@@ -43,12 +43,15 @@ def loss_of(name: str) -> Callable[..., Any]:
 
 
 def sample(name: str, dtype: Any, shape: tuple[int, int] = SHAPE) -> Sample:
-    """The loss of this name with arguments of this dtype and shape: always the same."""
-    random, signature = np.random.default_rng(0), SIGNATURES[name]
-    integers = {name: kind.draw(random, shape) for name, kind in KINDS.items() if kind.integer}
+    """The loss of this name with arguments of this dtype and shape: always the same.
+
+    Each argument is drawn by itself, so that another kind, or another loss, changes no argument of this one.
+    """
+    signature = SIGNATURES[name]
     arguments = tuple(
-        integers[kind] if kind in integers else np.asarray(KINDS[kind].draw(random, shape), dtype)
-        for kind in signature.kinds
+        drawn if KINDS[kind].integer else np.asarray(drawn, dtype)
+        for position, kind in enumerate(signature.kinds)
+        for drawn in [KINDS[kind].draw(np.random.default_rng([position, *kind.encode()]), shape)]
     )
     loss = bound(loss_of(name), *signature.options)
     return Sample(name, loss, arguments, signature.argnums, signature.ulps)

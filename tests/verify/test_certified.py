@@ -8,11 +8,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import lossjax
 from lossjax.bench import markdown_tables
-from lossjax.verify import Certificate, Certified, losses
+from lossjax.verify import Certificate, Certified, losses, samples
 from lossjax.verify._check import CHECKS, Row
 from lossjax.verify._losses import certify
 from lossjax.verify.loss_report import failures, markdown
@@ -64,6 +65,15 @@ def test_certified_as_recorded(name: str, dtype: str) -> None:
     assert asked >= (set(CHECKS) if dtype == "float32" else {"rule", "value", "gradient"})
     assert one.measured <= one.allowed
     assert not departures(one, RECORD[name, dtype])
+
+
+def test_another_kind_of_argument_changes_no_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a new loss would change the recorded errors of all others."""
+    before = {name: samples.sample(name, np.float32).arguments for name in names()}
+    monkeypatch.setattr(samples, "KINDS", {"a new kind": samples.KINDS["labels"], **samples.KINDS})
+    for name, arguments in before.items():
+        for a, b in zip(samples.sample(name, np.float32).arguments, arguments, strict=True):
+            assert np.array_equal(a, b), name
 
 
 def made(value: float, gradient: float, *, ok: bool = True) -> Certified:
