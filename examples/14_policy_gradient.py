@@ -6,11 +6,13 @@ log-probabilities, plus the divergence from the first policy by `lossjax.policy.
 come from hidden states, by `lossjax.linear_token_log_probs`.
 
     python examples/14_policy_gradient.py
+    python examples/14_policy_gradient.py --figure learning_policy.png    # draws what is learned, too
 
 Needs `pip install "lossjax[examples]"`; takes about half a minute on a laptop.
 """
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -19,6 +21,7 @@ import numpy as np
 import optax
 from _accuracy import table
 from _heads import CLASSES, ROWS, WIDTH, report_memory, shape
+from _learning import Panel, draw
 from _training import progress_with_loss, training_step
 from jax import Array
 from rich.console import Console
@@ -65,7 +68,8 @@ def loss(parameters: Any, texts: Array, old: Array, reference: Array, advantages
 def main() -> None:
     parser = argparse.ArgumentParser(description="A policy gradient with groups of answers.")
     parser.add_argument("--steps", type=int, default=60, metavar="N")
-    steps, console, random = parser.parse_args().steps, Console(highlight=False), np.random.default_rng(0)
+    parser.add_argument("--figure", type=Path, metavar="PNG", help="draw the curves of learning into this file")
+    options, console, random = parser.parse_args(), Console(highlight=False), np.random.default_rng(0)
     shapes = {"tokens": (TOKENS, WIDE), "places": (LENGTH, WIDE), "head": (WIDE, TOKENS)}
     policy = {name: jnp.asarray(random.normal(size=s) * s[1] ** -0.5, jnp.float32) for name, s in shapes.items()}
     first, optimizer = jax.tree.map(jnp.copy, policy), optax.adam(1e-2)
@@ -73,21 +77,26 @@ def main() -> None:
     prompts = jnp.repeat(jnp.arange(PROMPTS, dtype=jnp.int32), GROUP)
 
     result, value = table("Learning", "step", "mean reward", "k3 from the first policy"), jnp.nan
+    curves: dict[str, list[tuple[int, float]]] = {"reward": [], "k3": []}
     with progress_with_loss(console) as progress:
-        task = progress.add_task("policy gradient", total=steps, loss=np.nan)
-        for n in range(steps + 1):
+        task = progress.add_task("policy gradient", total=options.steps, loss=np.nan)
+        for n in range(options.steps + 1):
             texts = answered(state[0], prompts, jax.random.key(n))
             old, reference, gained = log_probs(state[0], texts), log_probs(first, texts), rewards(texts)
             groups = gained.reshape(PROMPTS, GROUP)
             better = groups - jnp.mean(groups, axis=1, keepdims=True)
             advantages = (better / (jnp.std(groups, axis=1, keepdims=True) + 1e-6)).reshape(-1)
-            if n % max(steps // 5, 1) == 0:
-                apart = float(sampled_kl(old, reference, kind="k3", reduction="mean"))
-                result.add_row(str(n), f"{float(jnp.mean(gained)):.3f}", f"{apart:.3f}")
+            curves["reward"].append((n, float(jnp.mean(gained))))
+            curves["k3"].append((n, float(sampled_kl(old, reference, kind="k3", reduction="mean"))))
+            if n % max(options.steps // 5, 1) == 0:
+                result.add_row(str(n), *(f"{points[-1][1]:.3f}" for points in curves.values()))
             for _ in range(2):  # the second time the ratio is not 1
                 state, value = step(state, texts, old, reference, advantages)
             progress.update(task, advance=1, loss=float(value))
     console.print(result)
+    if options.figure:
+        titles = {"reward": "Mean reward of an answer", "k3": "k3 from the first policy, nats"}
+        draw([Panel(title, {name: curves[name]}) for name, title in titles.items()], options.figure)
 
     near, zero = jnp.float32(1e-4), jnp.float32(0)
     ours, usual = float(sampled_kl(zero, near)), float(jnp.exp(near) - near - 1)

@@ -6,11 +6,13 @@ reverse one, which leaves out what it cannot do. `lossjax.linear_softmax_cross_e
 teacher at all any more, but its ten likeliest classes of each row, and one bin for the rest (`tail=True`).
 
     python examples/15_head_distillation.py
+    python examples/15_head_distillation.py --figure learning_distillation.png    # draws what is learned, too
 
 Needs `pip install "lossjax[examples]"`; takes about a minute on a laptop.
 """
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -19,6 +21,7 @@ import numpy as np
 import optax
 from _accuracy import table
 from _heads import CLASSES, ROWS, WIDTH, report_memory, shape
+from _learning import Panel, draw
 from _training import progress_with_loss, training_step
 from jax import Array
 from rich.console import Console
@@ -34,6 +37,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="A large head into a small one.")
     parser.add_argument("--classes", type=int, default=8192, metavar="C")
     parser.add_argument("--steps", type=int, default=200, metavar="N")
+    parser.add_argument("--figure", type=Path, metavar="PNG", help="draw the curves of learning into this file")
     options, console, random = parser.parse_args(), Console(highlight=False), np.random.default_rng(0)
 
     def drawn(*sizes: int) -> Array:
@@ -62,19 +66,31 @@ def main() -> None:
 
     result = table("Divergence of teacher and student, nats", "by", "at first", "forward", "reverse")
     rows = (inputs, taught, top, listed)
+    measured = {"forward": jax.jit(forward), "reverse": jax.jit(reverse)}
+    learned: dict[str, dict[str, list[tuple[int, float]]]] = {way: {} for way in measured}
+
+    def look(name: str, step: int, parameters: Any) -> None:
+        for way, curves in learned.items():
+            curves.setdefault(name, []).append((step, float(measured[way](parameters, *rows))))
+
     with progress_with_loss(console) as progress:
         for name, loss in (("forward", forward), ("reverse", reverse), (f"top {TOP}", by_top)):
             parameters = {"body": drawn(INPUTS, STUDENT), "head": drawn(STUDENT, options.classes)}
-            at_first, optimizer = float(jax.jit(forward)(parameters, *rows)), optax.adam(1e-2)
+            optimizer = optax.adam(1e-2)
             step, state = training_step(loss, optimizer), (parameters, optimizer.init(parameters))
             task = progress.add_task(name, total=options.steps, loss=np.nan)
-            for _ in range(options.steps):
+            for n in range(options.steps):
+                if n % max(options.steps // 10, 1) == 0:
+                    look(name, n, state[0])
                 chosen = random.integers(len(inputs), size=256)
                 state, value = step(state, *(array[chosen] for array in rows))
                 progress.update(task, advance=1, loss=float(value))
-            found = [f"{float(jax.jit(loss)(state[0], *rows)):.3f}" for loss in (forward, reverse)]
-            result.add_row(name, f"{at_first:.3f}", *found)
+            look(name, options.steps, state[0])
+            at_first, ended = learned["forward"][name][0], (curves[name][-1] for curves in learned.values())
+            result.add_row(name, *(f"{value:.3f}" for _, value in (at_first, *ended)))
     console.print(result)
+    if options.figure:
+        draw([Panel(f"The {way} divergence, nats", curves, "log") for way, curves in learned.items()], options.figure)
 
     x, near = taught[:64], head * (1 + 2.0**-12)
     z, w = jax.nn.log_softmax(x @ head), jax.nn.log_softmax(x @ near)

@@ -10,6 +10,7 @@ said in one sentence, and skipped.
 
 import argparse
 import dataclasses
+import importlib.metadata
 import json
 import multiprocessing
 import os
@@ -24,6 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 FOLDER = ROOT / ".venv-accelerators"
+PACKAGES = ["-e", ".[verify,plot]", "pytest", "pytest-xdist"]
 COMPILERS = {"libtpu": ["libtpu"], "JAX's CUDA plugin": ["jax-cuda12-plugin", "jax-cuda12-pjrt"]}
 """What is installed beside JAX, each apart: one that cannot be had must not keep the other away."""
 VERSIONS = ("jax", "libtpu", "jax-cuda12-plugin", "optax")
@@ -36,7 +38,7 @@ def environment() -> Path | None:
     from tools.matrix import NEWEST, OLDEST, interpreter
 
     inside, stamp = FOLDER / "bin" / "python", FOLDER / "installed"
-    wanted = (ROOT / "pyproject.toml").read_text(encoding="utf-8") + str(COMPILERS)
+    wanted = (ROOT / "pyproject.toml").read_text(encoding="utf-8") + str((PACKAGES, COMPILERS))
     if stamp.exists() and stamp.read_text(encoding="utf-8") == wanted:
         return inside
     python = next((found for minor in range(NEWEST, OLDEST, -1) if (found := interpreter(minor))), None)
@@ -45,8 +47,7 @@ def environment() -> Path | None:
         return None
     subprocess.run([python, "-m", "venv", "--clear", str(FOLDER)], check=True)
     install = [str(inside), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    needed = [*install, "-e", ".[verify]", "pytest", "pytest-xdist"]
-    if subprocess.run(needed, cwd=ROOT).returncode:
+    if subprocess.run([*install, *PACKAGES], cwd=ROOT).returncode:
         print("skipped: the newest JAX cannot be installed here", flush=True)
         return None
     version = subprocess.run([str(inside), "-c", "import jax; print(jax.__version__)"], capture_output=True, text=True)
@@ -65,15 +66,37 @@ def compile_for(chip: str, cases: Sequence[str]) -> list[Any]:
     return suite.run([chip], cases, progress=lambda what: print(what, flush=True))
 
 
+def read(path: Path) -> list[Any]:
+    """The rows of a recorded file."""
+    from lossjax.accelerators import suite
+
+    return [suite.Row(**row) for row in json.loads(path.read_text(encoding="utf-8"))["results"]]
+
+
+def recorded(found: Sequence[Any], path: Path) -> list[Any]:
+    """Write what was found, in the place of the same chips' cases in the file; what other versions made is dropped."""
+    from lossjax.accelerators import chips, suite
+
+    here = {d.metadata["Name"]: d.version for d in importlib.metadata.distributions()}
+    stored: dict[str, Any] = {"versions": {name: here[name] for name in VERSIONS if name in here}}
+    again = {(row.chip, row.case) for row in found}
+    if path.exists() and json.loads(path.read_text(encoding="utf-8"))["versions"] == stored["versions"]:
+        found = [*found, *(row for row in read(path) if (row.chip, row.case) not in again)]
+    order = list(chips.CHIPS), list(suite.CASES)
+    found = sorted(found, key=lambda row: (order[0].index(row.chip), order[1].index(row.case)))
+    stored |= {"shape": suite.SHAPE, "results": [dataclasses.asdict(row) for row in found]}
+    path.write_text(json.dumps(stored, indent=1) + "\n", encoding="utf-8")
+    return found
+
+
 def compile_everything(given: argparse.Namespace) -> int:
     """In the environment: the tables and the recorded results. 1 where a program moves more than is allowed."""
-    import importlib.metadata
-
     from lossjax.accelerators import chips, suite
     from lossjax.bench import markdown_tables
+    from lossjax.plot import save_memory_traffic
 
     if given.results is not None:
-        found = [suite.Row(**row) for row in json.loads(given.results.read_text(encoding="utf-8"))["results"]]
+        found = read(given.results)
     else:
         missing = {name: chips.lacking(chip) for name, chip in chips.CHIPS.items()}
         for sentence in filter(None, missing.values()):
@@ -83,13 +106,11 @@ def compile_everything(given: argparse.Namespace) -> int:
         with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn"), max_tasks_per_child=1) as pool:
             found = [row for rows in pool.map(compile_for, wanted, [given.case or ()] * len(wanted)) for row in rows]
         if given.json is not None:
-            here = {d.metadata["Name"]: d.version for d in importlib.metadata.distributions()}
-            stored: dict[str, Any] = {"versions": {name: here[name] for name in VERSIONS if name in here}}
-            stored |= {"shape": suite.SHAPE, "results": [dataclasses.asdict(row) for row in found]}
-            given.json.write_text(json.dumps(stored, indent=1) + "\n", encoding="utf-8")
+            found = recorded(found, given.json)
     print(suite.markdown(found))
     if given.markdown is not None:
         markdown_tables.replace(given.markdown, "accelerators", suite.markdown(found))
+        save_memory_traffic(found, given.markdown.parent / "figures" / "memory_traffic.png")
     broken = [row for row in found if not row.ok]
     for row in broken:
         print(f"{row.chip}: {row.case}, {row.what}, {row.dtype} moves {row.units:.2f}, allowed {row.allowed}")
@@ -104,7 +125,7 @@ def main() -> int:
     parser.add_argument("--chip", action="append", help="only this chip; repeatable")
     parser.add_argument("--case", action="append", help="only this loss; repeatable")
     parser.add_argument("--json", type=Path, help="write the results to this file")
-    parser.add_argument("--markdown", type=Path, help="bring the tables of this file up to date")
+    parser.add_argument("--markdown", type=Path, help="bring the tables of this file, and its figure, up to date")
     parser.add_argument("--results", type=Path, help="compile nothing: show what --json wrote")
     given = parser.parse_args()
     from lossjax.accelerators import chips, suite

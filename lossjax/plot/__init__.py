@@ -12,12 +12,12 @@ if importlib.util.find_spec("matplotlib") is None:
 from lossjax.plot._accuracy import errors_against_margin as errors_against_margin
 from lossjax.plot._atlas import atlas_map as atlas_map
 from lossjax.plot._atlas import errors_along as errors_along
+from lossjax.plot._atlas import save_map as save_map
 from lossjax.plot._cancellation import errors_against_distance as errors_against_distance
 from lossjax.plot._figures import FIGURES as FIGURES
 from lossjax.plot._figures import Fact as Fact
 from lossjax.plot._figures import Recipe as Recipe
 from lossjax.plot._figures import save as save
-from lossjax.plot._figures import save_map as save_map
 from lossjax.plot._logits import logit_plane as logit_plane
 from lossjax.plot._logits import losses_against_logit as losses_against_logit
 from lossjax.plot._logits import slopes_against_logit as slopes_against_logit
@@ -31,6 +31,8 @@ from lossjax.plot._simplex import geodesics as geodesics
 from lossjax.plot._simplex import kl_contours as kl_contours
 from lossjax.plot._ternary import ternary as ternary
 from lossjax.plot._ternary import ternary_axes as ternary_axes
+from lossjax.plot._traffic import memory_traffic as memory_traffic
+from lossjax.plot._traffic import save_memory_traffic as save_memory_traffic
 
 __all__ = [
     "FIGURES",
@@ -47,10 +49,12 @@ __all__ = [
     "losses_against_logit",
     "memory_against_rows",
     "memory_against_vocabulary",
+    "memory_traffic",
     "nearest_in_family",
     "nearest_with_moments",
     "save",
     "save_map",
+    "save_memory_traffic",
     "slopes_against_logit",
     "squared_error_contours",
     "ternary",

@@ -1,6 +1,7 @@
 """Where functions of JAX's ecosystem lose their digits: along one argument, and as a map of many functions."""
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import jax
@@ -9,9 +10,11 @@ import numpy as np
 import optax
 from jax import Array
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from lossjax.losses.regression import log_cosh
 from lossjax.numerics import sigmoid
+from lossjax.plot._files import write
 from lossjax.plot.style import BLACK, FIRST, GREY, HALO, LIMIT, SECOND, SERIES, VERMILLION, axes_or_new
 
 if TYPE_CHECKING:
@@ -187,3 +190,32 @@ def atlas_map(atlas: "Atlas", *, ax: Axes | None = None) -> Axes:
     ax.set_ylim(LEAST / 2, ceiling * 4)
     ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1), fontsize="small")
     return ax
+
+
+def save_map(atlas: "Atlas", path: Path | str) -> None:
+    """Draw the map of an atlas into a file, its points into ``.csv`` and its alt text into ``.txt`` beside it.
+
+    Args:
+      atlas: what :func:`lossjax.verify.atlas` returned.
+      path: the file to write, ending in .png, .svg or .pdf.
+
+    Raises:
+      ValueError: another suffix, or an atlas with nothing that was measured.
+    """
+
+    def drawn() -> tuple[Figure, dict[str, Axes]]:
+        figure = Figure(figsize=(9.5, 6.5), layout="constrained")
+        ax = atlas_map(atlas, ax=figure.add_subplot())
+        ax.set_title(f"Largest errors in {atlas.dtype}")
+        return figure, {"a": ax}
+
+    judged = [one for one in atlas.charts if not one.why]
+    lost = sum(max(one.value_units.size, one.gradient_units.size) > LOST or bool(one.lost.size) for one in judged)
+    write(
+        path,
+        drawn,
+        f"""\
+One panel, both axes logarithmic: {len(judged)} functions as points, by the largest error of the value and by that of
+the derivatives, in units of roundoff. {lost} of them lose all digits somewhere, or return infinity or NaN for a number.
+""",
+    )

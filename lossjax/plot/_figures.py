@@ -1,42 +1,16 @@
 """The figures that ``lossjax figure`` draws. Each has the facts that it shows, its curves as CSV, and an alt text."""
 
-import csv
 import dataclasses
-import io
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import matplotlib as mpl
-import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.contour import ContourSet
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.quiver import Quiver
-from numpy.typing import NDArray
 
 from lossjax.plot import _accuracy, _atlas, _cancellation, _facts, _logits, _memory, _projections, _regression, _simplex
 from lossjax.plot._facts import Fact
-
-Panels = Mapping[str, Axes]
-
-STYLE: Any = {
-    "font.size": 11,
-    "axes.titlesize": 12.5,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": False,
-    "legend.fontsize": 10,
-    "legend.framealpha": 0.9,
-    "savefig.dpi": 110,
-    "svg.hashsalt": "lossjax",  # Without it the names inside an SVG file are random.
-    "pdf.fonttype": 42,
-}
-SUFFIXES = {".png": {"Software": None}, ".svg": {"Date": None, "Creator": None}, ".pdf": {"CreationDate": None}}
-"""The formats, with the metadata to leave out, so that a file is the same whenever it is drawn."""
+from lossjax.plot._files import Curves, Panels, in_style, write
 
 
 class Recipe(NamedTuple):
@@ -48,42 +22,6 @@ class Recipe(NamedTuple):
     draw: Callable[[Panels], None]
     facts: Callable[["Curves"], Iterator[Fact]]
     alt: str
-
-
-Curves = dict[tuple[str, str], tuple[NDArray[np.float64], ...]]
-"""The curves of a figure by panel and name: x, y, and for arrows their two components."""
-
-
-def curves(panels: Panels) -> Curves:
-    """Read what is drawn from the artists that have a name: lines, arrows, and contours level by level."""
-    found: Curves = {}
-    for letter, ax in panels.items():
-        for artist in ax.get_children():
-            name = artist.get_gid()
-            if name is None:
-                continue
-            if isinstance(artist, Line2D):
-                found[letter, name] = tuple(np.asarray(artist.get_data(orig=True), np.float64))
-            elif isinstance(artist, Quiver):
-                found[letter, name] = tuple(np.asarray(a, np.float64) for a in (artist.X, artist.Y, artist.U, artist.V))
-            elif isinstance(artist, ContourSet):
-                for level, pieces in zip(artist.levels, artist.allsegs, strict=True):
-                    if pieces:
-                        points = np.concatenate([np.asarray(piece, np.float64) for piece in pieces])
-                        found[letter, f"{name} = {level:.6g}"] = tuple(points.T)
-    return found
-
-
-def to_csv(drawn: Curves) -> str:
-    """One row per point: panel, curve, x, y, and for an arrow its components u and v, with nine digits."""
-    written = io.StringIO()
-    rows = csv.writer(written, lineterminator="\n")
-    rows.writerow(("panel", "curve", "x", "y", "u", "v"))
-    for (letter, name), columns in drawn.items():
-        for row in np.stack(columns, axis=-1):
-            numbers = [f"{number + 0.0:.9g}" for number in row]
-            rows.writerow([letter, name, *numbers, *[""] * (4 - len(numbers))])
-    return written.getvalue()
 
 
 def _six(panels: Panels) -> None:
@@ -228,36 +166,11 @@ at 50304 classes: optax's doubles with them, lossjax's is the same.
 def draw(name: str) -> tuple[Figure, dict[str, Axes]]:
     """Draw a new figure in the style of the project, whatever style the user has set."""
     recipe = FIGURES[name]
-    with mpl.rc_context():
-        mpl.rcdefaults()
-        mpl.rcParams.update(STYLE)
+    with in_style():
         figure = Figure(figsize=recipe.size, layout="constrained")
         panels: dict[str, Any] = figure.subplot_mosaic(recipe.layout)
         recipe.draw(panels)
     return figure, panels
-
-
-def save_map(atlas: Any, path: Path | str) -> None:
-    """Draw the map of an atlas into a file, its points into ``.csv`` beside it.
-
-    Args:
-      atlas: what ``lossjax.verify.atlas`` returned.
-      path: the file to write, ending in .png, .svg or .pdf.
-
-    Raises:
-      ValueError: another suffix, or an atlas with nothing that was measured.
-    """
-    path = Path(path)
-    if path.suffix not in SUFFIXES:
-        raise ValueError(f"cannot draw a {path.suffix or 'file without suffix'}, wanted one of {', '.join(SUFFIXES)}")
-    with mpl.rc_context():
-        mpl.rcdefaults()
-        mpl.rcParams.update(STYLE)
-        figure = Figure(figsize=(9.5, 6.5), layout="constrained")
-        ax = _atlas.atlas_map(atlas, ax=figure.add_subplot())
-        ax.set_title(f"Largest errors in {atlas.dtype}")
-        figure.savefig(path, metadata=SUFFIXES[path.suffix])
-    path.with_suffix(".csv").write_text(to_csv(curves({"a": ax})), encoding="utf-8", newline="")
 
 
 def save(name: str, path: Path | str) -> list[Fact]:
@@ -281,15 +194,8 @@ def save(name: str, path: Path | str) -> list[Fact]:
 
     Source: G13 (docs/theorems.md).
     """
-    path = Path(path)
     if name not in FIGURES:
         raise ValueError(f"there is no figure {name!r}; there are {', '.join(FIGURES)}")
-    if path.suffix not in SUFFIXES:
-        raise ValueError(f"cannot draw a {path.suffix or 'file without suffix'}, wanted one of {', '.join(SUFFIXES)}")
-    figure, panels = draw(name)
-    with mpl.rc_context({k: STYLE[k] for k in ("svg.hashsalt", "pdf.fonttype", "savefig.dpi")}):
-        figure.savefig(path, metadata=SUFFIXES[path.suffix])
-    drawn = curves(panels)
-    path.with_suffix(".csv").write_text(to_csv(drawn), encoding="utf-8", newline="")
-    path.with_suffix(".txt").write_text(FIGURES[name].alt, encoding="utf-8")
-    return [dataclasses.replace(fact, name=f"{name} {fact.name}") for fact in FIGURES[name].facts(drawn)]
+    recipe = FIGURES[name]
+    drawn = write(path, lambda: draw(name), recipe.alt)
+    return [dataclasses.replace(fact, name=f"{name} {fact.name}") for fact in recipe.facts(drawn)]

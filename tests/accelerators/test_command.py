@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from lossjax.accelerators import CHIPS, chips, suite
 from lossjax.cli import app
 from tests.support.paths import ROOT
+from tools import accelerators
 
 
 @pytest.mark.parametrize(
@@ -66,3 +67,18 @@ def test_the_page_shows_the_recorded_results() -> None:
     assert {row.chip for row in found} == set(CHIPS)
     assert all(row.ok for row in found)
     assert suite.markdown(found) in (ROOT / "docs/accelerators.md").read_text(encoding="utf-8")
+
+
+def test_a_part_that_is_recorded_again_keeps_the_rest(tmp_path: Path) -> None:
+    def row(chip: str, case: str, units: float) -> suite.Row:
+        return suite.Row(chip, case, "value", "float32", "lossjax", units, 0, 1, 1.0)
+
+    file = tmp_path / "results.json"
+    both = accelerators.recorded([row("h100", "log-sum-exp", 1.0), row("v5e", "labels", 1.0)], file)
+    assert [one.chip for one in both] == ["v5e", "h100"]
+    again = accelerators.recorded([row("v5e", "labels", 2.0)], file)
+    assert [(one.chip, one.units) for one in again] == [("v5e", 2.0), ("h100", 1.0)]
+    assert accelerators.read(file) == again
+    stored = json.loads(file.read_text(encoding="utf-8"))
+    file.write_text(json.dumps(stored | {"versions": {"jax": "0.1"}}), encoding="utf-8")
+    assert len(accelerators.recorded([row("v5p", "labels", 1.0)], file)) == 1, "other versions' programs are others"

@@ -1,6 +1,7 @@
 """Every example runs as a user would run it, and prints what it promises; planted faults make it fail."""
 
 import ast
+import csv
 import importlib
 import importlib.util
 import io
@@ -47,6 +48,12 @@ def promised(example: str, folder: Path, *arguments: str) -> None:
     assert max(map(len, done.stdout.splitlines())) <= 80, "a line does not fit a terminal"
     assert "…" not in done.stdout, "a table does not fit a terminal"
     EXPECTED[example](done.stdout)
+    if "--figure" in arguments:
+        points = list(csv.DictReader((folder / "learned.csv").read_text(encoding="utf-8").splitlines()))
+        assert len({point["step"] for point in points}) > 5, "a curve has its points"
+        words = (folder / "learned.txt").read_text(encoding="utf-8").splitlines()
+        assert len(words) == len({point["panel"] for point in points}), "each half of the picture is said"
+        assert (folder / "learned.png").stat().st_size > 10_000
 
 
 @pytest.mark.parametrize("example", sorted(p.name for p in FOLDER.glob("[0-9]*.py")))

@@ -29,8 +29,9 @@ from matplotlib.text import Text
 from typer.testing import CliRunner
 
 from lossjax import plot
+from lossjax.accelerators import CHIPS, suite
 from lossjax.cli import app
-from lossjax.plot import _figures, _projections
+from lossjax.plot import _figures, _files, _projections
 
 COMMITTED = ROOT / "docs" / "figures"
 Drawn = dict[tuple[str, str], np.ndarray]
@@ -62,12 +63,12 @@ def panels(name: str) -> dict[str, Axes]:
 
 
 @cache
-def drawn(name: str) -> _figures.Curves:
-    return _figures.curves(panels(name))
+def drawn(name: str) -> _files.Curves:
+    return _files.curves(panels(name))
 
 
 def from_csv(name: str, tmp_path: Path) -> Drawn:
-    (tmp_path / "x.csv").write_text(_figures.to_csv(drawn(name)), encoding="utf-8")
+    (tmp_path / "x.csv").write_text(_files.to_csv(drawn(name)), encoding="utf-8")
     return read(tmp_path / "x.csv")
 
 
@@ -226,7 +227,17 @@ def test_the_reverse_projection_is_the_least() -> None:
 
 
 def test_every_function_takes_axes_or_makes_them() -> None:
-    others = {"FIGURES", "Fact", "Recipe", "save", "save_map", "ternary", "atlas_map"}
+    others = {
+        "FIGURES",
+        "Fact",
+        "Recipe",
+        "save",
+        "save_map",
+        "save_memory_traffic",
+        "ternary",
+        "atlas_map",
+        "memory_traffic",
+    }
     functions = [getattr(plot, name) for name in plot.__all__ if name not in others]
     assert len(functions) == 15
     for function in functions:
@@ -254,6 +265,25 @@ def test_files_are_the_same_every_time(tmp_path: Path) -> None:
         for end in (suffix, "csv", "txt"):
             assert (tmp_path / f"one.{end}").read_bytes() == (tmp_path / f"two.{end}").read_bytes()
     assert dict(mpl.rcParams) == before
+
+
+def test_the_traffic_of_chips_is_what_was_recorded(tmp_path: Path) -> None:
+    """The committed figure is the one of the recorded results, and shows that a value moves its logits once."""
+    stored = json.loads((ROOT / "benchmarks/results/accelerators.json").read_text(encoding="utf-8"))["results"]
+    found = [suite.Row(**row) for row in stored]
+    plot.save_memory_traffic(found, tmp_path / "memory_traffic.png")
+    for end in ("csv", "txt"):
+        wanted = (COMMITTED / f"memory_traffic.{end}").read_text(encoding="utf-8")
+        assert (tmp_path / f"memory_traffic.{end}").read_text(encoding="utf-8") == wanted
+    points = read(COMMITTED / "memory_traffic.csv")
+    bytes_moved, chip = points["a", "lossjax, value"]
+    assert len(chip) == len(CHIPS)
+    assert np.all(bytes_moved < 4.4)
+    assert np.all(bytes_moved < points["a", "optax, value"][0])
+    with pytest.raises(ValueError, match=r"dtypes \['float32', 'bfloat16'\]"):
+        plot.memory_traffic(found)
+    with pytest.raises(ValueError, match=r"wanted results in float32, of labels and of h100"):
+        plot.save_memory_traffic([], tmp_path / "none.png")
 
 
 # --- the command line ------------------------------------------------------------------------------------------------

@@ -214,7 +214,7 @@ SMALL = {
     "11_large_vocabulary.py": ("--vocabulary", "16384", "--rows", "2048", "--steps", "3"),
     "12_mixed_precision.py": ("--steps", "60"),
     "13_preference_tuning.py": ("--steps", "40"),
-    "14_policy_gradient.py": ("--steps", "25"),
-    "15_head_distillation.py": ("--classes", "2048", "--steps", "60"),
+    "14_policy_gradient.py": ("--steps", "25", "--figure", "learned.png"),
+    "15_head_distillation.py": ("--classes", "2048", "--steps", "60", "--figure", "learned.png"),
 }
 """Smaller runs, which keep the same promises."""

@@ -1,0 +1,50 @@
+"""Shared by the examples of post-training: the curves of a training, drawn, and written down beside the picture."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from matplotlib.figure import Figure
+
+STYLES = ("#0072B2", "-", "o"), ("#D55E00", "--", "s"), ("#009E73", "-.", "^")
+"""Colour, line and marker of each curve: distinct to colour-blind readers too, and in print."""
+
+
+class Panel(NamedTuple):
+    """What one half of the picture shows against the step."""
+
+    title: str
+    curves: Mapping[str, Sequence[tuple[int, float]]]
+    """Of each curve the step and the value."""
+    scale: str = "linear"
+
+
+def draw(panels: Sequence[Panel], path: Path) -> None:
+    """Draw into an image; write the points into a ``.csv``, and what there is to see into a ``.txt`` beside it."""
+    figure = Figure(figsize=(5.6 * len(panels), 4.4), layout="constrained")
+    for ax, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        for (name, points), (color, line, marker) in zip(panel.curves.items(), STYLES, strict=False):
+            ax.plot(*zip(*points, strict=True), color=color, linestyle=line, marker=marker, label=name, linewidth=2)
+        ax.set_title(panel.title, loc="left", weight="bold")
+        ax.set(xlabel="step", yscale=panel.scale)
+        if panel.scale == "log":
+            ax.yaxis.set_major_formatter("{x:g}")
+            ax.yaxis.set_minor_formatter("{x:g}")
+        ax.grid(alpha=0.3)
+        ax.spines[["top", "right"]].set_visible(False)
+        if len(panel.curves) > 1:
+            ax.legend(title="learned by", frameon=False)
+    figure.savefig(path, dpi=110, metadata={"Software": None} if path.suffix == ".png" else None)
+    with path.with_suffix(".csv").open("w", encoding="utf-8", newline="") as file:
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(("panel", "curve", "step", "value"))
+        for panel in panels:
+            for name, points in panel.curves.items():
+                rows.writerows((panel.title, name, step, f"{value:.5g}") for step, value in points)
+    words = [
+        f"{panel.title}, against the step. "
+        + " ".join(f"{name}: from {points[0][1]:.3g} to {points[-1][1]:.3g}." for name, points in panel.curves.items())
+        for panel in panels
+    ]
+    path.with_suffix(".txt").write_text("\n".join(words) + "\n", encoding="utf-8")
