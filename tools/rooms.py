@@ -17,7 +17,7 @@ FACADE = "lossjax"
 
 ROOMS = (
     "_core", "numerics", "_softmax", "_rules", "losses", "policy", "preference", "geometry", "families", FACADE,
-    "optax", "verify", "plot", "accelerators", "bench", "cli",
+    "optax", "verify", "accelerators", "plot", "bench", "cli",
 )  # fmt: skip
 """Top to bottom is the way of the data: a room imports only from itself and from the public face of rooms before it."""
 
