@@ -21,6 +21,8 @@ from lossjax.losses.focal import generalized_cross_entropy as generalized_cross_
 from lossjax.losses.focal import poly_cross_entropy as poly_cross_entropy
 from lossjax.losses.focal import sigmoid_focal_loss as sigmoid_focal_loss
 from lossjax.losses.focal import softmax_focal_loss as softmax_focal_loss
+from lossjax.losses.huber_variants import pseudo_huber_loss as pseudo_huber_loss
+from lossjax.losses.huber_variants import smooth_l1_loss as smooth_l1_loss
 from lossjax.losses.information import cross_entropy as cross_entropy
 from lossjax.losses.information import entropy as entropy
 from lossjax.losses.information import jeffreys_divergence as jeffreys_divergence
@@ -51,9 +53,7 @@ from lossjax.losses.margins import sparsemax_loss as sparsemax_loss
 from lossjax.losses.regression import huber_loss as huber_loss
 from lossjax.losses.regression import log_cosh as log_cosh
 from lossjax.losses.regression import mean_squared_error as mean_squared_error
-from lossjax.losses.regression import pseudo_huber_loss as pseudo_huber_loss
 from lossjax.losses.regression import quantile_loss as quantile_loss
-from lossjax.losses.regression import smooth_l1_loss as smooth_l1_loss
 from lossjax.losses.regression import squared_error as squared_error
 from lossjax.losses.scoring import accuracy as accuracy
 from lossjax.losses.scoring import softmax_brier_score as softmax_brier_score
