@@ -292,7 +292,7 @@ def orpo_loss(chosen: ArrayLike, rejected: ArrayLike, *, weight: ArrayLike, **op
     Returns:
       The loss in nats, ``[...]`` or a scalar, in float32 or wider.
 
-    Accuracy: 16u, and what rounding the two log-odds changes; log(1 - e^c) keeps its digits for c near 0.
+    Accuracy: 16u of the two terms, also for c or r near 0, where the log-odds are large.
 
     Raises:
       TypeError: arguments that are not floats, a ``where`` that is not boolean.

@@ -78,25 +78,42 @@ def _cosine_forward(options: Options, a: Array, b: Array, epsilon: Array) -> tup
 #     in a, for close vectors:                  ((b̂ - â) + ½‖b̂ - â‖² â)/‖a‖, the same without cancellation
 #     in a, where it was divided by a constant: b̂ divided by that constant
 #     in ε, for each vector divided by √ε:      -½ cos/ε
+#
+# Entry i of b̂ - cos â is Σ_j â_j (â_j b̂_i - â_i b̂_j): a relative change of 1 in each b_j alone changes it by
+#
+#     c_i = |b̂_i| (1 - â_i²) + |â_i| Σ_{j≠i} |â_j b̂_j|
+#
+# in all. The terms with j = i cancel. They are no larger than the others while â_i² <= ½, and the first two formulas are
+# within a multiple of u c_i. Of an entry with â_i² > ½, of which a vector has at most one, they are left out:
+#
+#     b̂_i Σ_{j≠i} â_j² - â_i Σ_{j≠i} â_j b̂_j.
+
+
+def _across(own: Array, other: Array, both_units: Array) -> Array:
+    """``b̂ - cos â`` for an â of length 1: what of b̂ is across it."""
+    step = other - own
+    apart = jnp.sum(step * step, axis=-1, keepdims=True) / 2
+    cosine = jnp.sum(own * other, axis=-1, keepdims=True)
+    usual = jnp.where(both_units & (apart < 0.5), step + apart * own, other - cosine * own)
+    dominates = own * own > 0.5
+    rest = jnp.where(dominates, 0, own)
+    square, product = (jnp.sum(rest * x, axis=-1, keepdims=True) for x in (rest, other))
+    return jnp.where(dominates, other * square - own * product, usual)
 
 
 def _cosine_backward(saved: Any, cotangent: Array) -> tuple[None, Array, Array, Array]:
     options, a, b, epsilon = saved
     unit_a, unit_b = _Unit.both(options, a, b, epsilon)
-    both = unit_a.is_unit & unit_b.is_unit
-    step = unit_b.direction - unit_a.direction
-    apart = jnp.sum(step * step, axis=-1, keepdims=True) / 2
     cosine = jnp.sum(unit_a.direction * unit_b.direction, axis=-1, keepdims=True)
     g = cotangent[..., None] * (-1 if options.distance else 1)
 
-    def pulled(own: _Unit, other: _Unit, step: Array) -> Array:
-        close = both & (apart < 0.5)
-        across = jnp.where(close, step + apart * own.direction, other.direction - cosine * own.direction)
+    def pulled(own: _Unit, other: _Unit) -> Array:
+        across = _across(own.direction, other.direction, own.is_unit & other.is_unit)
         return g * own.inverse * jnp.where(own.is_unit, across, other.direction)
 
     halves = (unit_a.is_short.astype(g.dtype) + unit_b.is_short.astype(g.dtype)) / 2
     in_epsilon = -g * halves * cosine / jnp.where(halves == 0, 1, epsilon[..., None])
-    return None, pulled(unit_a, unit_b, step), pulled(unit_b, unit_a, -step), in_epsilon[..., 0]
+    return None, pulled(unit_a, unit_b), pulled(unit_b, unit_a), in_epsilon[..., 0]
 
 
 cosine = closed_form(_cosine_forward, _cosine_backward)

@@ -187,6 +187,16 @@ def _student_t_forward(
     return jnp.where(jnp.isposinf(spread), spread, value), (dtype, location, target, nu, log_scale)
 
 
+def _t_scale_slope(z: Array, nu: Array) -> Array:
+    """``1 - (ν + 1) q = (1 - z²)/(1 + z²/ν)``. Where z² > ν, both are divided by z²/ν: z² may overflow."""
+    root = jnp.sqrt(nu)
+    far = jnp.abs(z) > root
+    inner, inverse = jnp.where(far, 0, z), root / jnp.where(far, z, root)
+    centre = (1 - inner) * (1 + inner) / (1 + jnp.square(inner / root))
+    tail = root * (1 / jnp.where(far, z, 1) - 1) * (inverse + root)
+    return jnp.where(far, tail / (1 + inverse * inverse), centre)
+
+
 def _student_t_backward(saved: Any, cotangent: Array) -> tuple[Any, ...]:
     dtype, location, target, nu, log_scale = saved
     gaussian, nu = _limit(nu)
@@ -200,7 +210,7 @@ def _student_t_backward(saved: Any, cotangent: Array) -> tuple[Any, ...]:
     in_nu = jnp.where(gaussian, 0, (excess - q / nu) / 2)
     z = standardized(dtype, location, target, log_scale)
     in_location = cotangent * jnp.where(gaussian, times(z, jnp.exp(-log_scale)), in_location)
-    in_scale = jnp.where(gaussian, (1 - z) * (1 + z), 1 - (nu + 1) * q)
+    in_scale = jnp.where(gaussian, (1 - z) * (1 + z), _t_scale_slope(z, nu))
     return None, in_location, -in_location, cotangent * in_nu, cotangent * in_scale, cotangent
 
 

@@ -1,6 +1,6 @@
 """The preference losses as functions of sequence log-probabilities: compositions of accurate scalar functions.
 
-Each is a function of a margin h, and everything nonlinear in it is a rule of its own (softplus, σ, the log-odds, the
+Each is a function of a margin h, and everything nonlinear in it is a rule of its own (softplus, σ, the
 binary cross-entropy, the odds ratio). So each derivative has one source, and JAX's chain rule only adds and multiplies.
 """
 
@@ -12,7 +12,7 @@ from jax import Array
 from lossjax._core.autodiff import closed_form, scalar_rule
 from lossjax._core.masks import nan_unless
 from lossjax._rules.sigmoid import elementwise_sigmoid_cross_entropy
-from lossjax.numerics import exact_difference, expm1, log_odds, sigmoid, softplus, times
+from lossjax.numerics import exact_difference, expm1, log_quotient, sigmoid, softplus, times
 
 
 def _relative_margin(
@@ -80,8 +80,22 @@ def simpo(dtype: Any, chosen: Array, rejected: Array, beta: Array, margin: Array
 #
 # so that 1 - P cancels in the gradient -σ(-o)/(1 - P) = -R/D, which is finite where P is 1. R/D is formed with both
 # probabilities divided by the larger one: they may be too small to be numbers.
+#
+# The value log(1 + e^-o) is not formed from the log-odds: of a P near 1 they are large, and e^-o would feel all of their
+# rounding. The odds ratio e^-o = e^(r - c) (1 - P)/(1 - R) is a product of two numbers on one side of 1.
+def _penalty(c: Array, r: Array) -> Array:
+    """``log(1 + e^-o)``; NaN where c or r is no log-probability, or both are 0 or -inf."""
+    gap, error = exact_difference(r, c)
+    not_chosen, not_rejected = -expm1(c), -expm1(r)
+    far = ~(gap < 60)
+    odds = jnp.exp(jnp.where(far, 0, gap)) * (1 + jnp.where(far, 0, error)) * (not_chosen / not_rejected)
+    huge = far | (odds > 1e30)
+    logarithm = gap + log_quotient(not_chosen, not_rejected)
+    return nan_unless(jnp.maximum(c, r) <= 0, jnp.where(huge, logarithm, jnp.log1p(jnp.where(huge, 0, odds))))
+
+
 def _odds_ratio_forward(c: Array, r: Array, weight: Array) -> tuple[Array, Any]:
-    return weight * softplus(log_odds(r) - log_odds(c)), (c, r, weight)
+    return weight * _penalty(c, r), (c, r, weight)
 
 
 def _odds_ratio_backward(saved: Any, cotangent: Array) -> tuple[Array, Array, Array]:
@@ -93,11 +107,10 @@ def _odds_ratio_backward(saved: Any, cotangent: Array) -> tuple[Array, Array, Ar
     not_chosen, not_rejected = -expm1(c), -expm1(r)
     defined = (jnp.maximum(c, r) <= 0) & (jnp.minimum(c, r) < 0)
     share = nan_unless(defined, rejected / (chosen * not_rejected + rejected * not_chosen))
-    in_weight = softplus(log_odds(r) - log_odds(c))
     return (
         -cotangent * (weight * share),
         cotangent * (weight * share * not_chosen / not_rejected),
-        cotangent * in_weight,
+        cotangent * _penalty(c, r),
     )
 
 

@@ -45,6 +45,13 @@ def _log_probabilities(random: np.random.Generator, shape: Shape) -> np.ndarray:
     return -random.exponential(3, shape)
 
 
+def _vectors(random: np.random.Generator, shape: Shape) -> np.ndarray:
+    """Every second one has a dominating entry, so that any two of these are nearly parallel."""
+    x = random.normal(size=shape)
+    x[::2, 0] *= 1000
+    return x
+
+
 def _listed(random: np.random.Generator, shape: Shape) -> np.ndarray:
     """Distinct classes of each row: two, or the only one."""
     every = np.broadcast_to(np.arange(shape[1], dtype=np.int32), shape)
@@ -92,6 +99,7 @@ KINDS: Mapping[str, Kind] = {
     "listed probabilities": Kind(_listed_probabilities, (0, 1, 0.5, 0.25, 1e-30, 2), outside=(-0.5, -1e-30)),
     "fractions": Kind(_between(0, 1), (0, 1, 0.5, 0.25, 1e-30, 1 - U), outside=(2, -1e-30, 1 + 2 * U)),
     "signs": Kind(lambda random, shape: random.choice([-1.0, 1.0], shape), (1, -1), outside=(0, 2, -0.5)),
+    "vectors": Kind(_vectors, _REAL, _NO_NUMBER),
     "log rates": Kind(_normal(1), _REAL, _NO_NUMBER),
     "counts": Kind(
         lambda random, shape: random.poisson(3, shape).astype(np.float64), (0, 1, 3, 0.5, 1e4), outside=(-1, -1e-30)
@@ -99,7 +107,7 @@ KINDS: Mapping[str, Kind] = {
     "widths": Kind(_between(0.5, 2), (1e-30, 0.5, 1, 1e4), outside=(-1, -1e-30)),
     "levels": Kind(_between(0.1, 0.9), (0, 0.25, 0.5, 1, 0.9), outside=(-0.5, 1.5)),
     "log scales": Kind(_normal(1), (0, 1, -1, 0.5, 16.75, -16.75, 40, -40, 190, -190)),
-    "degrees of freedom": Kind(_between(1, 30), (1e-3, 0.5, 1, 3, 40, 1e8), outside=(-1, -1e-30)),
+    "degrees of freedom": Kind(_between(1, 30), (1e-14, 1e-3, 0.5, 1, 3, 40, 1e8), outside=(-1, -1e-30)),
     "log likelihoods": Kind(_log_probabilities, _LOG_SHARES, _NO_NUMBER),
     "other log likelihoods": Kind(_log_probabilities, _LOG_SHARES, _NO_NUMBER),
     "temperatures": Kind(_between(0.05, 0.8), (1e-30, 0.1, 0.5, 0.8), outside=(-1, -1e-30)),
@@ -140,8 +148,9 @@ _ERROR = Signature(("scores", "scores"))
 _ANSWERS = ("log likelihoods", "other log likelihoods")
 # An entry of the gradient is (b̂_j - c â_j)/‖a‖. For n = 7 a length is within 5.5u, a quotient by it within 2u more, and
 # the cosine c within the lengths' errors and 7u. What the two terms have in common cancels with them: the entry is
-# within 17u of itself and 23u of c â_j, by which u of a_j changes it.
-_COSINE = Signature(("scores", "scores"), ulps=24)
+# within 17u of itself and 23u of c â_j, by which u of a_j changes it. A dominating entry is a difference of
+# b̂_j Σ â_k² and â_j Σ â_k b̂_k, each within 14u beside the lengths' errors, and these are 25u of the entry itself.
+_COSINE = Signature(("vectors", "vectors"), ulps=24)
 
 SIGNATURES: Mapping[str, Signature] = {
     "softmax_cross_entropy_with_integer_labels": _LABELLED,

@@ -57,7 +57,7 @@ def test_rule_of_every_other_loss_is_the_derivative_of_the_plain_formula(case: C
 USUAL = FAMILIES[0].rows, FAMILIES[0].classes
 DTYPES = np.float32, np.float64
 JUDGED = [(c, f) for c in CASES for f in c.families]
-OF_ROWS = [(c, f) for c, f in JUDGED if SIGNATURES[c.name].kinds[0] in ("logits", "probabilities")]
+OF_ROWS = [(c, f) for c, f in JUDGED if SIGNATURES[c.name].kinds[0] in ("logits", "probabilities", "vectors")]
 """The losses that the number of classes says something of."""
 OPTIONS = [c for c in OPTION_CASES if c.truth is not None]
 COMBINED = [(c, f) for c in OPTIONS if c.name in ("labels, all", "targets, all") for f in c.families]

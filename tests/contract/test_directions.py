@@ -22,7 +22,7 @@ from tests.support.truths import Truth, centered_terms, of_labels, of_log_softma
 
 FAMILY = {family.name: family for family in FAMILIES}
 WIDE = FAMILY["wide"]
-OF_ROWS = [c for c in CASES if SIGNATURES[c.name].kinds[0] in ("logits", "probabilities") and c.per_row]
+OF_ROWS = [c for c in CASES if SIGNATURES[c.name].kinds[0] in ("logits", "probabilities", "vectors") and c.per_row]
 OF_ENTRIES = [c for c in CASES if c.per_row and c not in OF_ROWS]
 """Their Jacobian is diagonal, and nothing in it can cancel between classes."""
 TO_SECOND_ORDER = (

@@ -62,6 +62,7 @@ SUITED: dict[str, tuple[Family, ...]] = {
     "probabilities": tuple(f for f in FAMILIES if f.offset == 0 and not f.ties and f.scale <= 4),
     # For losses of one entry the number of classes says nothing.
     "scores": _named("normal", "small", "wide", "offset", "one row", "ties"),
+    "vectors": _named("normal", "two classes", "one class", "small", "wide", "offset", "one row", "ties", "many"),
     # Without the offset, whose exponential overflows.
     "log likelihoods": _named("normal", "small", "wide", "one row"),
     "log rates": _named("normal", "small", "wide", "one row"),

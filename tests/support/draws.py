@@ -68,6 +68,13 @@ def _fractions(f: Family, random: np.random.Generator, dtype: Any, _: list[np.nd
     return np.where(y < 0.3, 0, np.where(y > 0.7, 1, y)).astype(dtype)
 
 
+def _vectors(f: Family, random: np.random.Generator, dtype: Any, _: list[np.ndarray]) -> np.ndarray:
+    """Logits; every second row has a dominating entry, so that any two of these are nearly parallel."""
+    x = f.logits(random, np.float64)
+    x[::2, 0] *= 1000
+    return x.astype(dtype)
+
+
 def _other_logits(f: Family, random: np.random.Generator, dtype: Any, before: list[np.ndarray]) -> np.ndarray:
     """Close to the first at small scales, far apart at large ones."""
     step = random.normal(size=before[0].shape) * min(f.scale, 3.0) * 0.1
@@ -85,6 +92,7 @@ def _log_probabilities(f: Family, random: np.random.Generator, dtype: Any, befor
 
 BY_KIND: dict[str, Callable[[Family, np.random.Generator, Any, list[np.ndarray]], np.ndarray]] = {
     **dict.fromkeys(("logits", "scores", "log rates"), lambda f, random, dtype, _: f.logits(random, dtype)),
+    "vectors": _vectors,
     "other logits": _other_logits,
     "labels": lambda f, random, _, before: f.labels(random, before[0]).astype(np.int32),
     **dict.fromkeys(("distributions", "probabilities"), lambda f, random, dtype, _: f.probabilities(random, dtype)),

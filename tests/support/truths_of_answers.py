@@ -105,11 +105,9 @@ def of_orpo(g: Balls, c: Balls, r: Balls, weight: Balls) -> Truth:
     chosen, rejected = oracle.exp(c), oracle.exp(r)
     odds = rejected * (1 - chosen) / (chosen * (1 - rejected))
     penalty = oracle.log(1 + odds)
-    # The rounding of the log-odds is felt by a factor of their size.
-    feel = 1 + abs(oracle.log(chosen / (1 - chosen))) + abs(oracle.log(rejected / (1 - rejected)))
     share = rejected / (chosen * (1 - rejected) + rejected * (1 - chosen))
     return [
-        (weight * penalty - c, weight * penalty * feel - c),
+        (weight * penalty - c, None),
         (-g - g * weight * share, None), (g * weight * share * (1 - chosen) / (1 - rejected), None),
-        (g * penalty, abs(g) * penalty * feel),
+        (g * penalty, None),
     ]  # fmt: skip

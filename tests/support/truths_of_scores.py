@@ -84,7 +84,7 @@ def of_student_t(g: Balls, location: Balls, target: Balls, nu: Balls, s: Balls) 
         ((nu + 1) / 2 * spread + s + half, (nu + 1) / 2 * spread + abs(s) + abs(half) + 1),
         (g * in_location, None), (-g * in_location, None),
         (g * (in_nu + slope), abs(g) * ((spread - q) / 2 + q / nu / 2 + abs(slope))),
-        (g * (1 - (nu + 1) * q), abs(g) * (1 + (nu + 1) * q)),
+        (g * (1 - nu * w) / (1 + w), abs(g) * (1 + nu * w) / (1 + w)),
     ]  # fmt: skip
 
 
@@ -96,13 +96,18 @@ def of_poisson(g: Balls, z: Balls, t: Balls) -> Truth:
 
 @truth_of("cosine_similarity", units=16)
 def of_cosine(g: Balls, a: Balls, b: Balls) -> Truth:
-    """The similarity: errors are absolute, the gradient's in units of 1/length."""
+    """The similarity: its error is absolute, the gradient's is what rounding one of the two vectors changes."""
     length_a, length_b = (oracle.each(lambda x: x.sqrt(), oracle.total(x * x))[..., None] for x in (a, b))
     unit_a, unit_b = a / length_a, b / length_b
     cosine = oracle.total(unit_a * unit_b)
     gk, one, ck = g[..., None], oracle.each(lambda _: arb(1), cosine), cosine[..., None]
     in_a, in_b = gk * (unit_b - ck * unit_a) / length_a, gk * (unit_a - ck * unit_b) / length_b
-    return [(cosine, one), (in_a, abs(gk) / length_a + 0 * a), (in_b, abs(gk) / length_b + 0 * b)]
+    shared = oracle.total(abs(unit_a * unit_b))[..., None] - abs(unit_a * unit_b)
+    felt = [
+        abs(gk) * (abs(other) * (1 - own * own) + abs(own) * shared) / length
+        for own, other, length in ((unit_a, unit_b, length_a), (unit_b, unit_a, length_b))
+    ]
+    return [(cosine, one), (in_a, felt[0]), (in_b, felt[1])]
 
 
 @truth_of("cosine_distance", units=16)

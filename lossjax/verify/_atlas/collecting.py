@@ -77,7 +77,8 @@ _BY_NAME: Mapping[str, Known] = {
 """Of others."""
 _KINDS = {
     "labels": "label", "tokens": "label", "logits": "row", "other logits": "row", "distributions": "distribution",
-    "probabilities": "distribution", "other probabilities": "distribution", "scores": "real", "fractions": "unit",
+    "probabilities": "distribution", "other probabilities": "distribution", "scores": "real", "vectors": "row",
+    "fractions": "unit",
     "signs": "sign", "log rates": "real", "counts": "count", "binary labels": "binary label", "widths": "positive",
     "levels": "unit", "log scales": "log scale", "degrees of freedom": "positive", "temperatures": "unit",
     "log likelihoods": "log probability", "other log likelihoods": "log probability", "margins": "positive",
@@ -90,8 +91,6 @@ def known(name: str) -> Known:
     place, _, last = name.rpartition(".")
     if name in _BY_NAME:
         return _BY_NAME[name]
-    if name in ("lossjax.cosine_similarity", "lossjax.cosine_distance"):
-        return Known(_TWO_ROWS)
     if name.removeprefix("lossjax.") in names() and name.startswith("lossjax."):
         return Known(tuple(_KINDS[kind] for kind in SIGNATURES[name.removeprefix("lossjax.")].kinds))
     if last in _ROWS and any(place == p or place.startswith(f"{p}.") for p in _PLACES):
