@@ -81,8 +81,8 @@ def simpo(dtype: Any, chosen: Array, rejected: Array, beta: Array, margin: Array
 # so that 1 - P cancels in the gradient -σ(-o)/(1 - P) = -R/D, which is finite where P is 1. R/D is formed with both
 # probabilities divided by the larger one: they may be too small to be numbers.
 #
-# The value log(1 + e^-o) is not formed from the log-odds: of a P near 1 they are large, and e^-o would feel all of their
-# rounding. The odds ratio e^-o = e^(r - c) (1 - P)/(1 - R) is a product of two numbers on one side of 1.
+# The value log(1 + e^-o) is not formed from the log-odds: of a P near 1 they are large, and e^-o would feel all of
+# their rounding. The odds ratio e^-o = e^(r - c) (1 - P)/(1 - R) is a product of two numbers on one side of 1.
 def _penalty(c: Array, r: Array) -> Array:
     """``log(1 + e^-o)``; NaN where c or r is no log-probability, or both are 0 or -inf."""
     gap, error = exact_difference(r, c)

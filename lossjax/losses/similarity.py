@@ -43,9 +43,9 @@ def cosine_similarity(
     Returns:
       ``[...]``, a pure number in [-1, 1], in float32 or wider.
 
-    Accuracy: an absolute error within (8 + log₂ n)u. Entry i of the gradient in a is within 16u of what rounding b
-    changes it by, :math:`(|\hat b_i| (1 - \hat a_i^2) + |\hat a_i| \sum_{j \neq i} |\hat a_j \hat b_j|)/\|a\|`, which
-    for a dominating entry is far less than 1/‖a‖.
+    Accuracy: an absolute error within (8 + log₂ n)u. Entry i of the gradient in a is within (16 + log₂ n)u of
+    :math:`(|\hat b_i| (1 - \hat a_i^2) + |\hat a_i| \sum_{j \neq i} |\hat a_j \hat b_j|)/\|a\|`, which is what
+    rounding b changes, and far less than 1/‖a‖ for an entry that dominates its vector.
 
     Raises:
       TypeError: arguments that are not floats.
