@@ -83,8 +83,8 @@ def _cosine_forward(options: Options, a: Array, b: Array, epsilon: Array) -> tup
 #
 #     c_i = |b̂_i| (1 - â_i²) + |â_i| Σ_{j≠i} |â_j b̂_j|
 #
-# in all. The terms with j = i cancel. They are no larger than the others while â_i² <= ½, and the first two formulas are
-# within a multiple of u c_i. Of an entry with â_i² > ½, of which a vector has at most one, they are left out:
+# in all. The terms with j = i cancel. They are no larger than the others while â_i² <= ½, and the first two formulas
+# are within a multiple of u c_i. Of an entry with â_i² > ½, of which a vector has at most one, they are left out:
 #
 #     b̂_i Σ_{j≠i} â_j² - â_i Σ_{j≠i} â_j b̂_j.
 
