@@ -39,10 +39,11 @@ def test_it_is_the_function_of_the_logits(name: str, how: str) -> None:
 
         def everything(function: Callable[..., Any], more: Arrays) -> Any:
             def of(a: Arrays) -> Any:
-                return total(function(a, **options, **more))
+                found = function(a, **options, **more)
+                return total(found), found
 
-            (value, gradient), pushed = jax.jvp(jax.value_and_grad(of), (a,), (along,))
-            return function(a, **options, **more), value, gradient, pushed, jax.jvp(of, (a,), (along,))[1]
+            (value, gradient), pushed = jax.jvp(jax.value_and_grad(of, has_aux=True), (a,), (along,))
+            return value, gradient, pushed, jax.jvp(of, (a,), (along,))[1]
 
         of_head, stored = HEADS[name]
         got = quick(lambda: everything(of_head, {"chunk_size": 3}))()
