@@ -3,19 +3,12 @@
 import gc
 import os
 from collections.abc import Iterator
-from importlib.metadata import version
 from pathlib import Path
 
-# LLVM modules of one program, compiled by threads, cost more than they gain where two workers share two cores. And
-# XLA's older way to write the code of a fusion takes half the time of the newer one, and gives the same numbers
-# (support/test_quick.py); JAX 0.12 has no such flag, and an unknown one ends the process.
+from tests.support.processes import XLA_FLAGS
+
 os.environ["XLA_FLAGS"] = " ".join(
-    [
-        os.environ.get("XLA_FLAGS", ""),
-        "--xla_force_host_platform_device_count=2",
-        "--xla_cpu_parallel_codegen_split_count=1",
-        *(["--xla_cpu_use_fusion_emitters=false"] if version("jaxlib").startswith("0.10.") else []),
-    ]
+    [os.environ.get("XLA_FLAGS", ""), "--xla_force_host_platform_device_count=2", XLA_FLAGS]
 )
 
 import jax

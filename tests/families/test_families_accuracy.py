@@ -374,18 +374,18 @@ def certified(names: Iterable[str]) -> Any:
 
 @certified(BOOKS)
 def test_the_loss_is_certified(name, checks):
-    z, y = naturals(name, np.float32, 7), observations(name, np.float32, 7)
+    z, y = naturals(name, np.float32, 3), observations(name, np.float32, 3)
     assert_verified(lambda z, y: canonical_nll(FAMILIES[name], z, y), z, y, argnums=(0, 1), checks=checks)
 
 
 @certified(BOOKS)
 def test_the_divergence_is_certified(name, checks):
-    p, q = naturals(name, np.float32, 7), naturals(name, np.float32, 7, seed=4)
+    p, q = naturals(name, np.float32, 3), naturals(name, np.float32, 3, seed=4)
     assert_verified(lambda p, q: kl_divergence(FAMILIES[name], p, q), p, q, argnums=(0, 1), checks=checks)
 
 
 @certified(WITH_DEVIANCE)
 def test_the_deviance_is_certified(name, checks):
-    m = np.asarray(FAMILIES[name].mean(naturals(name, np.float32, 7)))
-    y = observations(name, np.float32, 7)
+    m = np.asarray(FAMILIES[name].mean(naturals(name, np.float32, 3)))
+    y = observations(name, np.float32, 3)
     assert_verified(lambda m, y: deviance(FAMILIES[name], m, y), m, y, argnums=(0, 1), checks=checks)

@@ -139,6 +139,9 @@ def test_half_space_derivatives():
 AFFINE = {"wide": (2, 5, 2), "square": (3, 3, 3), "tall": (6, 4, 4), "deficient": (5, 7, 3), "one": (1, 1, 1)}
 
 
+project_to_plane = quick(project_to_affine)
+
+
 def equations(shape, dtype, scale=1.0):
     """A of the given rank, a point of {Ax = b}, and b, rounded."""
     rows, columns, rank = shape
@@ -155,7 +158,7 @@ def equations(shape, dtype, scale=1.0):
 def test_affine_projection_satisfies_its_conditions(name, scale, dtype):
     A, point, b = equations(AFFINE[name], dtype, scale)
     y = (3 * np.random.default_rng(1).normal(size=(4, A.shape[1]))).astype(dtype)
-    x = np.asarray(project_to_affine(y, A, b), np.float64)
+    x = np.asarray(project_to_plane(y, A, b), np.float64)
     wide, u = A.astype(np.float64), unit(dtype)
     size = np.linalg.norm(y, axis=-1) + np.linalg.norm(x, axis=-1)
     assert np.all(np.linalg.norm(x @ wide.T - b, axis=-1) <= 256 * u * np.linalg.norm(wide) * size)
@@ -164,7 +167,7 @@ def test_affine_projection_satisfies_its_conditions(name, scale, dtype):
     condition = singular[0] / singular[singular > 1e-5 * singular[0]][-1]
     inner = np.abs(np.sum((y - x) * (point - x), axis=-1))
     assert np.all(inner <= 256 * u * condition * size * (size + np.linalg.norm(point)))
-    again = np.asarray(project_to_affine(x.astype(dtype), A, b), np.float64)
+    again = np.asarray(project_to_plane(x.astype(dtype), A, b), np.float64)
     assert np.all(np.linalg.norm(again - x, axis=-1) <= 256 * u * condition * size)
     want = y + (b - y @ wide.T) @ np.linalg.pinv(wide, rcond=1e-5).T
     assert np.all(np.linalg.norm(x - want, axis=-1) <= 256 * u * condition * size)

@@ -213,8 +213,8 @@ def test_certified(name: str) -> None:
 
     (Binary entropies are a simplex of two a score: their modes are Shannon's.)
     """
-    scores = np.float32(np.random.default_rng(1).normal(size=(2, 4)) * 2)
-    targets = np.float32(np.random.default_rng(2).dirichlet(np.ones(4), 2))
+    scores = np.float32(np.random.default_rng(1).normal(size=(2, 3)) * 2)
+    targets = np.float32(np.random.default_rng(2).dirichlet(np.ones(3), 2))
     generator = {**SIMPLEX, "bernoulli": BernoulliEntropy(), "squared": SquaredEuclidean()}[name]
     if isinstance(generator, Tsallis):  # classes beside the support are where powers have no derivatives
         assert np.any(entmax(scores, generator.alpha) == 0)

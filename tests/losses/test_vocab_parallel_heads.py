@@ -39,7 +39,9 @@ def arguments(name: str) -> tuple[list[jax.Array], list[P]]:
     return arrays, specs
 
 
-def evaluated(name: str, function: Callable[..., Any], heads: list[Any], more: tuple[jax.Array, ...]) -> list[jax.Array]:
+def evaluated(
+    name: str, function: Callable[..., Any], heads: list[Any], more: tuple[jax.Array, ...]
+) -> list[jax.Array]:
     """The results, those that are floats, of a function of one or two heads and of what rows have of their own."""
     numbers = {"mixture": more[0]} if "js" in name else {}
     own = (LISTED,) if "token" in name else (LISTED, *more) if "sparse" in name else ()

@@ -8,7 +8,7 @@ import jax
 from lossjax._core.xla import LITTLE_EFFORT
 
 FUSED_AS_FOR_USERS = {"xla_cpu_use_fusion_emitters": True} if jax.__version_info__ < (0, 11) else {}
-"""Options for ``jax.jit`` that undo what ``tests/conftest.py`` does to all programs. The older way to write a fusion
+"""Options for ``jax.jit`` that undo what ``processes.XLA_FLAGS`` does to all programs. The older way to write a fusion
 gives the same numbers, but for exponentials of numbers below -80, which are 0."""
 
 

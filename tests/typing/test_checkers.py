@@ -133,7 +133,7 @@ def by_mypy(path: Path) -> set[int]:
         "mypy",
         "--config-file=",
         "--follow-imports=silent",
-        f"--cache-dir={path.parent}/.c",
+        f"--cache-dir={os.devnull}",
         path.name,
     ]
     environment = os.environ | {"MYPYPATH": str(ROOT)}

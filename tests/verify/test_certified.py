@@ -15,14 +15,18 @@ import lossjax
 from lossjax.bench import markdown_tables
 from lossjax.verify import Certificate, Certified, losses, samples
 from lossjax.verify._check import CHECKS, Row
-from lossjax.verify._losses import certify
+from lossjax.verify._losses import COSTLY, certify
 from lossjax.verify.loss_report import failures, markdown
 from lossjax.verify.samples import DTYPES, names
 from tests.support.paths import ROOT
+from tests.support.quick import FUSED_AS_FOR_USERS
 
 PAGE = ROOT / "docs" / "accuracy.md"
-ROUNDING = 1
-"""In u: XLA vectorises for the machine it finds, so that a result may be rounded once more, or once less, elsewhere."""
+ROUNDING = 2 if FUSED_AS_FOR_USERS else 1
+"""In u: XLA vectorises for the machine it finds, so that a result may be rounded once more, or once less, elsewhere.
+Where the tests' fusions are written otherwise than a user's, results differ by up to a bit, two u
+(support/test_quick.py).
+"""
 
 
 def recorded(text: str) -> dict[tuple[str, str], tuple[int, int]]:
@@ -55,9 +59,27 @@ def test_the_table_has_every_loss_and_dtype() -> None:
     assert set(RECORD) == {(name, dtype) for name in names() for dtype in DTYPES}
 
 
-@pytest.mark.covering
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", names())
+def in_fast_tier(position: int, name: str) -> str:
+    """The dtype in which the fast tier certifies a loss: the dtypes in turn.
+
+    In the first every question is asked. The costly losses, which take up to 16 seconds in it, are the exception: what
+    it asks of them beside accuracy and the rule, ``test_contract.py`` asks of their compiled programs.
+    """
+    dtype = DTYPES[position % len(DTYPES)]
+    return DTYPES[1] if name in COSTLY and dtype == DTYPES[0] else dtype
+
+
+CHOSEN = {(name, in_fast_tier(i, name)) for i, name in enumerate(names())}
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [
+        pytest.param(name, dtype, marks=[] if (name, dtype) in CHOSEN else pytest.mark.slow)
+        for name in names()
+        for dtype in DTYPES
+    ],
+)
 def test_certified_as_recorded(name: str, dtype: str) -> None:
     one = certify(name, dtype)
     assert one.ok, failures([one])
@@ -84,10 +106,10 @@ def made(value: float, gradient: float, *, ok: bool = True) -> Certified:
 
 @pytest.mark.parametrize(
     ("measured", "words"),
-    [((2, 3), []), ((2.9, 3.2), []), ((4.1, 3), ["value", "has grown"]), ((2, 1), ["gradient", "is stale"])],
+    [((2, 4), []), ((2.9, 4.2), []), ((5.1, 4), ["value", "has grown"]), ((2, 1), ["gradient", "is stale"])],
 )
 def test_growth_and_staleness_are_seen(measured: tuple[float, float], words: list[str]) -> None:
-    lines = departures(made(*measured), (3, 3))
+    lines = departures(made(*measured), (3, 4))
     assert bool(lines) is bool(words)
     assert all(word in lines[0] for word in words)
 
