@@ -11,6 +11,7 @@ from jax.typing import ArrayLike
 from lossjax._core import checks
 from lossjax._core.masks import hide
 from lossjax._core.options import Option, complete
+from lossjax._core.xla import total
 
 Reduction = Literal["none", "sum", "mean"]
 
@@ -100,7 +101,7 @@ class Reducer(NamedTuple):
         if self.how == "none":
             return self._normalized(losses)
         scale = _scale(losses.shape) if self.how == "mean" and self.normalizer is None else 1.0
-        return self.of_total(jnp.sum(losses * scale), losses.shape, own_weights, scale)
+        return self.of_total(total(losses * scale, axis=None), losses.shape, own_weights, scale)
 
     def weighted(self, losses: Array) -> Array:
         """The losses times their weights, 0 where masked."""
@@ -109,20 +110,20 @@ class Reducer(NamedTuple):
         return losses if self.weights is None else hide(self.valid, self.weights).astype(dtype) * losses
 
     def of_total(
-        self, total: Array, shape: tuple[int, ...], own_weights: Array | None = None, scale: float = 1.0
+        self, summed: Array, shape: tuple[int, ...], own_weights: Array | None = None, scale: float = 1.0
     ) -> Array:
         """The result for the known sum, times ``scale``, of losses of this shape, which were masked and weighted."""
-        total = total.astype(self._dtype(total))
+        summed = summed.astype(self._dtype(summed))
         if self.how == "sum" or self.normalizer is not None:
-            return self._normalized(total)
+            return self._normalized(summed)
         if self.valid is None and self.weights is None and own_weights is None:
             count = math.prod(shape)
-            return total / (count * scale) if count else total
-        counted = hide(self.valid, jnp.ones(shape, total.dtype))
+            return summed / (count * scale) if count else summed
+        counted = hide(self.valid, jnp.ones(shape, summed.dtype))
         for weights in (own_weights, self.weights):
-            counted = counted if weights is None else counted * hide(self.valid, weights).astype(total.dtype)
-        mass = jnp.sum(counted * scale)
-        return _quotient(total, mass, nothing=(mass == 0) & ~jnp.isnan(total))
+            counted = counted if weights is None else counted * hide(self.valid, weights).astype(summed.dtype)
+        mass = total(counted * scale, axis=None)
+        return _quotient(summed, mass, nothing=(mass == 0) & ~jnp.isnan(summed))
 
     def _normalized(self, losses: Array) -> Array:
         if self.normalizer is None:

@@ -6,7 +6,7 @@ version of JAX that does not have it: then the function can go.
 
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 from jax.typing import ArrayLike
 
 from lossjax._core.masks import nan_unless
@@ -52,3 +52,19 @@ def less_constant(x: Array, high: float, low: float) -> Array:
     of which x - high holds exactly, the second is what counts where the two nearly cancel. A select by x hides it.
     """
     return (x - high) - jnp.where(jnp.isnan(x), x, low)
+
+
+# --- a sum whose terms stay what they are ----------------------------------------------------------------------------
+
+
+def total(x: Array, *, axis: int | None = -1, keepdims: bool = False) -> Array:
+    """The sum over the last axis, or with ``axis=None`` of everything.
+
+    XLA's CPU backend takes two kinds of sums one term after the other, or 16 at a time. In float64 it computes the sum
+    of a constant while it compiles (JAX 0.10 to 0.12). And products of one row alone it sums as a dot product (JAX
+    0.10), also in float32. Of 50,000 numbers one of which is large, either loses hundreds of units, where other sums
+    lose two or three. What a number is added to that is known later alone, is neither.
+
+    (The same of a tangent is up to JAX, which forms its sum.)
+    """
+    return jnp.sum(x + lax.optimization_barrier(jnp.zeros((), x.dtype)), axis=axis, keepdims=keepdims)

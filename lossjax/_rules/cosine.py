@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from lossjax._core.autodiff import closed_form
+from lossjax._core.xla import total
 
 
 class Options(NamedTuple):
@@ -51,7 +52,7 @@ class _Unit(NamedTuple):
         most = 2.0 ** (jnp.finfo(vector.dtype).maxexp - 8)
         scale = jnp.clip(largest, 1 / most, most)
         shrunk = vector / scale
-        length = jnp.sqrt(jnp.sum(shrunk * shrunk, axis=-1, keepdims=True))
+        length = jnp.sqrt(total(shrunk * shrunk, keepdims=True))
         length = jnp.where(zero, 1, length)
         short = jnp.where(zero, 0, length * scale) < shortest
         inverse = jnp.where(short, 1 / jnp.where(short, shortest, 1), 1 / length / scale)
@@ -66,9 +67,9 @@ def _within(x: Array, low: float, high: float) -> Array:
 
 def _cosine_forward(options: Options, a: Array, b: Array, epsilon: Array) -> tuple[Array, Any]:
     unit_a, unit_b = _Unit.both(options, a, b, epsilon)
-    value = _within(jnp.sum(unit_a.direction * unit_b.direction, axis=-1), -1, 1)
+    value = _within(total(unit_a.direction * unit_b.direction), -1, 1)
     if options.distance:
-        apart = jnp.sum(jnp.square(unit_a.direction - unit_b.direction), axis=-1) / 2
+        apart = total(jnp.square(unit_a.direction - unit_b.direction)) / 2
         value = jnp.where((unit_a.is_unit & unit_b.is_unit)[..., 0], _within(apart, 0, 2), 1 - value)
     return value, (options, a, b, epsilon)
 
@@ -92,19 +93,19 @@ def _cosine_forward(options: Options, a: Array, b: Array, epsilon: Array) -> tup
 def _across(own: Array, other: Array, both_units: Array) -> Array:
     """``b̂ - cos â`` for an â of length 1: what of b̂ is across it."""
     step = other - own
-    apart = jnp.sum(step * step, axis=-1, keepdims=True) / 2
-    cosine = jnp.sum(own * other, axis=-1, keepdims=True)
+    apart = total(step * step, keepdims=True) / 2
+    cosine = total(own * other, keepdims=True)
     usual = jnp.where(both_units & (apart < 0.5), step + apart * own, other - cosine * own)
     dominates = own * own > 0.5
     rest = jnp.where(dominates, 0, own)
-    square, product = (jnp.sum(rest * x, axis=-1, keepdims=True) for x in (rest, other))
+    square, product = (total(rest * x, keepdims=True) for x in (rest, other))
     return jnp.where(dominates, other * square - own * product, usual)
 
 
 def _cosine_backward(saved: Any, cotangent: Array) -> tuple[None, Array, Array, Array]:
     options, a, b, epsilon = saved
     unit_a, unit_b = _Unit.both(options, a, b, epsilon)
-    cosine = jnp.sum(unit_a.direction * unit_b.direction, axis=-1, keepdims=True)
+    cosine = total(unit_a.direction * unit_b.direction, keepdims=True)
     g = cotangent[..., None] * (-1 if options.distance else 1)
 
     def pulled(own: _Unit, other: _Unit) -> Array:

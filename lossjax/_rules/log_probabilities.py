@@ -18,6 +18,7 @@ from jax import Array, lax
 
 from lossjax._core.autodiff import closed_form
 from lossjax._core.masks import hide
+from lossjax._core.xla import total
 from lossjax.numerics import times, unit_roundoff, xi
 
 
@@ -60,13 +61,13 @@ def _forward(options: LogOptions, log_predictions: Array, targets: Array, kept: 
     near = jnp.abs(d) < 1
     apart = q - t - times(t, d)
     terms = jnp.where(t == 0, q, jnp.where(near, t * xi(jnp.where(near, d, 0)), apart))
-    divergence = jnp.sum(terms, axis=-1)
+    divergence = total(terms)
     if not options.generalized:
-        surplus = jnp.sum(t - q, axis=-1)
+        surplus = total(t - q)
         size = 8 * unit_roundoff(options.dtype) * (1 + jnp.abs(jnp.where(q > 0, a, 0)))
-        rounding = jnp.sum(8 * unit_roundoff(options.dtype) * jnp.abs(t) + size * q, axis=-1)
+        rounding = total(8 * unit_roundoff(options.dtype) * jnp.abs(t) + size * q)
         same_mass = jnp.isfinite(surplus) & (jnp.abs(surplus) <= rounding)
-        direct = jnp.sum(-times(t, d), axis=-1)
+        direct = total(-times(t, d))
         divergence = jnp.where(same_mass, divergence + (surplus - lax.stop_gradient(surplus)), direct)
     return divergence, (options, log_predictions, targets, kept)
 

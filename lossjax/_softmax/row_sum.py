@@ -14,6 +14,7 @@ from jax import Array, lax
 
 from lossjax._core import sharding
 from lossjax._core.platform import by_platform
+from lossjax._core.xla import total
 
 
 def class_index(z: Array, dtype: Any, axis: int = -1) -> Array:
@@ -28,9 +29,10 @@ def class_count(z: Array, over: str | None) -> int:
 
 
 def sum_over_classes(x: Array, over: str | None = None) -> Array:
-    """Class axis kept."""
-    total = jnp.sum(x, axis=-1, keepdims=True)
-    return total if over is None else lax.psum(total, over)
+    """Class axis kept. (Of more than one row XLA forms no dot product; what is added there would be stored.)"""
+    one_row = all(size == 1 for size in x.shape[:-1])
+    here = total(x, keepdims=True) if one_row else jnp.sum(x, axis=-1, keepdims=True)
+    return here if over is None else lax.psum(here, over)
 
 
 @jax.jit
@@ -134,26 +136,26 @@ def _by_pieces(term: Callable[..., Array], index: Array, arrays: tuple[Array, ..
     # An index that is not a class is in no block, or at a negative place.
     number, within = lax.div(index, size)[..., None], lax.rem(index, size)[..., None]
     rows = jax.tree.map(lambda row: row[..., None], rows)
-    total = jnp.zeros_like(whole[0][..., :width], dtype)
+    added = jnp.zeros_like(whole[0][..., :width], dtype)
     for first in range(0, length, width):
         start = min(first, length - width)  # the last piece overlaps the one before
         pieces = tuple(array[..., start : start + width] for array in whole)
-        total = _with_piece(term, total, pieces, number, within - start, rows, skip_first=first - start)
-    return sum_over_classes(jnp.sum(total, axis=-1))
+        added = _with_piece(term, added, pieces, number, within - start, rows, skip_first=first - start)
+    return sum_over_classes(jnp.sum(added, axis=-1))
 
 
 @functools.partial(jax.jit, static_argnames=("term", "skip_first"))
 def _with_piece(
-    term: Callable[..., Array], total: Array, pieces: Any, number: Array, within: Array, rows: Any, *, skip_first: int
+    term: Callable[..., Array], added: Array, pieces: Any, number: Array, within: Array, rows: Any, *, skip_first: int
 ) -> Array:
     """Add one more piece of each block, without its first entries where they have been added before.
 
     It is jitted so that JAX traces it once for all pieces of one width.
     """
-    place = class_index(total, within.dtype)
-    apart = (class_index(total, number.dtype, -2) == number) & (place == within)
+    place = class_index(added, within.dtype)
+    apart = (class_index(added, number.dtype, -2) == number) & (place == within)
     apart = apart | (place < skip_first) if skip_first else apart
-    return jnp.where(apart, total, total + term(*pieces, rows))
+    return jnp.where(apart, added, added + term(*pieces, rows))
 
 
 def _argmax(z: Array) -> Array:

@@ -12,6 +12,7 @@ from lossjax._core.masks import hide, nan_unless
 from lossjax._core.options import with_options
 from lossjax._core.plain import with_plain
 from lossjax._core.reduction import Reducer
+from lossjax._core.xla import total
 from lossjax._rules import probabilities as rules
 from lossjax._rules.probabilities import relative_entropy
 from lossjax._softmax.measures import InformationOptions, Measure, MeasureOptions
@@ -94,7 +95,7 @@ def entropy(p: ArrayLike, **options: Unpack[MeasureOptions]) -> Array:
     probability = _probabilities("p", p)
     given = Measure.of("p", probability, options)
     kept = given.outcomes("p", probability, PROBABILITIES)
-    return given.reducer(jnp.sum(0 - rules.plogp(given.base, kept), axis=-1))
+    return given.reducer(total(0 - rules.plogp(given.base, kept)))
 
 
 @with_plain
@@ -131,7 +132,7 @@ def cross_entropy(p: ArrayLike, q: ArrayLike, **options: Unpack[MeasureOptions])
     Source: §4.1.3, H(P, Q).
     """
     weight, model, given = _measured_pair(p, q, options, PROBABILITIES)
-    return given.from_nats(jnp.sum(0 - xlogy(weight, model), axis=-1))
+    return given.from_nats(total(0 - xlogy(weight, model)))
 
 
 @with_plain
@@ -174,7 +175,7 @@ def kl_divergence(p: ArrayLike, q: ArrayLike, **options: Unpack[MeasureOptions])
     Source: §4.1.1, theorem 4.1.4 and equation (4.1.3) with the doubled term removed.
     """
     first, second, given = _measured_pair(p, q, options, AMOUNTS)
-    return given.from_nats(jnp.sum(relative_entropy(first, second), axis=-1))
+    return given.from_nats(total(relative_entropy(first, second)))
 
 
 @with_plain
@@ -211,7 +212,7 @@ def jeffreys_divergence(p: ArrayLike, q: ArrayLike, **options: Unpack[MeasureOpt
     """
     first, second, given = _measured_pair(p, q, options, AMOUNTS)
     both = relative_entropy(first, second) + relative_entropy(second, first)
-    return given.from_nats(jnp.sum(both, axis=-1))
+    return given.from_nats(total(both))
 
 
 @with_plain
@@ -247,7 +248,7 @@ def js_divergence(p: ArrayLike, q: ArrayLike, **options: Unpack[MeasureOptions])
     Source: Lin (1991); §4.1.1.
     """
     first, second, given = _measured_pair(p, q, options, AMOUNTS)
-    return given.from_nats(jnp.sum(rules.jensen_shannon(first, second), axis=-1))
+    return given.from_nats(total(rules.jensen_shannon(first, second)))
 
 
 def _probabilities(name: str, value: ArrayLike) -> Array:

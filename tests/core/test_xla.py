@@ -1,5 +1,7 @@
 """Every way round a compiler is still needed: each test fails on the first JAX whose compiler no longer needs it."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -36,3 +38,29 @@ def test_constants_are_added_first() -> None:
     assert np.isclose(apart, float(x) - high - low, rtol=1e-3)
     if jax.__version_info__ < (0, 11):  # XLA of JAX 0.12 keeps them apart; the oldest JAX does not
         assert naive != apart, f"less_constant: {OBSOLETE}"
+
+
+def test_a_constant_is_summed_one_after_the_other() -> None:
+    """Of 50,257 targets, as the smoothed ones that a program is compiled with."""
+    with jax.enable_x64(True):
+        targets = np.full(50257, 0.1 / 50257)
+        targets[7] += 0.9
+        truth, constant = math.fsum(targets), jnp.asarray(targets)
+        naive, kept = (float(jax.jit(lambda s=s: s(constant))()) for s in (jnp.sum, xla.total))
+    assert abs(kept - truth) <= 8 * 2.0**-53 * truth
+    assert abs(naive - truth) > 64 * 2.0**-53 * truth, f"total: {OBSOLETE}"
+
+
+def test_products_of_one_row_are_summed_sixteen_at_a_time() -> None:
+    targets = np.full((1, 50257), 0.1 / 50257, np.float32)
+    targets[0, 7] += 0.9
+    factors = np.full(targets.shape, 0.37, np.float32)
+    truth = math.fsum(targets.astype(float)[0] * factors.astype(float)[0])
+    naive, kept = (float(jax.jit(lambda t, f, s=s: s(t * f))(targets, factors)[0]) for s in (_of_classes, xla.total))
+    assert abs(kept - truth) <= 8 * 2.0**-24 * truth
+    if jax.__version_info__ < (0, 11):
+        assert abs(naive - truth) > 64 * 2.0**-24 * truth, f"total: {OBSOLETE}"
+
+
+def _of_classes(x: jax.Array) -> jax.Array:
+    return jnp.sum(x, axis=-1)
