@@ -17,6 +17,7 @@ from lossjax.bench import peers as contenders
 from lossjax.bench.heads import OF_LOGITS, HeadLoss
 from lossjax.cli import app
 from tests.support.paths import ROOT
+from tests.support.quick import quick
 
 SMALL = Rows(5, 7)
 
@@ -30,7 +31,7 @@ def measured(problem: str, peer: str, ratio: float = 1.0, **others: Any) -> Meas
 def test_all_peers_compute_the_same(problem: Any) -> None:
     data = problem.data()
     results = {
-        name: jax.jit(step)(*data) for name, make in contenders.PEERS.items()
+        name: quick(step)(*data) for name, make in contenders.PEERS.items()
         if name != "tokamax" and (step := make(problem)) is not None
     }  # fmt: skip
     assert {"lossjax", "optax", "jax.nn"} <= set(results)
@@ -53,7 +54,7 @@ def test_all_peers_compute_the_same(problem: Any) -> None:
 def test_all_heads_compute_the_same(problem: HeadLoss) -> None:
     data = problem.data()
     steps = [make(problem) for name, make in contenders.PEERS.items() if name != "tokamax"]
-    want, *others = [jax.jit(step)(*data) for step in steps if step is not None]
+    want, *others = [quick(step)(*data) for step in steps if step is not None]
     assert len(others) == 2
     for other in others:
         for got, truth in zip(jax.tree.leaves(other), jax.tree.leaves(want), strict=True):

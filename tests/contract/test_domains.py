@@ -119,7 +119,7 @@ def test_checkify_names_what_is_outside(name: str) -> None:
     loss, arguments, kinds = NAMED[name]
     position = min(1, len(kinds) - 1)
     number = KINDS[kinds[position]].outside[0]
-    checked = jax.jit(checkify.checkify(jax.value_and_grad(lambda *a: jnp.sum(loss(*a)))))
+    checked = quick(checkify.checkify(jax.value_and_grad(lambda *a: jnp.sum(loss(*a)))))
     bad = [spoiled(x, number) if i == position else x for i, x in enumerate(arguments)]
     message = str(checked(*bad)[0].get())
     assert f"got {float(number)}" in message or f"label {number} in row" in message, message

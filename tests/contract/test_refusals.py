@@ -14,6 +14,7 @@ from lossjax.verify.samples import loss_of
 from lossjax.verify.signatures import SIGNATURES
 from tests.support.cases import CASES
 from tests.support.draws import Family
+from tests.support.quick import quick
 
 ROWS, CLASSES = 3, 5
 WRONG: dict[str, Any] = {
@@ -83,7 +84,7 @@ def test_checkify_names_the_label_and_its_row(name: str) -> None:
     z, c, *rest = GOOD[name]
     bad = c.copy()
     bad[1] = 9
-    checked = jax.jit(checkify.checkify(loss_of(name)))
+    checked = quick(checkify.checkify(loss_of(name)))
     error, _ = checked(z, bad, *rest)
     assert "label 9 in row" in str(error.get())
     error, _ = checked(z, c, *rest)
@@ -129,7 +130,7 @@ def test_ignore_index_may_be_an_array_and_traced(name: str) -> None:
     assert want[0] == 0
     for given in (np.int64(labels[0]), jnp.asarray(labels[0]), np.uint8(labels[0])):
         assert np.array_equal(loss(z, labels, ignore_index=given), want)
-    traced = jax.jit(lambda i: loss(z, labels, ignore_index=i))(labels[0])
+    traced = quick(lambda i: loss(z, labels, ignore_index=i))(labels[0])
     assert np.array_equal(traced == 0, want == 0)
     with pytest.raises(
         ValueError, match=r"ignore_index must be a number of the labels' dtype int32.*got 1099511627776"

@@ -11,6 +11,7 @@ import lossjax
 from lossjax._core.autodiff import closed_form
 from lossjax._core.plain import plain_of, rules_off, with_plain
 from lossjax._softmax import functions, row_statistics
+from tests.support.quick import quick
 
 
 def _product_forward(x: jax.Array, scale: jax.Array | None) -> tuple[jax.Array, tuple[jax.Array | None, ...]]:
@@ -109,7 +110,7 @@ def test_a_replicated_argument_sums_over_devices() -> None:
         return jax.lax.psum(total(z, labels, weights), "rows")
 
     split = jax.shard_map(local, mesh=mesh, in_specs=(rows, rows, everywhere), out_specs=everywhere)
-    got = jax.jit(jax.grad(split, (0, 2)))(z, labels, weights)
+    got = quick(jax.grad(split, (0, 2)))(z, labels, weights)
     want = jax.grad(total, (0, 2))(z, labels, weights)
     for g, w in zip(got, want, strict=True):
         np.testing.assert_allclose(g, w, rtol=8 * 2.0**-24, atol=0)
@@ -129,7 +130,7 @@ def test_the_output_of_a_rule_is_differentiated_by_the_rule() -> None:
 
         second = [jax.jvp(lambda z, f=f: jax.jvp(f, (z,), (v,))[1], (z,), (v,))[1] for f in (ruled, plain)]
         np.testing.assert_allclose(*second, rtol=0, atol=64 * 2.0**-53)
-        third = [jax.jit(jax.jacrev(jax.jacfwd(jax.jacrev(f))))(z) for f in (ruled, plain)]
+        third = [quick(jax.jacrev(jax.jacfwd(jax.jacrev(f))))(z) for f in (ruled, plain)]
         np.testing.assert_allclose(*third, rtol=0, atol=64 * 2.0**-53)
 
 
@@ -158,7 +159,7 @@ def test_a_forward_pass_stays_whole() -> None:
     assert [e.primitive.name for e in equations if "abs" in str(e)] == ["custom_jvp_call"]
     # … of which a derivative of any order is still that of the rule.
     np.testing.assert_array_equal(jax.hessian(square)(x), 2 * np.eye(5))
-    np.testing.assert_array_equal(jax.jit(jax.jacrev(jax.jacrev(square)))(x), 2 * np.eye(5))
+    np.testing.assert_array_equal(quick(jax.jacrev(jax.jacrev(square)))(x), 2 * np.eye(5))
 
 
 def test_a_loop_keeps_no_copy_of_what_it_was_given() -> None:

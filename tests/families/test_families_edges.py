@@ -46,7 +46,7 @@ def value_and_gradients(loss: Callable[..., Any], *args: Any) -> list[Any]:
 
 
 def assert_same_bits(a: Callable[..., Any], b: Callable[..., Any], *args: Any) -> None:
-    got, want = (jax.jit(lambda *x, f=f: value_and_gradients(f, *x))(*args) for f in (a, b))
+    got, want = (quick(lambda *x, f=f: value_and_gradients(f, *x))(*args) for f in (a, b))
     for g, w in zip(got, want, strict=True):
         np.testing.assert_array_equal(g, w)
 
@@ -65,8 +65,8 @@ def test_the_losses_that_have_names_are_these_to_the_last_bit(dtype, scale):
     assert_same_bits(lambda z, y: canonical_nll(poisson, z, y), lossjax.poisson_nll, z, np.floor(9 * y))
     finite = z[2:], y[2:]
     assert_same_bits(lambda m, y: deviance(gaussian, m, y), lossjax.squared_error, *finite)
-    half = jax.jit(jax.grad(lambda z: 0.5 * jnp.sum(lossjax.squared_error(z, finite[1]))))(finite[0])
-    slope = jax.jit(jax.grad(lambda z: jnp.sum(canonical_nll(gaussian, z, finite[1]))))(finite[0])
+    half = quick(jax.grad(lambda z: 0.5 * jnp.sum(lossjax.squared_error(z, finite[1]))))(finite[0])
+    slope = quick(jax.grad(lambda z: jnp.sum(canonical_nll(gaussian, z, finite[1]))))(finite[0])
     np.testing.assert_array_equal(slope, half)
     rows = (scale * random.normal(size=(33, 7))).astype(dtype)
     rows[0, 2], rows[1, 3] = INF, -INF
@@ -80,7 +80,7 @@ def test_the_losses_that_have_names_are_these_to_the_last_bit(dtype, scale):
     u, p = np.finfo(dtype).eps / 2, np.nan_to_num(lossjax.softmax(rows))
     allowed = [33 * u, 13 * u * (targets.sum(axis=1, keepdims=True) * p + targets), 33 * u]
     losses = lambda z, t: canonical_nll(categorical, z, t), lossjax.softmax_cross_entropy
-    found = [jax.jit(lambda *x, loss=loss: value_and_gradients(loss, *x))(rows, targets) for loss in losses]
+    found = [quick(lambda *x, loss=loss: value_and_gradients(loss, *x))(rows, targets) for loss in losses]
     for got, want, error, relative in zip(*found, allowed, (True, False, True), strict=True):
         scale = np.abs(np.nan_to_num(want, posinf=0)) if relative else np.max(np.abs(weights(want[:, 0])))
         assert np.all(np.nan_to_num(np.abs(got - want)) <= 2 * error * scale)
@@ -153,7 +153,6 @@ def test_outside_value_and_every_derivative_are_nan(name):
     moments = quick(lambda z: [everything(f, z) for f in (family.log_partition, family.mean, family.variance)])
     assert all(np.isnan(result).all() for result in jax.tree.leaves(moments(bad)))
     assert_nan(loss, bad, good_y)
-    assert np.isnan(loss(bad, good_y)).all()
     assert np.isnan(quick(jax.vmap(jax.hessian(loss)))(bad, good_y)).all()
     assert_nan(kl, np.concatenate([bad, good_z]), np.concatenate([good_z, bad]))
     assert all(
@@ -309,7 +308,7 @@ def test_families_are_static_values():
     assert len({families.Poisson(), families.Poisson(), families.Exponential()}) == 2
     with pytest.raises(dataclasses.FrozenInstanceError):
         setattr(families.Gamma(2.5), "shape", 3.0)  # noqa: B010
-    loss = jax.jit(canonical_nll, static_argnums=0)
+    loss = quick(canonical_nll, static_argnums=0)
     assert loss(families.Gamma(2.0), jnp.float32(-1.0), jnp.float32(3.0)) == 3.0
 
 
@@ -320,8 +319,8 @@ def test_masked_entries_reach_nothing(name):
     family, kept = FAMILIES[name], np.array([True, False, True, False, True])
     z, y = naturals(name, np.float32, 5), observations(name, np.float32, 5)
     mean = jax.value_and_grad(lambda z, y: jnp.mean(canonical_nll(family, z, y)), (0, 1))
-    plain = jax.jit(mean)(z[kept], y[kept])
-    masked = jax.jit(jax.value_and_grad(lambda z, y: canonical_nll(family, z, y, where=kept, reduction="mean"), (0, 1)))
+    plain = quick(mean)(z[kept], y[kept])
+    masked = quick(jax.value_and_grad(lambda z, y: canonical_nll(family, z, y, where=kept, reduction="mean"), (0, 1)))
     for of_nobody, debug in ((5, True), (NAN, False)):  # where none is given, none may be computed on the way
         z[~kept], y[~kept] = of_nobody, -of_nobody
         with jax.debug_nans(debug):
@@ -339,7 +338,7 @@ def test_a_mean_over_nothing_is_zero(name):
     family, z, y = FAMILIES[name], naturals(name, np.float32, 3), observations(name, np.float32, 3)
     nothing = np.zeros(3, bool)
     mean = jax.value_and_grad(lambda z: canonical_nll(family, z, y, where=nothing, reduction="mean"))
-    value, gradient = jax.jit(mean)(z)
+    value, gradient = quick(mean)(z)
     assert value == 0
     np.testing.assert_array_equal(gradient, np.zeros_like(z))
     assert canonical_nll(family, z[:0], y[:0], reduction="mean") == 0

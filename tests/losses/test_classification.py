@@ -14,6 +14,7 @@ from hypothesis.extra import numpy as arrays
 from lossjax import sigmoid_cross_entropy, softmax_cross_entropy, softmax_cross_entropy_with_integer_labels
 from lossjax._core.plain import plain_of, with_plain
 from tests.support.derivatives import assert_same_derivatives
+from tests.support.quick import quick
 
 LABEL, TARGET, BINARY = softmax_cross_entropy_with_integer_labels, softmax_cross_entropy, sigmoid_cross_entropy
 Z = jnp.float32([[1, 2, 4], [0, -1, 3]])
@@ -37,9 +38,9 @@ def test_any_leading_shape(leading: tuple[int, ...], random: np.random.Generator
         labels = jnp.asarray(random.integers(0, 5, leading))
         flat, t_flat, labels_flat = z.reshape(-1, 5), t.reshape(-1, 5), labels.reshape(-1)
         for loss, second, second_flat in ((LABEL, labels, labels_flat), (TARGET, t, t_flat)):
-            got = jax.jit(loss)(z, second)
+            got = quick(loss)(z, second)
             assert got.shape == leading
-            assert np.allclose(got.ravel(), jax.jit(loss)(flat, second_flat), rtol=8 * 2.0**-53, atol=0)
+            assert np.allclose(got.ravel(), quick(loss)(flat, second_flat), rtol=8 * 2.0**-53, atol=0)
 
 
 @pytest.mark.parametrize("axis", [0, -2, (2, 0), (-1, 1, 0)])
@@ -58,7 +59,7 @@ def test_the_class_axis_may_be_any_or_several(axis: int | tuple[int, ...], rando
         weights = jnp.asarray(random.uniform(0.5, 2, last(z).shape[-1]))
         for loss, second, moved in ((LABEL, labels, labels), (TARGET, t, last(t))):
             g = jnp.asarray(random.normal(size=shape))
-            got, want = jax.jit(
+            got, want = quick(
                 lambda z, f=loss, s=second, m=moved, g=g: (
                     jax.value_and_grad(lambda z: jnp.sum(f(z, s, axis=axis, class_weights=weights) * g))(z),
                     jax.value_and_grad(lambda z: jnp.sum(f(last(z), m, class_weights=weights) * g))(z),
@@ -75,7 +76,7 @@ def test_label_dtypes(dtype: str, random: np.random.Generator) -> None:
     with jax.enable_x64(True):
         z = jnp.asarray(random.normal(size=(6, 200)), jnp.float32)
         labels = random.integers(0, 127 if dtype == "int8" else 200, 6)
-        both = jax.jit(jax.value_and_grad(lambda z, c: LABEL(z, c, reduction="sum", ignore_index=-100)))
+        both = quick(jax.value_and_grad(lambda z, c: LABEL(z, c, reduction="sum", ignore_index=-100)))
         want, got = both(z, jnp.int32(labels)), both(z, jnp.asarray(labels, dtype))
         assert got[0] == want[0]
         assert np.array_equal(got[1], want[1])
@@ -119,13 +120,13 @@ def test_options_may_be_closed_over_or_traced(random: np.random.Generator) -> No
     def loss(z: jax.Array, w: jax.Array, t: jax.Array, lam: jax.Array, cap: jax.Array) -> jax.Array:
         return LABEL(z, labels, class_weights=w, temperature=t, z_loss=lam, logit_softcap=cap, reduction="mean")
 
-    traced = jax.jit(jax.grad(loss, (0, 1, 2, 3, 4)))(z, weights, temperature, jnp.float32(0.1), jnp.float32(5))
-    closed = jax.jit(jax.grad(lambda z: loss(z, weights, temperature, 0.1, 5)))(z)
+    traced = quick(jax.grad(loss, (0, 1, 2, 3, 4)))(z, weights, temperature, jnp.float32(0.1), jnp.float32(5))
+    closed = quick(jax.grad(lambda z: loss(z, weights, temperature, 0.1, 5)))(z)
     assert np.allclose(traced[0], closed, rtol=1e-6, atol=1e-8)
     assert all(np.all(np.isfinite(g)) and np.any(g) for g in traced)
-    mapped = jax.jit(jax.vmap(loss, (None, None, 0, None, None)))
+    mapped = quick(jax.vmap(loss, (None, None, 0, None, None)))
     tempered = mapped(z, weights, jnp.float32([0.5, 1, 2]), jnp.float32(0), jnp.float32(5))
-    assert np.allclose(tempered[1], jax.jit(lambda z: loss(z, weights, 1.0, 0.0, 5.0))(z), rtol=1e-6)
+    assert np.allclose(tempered[1], quick(lambda z: loss(z, weights, 1.0, 0.0, 5.0))(z), rtol=1e-6)
 
 
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -148,7 +149,7 @@ def test_nothing_but_numbers_a_row_is_kept_beside_the_logits(options: str) -> No
     rows, classes = 64, 257
     z, labels = jnp.ones((rows, classes), jnp.bfloat16), jnp.zeros(rows, jnp.int32)
     t = jnp.ones((rows, classes), jnp.bfloat16)
-    for make in (jax.vjp, lambda f, z: jax.jit(lambda z: jax.vjp(f, z))(z)):
+    for make in (jax.vjp, lambda f, z: quick(lambda z: jax.vjp(f, z))(z)):
         _, pullback = make(lambda z: LABEL(z, labels, **OPTIONS[options]), z)
         spent = sum(x.nbytes for x in jax.tree.leaves(pullback))
         assert spent <= z.nbytes + 4 * (6 * rows + classes + 16), f"{spent} bytes kept, the logits have {z.nbytes}"
@@ -162,7 +163,7 @@ def test_labels_are_not_spread_over_the_classes(options: dict[str, Any]) -> None
     """No one-hot array: a sum over the classes takes an eighth of the row, and label smoothing is one more sum."""
     rows, classes = 64, 8192
     shapes = jax.ShapeDtypeStruct((rows, classes), jnp.float32), jax.ShapeDtypeStruct((rows,), jnp.int32)
-    analysis = jax.jit(lambda z, labels: LABEL(z, labels, **options)).lower(*shapes).compile().memory_analysis()
+    analysis = quick(lambda z, labels: LABEL(z, labels, **options)).lower(*shapes).compile().memory_analysis()
     assert analysis is not None
     assert analysis.temp_size_in_bytes <= (1 + len(options)) * 4 * rows * classes / 8 + 64 * 4 * rows
 
@@ -177,7 +178,7 @@ def test_a_gradient_is_the_only_array_of_the_logits_size(options: dict[str, Any]
         return LABEL(z, labels, reduction="mean", **options)
 
     shapes = jax.ShapeDtypeStruct((rows, classes), dtype), jax.ShapeDtypeStruct((rows,), "int32")
-    analysis = jax.jit(jax.value_and_grad(loss)).lower(*shapes).compile().memory_analysis()
+    analysis = quick(jax.value_and_grad(loss)).lower(*shapes).compile().memory_analysis()
     assert analysis is not None
     assert analysis.temp_size_in_bytes <= 2 * 4 * rows * classes / 8 + 64 * 4 * rows
 
@@ -215,9 +216,7 @@ def test_temporary_memory(dtype: str, what: str) -> None:
         return LABEL(z, labels, reduction="mean")
 
     z, labels = jax.ShapeDtypeStruct((512, 4099), dtype), jax.ShapeDtypeStruct((512,), "int32")
-    analysis = (
-        jax.jit(loss if what == "value" else jax.value_and_grad(loss)).lower(z, labels).compile().memory_analysis()
-    )
+    analysis = quick(loss if what == "value" else jax.value_and_grad(loss)).lower(z, labels).compile().memory_analysis()
     assert analysis is not None
     spent = analysis.temp_size_in_bytes / (512 * 4099 * 4)
     assert spent <= 2.1, f"{spent:.2f} times the logits"
@@ -228,8 +227,8 @@ def test_temporary_memory(dtype: str, what: str) -> None:
 STEADY = settings(deadline=None, max_examples=25, derandomize=True)
 
 
-binary = jax.jit(jax.value_and_grad(lambda z, y: jnp.sum(BINARY(z, y))))
-two_classes = jax.jit(jax.value_and_grad(lambda z, t: jnp.sum(TARGET(z, t))))
+binary = quick(jax.value_and_grad(lambda z, y: jnp.sum(BINARY(z, y))))
+two_classes = quick(jax.value_and_grad(lambda z, t: jnp.sum(TARGET(z, t))))
 
 
 @STEADY

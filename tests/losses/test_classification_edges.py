@@ -13,6 +13,7 @@ import pytest
 from jax.experimental import checkify
 
 from lossjax import sigmoid_cross_entropy, softmax_cross_entropy, softmax_cross_entropy_with_integer_labels
+from tests.support.quick import quick
 
 INF, NAN = np.inf, np.nan
 U = 2.0**-24
@@ -37,7 +38,7 @@ def _pulled(loss: Loss, z: jax.Array, *rest: Any, **options: Any) -> tuple[jax.A
 
 
 def _both(loss: Loss, z: jax.Array, *rest: Any, **options: Any) -> tuple[np.ndarray, np.ndarray]:
-    value, gradient = jax.jit(lambda z, *rest: _pulled(loss, z, *rest, **options))(z, *rest)
+    value, gradient = quick(lambda z, *rest: _pulled(loss, z, *rest, **options))(z, *rest)
     return np.asarray(value), np.asarray(gradient)
 
 
@@ -109,7 +110,7 @@ def test_integer_and_one_hot_labels_agree(options: dict[str, Any], random: np.ra
     with jax.enable_x64(True):
         z = jnp.asarray(random.normal(size=(7, 5)) * 4)
         labels = jnp.asarray(random.integers(0, 5, 7))
-        got, want = (jax.jit(lambda z, c, f=f: _pulled(f, z, c, **options))(z, labels) for f in FORMS.values())
+        got, want = (quick(lambda z, c, f=f: _pulled(f, z, c, **options))(z, labels) for f in FORMS.values())
         for a, b in zip(got, want, strict=True):
             assert np.allclose(a, b, rtol=1e-13, atol=1e-14)
 
@@ -131,9 +132,7 @@ def test_a_label_out_of_range_is_NaN_in_its_row_only(options: str, random: np.ra
         return softmax_cross_entropy_with_integer_labels(z, labels, reduction=how, **BAD_LABELS[options])
 
     z = jnp.asarray(random.normal(size=(4, 3)), jnp.float32)
-    both = jax.jit(
-        lambda z, labels: (loss(z, labels, "none"), *jax.value_and_grad(lambda z: loss(z, labels, "sum"))(z))
-    )
+    both = quick(lambda z, labels: (loss(z, labels, "none"), *jax.value_and_grad(lambda z: loss(z, labels, "sum"))(z)))
     for bad in (-1, -100, 3, 2**31 - 1, -(2**31)):
         value, total, gradient = both(z, jnp.int32([0, bad, 2, 1]))
         assert np.array_equal(np.isnan(value), [False, True, False, False]), f"label {bad}: {value}"
@@ -150,7 +149,7 @@ def test_checkify_names_the_label_and_its_row(jitted: bool, differentiated: bool
         return softmax_cross_entropy_with_integer_labels(z, labels, ignore_index=-100, reduction="mean")
 
     checked = checkify.checkify(jax.grad(loss) if differentiated else loss)
-    checked = jax.jit(checked) if jitted else checked
+    checked = quick(checked) if jitted else checked
     z = jnp.zeros((2, 3, 5), jnp.float32)
     error, _ = checked(z, jnp.int32([[0, -100, 4], [2, 17, -3]]))
     assert "label 17 in row 4" in str(error.get())

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from lossjax import sigmoid_cross_entropy, softmax_cross_entropy, softmax_cross_entropy_with_integer_labels
+from tests.support.quick import quick
 
 LABEL, TARGET, BINARY = softmax_cross_entropy_with_integer_labels, softmax_cross_entropy, sigmoid_cross_entropy
 Z = jnp.float32([[1, 2, 4], [0, -1, 3]])
@@ -56,7 +57,7 @@ def test_an_option_out_of_its_range_is_refused(name: str, jitted: bool) -> None:
             return loss(z, second, **options)
 
         with pytest.raises(error, match=message):
-            (jax.jit(call) if jitted else call)(Z)
+            (quick(call) if jitted else call)(Z)
 
 
 ARGUMENT_REFUSALS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {

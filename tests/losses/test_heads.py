@@ -53,6 +53,7 @@ def test_it_is_the_function_of_the_logits(name: str, how: str) -> None:
             np.testing.assert_allclose(g, w, rtol=0, atol=256 * CLASSES * 2.0**-53 * size)
 
 
+@pytest.mark.covering
 @pytest.mark.parametrize(("name", "how"), [case for case in CASES if case[0] != "any loss"])
 def test_what_a_masked_row_holds_is_not_felt(name: str, how: str) -> None:
     """Exactly, in value and gradient; and a tail, a second head and a row's probabilities are masked too."""
@@ -70,6 +71,7 @@ def test_what_a_masked_row_holds_is_not_felt(name: str, how: str) -> None:
             assert np.array_equal(got, w)
 
 
+@pytest.mark.covering
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 @pytest.mark.parametrize("name", HEADS)
 def test_sixteen_bits_are_summed_in_thirty_two(name: str, dtype: Any) -> None:

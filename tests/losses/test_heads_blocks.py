@@ -92,7 +92,7 @@ def test_logits_are_never_stored(name: str, how: str) -> None:
     def of(a: Arrays) -> Any:
         return total(HEADS[name][0](a, chunk_size=size, **options))
 
-    analysis = jax.jit(jax.value_and_grad(of)).lower(a).compile().memory_analysis()
+    analysis = quick(jax.value_and_grad(of)).lower(a).compile().memory_analysis()
     assert analysis is not None
     heads = 2 if name == "kl" else 1
     block, weights = 4 * size * classes, 4 * classes * (WIDTH + OTHER + 2)

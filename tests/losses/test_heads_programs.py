@@ -50,7 +50,7 @@ def test_a_batch_that_is_sharded_stays_where_it_is(name: str, how: str, kind: Ax
             return {n: jax.device_put(np.asarray(x), NamedSharding(mesh, spec[n])) for n, x in arrays.items()}
 
         args = placed(floats), placed(classes), jax.device_put(MASK, NamedSharding(mesh, P("batch")))
-        program = jax.jit(slopes).lower(*args).compile()
+        program = quick(slopes).lower(*args).compile()
         got = program(*args)
         assert got[1]["hidden"].sharding.is_equivalent_to(args[0]["hidden"].sharding, 3)
     for g, w in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):

@@ -155,7 +155,7 @@ def test_logits_are_never_stored() -> None:
     def memory(rows: int, loss: Any) -> int:
         shapes = [jax.ShapeDtypeStruct(s, d) for s, d in (
             ((rows, width), jnp.float32), ((width, classes), jnp.float32), ((rows,), jnp.int32))]  # fmt: skip
-        analysis = jax.jit(jax.value_and_grad(loss, (0, 1))).lower(*shapes).compile().memory_analysis()
+        analysis = quick(jax.value_and_grad(loss, (0, 1))).lower(*shapes).compile().memory_analysis()
         assert analysis is not None
         return analysis.temp_size_in_bytes
 

@@ -57,9 +57,8 @@ def test_weighted_mean(size: int, scale: float, dtype: Any, random: np.random.Ge
     with jax.enable_x64(dtype == np.float64), oracle.precision():
         a, b = (random.normal(size=(2, size)) * scale).astype(dtype)
         w = random.uniform(0.5, 2, size).astype(dtype)
-        value, pulled = jax.value_and_grad(lambda a, b, w: mean_squared_error(a, b, weights=w), (0, 1, 2))(
-            *map(jnp.asarray, (a, b, w))
-        )
+        of_three = jax.value_and_grad(lambda a, b, w: mean_squared_error(a, b, weights=w), (0, 1, 2))
+        value, pulled = jax.jit(of_three)(a, b, w)
         d, v = ulp.balls(a) - ulp.balls(b), ulp.balls(w)
         mass = oracle.total(v)
         mean = oracle.total(v * d * d) / mass

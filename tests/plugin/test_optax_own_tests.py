@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import jax
 import optax.losses as theirs
 import pytest
 
@@ -49,6 +50,15 @@ def first_of_each(tests: Iterable[Any]) -> Iterator[unittest.TestCase]:
         elif (stem := test.id().partition(" ")[0].rstrip("0123456789")) not in seen:
             seen.add(stem)
             yield test
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _little_effort() -> Iterator[None]:
+    """Their tolerances are of many roundings, and most of their programs are single operations outside ``jit``."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+    jax.clear_caches()
 
 
 def run_their_tests(name: str, library: Any = ours, *, every: bool = True) -> tuple[unittest.TestResult, str, set[str]]:

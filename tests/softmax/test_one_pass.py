@@ -14,7 +14,7 @@ from jax.sharding import PartitionSpec as P
 import lossjax
 from lossjax._softmax import one_pass, one_reading, row_statistics, row_sum
 from tests.support.compiled import collectives
-from tests.support.quick import FUSED_AS_FOR_USERS
+from tests.support.quick import FUSED_AS_FOR_USERS, quick
 
 U = {"float32": 2.0**-24, "float64": 2.0**-53}
 CLASSES = 2**17
@@ -204,7 +204,7 @@ LOSSES: dict[str, Callable[[Any], Any]] = {
 def test_every_loss_through_the_seam(random: np.random.Generator, request: pytest.FixtureRequest) -> None:
     """Value, gradient and the gradient's derivative, in float64, are those of the formula for a CPU."""
 
-    @jax.jit
+    @quick
     def everything(z: Any) -> Any:
         def of(loss: Any) -> Any:
             def total(z: Any) -> Any:
@@ -240,7 +240,7 @@ def test_classes_over_devices(random: np.random.Generator) -> None:
             return row_statistics._in_one_pass(plan, jnp.dtype("float32"), z, (here_too,), here)[1:]
 
         over = jax.shard_map(parts, mesh=mesh, in_specs=P(None, "devices"), out_specs=P(), check_vma=False)
-        got = jax.jit(over)(z)
+        got = quick(over)(z)
         lost, lost_here = (np.isnan(np.asarray(found[-3]) + np.asarray(found[-2])) for found in (want, got))
         np.testing.assert_array_equal(lost_here, lost)
         lost = lost | np.isneginf(want[2])  # of a row of nothing there is no gap
@@ -257,6 +257,6 @@ def test_a_mesh_that_splits_the_classes_gathers_nothing(kind: AxisType, random: 
     want = loss(z)
     with jax.set_mesh(mesh):
         sharded = jax.device_put(z, NamedSharding(mesh, P(None, "devices")))
-        program = jax.jit(loss).lower(sharded).compile()
+        program = quick(loss).lower(sharded).compile()
         np.testing.assert_allclose(program(sharded), want, rtol=32 * U["float32"])
         assert all(size <= 8 * len(z) for _, size in collectives(program.as_text() or ""))

@@ -59,7 +59,7 @@ def test_as_on_one_device(name: str, spec: Any, kind: AxisType, random: np.rando
     value, gradient = quick(jax.value_and_grad(loss))(z)
     with jax.set_mesh(mesh(kind)):
         sharded = on_mesh(z, kind, spec)
-        program = jax.jit(jax.value_and_grad(loss)).lower(sharded).compile()
+        program = quick(jax.value_and_grad(loss)).lower(sharded).compile()
         got, got_gradient = program(sharded)
         moved = collectives(program.as_text() or "")
     u = 2.0**-24
@@ -77,7 +77,7 @@ def test_labels_that_an_explicit_mesh_splits(random: np.random.Generator) -> Non
     want = lossjax.softmax_cross_entropy_with_integer_labels(z, labels)
     with jax.set_mesh(mesh(AxisType.Explicit)):
         spec = P(None, "devices")
-        got = jax.jit(lossjax.softmax_cross_entropy_with_integer_labels)(
+        got = quick(lossjax.softmax_cross_entropy_with_integer_labels)(
             on_mesh(z, AxisType.Explicit, spec), on_mesh(labels, AxisType.Explicit, spec)
         )
     np.testing.assert_allclose(got, want, rtol=16 * 2.0**-24)

@@ -12,10 +12,10 @@ FUSED_AS_FOR_USERS = {"xla_cpu_use_fusion_emitters": True} if jax.__version_info
 gives the same numbers, but for exponentials of numbers below -80, which are 0."""
 
 
-def quick(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+def quick(function: Callable[..., Any], **options: Any) -> jax.stages.Wrapped:
     """Jit a function with little effort; it must be the outermost transformation.
 
-    This is for programs that are compared with each other, or whose answers are NaN. What is judged by ulps is compiled
-    by ``jax.jit``, as a user's program is.
+    This is for programs that are compared with each other, for edges and answers that are NaN, and for what a compiled
+    program says of its memory and collectives. What is judged by ulps is compiled by ``jax.jit``, as a user's is.
     """
     return jax.jit(function, **options, compiler_options=LITTLE_EFFORT)

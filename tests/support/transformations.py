@@ -66,8 +66,8 @@ def _jitted(transformed: Transformed) -> Transformed:
 
 TRANSFORMATIONS: dict[str, tuple[Transformed, Transformed]] = {
     # name: (the transformation, what it must equal)
-    "jit": (lambda f, a, n: jax.jit(f)(*a), lambda f, a, n: f(*a)),
-    "jit of grad": (lambda f, a, n: jax.jit(jax.grad(scalar(f), n))(*a), lambda f, a, n: jax.grad(scalar(f), n)(*a)),
+    "jit": (lambda f, a, n: quick(f)(*a), lambda f, a, n: f(*a)),
+    "jit of grad": (lambda f, a, n: quick(jax.grad(scalar(f), n))(*a), lambda f, a, n: jax.grad(scalar(f), n)(*a)),
     "grad of jit": (lambda f, a, n: jax.grad(scalar(jax.jit(f)), n)(*a), lambda f, a, n: jax.grad(scalar(f), n)(*a)),
     "remat": (lambda f, a, n: jax.grad(jax.checkpoint(scalar(f)), n)(*a), lambda f, a, n: jax.grad(scalar(f), n)(*a)),
     "scan": (_scan, lambda f, a, n: jax.grad(scalar(f), n)(*a)),
