@@ -31,6 +31,33 @@ TO_SECOND_ORDER = (
 """Each entry of their Hessian is one product, p_j (δ_jk - p_k), and is accurate by itself."""
 
 
+def _from_one_hot(z: Balls) -> tuple[Balls, Balls]:
+    """p, and |δ_jk - p_k| without a subtraction from 1, at [..., j, k]."""
+    p = oracle.softmax(z)
+    away = np.broadcast_to(p[..., None, :], (*p.shape, p.shape[-1])).copy()
+    for k in range(p.shape[-1]):
+        away[..., k, k] = oracle.total(np.delete(p, k, axis=-1))
+    return p, away
+
+
+def terms_of_softmax(z: Balls, c: int, k: int) -> Balls:
+    """Of ``p_c ((δ_cl - p_l) (δ_ck - p_k) - p_l (δ_lk - p_k))``."""
+    p, away = _from_one_hot(z)
+    return p[..., c, None] * (away[..., c, :] * away[..., c, k, None] + p * away[..., :, k])
+
+
+def terms_of_entropy(z: Balls, _: int, k: int) -> Balls:
+    """Of ``-p_l (δ_lk - p_k) (s_l + 1) + p_l p_k s_k``, with s = log p + H."""
+    p, away = _from_one_hot(z)
+    log_p = oracle.log(p)
+    size = abs(log_p) - oracle.total(p * log_p)[..., None]
+    return p * (away[..., :, k] * (1 + size) + p[..., k, None] * size[..., k, None])
+
+
+OF_TERMS = {"softmax": terms_of_softmax, "softmax_entropy": terms_of_entropy}
+"""Each entry of their Hessian is a difference, judged by what is subtracted."""
+
+
 @pytest.mark.parametrize(
     ("case", "dtype"),
     [pytest.param(c, np.float32, id=c.name) for c in OF_ROWS]
@@ -39,7 +66,10 @@ TO_SECOND_ORDER = (
 )
 def test_every_direction(case: Case, dtype: type) -> None:
     for family in (f for f in (WIDE, FAMILY["normal"]) if f in case.families):
-        assert_accurate_in_every_direction(case, family, dtype, second=case.name in TO_SECOND_ORDER)
+        terms = OF_TERMS.get(case.name)
+        assert_accurate_in_every_direction(
+            case, family, dtype, second=case.name in (*TO_SECOND_ORDER, *OF_TERMS), terms_of_second=terms
+        )
 
 
 def of_fisher_product(g: Balls, z: Balls, v: Balls) -> Truth:
