@@ -74,7 +74,7 @@ def _compiled(function: Callable[..., jax.Array], argnums: tuple[int, ...], seco
 
 
 Terms = Callable[[Balls, int, int], Balls]
-"""From the logits, the class of a one-hot cotangent, and that of a tangent: what an entry of the Hessian is a sum of."""
+"""Of an entry of the Hessian, from the logits, the class of a one-hot cotangent, and that of a tangent."""
 
 
 def assert_accurate_in_every_direction(
