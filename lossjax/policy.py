@@ -75,7 +75,7 @@ def sampled_kl(
 
     Source: Schulman, "Approximating KL divergence" (2020); the gradients: Tang and Munos (2025).
     """
-    if kind not in _ESTIMATORS:
+    if not isinstance(kind, str) or kind not in _ESTIMATORS:
         raise ValueError(f"kind must be one of {', '.join(map(repr, _ESTIMATORS))}, got {kind!r}")
     log_p, log_q = pair("log_probs", log_probs, reference_log_probs, other="reference_log_probs")
     return elementwise(_ESTIMATORS[kind], log_p, log_q, {}, **options)
@@ -134,7 +134,7 @@ def clipped_loss(
 
     Source: Schulman et al. (2017), Shao et al. (2024), Zheng et al. (2025).
     """
-    if level not in ("token", "sequence"):
+    if not isinstance(level, str) or level not in ("token", "sequence"):
         raise ValueError(f"level must be 'token' or 'sequence', got {level!r}")
     log_p, log_old = pair("log_probs", log_probs, old_log_probs, other="old_log_probs")
     advantage = checks.floating("advantages", advantages)
@@ -187,7 +187,7 @@ def sequence_log_probs(log_probs: ArrayLike, *, where: ArrayLike | None = None, 
         raise ValueError("log_probs must have an axis of tokens, got a scalar")
     valid = checks.mask("where", where, tokens.shape)
     tokens = hide(valid, tokens).astype(checks.compute_dtype(tokens))
-    return _mean_of_sequences(tokens, valid)[0] if mean else jnp.sum(tokens, axis=-1)
+    return _mean_of_sequences(tokens, valid)[0] if checks.flag("mean", mean) else jnp.sum(tokens, axis=-1)
 
 
 def _mean_of_sequences(tokens: Array, valid: Array | None) -> tuple[Array, Array]:

@@ -28,7 +28,7 @@ def as_array(name: str, value: ArrayLike, wanted: str) -> Array:
     try:
         if value is not None:
             return jnp.asarray(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         pass
     raise TypeError(f"{name} must be {wanted}, got {value!r}; give an array, or numbers that make one")
 
@@ -86,7 +86,7 @@ def axes(name: str, axis: int | Sequence[int], ndim: int) -> tuple[int, ...]:
     """The axis or axes as distinct non-negative integers; ValueError if one does not exist, TypeError if no integer."""
     given = tuple(axis) if isinstance(axis, Sequence) else (axis,)
     for one in given:
-        if isinstance(one, bool) or not hasattr(one, "__index__"):
+        if isinstance(one, bool) or not hasattr(one, "__index__") or np.ndim(one):
             raise TypeError(f"{name} must be an integer or a tuple of integers, got {axis!r}")
         if not -ndim <= one < ndim:
             raise ValueError(f"{name}={axis!r} does not exist among {ndim} dimensions; use {-ndim} to {ndim - 1}")
@@ -116,7 +116,7 @@ def one_class_axis(array: Array, name: str, axis: int) -> tuple[int]:
 
 def boolean(name: str, value: ArrayLike) -> Array:
     """A boolean array; TypeError for numbers."""
-    array = jnp.asarray(value)
+    array = as_array(name, value, "boolean")
     if array.dtype != jnp.bool_:
         raise TypeError(
             f"{name} must be boolean (True = counted), got {array.dtype}; write {name} != 0 for a mask of numbers"
@@ -135,7 +135,7 @@ def mask(name: str, value: ArrayLike | None, shape: Sequence[int]) -> Array | No
 
 def reduction(value: str) -> str:
     """One of none, sum, mean."""
-    if value not in REDUCTIONS:
+    if not isinstance(value, str) or value not in REDUCTIONS:
         raise ValueError(f"reduction must be one of {', '.join(map(repr, REDUCTIONS))}, got {value!r}")
     return value
 
@@ -155,6 +155,13 @@ def _plain_number(name: str, value: Any) -> float:
         return float(value)
     except (TypeError, ValueError) as error:
         raise TypeError(f"{name} must be a real number, got {value!r}") from error
+
+
+def flag(name: str, value: object) -> bool:
+    """True or False, and nothing that is merely true of Python, such as the string "False"."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name} must be True or False, got {value!r}")
+    return bool(value)
 
 
 def integer(name: str, value: object) -> int:
@@ -192,12 +199,10 @@ def real(name: str, value: ArrayLike, dtype: Any) -> Array:
 
 def scalar(name: str, value: ArrayLike) -> Array:
     """A real scalar."""
-    if value is None or isinstance(value, str):
-        raise TypeError(f"{name} must be a real number, got {value!r}")
-    kind = jnp.result_type(value)
-    if jnp.shape(value) != () or not (jnp.issubdtype(kind, jnp.floating) or jnp.issubdtype(kind, jnp.integer)):
-        raise TypeError(f"{name} must be a real scalar, got {kind}[{_dims(jnp.shape(value))}]")
-    return jnp.asarray(value)
+    array = as_array(name, value, "a real number")
+    if array.shape != () or not (jnp.issubdtype(array.dtype, jnp.floating) or jnp.issubdtype(array.dtype, jnp.integer)):
+        raise TypeError(f"{name} must be a real scalar, got {array.dtype}[{_dims(array.shape)}]")
+    return array
 
 
 def number(name: str, value: ArrayLike, dtype: Any, *, positive: bool, at_most: float = math.inf) -> Array:
@@ -223,14 +228,13 @@ def _within(value: Array, at_most: float = math.inf) -> Array:
 
 def is_known(value: ArrayLike, number: float) -> bool:
     """Whether a scalar can be looked at and equals ``number``: an option at its default costs nothing."""
-    return is_concrete(value) and float(np.asarray(value)) == number
+    return is_concrete(value) and np.ndim(value) == 0 and float(np.asarray(value)) == number
 
 
 def number_or_array(name: str, value: ArrayLike) -> Array:
     """A floating-point array; Python numbers and integers as weakly typed ones, which follow the other arguments."""
-    if value is None or isinstance(value, str):
-        raise TypeError(f"{name} must be a real number, got {value!r}")
-    array = jnp.asarray(float(value) if isinstance(value, int) and not isinstance(value, bool) else value)
+    known = float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    array = as_array(name, known, "a real number")
     if jnp.issubdtype(array.dtype, jnp.integer):
         with jax.numpy_dtype_promotion("standard"):
             array = array * 1.0

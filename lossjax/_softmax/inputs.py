@@ -237,7 +237,7 @@ def _unless(default: int, name: str, value: ArrayLike, dtype: Any, at_most: floa
 
 
 def _over_others(how: str) -> bool:
-    if how not in ("uniform", "others"):
+    if not isinstance(how, str) or how not in ("uniform", "others"):
         raise ValueError(f"smoothing must be 'uniform' (ε/C) or 'others' (ε/(C-1)), got {how!r}")
     return how == "others"
 
@@ -252,9 +252,8 @@ _WANTED = {
 
 def _if_swapped(logits: ArrayLike, targets: Array, second: str) -> dict[str, str]:
     """A remedy, if the arguments are those of a call in the other order."""
-    if isinstance(logits, str) or logits is None:
-        return {}
-    if jnp.issubdtype(jnp.result_type(logits), jnp.integer) and jnp.issubdtype(targets.dtype, jnp.floating):
+    kind = getattr(logits, "dtype", None)
+    if kind is not None and jnp.issubdtype(kind, jnp.integer) and jnp.issubdtype(targets.dtype, jnp.floating):
         return {"remedy": f"the order is (logits, {second}): swap the two if they are the other way round"}
     return {}
 

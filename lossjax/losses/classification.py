@@ -116,7 +116,7 @@ def softmax_cross_entropy_with_integer_labels(
     """
     given = LogitLoss.of(logits, labels, "labels", **options)
     loss, lse = given.reduced(CROSS_ENTROPY)
-    return (loss, lse) if return_logsumexp else loss
+    return (loss, lse) if checks.flag("return_logsumexp", return_logsumexp) else loss
 
 
 @with_plain
@@ -168,7 +168,7 @@ def softmax_cross_entropy(
     """
     given = LogitLoss.of(logits, targets, "distributions", **options)
     loss, lse = given.reduced(CROSS_ENTROPY)
-    return (loss, lse) if return_logsumexp else loss
+    return (loss, lse) if checks.flag("return_logsumexp", return_logsumexp) else loss
 
 
 @with_plain
@@ -221,9 +221,9 @@ def sigmoid_cross_entropy(
     logits = checks.floating("logits", logits)
     targets = checks.floating("targets", targets, remedy="convert 0/1 labels with .astype(logits.dtype)")
     checks.same_shape("targets", targets.shape, "of the logits", logits.shape, "give one target per logit")
-    parameters = {}
-    if not checks.is_known(label_smoothing, 0):
-        parameters["label_smoothing"] = checks.nonnegative("label_smoothing", label_smoothing, at_most=1)
+    parameters = {"label_smoothing": checks.nonnegative("label_smoothing", label_smoothing, at_most=1)}
+    if checks.is_known(label_smoothing, 0):
+        parameters = {}
     if pos_weight is not None:
         parameters["pos_weight"] = checks.nonnegative("pos_weight", pos_weight)
 

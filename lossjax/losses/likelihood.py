@@ -208,7 +208,7 @@ def poisson_nll(
     Source: the exponential family whose log-partition is exp; the Gaussian of §4.1.2 is another.
     """
     prediction, target = pair("log_rate", log_rate, targets)
-    counts = rules.Counts(of_log=bool(log_input), full=bool(full))
+    counts = rules.Counts(of_log=checks.flag("log_input", log_input), full=checks.flag("full", full))
     if log_input:
         return elementwise(functools.partial(rules.poisson_nll, counts), prediction, target, {}, AMOUNTS, **options)
     valid = checks.mask("where", options.get("where"), prediction.shape)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from lossjax._core import checks
 from lossjax._core.options import Option, with_options
 from lossjax._softmax.curves import CROSS_ENTROPY
 from lossjax._softmax.head import CrossEntropy
@@ -143,6 +144,7 @@ def linear_head(
     loss, terms = CrossEntropy(given.rule_options(CROSS_ENTROPY)), given.inputs()
     terms = terms._replace(logits=None, targets=None, valid=None)
     reducer, of_row = given.reducer, given.row_weights()
+    checks.flag("return_logsumexp", return_logsumexp)
     if skip_below is not None and (reducer.how == "none" or return_logsumexp):
         raise ValueError(
             'skip_below wants reduction="sum" or "mean" and no return_logsumexp: otherwise the gradient is not formed '

@@ -89,7 +89,7 @@ def softmax_cross_entropy_with_sparse_targets(
     reducer, places, q = _checked(classes, probabilities, z.shape[:-1], z.shape[-1], given)
     dtype = checks.compute_dtype(array, q)
     transform = transform_of(given["temperature"], given["logit_softcap"], dtype)
-    asked = Asked(dtype, tail=tail)
+    asked = Asked(dtype, tail=checks.flag("tail", tail))
     return reducer(_losses(asked, transform, z, places, q, reducer.valid))
 
 
@@ -159,7 +159,7 @@ def sparse_head(
     reducer, places, q = _checked(classes, probabilities, heads.rows, heads.class_count(over), given)
     dtype = checks.compute_dtype(*heads.hidden, q)
     transform = transform_of(given["temperature"], given["logit_softcap"], dtype)
-    loss = _SparseLoss(Asked(dtype, over, tail=tail))
+    loss = _SparseLoss(Asked(dtype, over, tail=checks.flag("tail", tail)))
     return HeadLoss.of(loss, heads, transform, (places, q), reducer.valid, dtype, given, over).reduced(reducer)
 
 

@@ -6,6 +6,7 @@ import jax
 from jax import Array, lax
 from jax.typing import ArrayLike
 
+from lossjax._core import checks
 from lossjax._core.options import with_options
 from lossjax._core.sharding import varies_over
 from lossjax._softmax.curves import CROSS_ENTROPY
@@ -95,7 +96,7 @@ def vocab_parallel_softmax_cross_entropy(
     """
     given = LogitLoss.of(logits, labels, "either", over=mesh_axis(axis_name), **options)
     loss, lse = given.reduced(CROSS_ENTROPY)
-    return (loss, lse) if return_logsumexp else loss
+    return (loss, lse) if checks.flag("return_logsumexp", return_logsumexp) else loss
 
 
 @overload

@@ -24,10 +24,10 @@ WRONG: dict[str, Any] = {
     "log_scale": "x", "log_variance": "x", "pos_weight": -1.0, "class_weights": np.full(CLASSES, -1.0),
     "label_smoothing": 2.0,
     "smoothing": "x", "z_loss": -1.0, "logit_softcap": 0.0, "temperature": 0.0, "ignore_index": 1.5, "top_k": 0,
-    "weights": np.ones((ROWS, CLASSES), np.int32), "normalizer": np.ones(2), "full": None, "log_input": None,
-    "return_logsumexp": None,
+    "weights": np.ones((ROWS, CLASSES), np.int32), "normalizer": np.ones(2), "full": "False", "log_input": "False",
+    "return_logsumexp": "False",
     "kind": "x", "clip": (-1.0, 0.2), "desirable": 1.0, "reference_kl": "x", "margin": "x",
-    "weight": -1.0, "tail": None, "mixture": 1.0,
+    "weight": -1.0, "tail": "False", "mixture": 1.0,
 }  # fmt: skip
 REQUIRED = {
     "degrees_of_freedom": 1.0, "desirable": np.ones((ROWS, CLASSES), bool), "beta": 1.0, "margin": 1.0, "weight": 1.0,
@@ -49,11 +49,7 @@ def refusals() -> list[Any]:
             table.append((name, position, parameters[position].name, value > 0))
             if position:
                 table.append((name, position, parameters[position].name, value[:-1]))
-        table += [
-            (name, None, p.name, WRONG[p.name])
-            for p in parameters
-            if p.kind == p.KEYWORD_ONLY and WRONG[p.name] is not None
-        ]
+        table += [(name, None, p.name, WRONG[p.name]) for p in parameters if p.kind == p.KEYWORD_ONLY]
         options = {p.name for p in parameters if p.kind == p.KEYWORD_ONLY}
         assert options <= set(WRONG), f"{name}: no wrong value for {options - set(WRONG)}"
     return [pytest.param(*row, id=f"{row[0]}-{row[2]}-{i}") for i, row in enumerate(table)]
@@ -102,6 +98,17 @@ def test_what_is_no_array_is_named(name: str, value: Any) -> None:
         aliases = {"labels": "targets", "targets": "labels"}
         with pytest.raises(TypeError, match=f"^({argument}|{aliases.get(argument, argument)}) must be .*{value!r}"):
             loss_of(name)(*args, **options)
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_an_option_that_is_nothing_of_the_kind_is_named(name: str) -> None:
+    """No word of JAX's or Python's own: what came may be a thing, a string, a ragged list, or a number beyond all."""
+    parameters = inspect.signature(loss_of(name)).parameters
+    options = {key: value for key, value in REQUIRED.items() if key in parameters}
+    for argument in (p.name for p in parameters.values() if p.kind == p.KEYWORD_ONLY):
+        for value in (object(), "cat", [[1.0, 2.0], [3.0]], {"a": 1.0}, np.ones(7, complex)):
+            with pytest.raises((TypeError, ValueError), match=argument):
+                loss_of(name)(*GOOD[name], **{**options, argument: value})
 
 
 LOGITS, LABELS = np.zeros((ROWS, CLASSES, 2), np.float32), np.zeros((ROWS, 2), np.int32)
