@@ -53,7 +53,7 @@ def main() -> None:
             z = jnp.asarray(random.normal(size=(rows, classes)), dtype)
             index = jnp.asarray(random.integers(0, classes, (rows, 1)))
             arguments = index, (z,), jnp.max(z, axis=-1, keepdims=True).astype(jnp.float32)
-            whole = compiled(row_sum._whole, None, arguments)
+            whole = compiled(row_sum.whole_sum_of_others, None, arguments)
             blocks, taken = row_sum._pieces(z, jnp.float32) or (1, None)
             cells = []
             for width in WIDTHS:

@@ -28,6 +28,9 @@ def optax_kl(p: Array, q: Array) -> Array:
 LOSSES: dict[str, tuple[Callable[..., Array], Any]] = {
     "cross-entropy, optax": (optax.softmax_cross_entropy_with_integer_labels, LABELS),
     "cross-entropy": (lossjax.softmax_cross_entropy_with_integer_labels, LABELS),
+    "cross-entropy of distributions": (lossjax.softmax_cross_entropy, LOGITS),
+    "entropy": (lambda z, _: lossjax.softmax_entropy(z), LABELS),
+    "Brier": (lossjax.softmax_brier_score, LABELS),
     "focal": (lossjax.softmax_focal_loss, LABELS),
     "KL of logits, optax": (optax_kl, LOGITS),
     "KL of logits": (lossjax.softmax_kl_divergence, LOGITS),

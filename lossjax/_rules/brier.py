@@ -1,5 +1,6 @@
 """The closed form of the Brier score of logits."""
 
+import functools
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -7,7 +8,10 @@ from jax import Array
 
 from lossjax._core.autodiff import closed_form
 from lossjax._core.masks import hide
-from lossjax._softmax import functions, row_statistics
+from lossjax._softmax import functions
+from lossjax._softmax.row_statistics import Plan, RowStatistics, row_statistics
+from lossjax._softmax.row_sum import Arrays, shown
+from lossjax._softmax.transform import View
 
 
 class BrierOptions(NamedTuple):
@@ -16,36 +20,58 @@ class BrierOptions(NamedTuple):
     dtype: Any
     labelled: bool
 
-    def distance(self, z: Array, rows: row_statistics.RowStatistics, targets: Array, p: Array, one_off: Array) -> Array:
-        """``p - t``, without cancellation.
-
-        At the pivot, which is a maximum, p - t is formed as (p - 1) + (1 - t) if t >= 1/2: both of these are accurate.
-        Elsewhere it is p - t itself, so that two classes of equal logits do not differ by how their p was rounded.
-        """
-        t = targets.astype(z.dtype)
+    def inputs(self, logits: Array, targets: Array, valid: Array | None) -> tuple[Arrays, tuple[View, Array | None]]:
+        """The arrays of the classes, and what the rows have: the view of the logits, and the labels."""
+        view = View(None if valid is None else valid[..., None])
         if self.labelled:
-            t = (row_statistics.class_index(z, targets.dtype) == targets[..., None]).astype(z.dtype)
-        return jnp.where(rows.is_pivot(z) & (t >= 0.5), one_off + (1 - t), p - t)
+            return (logits,), (view, targets[..., None])
+        return (logits, targets), (view, None)
 
 
-def _brier_forward(options: BrierOptions, logits: Array, targets: Array, valid: Array | None) -> tuple[Array, Any]:
-    z, t = hide(valid, logits.astype(options.dtype)), hide(valid, targets)
-    rows = row_statistics.row_statistics(z)
+def _distance(entries: Any, rows: RowStatistics, beside: tuple[View, Array | None]) -> Array:
+    """``p - t``, without cancellation.
+
+    At the pivot, which is a maximum, p - t is formed as (p - 1) + (1 - t) if t >= 1/2: both of these are accurate.
+    Elsewhere it is p - t itself, so that two classes of equal logits do not differ by how their p was rounded.
+    """
+    view, labels = beside
+    dtype = rows.maximum.dtype
+    z = view.of(entries[0], dtype).astype(dtype)
+    t = (shown(entries[1], view.valid) if labels is None else entries[-1] == labels.astype(entries[-1].dtype)).astype(
+        dtype
+    )
+    usual = functions.probabilities(z, rows) - t
+    if rows.asked is False:
+        return usual
+    return jnp.where(rows.is_pivot(z) & (t >= 0.5), functions.p_minus_one_hot(z, rows) + (1 - t), usual)
+
+
+def _square(entries: Any, rows: RowStatistics, beside: tuple[View, Array | None]) -> Array:
+    distance = _distance(entries, rows, beside)
+    return distance * distance
+
+
+def _brier_forward(
+    options: BrierOptions, logits: Array, targets: Array, valid: Array | None, *, differentiated: bool = True
+) -> tuple[Array, Any]:
+    arrays, beside = options.inputs(logits, targets, valid)
+    plan = Plan.of(logits, options.dtype, differentiated=differentiated)
+    rows = row_statistics(logits, plan=plan, dtype=options.dtype, view=beside[0])
     if options.labelled:
-        rows = rows.undefined_unless((t >= 0) & (t < z.shape[-1]))
-    distance = options.distance(z, rows, t, row_statistics.p_of(z, rows), row_statistics.p_minus_one_hot_of(z, rows))
-    loss = jnp.sum(distance * distance, axis=-1)
-    return hide(valid, loss), (options, logits, targets, valid, rows.stopped())
+        label = hide(valid, targets)
+        rows = rows.undefined_unless((label >= 0) & (label < logits.shape[-1]))
+    loss = rows.of_pivot(_square, arrays, beside) + rows.sum_of_others(_square, arrays, beside)
+    return hide(valid, loss[..., 0]), (options, logits, targets, valid, rows.stopped())
 
 
 def _brier_backward(saved: Any, cotangent: Array) -> tuple[None, Array, Array | None, None]:
     options, logits, targets, valid, rows = saved
-    z, t, g = hide(valid, logits.astype(options.dtype)), hide(valid, targets), hide(valid, cotangent)[..., None]
-    p, one_off = functions.probabilities(z, rows), functions.p_minus_one_hot(z, rows)
-    distance = options.distance(z, rows, t, p, one_off)
-    in_z = hide(valid, 2 * g * functions.fisher_product(z, rows, distance))
-    return None, in_z, None if options.labelled else hide(valid, -2 * g * distance), None
+    (arrays, beside), g = options.inputs(logits, targets, valid), hide(valid, cotangent)[..., None]
+    in_z = hide(valid, 2 * g * functions.fisher_product_of(_distance, arrays, rows, beside, beside[0]))
+    if options.labelled:
+        return None, in_z, None, None
+    return None, in_z, hide(valid, -2 * g * _distance((*arrays, None), rows, beside)), None
 
 
-brier = closed_form(_brier_forward, _brier_backward)
+brier = closed_form(_brier_forward, _brier_backward, value=functools.partial(_brier_forward, differentiated=False))
 """``(options, logits, targets, valid) -> Σ (p - t)²``, per row."""

@@ -1,27 +1,40 @@
 """The closed form of the entropy of a softmax."""
 
+import functools
 from typing import Any
 
-import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
 from lossjax._core.autodiff import closed_form
-from lossjax._softmax import functions, row_statistics
+from lossjax._softmax import functions
+from lossjax._softmax.row_statistics import Plan, RowStatistics, gap, row_statistics
 from lossjax.numerics import times
 
 
-def _entropy_forward(z: Array) -> tuple[Array, Any]:
-    rows = row_statistics.row_statistics(z)
-    expected_gap = jnp.sum(times(row_statistics.p_of(z, rows), row_statistics.gaps(z, rows)), axis=-1, keepdims=True)
-    return (expected_gap + rows.log_total())[..., 0], (z, rows.stopped())
+def _gap(entries: Any, rows: RowStatistics, _: Any) -> Array:
+    return gap(entries[0], rows.maximum)
 
 
-def _entropy_backward(saved: Any, cotangent: Array) -> tuple[Array]:
+def _weighed_gap(entries: Any, rows: RowStatistics, _: Any) -> Array:
+    z = entries[0].astype(rows.maximum.dtype)
+    return times(functions.probabilities(z, rows), gap(z, rows.maximum))
+
+
+def _entropy_forward(z: Array, dtype: Any, *, differentiated: bool = True) -> tuple[Array, Any]:
+    rows = row_statistics(z, plan=Plan.of(z, dtype, differentiated=differentiated), dtype=dtype)
+    expected_gap = rows.sum_of_others(_weighed_gap, (z,), ())
+    # The pivot is a maximum: its gap is 0, and counts for the derivative of this formula alone.
+    expected_gap = expected_gap + rows.of_pivot(_weighed_gap, (z,), ())
+    return (expected_gap + rows.log_total())[..., 0], (z, rows.stopped(), lax.stop_gradient(expected_gap))
+
+
+def _entropy_backward(saved: Any, cotangent: Array) -> tuple[Array, None]:
     # dH/dz = p∘(gap - <p, gap>) = J(p) gap. Where the gap is infinite, p is 0, and so is the gradient.
-    z, rows = saved
-    gap = rows.maximum - z
-    return (cotangent[..., None] * functions.fisher_product(z, rows, jnp.where(jnp.isfinite(gap), gap, 0)),)
+    z, rows, expected_gap = saved
+    return cotangent[..., None] * functions.fisher_product_of(_gap, (z,), rows, (), mean=expected_gap), None
 
 
-entropy = closed_form(_entropy_forward, _entropy_backward)
-"""``z -> log Σ e^(z - max z) + Σ p (max z - z)``, the entropy of softmax(z) in nats, per row."""
+entropy = closed_form(
+    _entropy_forward, _entropy_backward, value=functools.partial(_entropy_forward, differentiated=False)
+)
+"""``(z, dtype) -> log Σ e^(z - max z) + Σ p (max z - z)``, the entropy of softmax(z) in nats, per row."""

@@ -187,9 +187,10 @@ def _kl_divergence_forward(over: str | None, u: Array, v: Array) -> tuple[Array,
     return nan_unless(~pair.undefined(), kl)[..., 0], (u, v, _stopped(pair))
 
 
-def _weighted_w(u: Array, v: Array, pair: _Pair) -> Array:
+def _weighted_w(u: Array, v: Array, rows: tuple[_Pair, Array]) -> Array:
+    pair, pivot_is_excluded = rows
     one = _Class.of(u, v, pair.rows_u, pair.rows_v)
-    return jnp.where(one.excluded, -jnp.inf, times(one.p, one.w(pair)))
+    return jnp.where(one.excluded | pivot_is_excluded, -jnp.inf, times(one.p, one.w(pair)))
 
 
 _difference = known_as(lambda u, v: v - u)
@@ -203,8 +204,7 @@ def _kl_divergence_backward(saved: Any, cotangent: Array) -> tuple[None, Array, 
     one = _Class.of(*jax.lax.stop_gradient((u, v)), rows_u, rows_v)
     pivot = _Class.of(rows_u.pivot_logit, _at(jax.lax.stop_gradient(v), rows_u), rows_u, rows_v)
     w, d = one.w(pair), one.d(pair)
-    mean = _sum_of_others(_weighted_w, rows_u, jax.lax.stop_gradient((u, v)), pair)
-    mean = jnp.where(pivot.excluded, -jnp.inf, mean)
+    mean = _sum_of_others(_weighted_w, rows_u, jax.lax.stop_gradient((u, v)), (pair, pivot.excluded))
     # Where a logit of q tends to -inf under p's eyes, so does w - <p, w> there, and to +inf at the classes beside it.
     in_u = -times(one.p, jnp.where(one.excluded, jnp.where(one.p < 1, -jnp.inf, 0), w - mean))
     near, small = _near(d, 1)

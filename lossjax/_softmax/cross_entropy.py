@@ -13,8 +13,9 @@ s_c (p - e_c), is ``p_minus_one_hot``; the share of the other classes, (Σ_{k≠
 label smoothing only.
 """
 
+import dataclasses
 import functools
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax.numpy as jnp
 from jax import Array, lax
@@ -26,18 +27,11 @@ from lossjax._core.sharding import on_one_device, same_on_all
 from lossjax._softmax import functions, one_reading
 from lossjax._softmax.curves import Curve
 from lossjax._softmax.one_reading import OfDistribution
-from lossjax._softmax.row_statistics import (
-    Plan,
-    RowStatistics,
-    labelled_rows_and_gaps,
-    p_of,
-    row_statistics_and_gaps,
-    sum_of_other_surprisals,
-    surprisal,
-)
-from lossjax._softmax.row_sum import class_count, sum_over_classes
+from lossjax._softmax.plan import Plan
+from lossjax._softmax.row_statistics import RowStatistics, labelled_rows_and_gaps, row_statistics_and_gaps
+from lossjax._softmax.row_sum import class_count, largest_of, shown, sum_over_classes
 from lossjax._softmax.smoothing import Smoothing
-from lossjax._softmax.transform import LogitTransform
+from lossjax._softmax.transform import LogitTransform, View
 from lossjax.numerics import times
 
 
@@ -73,41 +67,99 @@ class SoftmaxInputs(NamedTuple):
     transform: LogitTransform = LogitTransform(None, None)
     valid: Array | None = None
 
-    def weights_along(self, z: Array) -> Array | None:
-        """The class weights [C] with as many dimensions as the logits."""
+    @property
+    def view(self) -> View:
+        """What the softmax sees of the logits."""
+        return View(None if self.valid is None else self.valid[..., None], self.transform)
+
+    def entries(self, options: Options) -> tuple[Array, Array | None, Array | None]:
+        """What there is of each class: logits, distributions, and class weights as an array of one row."""
         w = self.class_weights
-        return None if w is None else w.reshape((1,) * (z.ndim - 1) + w.shape)
+        weights = None if w is None else w.reshape((1,) * (self.logits.ndim - 1) + w.shape)
+        return self.logits, None if options.labelled else self.targets, weights
+
+    def shares(self, options: Options) -> tuple[Array, Array] | None:
+        """Of label smoothing."""
+        if self.smoothing is None:
+            return None
+        return options.smoothing(self.smoothing).shares(class_count(self.logits, options.over))
+
+    def of_rows(self, options: Options, rows: RowStatistics, mass: Array | None = None) -> "_OfRows":
+        """What there is of each row; ``mass`` is Σt, if it is known already."""
+        shares = self.shares(options)
+        if shares is None:
+            return _OfRows(self.view, self.parameter)
+        if not options.labelled:
+            given = self.targets, self.view.valid, options.dtype, rows.over
+            mass = _mass(*given) if mass is None else _known_mass(mass, *given)
+        return _OfRows(self.view, self.parameter, mass, *shares)
 
 
-def _weighted(weight: Array | None, value: Array) -> Array:
-    return value if weight is None else times(weight, value)
+def _mass(targets: Array, valid: Array | None, dtype: Any, over: str | None) -> Array:
+    return sum_over_classes(shown(targets, valid).astype(dtype), over)
 
 
-def _label_weight(options: Options, weights: Array | None, z: Array, rows: RowStatistics) -> Array | None:
+_known_mass = known_as(_mass)
+
+
+class _OfRows(NamedTuple):
+    view: View
+    parameter: Array | None
+    mass: Array | None = None
+    """Σt of a distribution that is smoothed."""
+    at_label: Array | None = None
+    each: Array | None = None
+    """The shares of label smoothing: of the label, and of each other class."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Term:
+    """The term of a class, as ``RowStatistics.sum_of_others`` and ``of_pivot`` call it: v_k times F, or one of its
+    derivatives.
+    """
+
+    options: Options
+    of: Literal["value", "slope", "in_parameter"]
+
+    def __call__(self, entries: Any, rows: RowStatistics, beside: _OfRows) -> Array:
+        logits, targets, weights, _ = entries
+        dtype = self.options.dtype
+        z = beside.view.of(logits, dtype).astype(dtype)
+        term = self.of_curve(z, rows, beside.parameter)
+        if weights is not None:
+            term = times(weights, term)
+        share = self.share(z, targets, rows, beside)
+        return term if share is None else times(share, term)
+
+    def of_curve(self, z: Array, rows: RowStatistics, parameter: Array | None) -> Array:
+        curve = self.options.curve
+        if curve.is_identity and self.of == "slope":
+            return jnp.ones_like(z)
+        surprisal = -functions.log_probabilities(z, rows)
+        if curve.is_identity:
+            return surprisal
+        return getattr(curve, self.of)(surprisal, functions.probabilities(z, rows), parameter)
+
+    def share(self, z: Array, targets: Array | None, rows: RowStatistics, beside: _OfRows) -> Array | None:
+        """t_k, smoothed; None for the 1 of a label."""
+        if targets is None:
+            if beside.at_label is None or beside.each is None:
+                return None
+            return jnp.where(rows.is_pivot(z), beside.at_label, beside.each)
+        t = shown(targets, beside.view.valid).astype(z.dtype)
+        if beside.at_label is None or beside.each is None or beside.mass is None:
+            return t
+        return (beside.at_label - beside.each) * t + beside.each * beside.mass
+
+
+def _label_weight(options: Options, inputs: SoftmaxInputs, rows: RowStatistics) -> Array | None:
     """ω: the class weight of each row's label, or None where every row counts alike."""
-    if weights is None or not options.labelled:
+    if inputs.class_weights is None or not options.labelled:
         return None
-    return rows.at_pivot(jnp.broadcast_to(weights, z.shape))
+    return rows.of_pivot(lambda entries, *_: entries[2], inputs.entries(options), ())
 
 
-def _given_distribution(options: Options, is_label: Array, targets: Array) -> Array:
-    """The target as it was given: a distribution over the classes, or a label's one-hot."""
-    return is_label.astype(options.dtype) if options.labelled else targets.astype(options.dtype)
-
-
-def _distribution(options: Options, inputs: SoftmaxInputs, targets: Array, mass: Array | None = None) -> Array:
-    """The smoothed target distributions; ``mass`` is their sum over the classes, if it is known."""
-    given = targets.astype(options.dtype)
-    if inputs.smoothing is None:
-        return given
-    mass = None if mass is None else _known_mass(mass, given, options.over)
-    return options.smoothing(inputs.smoothing).apply(given, options.over, mass)
-
-
-_known_mass = known_as(sum_over_classes)
-
-
-def _or_nan(options: Options, targets: Array, per_row: Array) -> Array:
+def _or_nan(options: Options, inputs: SoftmaxInputs, per_row: Array) -> Array:
     """One number per row, NaN where a target lies outside the domain; of labels, the row's statistics know.
 
     The smallest target decides. Making each of the others NaN would cost a fifth of the time of value and gradient, for
@@ -115,145 +167,130 @@ def _or_nan(options: Options, targets: Array, per_row: Array) -> Array:
     """
     if options.labelled or options.domain is REALS:
         return per_row
-    smallest = jnp.min(lax.stop_gradient(targets), axis=-1, keepdims=True)
+    smallest = -largest_of(_negated, (lax.stop_gradient(inputs.targets),), inputs.view.valid)
     outside = sum_over_classes((~options.domain.contains(smallest)).astype(options.dtype), options.over)
     return nan_unless(outside == 0, per_row)
+
+
+def _negated(targets: Array, valid: Array | None) -> Array:
+    return -shown(targets, valid)
 
 
 def _forward(
     options: Options, inputs: SoftmaxInputs, *, differentiated: bool = True
 ) -> tuple[tuple[Array, Array], Any]:
-    valid, curve = inputs.valid, options.curve
-    x, targets = hide(valid, inputs.logits), hide(valid, inputs.targets)
-    z = inputs.transform.apply(x.astype(options.dtype))
-    # Storing the exponentials pays only where their array can become the gradient's buffer. A 16-bit gradient is half
-    # as large, so for long rows the float32 exponentials would be a second, larger array: they are computed again.
-    roomy = inputs.logits.dtype == options.dtype or inputs.logits.shape[-1] <= LONGEST_WIDE_ROW
-    plan = Plan(options.over, reused=differentiated and roomy)
-    given = x if inputs.transform.is_identity else z
-    weights = inputs.weights_along(z)
-    shares = None
-    if inputs.smoothing is not None:
-        shares = options.smoothing(inputs.smoothing).shares(class_count(z, options.over))
-    wanted = _gap_weights(options, inputs, z, targets, weights)
-    if options.labelled:
-        rows, gaps = labelled_rows_and_gaps(given, targets, wanted, plan, options.dtype)
-    else:
-        rows, gaps = row_statistics_and_gaps(given, wanted, None, plan, options.dtype)
-    label_weight, sums = _label_weight(options, weights, z, rows), None
+    valid, x, view = inputs.valid, inputs.logits, inputs.view
+    plan = Plan.of(x, options.dtype, options.over, differentiated=differentiated)
+    entries, wanted, sums = inputs.entries(options), _gap_weights(options, inputs), None
     if options.labelled:  # v_c F(l_c), and Σ_{k≠c} v_k F(l_k)
-        of_label = curve.value(surprisal(rows.pivot_logit, rows), rows.own / rows.total(), inputs.parameter)
-        loss = _weighted(label_weight, of_label)
-        if shares is not None:
-            at_label, each = shares
-            passes = functools.partial(_smoothed_label, curve)
-            more = rows, each, given, z, weights, inputs.parameter
-            elsewhere = one_reading.by_reading(gaps, *more, once=one_reading.of_smoothed_label, passes=passes)
-            loss = same_on_all(times(at_label, loss) + elsewhere, rows.over)
+        labels = hide(valid, inputs.targets)
+        rows, gaps = labelled_rows_and_gaps(x, labels, wanted, plan, options.dtype, view)
+        beside, value = inputs.of_rows(options, rows), _Term(options, "value")
+        loss = rows.of_pivot(value, entries, beside)
+        if beside.each is not None:
+            passes, more = functools.partial(_smoothed_label, value), (rows, beside.each, entries, beside)
+            loss = loss + one_reading.by_reading(gaps, *more, once=one_reading.of_smoothed_label, passes=passes)
+            loss = same_on_all(loss, rows.over)
     else:  # Σ_k v_k F(l_k)
-        more = rows, shares, inputs, targets, z
-        passes = functools.partial(_distribution_sums, options)
+        rows, gaps = row_statistics_and_gaps(x, wanted, None, plan, options.dtype, view)
+        passes, more = functools.partial(_distribution_sums, options), (rows, inputs.shares(options), inputs)
         sums = one_reading.by_reading(gaps, *more, once=one_reading.of_distribution, passes=passes)
         loss, sums = sums.loss, sums.stopped()
     lse = rows.maximum + rows.log_total()
     if inputs.z_loss is not None:  # λ ω lse²
+        label_weight = _label_weight(options, inputs, rows)
         loss = loss + same_on_all(inputs.z_loss * _weighted(label_weight, lse * lse), rows.over)
     loss = nan_unless(~jnp.isnan(rows.rest), loss)  # a zero weight must not silence an undefined row
     output = (hide(valid, loss[..., 0]), hide(valid, lse[..., 0]))
     return output, (options, inputs, rows.stopped(), sums)
 
 
-def _gap_weights(
-    options: Options, inputs: SoftmaxInputs, z: Array, targets: Array, weights: Array | None
-) -> tuple[Array, ...]:
+def _gap_weights(options: Options, inputs: SoftmaxInputs) -> tuple[Array, ...]:
     """The weights of the gaps that a platform sums which reads its rows once; none where a row's statistics suffice."""
     smoothed = inputs.smoothing is not None
     if not options.curve.is_identity:
         return ()
-    if options.labelled:
-        return one_reading.weights_of_label(z, weights) if smoothed else ()
+    (x, targets, weights), dtype = inputs.entries(options), options.dtype
+    if targets is None:
+        return one_reading.weights_of_label(x, weights, dtype) if smoothed else ()
     if options.over is not None:  # each of the sums would cross the devices once more, to be seen as the same on all
         return ()
     if smoothed and options.over_others:  # of what is left of t and what is spread one may be negative, and cancel
         return ()
-    return one_reading.weights_of_distribution(z, targets, weights, options.domain, smoothed=smoothed)
+    targets = shown(targets, inputs.view.valid)
+    return one_reading.weights_of_distribution(targets, weights, dtype, options.domain, smoothed=smoothed)
 
 
-def _smoothed_label(
-    curve: Curve, _: Any, rows: RowStatistics, each: Array, given: Array, z: Array, weights: Any, parameter: Any
-) -> Array:
+def _smoothed_label(value: _Term, _: Any, rows: RowStatistics, each: Array, entries: Any, beside: _OfRows) -> Array:
     """``Σ_{k≠c} v_k F(l_k)`` of a smoothed label c, by passes over the rows."""
-    if weights is None and curve.is_identity:
-        return times(each, sum_of_other_surprisals(given, rows))
-    # the share stands inside the sum, which overflows without it
-    values = _weighted(weights, curve.value(surprisal(z, rows), p_of(z, rows), parameter))
-    return rows.sum(jnp.where(rows.is_pivot(z), 0, times(each, values)))
+    return rows.sum_of_others(value, entries, beside)
 
 
 def _distribution_sums(
-    options: Options, _: Any, rows: RowStatistics, shares: Any, inputs: SoftmaxInputs, targets: Array, z: Array
+    options: Options, _: Any, rows: RowStatistics, shares: Any, inputs: SoftmaxInputs
 ) -> OfDistribution:
     """The sums of a distribution by passes over the rows."""
-    values = options.curve.value(surprisal(z, rows), p_of(z, rows), inputs.parameter)
-    v = _weighted(inputs.weights_along(z), _distribution(options, inputs, targets))
-    loss, own = (_or_nan(options, targets, each) for each in (rows.sum(times(v, values)), rows.at_pivot(v)))
-    mass = None if shares is None else rows.sum(targets.astype(options.dtype))
-    return OfDistribution(loss, own, rows.sum(jnp.where(rows.is_pivot(z), 0, v)), mass)
+    entries, beside = inputs.entries(options), inputs.of_rows(options, rows)
+    of_pivot, of_others = (
+        [total(_Term(options, of), entries, beside) for of in ("value", "slope")]
+        for total in (rows.of_pivot, rows.sum_of_others)
+    )
+    loss, own = (_or_nan(options, inputs, each) for each in (of_pivot[0] + of_others[0], of_pivot[1]))
+    return OfDistribution(loss, own, of_others[1], beside.mass)
+
+
+def _weighted(weight: Array | None, value: Array) -> Array:
+    return value if weight is None else times(weight, value)
 
 
 def _backward(saved: Any, cotangents: tuple[Array, Array]) -> tuple[None, SoftmaxInputs]:
     options, inputs, rows, sums = saved
-    valid, curve, parameter = inputs.valid, options.curve, inputs.parameter
-    x, targets = hide(valid, inputs.logits.astype(options.dtype)), hide(valid, inputs.targets)
-    z = inputs.transform.apply(x)
+    valid, parameter = inputs.valid, inputs.parameter
     in_loss, in_lse = (hide(valid, c)[..., None] for c in cotangents)
+    own = others = mass = None
     if sums is not None:
-        in_loss = nan_unless(~jnp.isnan(sums.own), in_loss)
-    weights = inputs.weights_along(z)
-    label_weight = _label_weight(options, weights, z, rows)
-    in_weighted = in_loss if label_weight is None else in_loss * label_weight  # ω times the cotangent of the loss
-    is_label = rows.is_pivot(z)
-    p, surprisals = functions.probabilities(z, rows), -functions.log_probabilities(z, rows)
-    slope, in_curve = curve.slope(surprisals, p, parameter), curve.in_parameter(surprisals, p, parameter)
-    # (Σs) p - s, and Σ_k v_k ∂F/∂θ. The cotangent multiplies the slope and does not go into it: this pass is
-    # transposed, and what the slope's transpose subtracts is larger than the result.
-    if options.labelled:
-        of_label = rows.at_pivot(surprisals), rows.at_pivot(p), parameter
-        at_label = each = None
-        in_own = in_weighted
-        if inputs.smoothing is not None:
-            at_label, each = options.smoothing(inputs.smoothing).shares(class_count(z, options.over))
-            in_own = at_label * in_weighted
-        # s_c (p - e_c)
-        in_z = in_own * curve.slope(*of_label) * functions.p_minus_one_hot(z, rows)
-        in_parameter = on_one_device(in_own * curve.in_parameter(*of_label), rows.over)
-        if each is not None:  # (Σ_{k≠c} s_k) p - Σ_{k≠c} s_k e_k
-            s = jnp.where(is_label, 0, _weighted(weights, slope))
-            if weights is None and curve.is_identity:
-                mass = jnp.asarray(class_count(z, options.over) - 1, z.dtype)
-            else:
-                mass = rows.sum(s)
-            in_z = in_z + in_loss * each * (mass * p - s)
-            elsewhere = jnp.where(is_label, 0, _weighted(weights, in_curve))
-            in_parameter = in_parameter + in_loss * each * jnp.sum(elsewhere, axis=-1, keepdims=True)
-    else:
-        v = _weighted(weights, _distribution(options, inputs, targets, None if sums is None else sums.mass))
-        known = (sums.own, sums.others) if sums is not None and curve.is_identity else None
-        in_z = in_loss * functions.cross_entropy_slope(z, rows, v * slope, known)
-        in_parameter = in_loss * jnp.sum(times(v, in_curve), axis=-1, keepdims=True)
-    in_z = in_z + in_lse * p
-    in_z_loss = None
+        own, others, mass = sums.own, sums.others, sums.mass
+        in_loss = nan_unless(~jnp.isnan(own), in_loss)
+    entries, beside = inputs.entries(options), inputs.of_rows(options, rows, mass)
+    slope, of_parameter = _Term(options, "slope"), _Term(options, "in_parameter")
+    every_class = beside.each is not None or not options.labelled
+    x = hide(valid, inputs.logits.astype(options.dtype))
+    z = inputs.view.of(inputs.logits, options.dtype).astype(options.dtype)
+    p, is_pivot = functions.probabilities(z, rows), rows.is_pivot(z)
+    # (Σs) p - s, with the pivot's share apart, and Σ_k v_k ∂F/∂θ. The cotangent multiplies the slope and does not go
+    # into it: this pass is transposed, and what the slope's transpose subtracts is larger than the result.
+    own, in_p, elsewhere = in_loss * rows.of_pivot(slope, entries, beside, known=own), in_lse, None
+    if every_class:
+        elsewhere = in_loss * jnp.where(is_pivot, 0, slope((*entries, None), rows, beside))
+        in_p = in_p + in_loss * rows.sum_of_others(slope, entries, beside, known=others)
+    in_parameter = None
+    if parameter is not None:
+        in_parameter = in_loss * on_one_device(rows.of_pivot(of_parameter, entries, beside), rows.over)
+        if every_class:
+            others = jnp.where(is_pivot, 0, of_parameter((*entries, None), rows, beside))
+            in_parameter = in_parameter + in_loss * jnp.sum(others, axis=-1, keepdims=True)
+        in_parameter = jnp.sum(hide(valid, in_parameter))
+    in_z_loss = lse = None
     if inputs.z_loss is not None:  # 2λω lse p, and ω lse²
-        lse = functions.log_partition(z, rows)
-        in_z = in_z + 2 * in_weighted * inputs.z_loss * times(p, lse)
+        lse, label_weight = functions.log_partition(z, rows), _label_weight(options, inputs, rows)
+        in_weighted = in_loss if label_weight is None else in_loss * label_weight
+        in_p = in_p + 2 * in_weighted * inputs.z_loss * lse
         in_z_loss = jnp.sum(hide(valid, on_one_device(in_weighted * lse * lse, rows.over)))
+    in_z = own * functions.p_minus_one_hot(z, rows) + times(p, in_p)
+    if elsewhere is not None:
+        # The sums stand in the branches of a select: elsewhere XLA's CPU backend (JAX 0.10 to 0.12) gives them to a
+        # library of arithmetic, with an array for each operand.
+        in_z = jnp.where(is_pivot, in_z, times(p, own + in_p) - elsewhere)
     in_z = hide(valid, in_z)
 
     in_targets = in_class_weights = in_smoothing = None
+    weights = entries[2]
     if not options.labelled or weights is not None or inputs.smoothing is not None:
-        values = hide(valid, in_loss * curve.value(surprisals, p, parameter))  # F(l_k), which is ∂/∂v_k
+        surprisals = -functions.log_probabilities(z, rows)
+        values = hide(valid, in_loss * options.curve.value(surprisals, p, parameter))  # F(l_k), which is ∂/∂v_k
         in_distribution = _weighted(weights, values)  # w∘F(l), which is ∂/∂ of the smoothed target
-        given = _given_distribution(options, is_label, targets)
+        given = is_pivot if options.labelled else shown(inputs.targets, inputs.view.valid)
+        given = given.astype(options.dtype)
         smoothed = given
         if inputs.smoothing is not None:  # the smoothing is its own transpose
             smoothing = options.smoothing(inputs.smoothing)
@@ -264,25 +301,21 @@ def _backward(saved: Any, cotangents: tuple[Array, Array]) -> tuple[None, Softma
             in_targets = hide(valid, in_distribution)
         if weights is not None:  # t∘F(l), and λ lse² for the label's weight
             of_weights = times(smoothed, values)
-            if options.labelled and inputs.z_loss is not None:
-                lse = functions.log_partition(z, rows)
-                of_weights = of_weights + jnp.where(is_label, in_loss * inputs.z_loss * lse * lse, 0)
+            if options.labelled and lse is not None:
+                of_weights = of_weights + jnp.where(is_pivot, in_loss * inputs.z_loss * lse * lse, 0)
             in_class_weights = jnp.sum(hide(valid, of_weights), axis=tuple(range(z.ndim - 1)))
     in_logits, in_transform = inputs.transform.pullback(x, in_z)
     return None, SoftmaxInputs(
         logits=in_logits,
         targets=in_targets,
         class_weights=in_class_weights,
-        parameter=None if parameter is None else jnp.sum(hide(valid, in_parameter)),
+        parameter=in_parameter,
         smoothing=in_smoothing,
         z_loss=in_z_loss,
         transform=in_transform,
         valid=None,
     )
 
-
-LONGEST_WIDE_ROW = 1024
-"""Up to this many classes the exponentials of 16-bit logits are stored in float32 for the backward pass."""
 
 softmax_losses = closed_form(_forward, _backward, value=functools.partial(_forward, differentiated=False))
 """(options, inputs) -> (loss, log-sum-exp) of each row."""

@@ -16,6 +16,7 @@ of these give the total derivative in z, the statistics' part included, so the s
 stopped and have none of their own.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -23,8 +24,18 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from lossjax._core.autodiff import closed_form, known_as, zeros_like
-from lossjax._softmax.row_statistics import Plan, RowStatistics, p_minus_one_hot_of, p_of, row_statistics, surprisal
-from lossjax._softmax.row_sum import class_index, sum_over_classes
+from lossjax._softmax.row_statistics import (
+    Plan,
+    RowStatistics,
+    Term,
+    p_minus_one_hot_of,
+    p_of,
+    row_statistics,
+    surprisal,
+)
+from lossjax._softmax.row_sum import Arrays, class_index, sum_over_classes
+from lossjax._softmax.transform import AS_STORED, View
+from lossjax.numerics import times
 
 # --- from the logits -------------------------------------------------------------------------------------------------
 
@@ -148,6 +159,47 @@ def fisher_product(z: Array, rows: RowStatistics, v: Array) -> Array:
     """
     p = probabilities(z, rows)
     return p * centered(z, rows, v - rows.sum(p * v))
+
+
+def fisher_product_of(
+    term: Term, arrays: Arrays, rows: RowStatistics, beside: Any, view: View = AS_STORED, mean: Array | None = None
+) -> Array:
+    """:func:`fisher_product` of v_k = term((*arrays_k, k), rows, beside), without an array of v, about a maximum i.
+
+    v is measured from its value there:  p_k ((v_k - v_i) - Σ_{j≠i} p_j (v_j - v_i)),  and p is never subtracted from 1.
+
+    Args:
+      term: see ``RowStatistics.sum_of_others``.
+      arrays: the stored logits, and others.
+      rows: their statistics.
+      beside: what else the term needs.
+      view: what the softmax sees of the logits.
+      mean: the sum over j, if it is known.
+    """
+    z = view.of(arrays[0], rows.maximum.dtype).astype(rows.maximum.dtype)
+    v = term((*arrays, rows.classes_of(z)), rows, beside)
+    own = rows.of_pivot(term, arrays, beside)
+    if mean is None:
+        mean = rows.sum_of_others(_Weighed(term), arrays, (own, view, beside))
+    # A select: XLA's library of arithmetic on CPUs, which it does not go into, would be given an array of each operand.
+    p = probabilities(z, rows)
+    value = jnp.where(rows.is_pivot(z), -p * mean, times(p, (v - own) - mean))
+    return _fisher_product_of(lax.stop_gradient(value), z, rows, jnp.where(jnp.isfinite(v), v, 0))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Weighed:
+    """``p_j (v_j - v_i)``, of which impossible classes have no part."""
+
+    term: Term
+
+    def __call__(self, entries: Any, rows: RowStatistics, beside: Any) -> Array:
+        own, view, rest = beside
+        p = probabilities(view.of(entries[0], rows.maximum.dtype).astype(rows.maximum.dtype), rows)
+        return times(p, self.term(entries, rows, rest) - own)
+
+
+_fisher_product_of = known_as(fisher_product)
 
 
 def about_maximum(z: Array, rows: RowStatistics) -> RowStatistics:

@@ -32,9 +32,9 @@ class OfDistribution(NamedTuple):
     loss: Array
     """``Σ_k v_k F(-log p_k)``, NaN where the target lies outside its domain."""
     own: Array
-    """``v_i``, i the pivot, NaN likewise."""
+    """``v_i F'(-log p_i)``, i the pivot, NaN likewise."""
     others: Array
-    """``Σ_{k≠i} v_k``."""
+    """``Σ_{k≠i} v_k F'(-log p_k)``."""
     mass: Array | None
     """``Σ_k t_k``, where t is smoothed."""
 
@@ -43,29 +43,29 @@ class OfDistribution(NamedTuple):
         return jax.tree.map(lax.stop_gradient, self)
 
 
-def weights_of_label(z: Array, class_weights: Array | None) -> tuple[Array, ...]:
+def weights_of_label(z: Array, class_weights: Array | None, dtype: Any) -> tuple[Array, ...]:
     """The weights of the gaps that a smoothed label wants."""
-    return (_or_ones(z, class_weights),)
+    return (_or_ones(z, class_weights, dtype),)
 
 
 def weights_of_distribution(
-    z: Array, targets: Array, class_weights: Array | None, domain: Domain, *, smoothed: bool
+    targets: Array, class_weights: Array | None, dtype: Any, domain: Domain, *, smoothed: bool
 ) -> tuple[Array, ...]:
     """The weights of the gaps that a distribution t wants, with class weights w.
 
     A smoothed one is (a - e) t + e Σt with the shares a and e: it wants those of w∘t and of w, and Σt.
     """
-    t = targets.astype(z.dtype)
+    t = targets.astype(dtype)
     if domain is not REALS:
         t = nan_unless(domain.contains(t), t)
     weighted = t if class_weights is None else times(class_weights, t)
     if not smoothed:
         return (weighted,)
-    return (weighted, _or_ones(z, class_weights), *(() if class_weights is None else (t,)))
+    return (weighted, _or_ones(t, class_weights, dtype), *(() if class_weights is None else (t,)))
 
 
-def _or_ones(z: Array, class_weights: Array | None) -> Array:
-    return jnp.ones_like(z) if class_weights is None else jnp.broadcast_to(class_weights, z.shape)
+def _or_ones(z: Array, class_weights: Array | None, dtype: Any) -> Array:
+    return jnp.ones_like(z, dtype) if class_weights is None else jnp.broadcast_to(class_weights, z.shape)
 
 
 def of_smoothed_label(gaps: tuple[WeightedGaps, ...], rows: RowStatistics, each: Array, *_: Any) -> Array:

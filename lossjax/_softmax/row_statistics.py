@@ -17,47 +17,38 @@ a maximum, and the pivot, counted from the first class held here, is outside the
 
 import dataclasses
 import functools
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
 from lossjax._core import sharding
+from lossjax._core.autodiff import known_as
 from lossjax._core.masks import nan_unless
-from lossjax._core.plain import rules_are_off
+from lossjax._core.plain import rules_are_off, rules_off
 from lossjax._core.platform import by_platform
 from lossjax._softmax import one_pass
 from lossjax._softmax.one_pass import WeightedGaps
+from lossjax._softmax.plan import ONE_DEVICE, Plan
 from lossjax._softmax.row_sum import (
     DEFINITION,
     ON_CPU,
+    Arrays,
     Reductions,
     class_count,
     class_index,
-    others,
     shifted_exponential,
     sum_of_others,
     sum_over_classes,
+    whole_sum_of_others,
 )
+from lossjax._softmax.transform import AS_STORED, View
 from lossjax.numerics import times
 
-
-class Plan(NamedTuple):
-    """How the sums over the classes are formed.
-
-    ``over`` is the mesh axis that the classes are split over, or None. ``reused`` says that the exponentials are wanted
-    twice, in the sum and in :func:`p_of`. The row is then summed by XLA's own reduction, whose one array of
-    exponentials both uses share (in a backward pass it becomes the gradient's buffer), and not by pieces. ``empty``
-    says that a row of nothing but -inf is defined: a sum of no terms, whose logarithm is -inf and has the gradient 0.
-    """
-
-    over: str | None = None
-    reused: bool = False
-    empty: bool = False
-
-
-ONE_DEVICE = Plan()
+Term = Callable[[Any, "RowStatistics", Any], Array]
+"""An elementwise function of the entries of some arrays, of what is known of their rows, and of what else it needs."""
 
 
 @jax.tree_util.register_dataclass
@@ -73,6 +64,10 @@ class RowStatistics:
     plan: Plan = dataclasses.field(default=ONE_DEVICE, metadata={"static": True})
     of_maximum: bool = dataclasses.field(default=False, metadata={"static": True})
     """Whether the pivot is a maximum, and not a label."""
+    asked: bool | None = dataclasses.field(default=None, metadata={"static": True})
+    """Of a part of the classes: whether it is the pivot, or has no pivot in it. None for all classes."""
+    constant: bool = dataclasses.field(default=False, metadata={"static": True})
+    """Whether a derivative takes these numbers for constants, as in a backward pass: see :meth:`stopped`."""
 
     @property
     def over(self) -> str | None:
@@ -87,9 +82,13 @@ class RowStatistics:
         """``log Σ exp(z - m)``, to full relative accuracy if the pivot is a maximum, to u absolute otherwise."""
         return jnp.log1p((self.own - 1) + self.rest)
 
+    def classes_of(self, z: Array) -> Array:
+        """The index of each entry's class."""
+        return class_index(z, self.pivot.dtype)
+
     def is_pivot(self, z: Array) -> Array:
         """Whether an entry is the pivot's, a boolean for every entry."""
-        return class_index(z, self.pivot.dtype) == self.pivot
+        return self.classes_of(z) == self.pivot if self.asked is None else jnp.asarray(self.asked)
 
     def sum(self, x: Array) -> Array:
         """The sum over the classes, with the class axis kept."""
@@ -98,6 +97,19 @@ class RowStatistics:
     def at_pivot(self, x: Array) -> Array:
         """Of x, the entry at the pivot, with the class axis kept; exact, infinities included."""
         return self.sum(jnp.where(self.is_pivot(x), x, 0))
+
+    def sum_of_others(self, term: Term, arrays: Arrays, beside: Any, known: Array | None = None) -> Array:
+        """``Σ_{k≠i} term((*arrays_k, k), rows, beside)``, i the pivot, with the class axis kept.
+
+        An array of the terms is formed only where a backward pass is differentiated, as the sum of such an array. So a
+        term may have rules in it, which are about whole rows. See ``row_sum.sum_of_others`` for the arguments. A sum
+        that is ``known`` from the forward pass is not formed again, but where it is differentiated.
+        """
+        return _not_stored(_other_terms, _all_other_terms, (term, arrays, self, beside), known)
+
+    def of_pivot(self, term: Term, arrays: Arrays, beside: Any, known: Array | None = None) -> Array:
+        """``term((*arrays_i, i), rows, beside)``, i the pivot, with the class axis kept; its derivative, likewise."""
+        return _not_stored(_term_of_pivot, _masked_term_of_pivot, (term, arrays, self, beside), known)
 
     def undefined_unless(self, condition: Array) -> "RowStatistics":
         """The same statistics, with NaN for the rows where the condition (one boolean per row) does not hold."""
@@ -110,32 +122,95 @@ class RowStatistics:
         """
         if rules_are_off():
             return self
-        return jax.tree.map(lambda part: lax.stop_gradient(part), self)
+        return dataclasses.replace(jax.tree.map(lambda part: lax.stop_gradient(part), self), constant=True)
 
 
-def row_statistics(z: Array, pivot: Array | None = None, plan: Plan = ONE_DEVICE, dtype: Any = None) -> RowStatistics:
+# --- terms of the classes, summed without an array of them -----------------------------------------------------------
+
+
+def _not_stored(sparing: Any, storing: Any, given: tuple[Term, Arrays, RowStatistics, Any], known: Any) -> Array:
+    """One number per row, formed without an array of the terms.
+
+    In a backward pass its derivative is that of the other way to it, where the rules give the statistics' part. In a
+    forward pass it is a formula, which JAX differentiates in the body of a loop (see ``closed_form``).
+    """
+    term, arrays, rows, beside = given
+    if known is not None and rows.constant:
+        return _derived_from(known, storing, *given)
+    if rules_are_off() or rows.over is not None:  # over devices: a sum over them, which is known to be the same on all
+        return storing(*given)
+    if not rows.constant:
+        return sparing(*given)
+    value = sparing(term, *jax.tree.map(lambda leaf: lax.stop_gradient(leaf), (arrays, rows, beside)))
+    return _derived_from(value, storing, *given)
+
+
+_derived_from = known_as(lambda storing, *given: storing(*given))
+
+
+@dataclasses.dataclass(frozen=True)
+class _OfOthers:
+    """A term as ``row_sum`` calls it. The sum leaves the pivot out, whatever the term is there."""
+
+    term: Term
+
+    def __call__(self, *given: Any) -> Array:
+        *arrays, (rows, beside) = given
+        with rules_off():  # a derivative that goes through here is the formula's
+            return self.term(tuple(arrays), dataclasses.replace(rows, asked=False), beside)
+
+
+def _with_classes(arrays: Arrays, rows: RowStatistics) -> Arrays:
+    return (*arrays, rows.classes_of(arrays[0]))
+
+
+def _other_terms(term: Term, arrays: Arrays, rows: RowStatistics, beside: Any) -> Array:
+    return sum_of_others(_OfOthers(term), rows.pivot, _with_classes(arrays, rows), (rows, beside))
+
+
+def _all_other_terms(term: Term, arrays: Arrays, rows: RowStatistics, beside: Any) -> Array:
+    return rows.sum(jnp.where(rows.is_pivot(arrays[0]), 0, term(_with_classes(arrays, rows), rows, beside)))
+
+
+def _term_of_pivot(term: Term, arrays: Arrays, rows: RowStatistics, beside: Any) -> Array:
+    entries = jax.tree.map(lambda array: logit_at(array, rows.pivot), arrays)
+    with rules_off():
+        return term((*entries, rows.pivot), dataclasses.replace(rows, asked=True), beside)
+
+
+def _masked_term_of_pivot(term: Term, arrays: Arrays, rows: RowStatistics, beside: Any) -> Array:
+    return rows.at_pivot(jnp.broadcast_to(term(_with_classes(arrays, rows), rows, beside), arrays[0].shape))
+
+
+def row_statistics(
+    x: Array, pivot: Array | None = None, plan: Plan = ONE_DEVICE, dtype: Any = None, view: View = AS_STORED
+) -> RowStatistics:
     """The statistics of each row, about the class indices ``pivot`` (shape of the rows), or about a maximum.
 
-    They are in ``dtype``, z's own by default. Logits of 16 bits are made wider where they are used, each time again:
-    where several uses share one wider array, XLA stores it.
+    They are in ``dtype``, x's own by default, and of the logits that ``view`` sees. Logits of 16 bits are made wider,
+    and logits are transformed, where they are used, each time again: what several uses share, XLA stores.
 
     A row with NaN, with two +inf, or (unless the plan says ``empty``) with nothing but -inf has NaN for its parts.
     """
-    return row_statistics_and_gaps(z, (), pivot, plan, dtype)[0]
+    return row_statistics_and_gaps(x, (), pivot, plan, dtype, view)[0]
 
 
 def row_statistics_and_gaps(
-    z: Array, weights: tuple[Array, ...], pivot: Array | None = None, plan: Plan = ONE_DEVICE, dtype: Any = None
+    x: Array,
+    weights: tuple[Array, ...],
+    pivot: Array | None = None,
+    plan: Plan = ONE_DEVICE,
+    dtype: Any = None,
+    view: View = AS_STORED,
 ) -> tuple[RowStatistics, tuple[WeightedGaps, ...]]:
     """The same, and of each of these weights ``[..., C]`` the weighted gaps, if the platform reads its rows once.
 
     Elsewhere they are infinite: by another platform they are not wanted, and not formed.
     """
-    index = None if pivot is None else pivot[..., None]
+    index, dtype = None if pivot is None else pivot[..., None], dtype or x.dtype
     cpu, otherwise = (functools.partial(_in_passes, reductions, plan, dtype) for reductions in (ON_CPU, DEFINITION))
-    found = by_platform(
-        z, weights, index, cpu=cpu, otherwise=otherwise, accelerator=functools.partial(_in_one_pass, plan, dtype)
-    )
+    accelerator = functools.partial(_in_one_pass, plan, dtype)
+    found = by_platform(x, weights, index, view, cpu=cpu, otherwise=otherwise, accelerator=accelerator)
     index, logit, maximum, rest, gaps = found
     own = shifted_exponential(logit, maximum)
     # With a maximum of +inf every finite entry has E = 0, so that own + rest counts the infinities. XLA's maximum of a
@@ -150,28 +225,48 @@ def row_statistics_and_gaps(
     return RowStatistics(index, logit, maximum, own, rest, plan, of_maximum=pivot is None), gaps
 
 
+def _exponential(x: Array, rows: tuple[Array, View]) -> Array:
+    maximum, view = rows
+    return shifted_exponential(view.of(x, maximum.dtype), maximum)
+
+
 def _in_passes(
-    reductions: Reductions, plan: Plan, dtype: Any, z: Array, weights: tuple[Array, ...], index: Array | None
+    reductions: Reductions,
+    plan: Plan,
+    dtype: Any,
+    x: Array,
+    weights: tuple[Array, ...],
+    index: Array | None,
+    view: View = AS_STORED,
 ) -> tuple[Any, ...]:
-    """(pivot, its logit, maximum, rest, no gaps): the maximum first, and then the sum about it."""
+    """(pivot, its logit, maximum, rest, no gaps): the maximum first, and then the sum about it.
+
+    The transform is increasing.
+    """
     over = plan.over
-    largest_here = jnp.max(lax.stop_gradient(z), axis=-1, keepdims=True)
-    maximum = (largest_here if over is None else lax.pmax(largest_here, over)).astype(dtype or z.dtype)
+    largest_here = view.transform.apply(reductions.maximum(lax.stop_gradient(x), view.valid).astype(dtype))
+    largest_here = lax.stop_gradient(largest_here)
+    maximum = largest_here if over is None else lax.pmax(largest_here, over)
     if index is None:
-        index = reductions.index_of_maximum(lax.stop_gradient(z))
+        index = reductions.index_of_maximum(lax.stop_gradient(x), view.valid)
         if over is not None:
-            index = jnp.where(_is_first_with(largest_here.astype(maximum.dtype), maximum, over), index, -1)
-    logit = logit_at(z, index, over).astype(maximum.dtype)
-    parts = logit, reductions.sum_without(z, index, maximum, reused=plan.reused)
-    logit, rest = parts if over is None else lax.psum(parts, over)
+            index = jnp.where(_is_first_with(largest_here, maximum, over), index, -1)
+    total = whole_sum_of_others if plan.reused else reductions.sum_of_others
+    rest = total(_exponential, index, (x,), (maximum, view))
+    if over is None:
+        logit = view.of(logit_at(x, index), dtype).astype(dtype)
+    else:  # a sum over the devices is known to be the same on all, which an option of the view is not
+        logit, rest = lax.psum((logit_at(view.of(x, dtype).astype(dtype), index, over), rest), over)
     none = lax.full_like(rest, jnp.inf)
     return index, logit, maximum, rest, tuple(WeightedGaps(none, none, none) for _ in weights)
 
 
-def _in_one_pass(plan: Plan, dtype: Any, z: Array, weights: tuple[Array, ...], index: Array | None) -> tuple[Any, ...]:
+def _in_one_pass(
+    plan: Plan, dtype: Any, x: Array, weights: tuple[Array, ...], index: Array | None, view: View = AS_STORED
+) -> tuple[Any, ...]:
     """The same, of one reading of the logits; on several devices each one's part is brought to the common maximum."""
     over = plan.over
-    pivot, logit, here, rest, gaps = one_pass.statistics(z, index, dtype or z.dtype, weights)
+    pivot, logit, here, rest, gaps = one_pass.statistics(view.of(x, dtype), index, dtype, weights)
     if over is None:
         return pivot, logit, here, rest, gaps
     maximum = lax.pmax(here, over)
@@ -185,19 +280,22 @@ def _in_one_pass(plan: Plan, dtype: Any, z: Array, weights: tuple[Array, ...], i
     return pivot, logit, maximum, rest, gaps
 
 
-def labelled_rows(z: Array, labels: Array, plan: Plan = ONE_DEVICE, dtype: Any = None) -> RowStatistics:
-    """The statistics about the labels, NaN where a label is no class; over devices, labels count all classes."""
-    return labelled_rows_and_gaps(z, labels, (), plan, dtype)[0]
-
-
 def labelled_rows_and_gaps(
-    z: Array, labels: Array, weights: tuple[Array, ...], plan: Plan = ONE_DEVICE, dtype: Any = None
+    x: Array,
+    labels: Array,
+    weights: tuple[Array, ...],
+    plan: Plan = ONE_DEVICE,
+    dtype: Any = None,
+    view: View = AS_STORED,
 ) -> tuple[RowStatistics, tuple[WeightedGaps, ...]]:
-    """The same, and :func:`row_statistics_and_gaps`."""
+    """:func:`row_statistics_and_gaps` about the labels, NaN where a label is no class.
+
+    Over devices, labels count all classes.
+    """
     over = plan.over
-    first = 0 if over is None else lax.axis_index(over).astype(labels.dtype) * z.shape[-1]
-    in_range = (labels >= 0) & (labels < class_count(z, over))
-    rows, gaps = row_statistics_and_gaps(z, weights, labels - first, plan, dtype)
+    first = 0 if over is None else lax.axis_index(over).astype(labels.dtype) * x.shape[-1]
+    in_range = (labels >= 0) & (labels < class_count(x, over))
+    rows, gaps = row_statistics_and_gaps(x, weights, labels - first, plan, dtype, view)
     return rows.undefined_unless(in_range), gaps
 
 
@@ -212,9 +310,14 @@ def _is_first_with(here: Array, maximum: Array, over: str) -> Array:
 
 
 def logit_at(z: Array, index: Array, over: str | None = None) -> Array:
-    """``z_i``, class axis kept; where the classes are on several devices, 0 for an index that is no class here."""
+    """``z_i``, class axis kept; where the classes are on several devices, 0 for an index that is no class here.
+
+    Of an array of one row, which all rows share, an entry for each index.
+    """
     if over is not None or sharding.split_count(z) > 1:
         return sum_over_classes(jnp.where(class_index(z, index.dtype) == index, z, 0))
+    if z.shape[:-1] != index.shape[:-1]:
+        return jnp.take(z.reshape(-1), index, mode="clip")
     return jnp.take_along_axis(z, index, axis=-1, mode="clip")
 
 
@@ -238,15 +341,6 @@ def gaps(z: Array, rows: RowStatistics) -> Array:
     return gap(z, rows.maximum)
 
 
-def sum_of_other_surprisals(z: Array, rows: RowStatistics) -> Array:
-    """``Σ_{k≠i} -log p_k``, i the pivot, with the class axis kept; a formula, not a rule."""
-    gaps_of_others = sum_of_others(gap, rows.pivot, (z,), rows.maximum)
-    if rows.over is not None:
-        gaps_of_others = lax.psum(gaps_of_others, rows.over)
-    count = jnp.asarray(class_count(z, rows.over) - 1, gaps_of_others.dtype)
-    return gaps_of_others + count * rows.log_total()
-
-
 def surprisal(z: Array, rows: RowStatistics) -> Array:
     """``-log p_k`` of the logits z (all, or the pivot's): the sum of two non-negative terms; a formula, not a rule."""
     return gaps(z, rows) + rows.log_total()
@@ -254,10 +348,15 @@ def surprisal(z: Array, rows: RowStatistics) -> Array:
 
 def p_of(z: Array, rows: RowStatistics) -> Array:
     """``p``, a formula (rules use :func:`probabilities`)."""
-    return jnp.where(rows.is_pivot(z), rows.own, others(z, rows.pivot, rows.maximum)) / rows.total()
+    return jnp.where(rows.is_pivot(z), rows.own, _exponentials_of_others(z, rows)) / rows.total()
+
+
+def _exponentials_of_others(z: Array, rows: RowStatistics) -> Array:
+    """``exp(z - m)``, and 0 for the pivot: the array that :func:`whole_sum_of_others` sums."""
+    return jnp.where(rows.is_pivot(z), 0, shifted_exponential(z, rows.maximum))
 
 
 def p_minus_one_hot_of(z: Array, rows: RowStatistics) -> Array:
     """``p - e_i``, a formula (rules use :func:`p_minus_one_hot`)."""
     total = rows.total()
-    return jnp.where(rows.is_pivot(z), -rows.rest / total, others(z, rows.pivot, rows.maximum) / total)
+    return jnp.where(rows.is_pivot(z), -rows.rest / total, _exponentials_of_others(z, rows) / total)

@@ -16,6 +16,9 @@ from lossjax._core import sharding
 from lossjax._core.platform import by_platform
 from lossjax._core.xla import total
 
+Arrays = tuple[Any, ...]
+"""Arrays of one entry per class, or None in place of one."""
+
 
 def class_index(z: Array, dtype: Any, axis: int = -1) -> Array:
     """The index of each entry's class among those held here. Compare with it: a sharded axis must not be gathered."""
@@ -80,42 +83,74 @@ def difference_error(z: Array, maximum: Array) -> Array:
     return (z - ((z - maximum) + coarse)) - (maximum - coarse)
 
 
-def others(z: Array, index: Array, maximum: Array) -> Array:
-    """:func:`shifted_exponential`, with 0 for the class of this index."""
-    return jnp.where(class_index(z, index.dtype) == index, 0, shifted_exponential(z, maximum))
-
-
-def sum_of_others(term: Callable[..., Array], index: Array, arrays: tuple[Array, ...], rows: Any) -> Array:
+def sum_of_others(term: Callable[..., Array], index: Array, arrays: Arrays, rows: Any) -> Array:
     """``Σ_{j≠i} term(arrays_j, rows)``, with the class axis kept; nothing of the arrays' size is stored.
 
     Args:
       term: an elementwise function of one array for each of ``arrays``, and of the rows' numbers: ``term(*arrays,
-        rows)``. It is traced once for each function object: give one that is defined at the top of a module.
+        rows)``. It is traced once for each function: give one that is defined at the top of a module, or that is equal
+        to another of the same meaning.
       index: the class i to leave out, ``[..., 1]``; the whole sum for an index that is not a class.
-      arrays: floats ``[..., C]``, of the dtype of the term or narrower.
-      rows: a pytree of arrays ``[..., 1]``, in the dtype of the term.
+      arrays: ``[..., C]``, the first of them of the dtype of the term or narrower; of the others some may have a size
+        of 1 in place of the rows, and some may be None.
+      rows: a pytree of arrays ``[..., 1]``, or of numbers, in the dtype of the term.
     """
     if not _are_cut(term, arrays, rows):
-        return _whole(term, index, arrays, rows)
-    cpu, otherwise = (functools.partial(function, term) for function in (_by_pieces, _whole))
+        return whole_sum_of_others(term, index, arrays, rows)
+    cpu, otherwise = (functools.partial(function, term) for function in (_by_pieces, whole_sum_of_others))
     return by_platform(index, arrays, rows, cpu=cpu, otherwise=otherwise)
 
 
-def _are_cut(term: Callable[..., Array], arrays: tuple[Array, ...], rows: Any) -> bool:
+def _are_cut(term: Callable[..., Array], arrays: Arrays, rows: Any) -> bool:
     """Whether a CPU sums these rows by pieces."""
     dtype = jax.eval_shape(term, *arrays, rows).dtype
     # Of a short row's terms of several arrays, pieces make a program that is too long: KL and its gradient of
     # (65536, 10) take 1.2 times as long in float32, twice as long in bfloat16, and compile for twice as long.
-    return _pieces(arrays[0], dtype) is not None and (len(arrays) == 1 or arrays[0].shape[-1] > SHORT_ROW)
+    # And of several arrays that an explicit mesh splits, XLA gathers what the pieces share.
+    first, *more = arrays
+    if _pieces(first, dtype) is None:  # first: a size of `jax.export` may be a symbol, which no number is compared with
+        return False
+    return not (more and (first.shape[-1] <= SHORT_ROW or sharding.split_count(first) > 1))
 
 
-def _whole(term: Callable[..., Array], index: Array, arrays: tuple[Array, ...], rows: Any) -> Array:
-    """The sum as one masked reduction, which GPU and TPU compile to one loop together with everything in it."""
+def whole_sum_of_others(term: Callable[..., Array], index: Array, arrays: Arrays, rows: Any) -> Array:
+    """The sum as one masked reduction, which GPU and TPU compile to one loop together with everything in it.
+
+    On a CPU the terms are stored. That pays where they are wanted once more: then one array of them serves both.
+    """
     is_left_out = class_index(arrays[0], index.dtype) == index
     return sum_over_classes(jnp.where(is_left_out, 0, term(*arrays, rows)))
 
 
-def _by_pieces(term: Callable[..., Array], index: Array, arrays: tuple[Array, ...], rows: Any) -> Array:
+def largest_of(term: Callable[..., Array], arrays: Arrays, rows: Any) -> Array:
+    """``max_j term(arrays_j, rows)``, as :func:`sum_of_others` is the sum. A NaN may be lost."""
+    if not _is_compared_by_pieces(arrays[0]):
+        return _whole_largest(term, arrays, rows)
+    cpu, otherwise = (functools.partial(function, term) for function in (_largest_by_pieces, _whole_largest))
+    return by_platform(arrays, rows, cpu=cpu, otherwise=otherwise)
+
+
+def _is_compared_by_pieces(z: Array) -> bool:
+    # Of what an explicit mesh splits, XLA would gather the pieces.
+    return sharding.split_count(z) == 1 and _pieces(z, z.dtype) is not None and z.shape[-1] > SHORT_ROW
+
+
+def _whole_largest(term: Callable[..., Array], arrays: Arrays, rows: Any) -> Array:
+    return jnp.max(term(*arrays, rows), axis=-1, keepdims=True)
+
+
+def _largest_by_pieces(term: Callable[..., Array], arrays: Arrays, rows: Any) -> Array:
+    arrays, rows = lax.optimization_barrier((arrays, rows))  # as in a sum; and pieces in common would be stored, too
+    blocks, length, pieces = _cut(arrays, arrays[0].dtype)
+    whole = jax.tree.map(lambda array: array.reshape(*array.shape[:-1], blocks, length), arrays)
+    rows = jax.tree.map(lambda row: row[..., None] if row.ndim else row, rows)
+    each = [term(*_piece(whole, start, width), rows) for _, start, width in pieces]
+    # By selects, which XLA's library of arithmetic does not take: it would be given an array of each piece's terms.
+    largest = functools.reduce(lambda a, b: jnp.where(b > a, b, a), each)
+    return jnp.max(largest, axis=(-2, -1))[..., None]
+
+
+def _by_pieces(term: Callable[..., Array], index: Array, arrays: Arrays, rows: Any) -> Array:
     """The same sum in a form that XLA's CPU backend compiles to one loop.
 
     XLA's CPU backend (JAX 0.10 to 0.12) gives every reduction to a library that passes over a row once per operation
@@ -126,22 +161,34 @@ def _by_pieces(term: Callable[..., Array], index: Array, arrays: tuple[Array, ..
     piece per block, an eighth to a twelfth of the row.
     """
     dtype = jax.eval_shape(term, *arrays, rows).dtype
-    # What two sums have in common, their exponentials or their masks, would be computed once, and stored.
-    index, rows = lax.optimization_barrier((index, rows))
-    classes = arrays[0].shape[-1]
-    blocks, width = _pieces(arrays[0], dtype) or (1, classes)
-    length = classes // blocks
-    whole = [array.reshape(*array.shape[:-1], blocks, length) for array in arrays]
+    # What two sums have in common, their exponentials, masks or pieces, would be computed once, and stored.
+    index, arrays, rows = lax.optimization_barrier((index, arrays, rows))
+    blocks, length, pieces = _cut(arrays, dtype)
+    whole = jax.tree.map(lambda array: array.reshape(*array.shape[:-1], blocks, length), arrays)
     size = lax.full_like(index, length)
     # An index that is not a class is in no block, or at a negative place.
     number, within = lax.div(index, size)[..., None], lax.rem(index, size)[..., None]
-    rows = jax.tree.map(lambda row: row[..., None], rows)
-    added = jnp.zeros_like(whole[0][..., :width], dtype)
-    for first in range(0, length, width):
-        start = min(first, length - width)  # the last piece overlaps the one before
-        pieces = tuple(array[..., start : start + width] for array in whole)
-        added = _with_piece(term, added, pieces, number, within - start, rows, skip_first=first - start)
-    return sum_over_classes(jnp.sum(added, axis=-1))
+    rows = jax.tree.map(lambda row: row[..., None] if row.ndim else row, rows)
+    added = jnp.zeros_like(whole[0][..., : pieces[0][-1]], dtype)
+    for first, start, width in pieces:
+        piece = _piece(whole, start, width)
+        added = _with_piece(term, added, piece, number, within - start, rows, skip_first=first - start)
+    # The library that sums would take in the arithmetic that is done with the sum, in arrays of the size of the row. It
+    # cannot take a select, here one by an index that no row has.
+    return jnp.where(index == jnp.iinfo(index.dtype).min, 0, sum_over_classes(jnp.sum(added, axis=-1)))
+
+
+def _cut(arrays: Arrays, dtype: Any) -> tuple[int, int, list[tuple[int, int, int]]]:
+    """How many blocks a row has, their length, and of each piece of a block: its first new entry, start and width."""
+    classes = arrays[0].shape[-1]
+    blocks, width = _pieces(arrays[0], dtype) or (1, classes)
+    length = classes // blocks
+    # the last piece overlaps the one before
+    return blocks, length, [(first, min(first, length - width), width) for first in range(0, length, width)]
+
+
+def _piece(whole: Any, start: int, width: int) -> Any:
+    return jax.tree.map(lambda array: array[..., start : start + width], whole)
 
 
 @functools.partial(jax.jit, static_argnames=("term", "skip_first"))
@@ -158,63 +205,72 @@ def _with_piece(
     return jnp.where(apart, added, added + term(*pieces, rows))
 
 
-def _argmax(z: Array) -> Array:
-    return jnp.argmax(z, axis=-1, keepdims=True)
+def shown(z: Array, valid: Array | None) -> Array:
+    """The logits, 0 in the rows that do not count; ``valid`` is ``[..., 1]``, or None if every row counts."""
+    return z if valid is None else jnp.where(valid, z, 0)
 
 
-def _argmax_by_pieces(z: Array) -> Array:
+def _shown_wide(z: Array, valid: Array | None) -> Array:
+    """In 32 bits or more: XLA's CPU backend stores 16-bit pieces that are compared."""
+    x = shown(z, valid)
+    return x.astype(jnp.float32) if jnp.finfo(x.dtype).bits < 32 else x
+
+
+def _maximum(z: Array, valid: Array | None) -> Array:
+    return jnp.max(shown(z, valid), axis=-1, keepdims=True)
+
+
+def _maximum_on_cpu(z: Array, valid: Array | None) -> Array:
+    if valid is None or not _is_compared_by_pieces(z):
+        return _maximum(z, valid)
+    return _largest_by_pieces(_shown_wide, (z,), valid).astype(z.dtype)
+
+
+def _argmax(z: Array, valid: Array | None = None) -> Array:
+    return jnp.argmax(shown(z, valid), axis=-1, keepdims=True)
+
+
+def _argmax_by_pieces(z: Array, valid: Array | None = None) -> Array:
     """The same in a form that XLA's CPU backend vectorises.
 
     Its own argmax (JAX 0.10 to 0.12) goes from entry to entry, and takes seven times as long as the exponentials of a
     row. So this is the least index at which a logit equals the maximum. The barrier makes the logits that are compared
     those that the maximum was taken of; without it, a row whose logits are computed twice may have none that is equal.
     """
-    classes = z.shape[-1]
-    blocks, width = _pieces(z, z.dtype) or (1, classes)
-    length = classes // blocks
+    blocks, length, pieces = _cut((z,), z.dtype)
     z = lax.optimization_barrier(z)
-    maximum = jnp.max(z, axis=-1, keepdims=True)[..., None]
+    maximum = _shown_wide(_maximum_on_cpu(z, valid), None)[..., None]
+    valid = None if valid is None else valid[..., None]
     whole = z.reshape(*z.shape[:-1], blocks, length)
-    least = jnp.full_like(whole[..., :width], classes - 1, jnp.int32)
+    least = jnp.full_like(whole[..., : pieces[0][-1]], z.shape[-1] - 1, jnp.int32)
     here = class_index(least, jnp.int32) + length * class_index(least, jnp.int32, -2)
-    for first in range(0, length, width):
-        start = min(first, length - width)
-        is_maximum = (whole[..., start : start + width] == maximum) & (here + start < least)
+    for _, start, width in pieces:
+        is_maximum = (_shown_wide(whole[..., start : start + width], valid) == maximum) & (here + start < least)
         least = jnp.where(is_maximum, here + start, least)
-    return jnp.min(least, axis=(-2, -1))[..., None].astype(jax.eval_shape(_argmax, z).dtype)
+    return jnp.min(least, axis=(-2, -1))[..., None].astype(jax.eval_shape(_argmax, z, valid).dtype)
 
 
 class Reductions(NamedTuple):
-    """The two reductions of a row of logits that a CPU has a form of its own for."""
+    """The reductions of a row of logits that a CPU has a form of its own for."""
 
     sum_of_others: Callable[..., Array]
     """As the function of this name."""
-    index_of_maximum: Callable[[Array], Array]
-    """The index of a maximum over the last axis, which is kept as 1; any class for a row with NaN."""
-
-    def sum_without(self, z: Array, index: Array, maximum: Array, *, reused: bool = False) -> Array:
-        """``Σ_{j≠i} exp(z_j - m)``, with the class axis kept; the whole sum for an index that is not a class.
-
-        Args:
-          z: logits ``[..., C]``, of the dtype of ``maximum`` or narrower.
-          index: the class i to leave out, ``[..., 1]``.
-          maximum: m, ``[..., 1]``.
-          reused: whether the caller wants the exponentials once more: then one array of them serves both.
-        """
-        summed = _whole if reused else self.sum_of_others
-        return summed(shifted_exponential, index, (z,), maximum)
+    maximum: Callable[[Array, Array | None], Array]
+    """The maximum over the last axis, which is kept as 1, of the logits as :func:`shown`; a NaN may be lost."""
+    index_of_maximum: Callable[..., Array]
+    """The index of that maximum; any class for a row with NaN."""
 
 
-def _sum_on_cpu(term: Callable[..., Array], index: Array, arrays: tuple[Array, ...], rows: Any) -> Array:
-    return (_by_pieces if _are_cut(term, arrays, rows) else _whole)(term, index, arrays, rows)
+def _sum_on_cpu(term: Callable[..., Array], index: Array, arrays: Arrays, rows: Any) -> Array:
+    return (_by_pieces if _are_cut(term, arrays, rows) else whole_sum_of_others)(term, index, arrays, rows)
 
 
-def _argmax_on_cpu(z: Array) -> Array:
-    return _argmax(z) if _pieces(z, z.dtype) is None or z.shape[-1] <= SHORT_ROW else _argmax_by_pieces(z)
+def _argmax_on_cpu(z: Array, valid: Array | None = None) -> Array:
+    return (_argmax if _pieces(z, z.dtype) is None or z.shape[-1] <= SHORT_ROW else _argmax_by_pieces)(z, valid)
 
 
-ON_CPU = Reductions(_sum_on_cpu, _argmax_on_cpu)
-DEFINITION = Reductions(_whole, _argmax)
+ON_CPU = Reductions(_sum_on_cpu, _maximum_on_cpu, _argmax_on_cpu)
+DEFINITION = Reductions(whole_sum_of_others, _maximum, _argmax)
 
 
 # How rows are cut, measured on two CPU cores by `python benchmarks/row_sum.py` (JAX 0.10.2):

@@ -1,10 +1,11 @@
-"""What becomes of the logits before the softmax: a softcap and a temperature."""
+"""What becomes of the logits before the softmax: a mask, a softcap and a temperature, each where it is used."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import Array
 
+from lossjax._softmax.row_sum import shown
 from lossjax.numerics import times
 
 
@@ -60,3 +61,23 @@ def _softcap_slopes(a: Array) -> tuple[Array, Array]:
         total = total + term
     far = jnp.tanh(a) - times(slope, a)
     return slope, jnp.where(jnp.abs(a) < 1, slope * total / 2, far)
+
+
+class View(NamedTuple):
+    """The logits that a softmax sees, of those that are stored: 0 in masked rows, capped, over the temperature.
+
+    An array of them would be as large as the logits. So a sum over the classes takes the stored logits and this view,
+    and forms what it sees of each class where it is used.
+    """
+
+    valid: Array | None = None
+    """Whether a row counts, ``[..., 1]``, or None if every row does."""
+    transform: LogitTransform = LogitTransform(None, None)
+
+    def of(self, x: Array, dtype: Any) -> Array:
+        """Of these stored logits; those of 16 bits stay so where nothing is done to them."""
+        x = shown(x, self.valid)
+        return x if self.transform.is_identity else self.transform.apply(x.astype(dtype))
+
+
+AS_STORED = View()

@@ -188,5 +188,5 @@ def softmax_entropy(logits: ArrayLike, **options: Unpack[LogitMeasureOptions]) -
     """
     array = checks.floating("logits", logits)
     given, dtype = Measure.of("logits", array, options), checks.compute_dtype(array)
-    z = given.classes.logits(array, options.get("temperature", 1.0), dtype).astype(dtype)
-    return given.from_nats(rules.entropy(given.classes.defined(z)))
+    z = given.classes.logits(array, options.get("temperature", 1.0), dtype)
+    return given.from_nats(rules.entropy(given.classes.defined(z), dtype))
