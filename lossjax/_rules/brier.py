@@ -8,7 +8,7 @@ from jax import Array
 
 from lossjax._core.autodiff import closed_form
 from lossjax._core.masks import hide
-from lossjax._softmax import functions
+from lossjax._softmax import functions, terms
 from lossjax._softmax.row_statistics import Plan, RowStatistics, row_statistics
 from lossjax._softmax.row_sum import Arrays, shown
 from lossjax._softmax.transform import View
@@ -60,7 +60,7 @@ def _brier_forward(
     if options.labelled:
         label = hide(valid, targets)
         rows = rows.undefined_unless((label >= 0) & (label < logits.shape[-1]))
-    loss = rows.of_pivot(_square, arrays, beside) + rows.sum_of_others(_square, arrays, beside)
+    loss = terms.of_pivot(_square, arrays, rows, beside) + terms.of_others(_square, arrays, rows, beside)
     return hide(valid, loss[..., 0]), (options, logits, targets, valid, rows.stopped())
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from jax import Array, lax
 
 from lossjax._core.autodiff import closed_form
-from lossjax._softmax import functions
+from lossjax._softmax import functions, terms
 from lossjax._softmax.row_statistics import Plan, RowStatistics, gap, row_statistics
 from lossjax.numerics import times
 
@@ -22,9 +22,9 @@ def _weighed_gap(entries: Any, rows: RowStatistics, _: Any) -> Array:
 
 def _entropy_forward(z: Array, dtype: Any, *, differentiated: bool = True) -> tuple[Array, Any]:
     rows = row_statistics(z, plan=Plan.of(z, dtype, differentiated=differentiated), dtype=dtype)
-    expected_gap = rows.sum_of_others(_weighed_gap, (z,), ())
+    expected_gap = terms.of_others(_weighed_gap, (z,), rows, ())
     # The pivot is a maximum: its gap is 0, and counts for the derivative of this formula alone.
-    expected_gap = expected_gap + rows.of_pivot(_weighed_gap, (z,), ())
+    expected_gap = expected_gap + terms.of_pivot(_weighed_gap, (z,), rows, ())
     return (expected_gap + rows.log_total())[..., 0], (z, rows.stopped(), lax.stop_gradient(expected_gap))
 
 

@@ -13,159 +13,39 @@ s_c (p - e_c), is ``p_minus_one_hot``; the share of the other classes, (Σ_{k≠
 label smoothing only.
 """
 
-import dataclasses
 import functools
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import jax.numpy as jnp
 from jax import Array, lax
 
-from lossjax._core.autodiff import closed_form, known_as
-from lossjax._core.domains import AMOUNTS, REALS, Domain
+from lossjax._core.autodiff import closed_form
+from lossjax._core.domains import REALS
 from lossjax._core.masks import hide, nan_unless
 from lossjax._core.sharding import on_one_device, same_on_all
-from lossjax._softmax import functions, one_reading
-from lossjax._softmax.curves import Curve
+from lossjax._softmax import functions, one_reading, terms
+from lossjax._softmax.cross_entropy_terms import OfRows, Options, SoftmaxInputs, Term
 from lossjax._softmax.one_reading import OfDistribution
 from lossjax._softmax.plan import Plan
 from lossjax._softmax.row_statistics import RowStatistics, labelled_rows_and_gaps, row_statistics_and_gaps
-from lossjax._softmax.row_sum import class_count, largest_of, shown, sum_over_classes
-from lossjax._softmax.smoothing import Smoothing
-from lossjax._softmax.transform import LogitTransform, View
+from lossjax._softmax.row_sum import largest_of, shown, sum_over_classes
 from lossjax.numerics import times
-
-
-class Options(NamedTuple):
-    """The static part: the dtype to compute in, F, the kind of target, its smoothing, the mesh axis of the classes, and
-    what the entries of a distribution may be.
-    """
-
-    dtype: Any
-    curve: Curve
-    labelled: bool
-    over_others: bool = False
-    over: str | None = None
-    domain: Domain = AMOUNTS
-
-    def smoothing(self, amount: Array) -> Smoothing:
-        """The label smoothing of this amount."""
-        return Smoothing(amount.astype(self.dtype), self.over_others)
-
-
-class SoftmaxInputs(NamedTuple):
-    """The arrays of the rule, each [..., C], [...] or a scalar, or None where an option is at its default.
-
-    As a cotangent, it holds the gradient in each of them.
-    """
-
-    logits: Array
-    targets: Any
-    class_weights: Array | None = None
-    parameter: Array | None = None
-    smoothing: Array | None = None
-    z_loss: Array | None = None
-    transform: LogitTransform = LogitTransform(None, None)
-    valid: Array | None = None
-
-    @property
-    def view(self) -> View:
-        """What the softmax sees of the logits."""
-        return View(None if self.valid is None else self.valid[..., None], self.transform)
-
-    def entries(self, options: Options) -> tuple[Array, Array | None, Array | None]:
-        """What there is of each class: logits, distributions, and class weights as an array of one row."""
-        w = self.class_weights
-        weights = None if w is None else w.reshape((1,) * (self.logits.ndim - 1) + w.shape)
-        return self.logits, None if options.labelled else self.targets, weights
-
-    def shares(self, options: Options) -> tuple[Array, Array] | None:
-        """Of label smoothing."""
-        if self.smoothing is None:
-            return None
-        return options.smoothing(self.smoothing).shares(class_count(self.logits, options.over))
-
-    def of_rows(self, options: Options, rows: RowStatistics, mass: Array | None = None) -> "_OfRows":
-        """What there is of each row; ``mass`` is Σt, if it is known already."""
-        shares = self.shares(options)
-        if shares is None:
-            return _OfRows(self.view, self.parameter)
-        if not options.labelled:
-            given = self.targets, self.view.valid, options.dtype, rows.over
-            mass = _mass(*given) if mass is None else _known_mass(mass, *given)
-        return _OfRows(self.view, self.parameter, mass, *shares)
-
-
-def _mass(targets: Array, valid: Array | None, dtype: Any, over: str | None) -> Array:
-    return sum_over_classes(shown(targets, valid).astype(dtype), over)
-
-
-_known_mass = known_as(_mass)
-
-
-class _OfRows(NamedTuple):
-    view: View
-    parameter: Array | None
-    mass: Array | None = None
-    """Σt of a distribution that is smoothed."""
-    at_label: Array | None = None
-    each: Array | None = None
-    """The shares of label smoothing: of the label, and of each other class."""
-
-
-@dataclasses.dataclass(frozen=True)
-class _Term:
-    """The term of a class, as ``RowStatistics.sum_of_others`` and ``of_pivot`` call it: v_k times F, or one of its
-    derivatives.
-    """
-
-    options: Options
-    of: Literal["value", "slope", "in_parameter"]
-
-    def __call__(self, entries: Any, rows: RowStatistics, beside: _OfRows) -> Array:
-        logits, targets, weights, _ = entries
-        dtype = self.options.dtype
-        z = beside.view.of(logits, dtype).astype(dtype)
-        term = self.of_curve(z, rows, beside.parameter)
-        if weights is not None:
-            term = times(weights, term)
-        share = self.share(z, targets, rows, beside)
-        return term if share is None else times(share, term)
-
-    def of_curve(self, z: Array, rows: RowStatistics, parameter: Array | None) -> Array:
-        curve = self.options.curve
-        if curve.is_identity and self.of == "slope":
-            return jnp.ones_like(z)
-        surprisal = -functions.log_probabilities(z, rows)
-        if curve.is_identity:
-            return surprisal
-        return getattr(curve, self.of)(surprisal, functions.probabilities(z, rows), parameter)
-
-    def share(self, z: Array, targets: Array | None, rows: RowStatistics, beside: _OfRows) -> Array | None:
-        """t_k, smoothed; None for the 1 of a label."""
-        if targets is None:
-            if beside.at_label is None or beside.each is None:
-                return None
-            return jnp.where(rows.is_pivot(z), beside.at_label, beside.each)
-        t = shown(targets, beside.view.valid).astype(z.dtype)
-        if beside.at_label is None or beside.each is None or beside.mass is None:
-            return t
-        return (beside.at_label - beside.each) * t + beside.each * beside.mass
 
 
 def _label_weight(options: Options, inputs: SoftmaxInputs, rows: RowStatistics) -> Array | None:
     """ω: the class weight of each row's label, or None where every row counts alike."""
     if inputs.class_weights is None or not options.labelled:
         return None
-    return rows.of_pivot(lambda entries, *_: entries[2], inputs.entries(options), ())
+    return terms.of_pivot(lambda entries, *_: entries[2], inputs.entries(options), rows, ())
 
 
 def _or_nan(options: Options, inputs: SoftmaxInputs, per_row: Array) -> Array:
-    """One number per row, NaN where a target lies outside the domain; of labels, the row's statistics know.
+    """One number per row, NaN where a target lies outside the domain.
 
     The smallest target decides. Making each of the others NaN would cost a fifth of the time of value and gradient, for
     the loops of XLA's CPU backend (JAX 0.10 to 0.12) then go number by number.
     """
-    if options.labelled or options.domain is REALS:
+    if options.domain is REALS:
         return per_row
     smallest = -largest_of(_negated, (lax.stop_gradient(inputs.targets),), inputs.view.valid)
     outside = sum_over_classes((~options.domain.contains(smallest)).astype(options.dtype), options.over)
@@ -185,8 +65,8 @@ def _forward(
     if options.labelled:  # v_c F(l_c), and Σ_{k≠c} v_k F(l_k)
         labels = hide(valid, inputs.targets)
         rows, gaps = labelled_rows_and_gaps(x, labels, wanted, plan, options.dtype, view)
-        beside, value = inputs.of_rows(options, rows), _Term(options, "value")
-        loss = rows.of_pivot(value, entries, beside)
+        beside, value = inputs.of_rows(options, rows), Term(options, "value")
+        loss = terms.of_pivot(value, entries, rows, beside)
         if beside.each is not None:
             passes, more = functools.partial(_smoothed_label, value), (rows, beside.each, entries, beside)
             loss = loss + one_reading.by_reading(gaps, *more, once=one_reading.of_smoothed_label, passes=passes)
@@ -221,22 +101,20 @@ def _gap_weights(options: Options, inputs: SoftmaxInputs) -> tuple[Array, ...]:
     return one_reading.weights_of_distribution(targets, weights, dtype, options.domain, smoothed=smoothed)
 
 
-def _smoothed_label(value: _Term, _: Any, rows: RowStatistics, each: Array, entries: Any, beside: _OfRows) -> Array:
+def _smoothed_label(value: Term, _: Any, rows: RowStatistics, each: Array, entries: Any, beside: OfRows) -> Array:
     """``Σ_{k≠c} v_k F(l_k)`` of a smoothed label c, by passes over the rows."""
-    return rows.sum_of_others(value, entries, beside)
+    return terms.of_others(value, entries, rows, beside)
 
 
 def _distribution_sums(
     options: Options, _: Any, rows: RowStatistics, shares: Any, inputs: SoftmaxInputs
 ) -> OfDistribution:
     """The sums of a distribution by passes over the rows."""
-    entries, beside = inputs.entries(options), inputs.of_rows(options, rows)
-    of_pivot, of_others = (
-        [total(_Term(options, of), entries, beside) for of in ("value", "slope")]
-        for total in (rows.of_pivot, rows.sum_of_others)
-    )
-    loss, own = (_or_nan(options, inputs, each) for each in (of_pivot[0] + of_others[0], of_pivot[1]))
-    return OfDistribution(loss, own, of_others[1], beside.mass)
+    given = inputs.entries(options), rows, inputs.of_rows(options, rows)
+    value, slope = Term(options, "value"), Term(options, "slope")
+    loss, own = terms.of_pivot(value, *given) + terms.of_others(value, *given), terms.of_pivot(slope, *given)
+    loss, own = (_or_nan(options, inputs, each) for each in (loss, own))
+    return OfDistribution(loss, own, terms.of_others(slope, *given), given[-1].mass)
 
 
 def _weighted(weight: Array | None, value: Array) -> Array:
@@ -252,20 +130,20 @@ def _backward(saved: Any, cotangents: tuple[Array, Array]) -> tuple[None, Softma
         own, others, mass = sums.own, sums.others, sums.mass
         in_loss = nan_unless(~jnp.isnan(own), in_loss)
     entries, beside = inputs.entries(options), inputs.of_rows(options, rows, mass)
-    slope, of_parameter = _Term(options, "slope"), _Term(options, "in_parameter")
+    slope, of_parameter = Term(options, "slope"), Term(options, "in_parameter")
     every_class = beside.each is not None or not options.labelled
     x = hide(valid, inputs.logits.astype(options.dtype))
     z = inputs.view.of(inputs.logits, options.dtype).astype(options.dtype)
     p, is_pivot = functions.probabilities(z, rows), rows.is_pivot(z)
     # (Σs) p - s, with the pivot's share apart, and Σ_k v_k ∂F/∂θ. The cotangent multiplies the slope and does not go
     # into it: this pass is transposed, and what the slope's transpose subtracts is larger than the result.
-    own, in_p, elsewhere = in_loss * rows.of_pivot(slope, entries, beside, known=own), in_lse, None
+    own, in_p, elsewhere = in_loss * terms.of_pivot(slope, entries, rows, beside, known=own), in_lse, None
     if every_class:
         elsewhere = in_loss * jnp.where(is_pivot, 0, slope((*entries, None), rows, beside))
-        in_p = in_p + in_loss * rows.sum_of_others(slope, entries, beside, known=others)
+        in_p = in_p + in_loss * terms.of_others(slope, entries, rows, beside, known=others)
     in_parameter = None
     if parameter is not None:
-        in_parameter = in_loss * on_one_device(rows.of_pivot(of_parameter, entries, beside), rows.over)
+        in_parameter = in_loss * on_one_device(terms.of_pivot(of_parameter, entries, rows, beside), rows.over)
         if every_class:
             others = jnp.where(is_pivot, 0, of_parameter((*entries, None), rows, beside))
             in_parameter = in_parameter + in_loss * jnp.sum(others, axis=-1, keepdims=True)
@@ -301,7 +179,7 @@ def _backward(saved: Any, cotangents: tuple[Array, Array]) -> tuple[None, Softma
             in_targets = hide(valid, in_distribution)
         if weights is not None:  # t∘F(l), and λ lse² for the label's weight
             of_weights = times(smoothed, values)
-            if options.labelled and lse is not None:
+            if options.labelled and inputs.z_loss is not None and lse is not None:
                 of_weights = of_weights + jnp.where(is_pivot, in_loss * inputs.z_loss * lse * lse, 0)
             in_class_weights = jnp.sum(hide(valid, of_weights), axis=tuple(range(z.ndim - 1)))
     in_logits, in_transform = inputs.transform.pullback(x, in_z)

@@ -24,16 +24,17 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from lossjax._core.autodiff import closed_form, known_as, zeros_like
+from lossjax._softmax import terms
 from lossjax._softmax.row_statistics import (
     Plan,
     RowStatistics,
-    Term,
     p_minus_one_hot_of,
     p_of,
     row_statistics,
     surprisal,
 )
 from lossjax._softmax.row_sum import Arrays, class_index, sum_over_classes
+from lossjax._softmax.terms import Term
 from lossjax._softmax.transform import AS_STORED, View
 from lossjax.numerics import times
 
@@ -169,7 +170,7 @@ def fisher_product_of(
     v is measured from its value there:  p_k ((v_k - v_i) - Σ_{j≠i} p_j (v_j - v_i)),  and p is never subtracted from 1.
 
     Args:
-      term: see ``RowStatistics.sum_of_others``.
+      term: see ``terms.of_others``.
       arrays: the stored logits, and others.
       rows: their statistics.
       beside: what else the term needs.
@@ -178,9 +179,9 @@ def fisher_product_of(
     """
     z = view.of(arrays[0], rows.maximum.dtype).astype(rows.maximum.dtype)
     v = term((*arrays, rows.classes_of(z)), rows, beside)
-    own = rows.of_pivot(term, arrays, beside)
+    own = terms.of_pivot(term, arrays, rows, beside)
     if mean is None:
-        mean = rows.sum_of_others(_Weighed(term), arrays, (own, view, beside))
+        mean = terms.of_others(_Weighed(term), arrays, rows, (own, view, beside))
     # A select: XLA's library of arithmetic on CPUs, which it does not go into, would be given an array of each operand.
     p = probabilities(z, rows)
     value = jnp.where(rows.is_pivot(z), -p * mean, times(p, (v - own) - mean))

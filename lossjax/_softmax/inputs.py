@@ -13,7 +13,8 @@ from lossjax._core.domains import AMOUNTS, Domain
 from lossjax._core.masks import hide, nan_unless
 from lossjax._core.options import Option, complete
 from lossjax._core.reduction import MaskOption, Reducer, ReductionOptions, WeightOptions
-from lossjax._softmax.cross_entropy import Options, SoftmaxInputs, softmax_losses
+from lossjax._softmax.cross_entropy import softmax_losses
+from lossjax._softmax.cross_entropy_terms import Options, SoftmaxInputs
 from lossjax._softmax.curves import Curve
 from lossjax._softmax.row_sum import class_count
 from lossjax._softmax.transform import LogitTransform
