@@ -162,7 +162,10 @@ def _by_pieces(term: Callable[..., Array], index: Array, arrays: Arrays, rows: A
     """
     dtype = jax.eval_shape(term, *arrays, rows).dtype
     # What two sums have in common, their exponentials, masks or pieces, would be computed once, and stored.
-    index, arrays, rows = lax.optimization_barrier((index, arrays, rows))
+    # (Not so the indices of the classes, which are formed where they are used, and are an array behind a barrier.)
+    real, rest = _floating_apart(arrays)
+    index, real, rows = lax.optimization_barrier((index, real, rows))
+    arrays = tuple(rest if one is None else one for one, rest in zip(real, rest, strict=True))
     blocks, length, pieces = _cut(arrays, dtype)
     whole = jax.tree.map(lambda array: array.reshape(*array.shape[:-1], blocks, length), arrays)
     size = lax.full_like(index, length)
@@ -176,6 +179,13 @@ def _by_pieces(term: Callable[..., Array], index: Array, arrays: Arrays, rows: A
     # The library that sums would take in the arithmetic that is done with the sum, in arrays of the size of the row. It
     # cannot take a select, here one by an index that no row has.
     return jnp.where(index == jnp.iinfo(index.dtype).min, 0, sum_over_classes(jnp.sum(added, axis=-1)))
+
+
+def _floating_apart(arrays: Arrays) -> tuple[Arrays, Arrays]:
+    """The arrays of floating-point numbers, and the others, with None in place of the rest."""
+    is_real = [array is not None and jnp.issubdtype(array.dtype, jnp.floating) for array in arrays]
+    each = list(zip(arrays, is_real, strict=True))
+    return tuple(a if real else None for a, real in each), tuple(None if real else a for a, real in each)
 
 
 def _cut(arrays: Arrays, dtype: Any) -> tuple[int, int, list[tuple[int, int, int]]]:
