@@ -168,6 +168,7 @@ def fisher_product_of(
     """:func:`fisher_product` of v_k = term((*arrays_k, k), rows, beside), without an array of v, about a maximum i.
 
     v is measured from its value there:  p_k ((v_k - v_i) - Σ_{j≠i} p_j (v_j - v_i)),  and p is never subtracted from 1.
+    What the rounding of the mean leaves is the mean of what is left, and is removed where v_k is close to it.
 
     Args:
       term: see ``terms.of_others``.
@@ -181,23 +182,25 @@ def fisher_product_of(
     v = term((*arrays, rows.classes_of(z)), rows, beside)
     own = terms.of_pivot(term, arrays, rows, beside)
     if mean is None:
-        mean = terms.of_others(_Weighed(term), arrays, rows, (own, view, beside))
+        mean = terms.of_others(_Weighed(term), arrays, rows, (own, None, view, beside))
+    left = terms.of_others(_Weighed(term), arrays, rows, (own, mean, view, beside)) - rows.own / rows.total() * mean
     # A select: XLA's library of arithmetic on CPUs, which it does not go into, would be given an array of each operand.
     p = probabilities(z, rows)
-    value = jnp.where(rows.is_pivot(z), -p * mean, times(p, (v - own) - mean))
+    value = jnp.where(rows.is_pivot(z), -p * mean, times(p, ((v - own) - mean) - left))
     return _fisher_product_of(lax.stop_gradient(value), z, rows, jnp.where(jnp.isfinite(v), v, 0))
 
 
 @dataclasses.dataclass(frozen=True)
 class _Weighed:
-    """``p_j (v_j - v_i)``, of which impossible classes have no part."""
+    """``p_j ((v_j - v_i) - mean)``, of which impossible classes have no part."""
 
     term: Term
 
     def __call__(self, entries: Any, rows: RowStatistics, beside: Any) -> Array:
-        own, view, rest = beside
+        own, mean, view, rest = beside
         p = probabilities(view.of(entries[0], rows.maximum.dtype).astype(rows.maximum.dtype), rows)
-        return times(p, self.term(entries, rows, rest) - own)
+        distance = self.term(entries, rows, rest) - own
+        return times(p, distance if mean is None else distance - mean)
 
 
 _fisher_product_of = known_as(fisher_product)
