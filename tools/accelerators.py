@@ -59,39 +59,57 @@ def environment() -> Path | None:
     return inside
 
 
-def compile_for(chip: str, cases: Sequence[str]) -> list[Any]:
-    """The suite for one chip, in a process of its own."""
-    from lossjax.accelerators import suite
+def compile_for(chip: str, cases: Sequence[str]) -> tuple[list[Any], list[Any]]:
+    """The suite for one chip, losses of logits and heads, in a process of its own."""
+    from lossjax.accelerators import heads, suite
 
-    return suite.run([chip], cases, progress=lambda what: print(what, flush=True))
+    def progress(what: str) -> None:
+        print(what, flush=True)
+
+    losses = [case for case in cases if case in suite.CASES]
+    of_heads = [case for case in cases if case in heads.HEADS]
+    return (
+        suite.run([chip], losses, progress) if losses or not cases else [],
+        heads.run(chip, of_heads, progress) if of_heads or not cases else [],
+    )
 
 
-def read(path: Path) -> list[Any]:
-    """The rows of a recorded file."""
-    from lossjax.accelerators import suite
+def read(path: Path) -> tuple[list[Any], list[Any]]:
+    """The rows of a recorded file: losses of logits, and heads."""
+    from lossjax.accelerators import heads, suite
 
-    return [suite.Row(**row) for row in json.loads(path.read_text(encoding="utf-8"))["results"]]
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    return [suite.Row(**row) for row in stored["results"]], [heads.HeadRow(**row) for row in stored["heads"]]
 
 
-def recorded(found: Sequence[Any], path: Path) -> list[Any]:
+def recorded(found: tuple[list[Any], list[Any]], path: Path) -> tuple[list[Any], list[Any]]:
     """Write what was found, in the place of the same chips' cases in the file; what other versions made is dropped."""
-    from lossjax.accelerators import chips, suite
+    from lossjax.accelerators import chips, heads, suite
 
     here = {d.metadata["Name"]: d.version for d in importlib.metadata.distributions()}
-    stored: dict[str, Any] = {"versions": {name: here[name] for name in VERSIONS if name in here}}
-    again = {(row.chip, row.case) for row in found}
-    if path.exists() and json.loads(path.read_text(encoding="utf-8"))["versions"] == stored["versions"]:
-        found = [*found, *(row for row in read(path) if (row.chip, row.case) not in again)]
-    order = list(chips.CHIPS), list(suite.CASES)
-    found = sorted(found, key=lambda row: (order[0].index(row.chip), order[1].index(row.case)))
-    stored |= {"shape": suite.SHAPE, "results": [dataclasses.asdict(row) for row in found]}
+    versions = {name: here[name] for name in VERSIONS if name in here}
+    order = list(chips.CHIPS), [*suite.CASES, *heads.HEADS]
+    before: tuple[list[Any], list[Any]] = ([], [])
+    if path.exists() and json.loads(path.read_text(encoding="utf-8"))["versions"] == versions:
+        before = read(path)
+
+    def together(old: list[Any], new: list[Any]) -> list[Any]:
+        again = {(row.chip, row.case) for row in new}
+        rows = [*new, *(row for row in old if (row.chip, row.case) not in again)]
+        return sorted(rows, key=lambda row: (order[0].index(row.chip), order[1].index(row.case)))
+
+    losses, of_heads = map(together, before, found)
+    stored: dict[str, Any] = {"versions": versions, "shape": suite.SHAPE, "shape of heads": heads.SHAPE}
+    stored |= {
+        "results": list(map(dataclasses.asdict, losses)), "heads": list(map(dataclasses.asdict, of_heads)),
+    }  # fmt: skip
     path.write_text(json.dumps(stored, indent=1) + "\n", encoding="utf-8")
-    return found
+    return losses, of_heads
 
 
 def compile_everything(given: argparse.Namespace) -> int:
     """In the environment: the tables and the recorded results. 1 where a program moves more than is allowed."""
-    from lossjax.accelerators import chips, suite
+    from lossjax.accelerators import chips, heads, suite
     from lossjax.bench import markdown_tables
     from lossjax.plot import save_memory_traffic
 
@@ -104,16 +122,19 @@ def compile_everything(given: argparse.Namespace) -> int:
         wanted = [name for name in given.chip or chips.CHIPS if missing[name] is None]
         # A process for each chip: a compiler keeps one of the machine's cores busy, and much memory.
         with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn"), max_tasks_per_child=1) as pool:
-            found = [row for rows in pool.map(compile_for, wanted, [given.case or ()] * len(wanted)) for row in rows]
+            of_chips = list(pool.map(compile_for, wanted, [given.case or ()] * len(wanted)))
+        found = [row for rows, _ in of_chips for row in rows], [row for _, rows in of_chips for row in rows]
         if given.json is not None:
             found = recorded(found, given.json)
-    print(suite.markdown(found))
+    tables = suite.markdown(found[0]), heads.markdown(found[1])
+    print(*tables, sep="\n\n")
     if given.markdown is not None:
-        markdown_tables.replace(given.markdown, "accelerators", suite.markdown(found))
-        save_memory_traffic(found, given.markdown.parent / "figures" / "memory_traffic.png")
-    broken = [row for row in found if not row.ok]
+        for place, table in zip(("accelerators", "heads on chips"), tables, strict=True):
+            markdown_tables.replace(given.markdown, place, table)
+        save_memory_traffic(found[0], given.markdown.parent / "figures" / "memory_traffic.png")
+    broken = [row for rows in found for row in rows if not row.ok]
     for row in broken:
-        print(f"{row.chip}: {row.case}, {row.what}, {row.dtype} moves {row.units:.2f}, allowed {row.allowed}")
+        print(row.complaint)
     return 1 if broken else 0
 
 
@@ -128,9 +149,10 @@ def main() -> int:
     parser.add_argument("--markdown", type=Path, help="bring the tables of this file, and its figure, up to date")
     parser.add_argument("--results", type=Path, help="compile nothing: show what --json wrote")
     given = parser.parse_args()
-    from lossjax.accelerators import chips, suite
+    from lossjax.accelerators import chips, heads, suite
 
-    for kind, chosen, known in (("chip", given.chip, chips.CHIPS), ("case", given.case, suite.CASES)):
+    cases = [*suite.CASES, *heads.HEADS]
+    for kind, chosen, known in (("chip", given.chip, chips.CHIPS), ("case", given.case, cases)):
         unknown = next((name for name in chosen or () if name not in known), None)
         if unknown is not None:
             parser.exit(2, f"{unknown!r} is not one of the {kind}s: {'; '.join(known)}\n")

@@ -190,23 +190,37 @@ Gradients = tuple[Shared, tuple[Array, ...], Any]
 """In what rows share, in the hidden states of each head, and in the floats that rows have of their own."""
 
 
-def pullback_of(head: Head, shared: Shared, rows: Rows) -> tuple[Outputs, Callable[[Outputs], Gradients]]:
-    """The results of every row, and from their cotangents the gradients.
+def pull_back(
+    head: Head,
+    shared: Shared,
+    rows: Rows,
+    cotangents: Any,
+    complete: Callable[[Outputs, Any], Outputs] = lambda outputs, cotangents: cotangents,
+) -> tuple[Outputs, Gradients]:
+    """The results of every row, and the gradients by their cotangents, in a form that can be differentiated again.
 
-    All of this can be differentiated again, so its program has one block size, whatever the chip.
+    ``complete`` makes the cotangents of all results from those that are known.
     """
 
-    def outputs(shared: Shared, hidden: tuple[Array, ...], floats: Any) -> Outputs:
-        wide = jax.tree.map(lambda a: a.astype(head.dtype), shared)
-        cut, cut_rows = in_blocks(rows._replace(hidden=hidden).with_floats(floats), head.chunk_size.cpu)
-        return outputs_by_block(head, cut, lambda: _narrow(wide, shared), cut_rows)
+    def of_blocks(size: int, shared: Shared, rows: Rows, cotangents: Any) -> tuple[Outputs, Gradients]:
+        def outputs(shared: Shared, hidden: tuple[Array, ...], floats: Any) -> Outputs:
+            wide = jax.tree.map(lambda a: a.astype(head.dtype), shared)
+            cut, cut_rows = in_blocks(rows._replace(hidden=hidden).with_floats(floats), size)
+            return outputs_by_block(head, cut, lambda: _narrow(wide, shared), cut_rows)
 
-    return jax.vjp(outputs, shared, rows.hidden, rows.floats())
+        found, pullback = jax.vjp(outputs, shared, rows.hidden, rows.floats())
+        return found, pullback(complete(found, cotangents))
+
+    cpu, otherwise = (functools.partial(of_blocks, size) for size in head.chunk_size)
+    if head.chunk_size.cpu == head.chunk_size.otherwise:
+        return cpu(shared, rows, cotangents)
+    # The choice is outside the derivative, so that nothing of the formula not chosen is kept.
+    return by_platform(shared, rows, cotangents, cpu=cpu, otherwise=otherwise)
 
 
 def _each_backward(saved: Any, cotangents: Outputs) -> tuple[None, Shared, Rows]:
     head, shared, rows = saved
-    in_shared, in_hidden, in_own = pullback_of(head, shared, rows)[1](cotangents)
+    in_shared, in_hidden, in_own = pull_back(head, shared, rows, cotangents)[1]
     return None, in_shared, Rows(in_hidden, in_own, None)
 
 

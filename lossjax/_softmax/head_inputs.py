@@ -20,9 +20,12 @@ from lossjax._softmax.transform import LogitTransform
 _BLOCK_BYTES = {"cpu": 50 * 2**20, "gpu": 2**29, "tpu": 2**29}
 """Bytes of logits in one block: enough rows to keep the matrix products busy, and few beside the logits not stored.
 
-On a CPU: `lossjax bench --suite head`. On GPU and TPU, on paper: a block of R rows reads and writes the sum of the
-weight's gradient once, which takes less time than its products only from R of about 1000 on.
-"""
+On a CPU: `lossjax bench --suite head`."""
+
+_FEWEST_ROWS = {"cpu": 8, "gpu": 1024, "tpu": 1024}
+"""Rows that a block has whatever the budget. On GPU and TPU, on paper: a block reads and writes the sum of the weight's
+gradient once, which takes less time than the product that is added to it only from about 1000 rows on
+(:func:`lossjax.accelerators.plan_head`)."""
 
 _ROWS_OF_UNKNOWN: dict[Literal["cpu", "gpu"], int] = {"cpu": 256, "gpu": 1024}
 """Rows of a block where ``jax.export`` has a symbol for the number of rows or of classes: a block is filled up to so
@@ -34,7 +37,7 @@ def auto_chunk_size(
 ) -> int:
     r"""How many rows a linear head takes at a time by default.
 
-    .. math:: \min(N, \max(8, \text{budget}/(C \cdot \text{bytes})))
+    .. math:: \min(N, \max(\text{fewest}, \text{budget}/(C \cdot \text{bytes})))
 
     Args:
       rows: N, the number of rows.
@@ -43,17 +46,17 @@ def auto_chunk_size(
       platform: the kind of chip that the program is compiled for.
 
     Returns:
-      A number of rows; the budget is 50 MiB of logits on a CPU, 512 on a GPU or TPU.
+      A number of rows; the budget is 50 MiB of logits on a CPU, 512 on a GPU or TPU, and the fewest are 8 and 1024.
 
     Example:
       >>> auto_chunk_size(2048, 50304), auto_chunk_size(2048, 50304, platform="gpu")
       (256, 2048)
 
     Source: measured on 2 CPU cores at 50304 classes: blocks of 128 rows cost 1.4, of 192 rows 1.1, of 256 rows 1.03 of
-    stored logits.
+    stored logits. For a chip :func:`lossjax.accelerators.plan_head` says what the size holds and what bounds the time.
     """
     width = max(jnp.dtype(dtype).itemsize, 4)
-    most = max(8, _BLOCK_BYTES[platform] // max(classes * width, 1) // 8 * 8)
+    most = max(_FEWEST_ROWS[platform], _BLOCK_BYTES[platform] // max(classes * width, 1) // 8 * 8)
     blocks = -(-max(rows, 1) // most)
     return max(1, min(rows, -(-rows // blocks // 8) * 8))
 

@@ -18,7 +18,7 @@ from lossjax._core.masks import hide
 from lossjax._core.platform import by_platform
 from lossjax._core.sharding import on_one_device, same_on_all, varying_alike
 from lossjax._softmax import blocks
-from lossjax._softmax.head import Gradients, Head, Rows, Shared, in_blocks, pullback_of, row_outputs
+from lossjax._softmax.head import Gradients, Head, Rows, Shared, in_blocks, pull_back, row_outputs
 
 GROUP = 2048
 """Classes that are multiplied, or left out, together: enough to be worth a matrix product of their own. On a CPU a
@@ -120,8 +120,9 @@ def _summed_forward(head: Head, shared: Shared, rows: Rows) -> tuple[Array, Any]
 
 def _differentiable(head: Head, shared: Shared, rows: Rows, weights: Array) -> tuple[Array, Gradients]:
     """What :func:`_one_pass` forms, by the way that can be differentiated again."""
-    outputs, pullback = pullback_of(head, shared, rows)
-    in_shared, in_hidden, in_own = pullback((weights, *map(jnp.zeros_like, outputs[1:])))
+    outputs, (in_shared, in_hidden, in_own) = pull_back(
+        head, shared, rows, weights, lambda outputs, weights: (weights, *map(jnp.zeros_like, outputs[1:]))
+    )
     return outputs[0], (jax.tree.map(lambda g: g.astype(head.dtype), in_shared), in_hidden, in_own)
 
 

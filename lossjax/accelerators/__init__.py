@@ -7,5 +7,7 @@ that its kernels move, and what its devices send each other.
 from lossjax.accelerators.chips import CHIPS as CHIPS
 from lossjax.accelerators.chips import Chip as Chip
 from lossjax.accelerators.chips import NotPossible as NotPossible
+from lossjax.accelerators.head_plan import HeadPlan as HeadPlan
+from lossjax.accelerators.head_plan import plan_head as plan_head
 from lossjax.accelerators.program import Facts as Facts
 from lossjax.accelerators.program import compiled_for as compiled_for

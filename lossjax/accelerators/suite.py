@@ -127,6 +127,11 @@ class Row:
         """Whether the program moves what is allowed, and no more."""
         return self.allowed is None or self.units <= self.allowed + ALLOWANCE
 
+    @property
+    def complaint(self) -> str:
+        """What is wrong where it is not ok."""
+        return f"{self.chip}: {self.case}, {self.what}, {self.dtype} moves {self.units:.2f}, allowed {self.allowed}"
+
 
 def program_of(loss: Callable[..., Any], what: Pass) -> Callable[..., Any]:
     """The mean loss, or that and its gradient in the logits."""

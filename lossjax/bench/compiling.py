@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from rich.console import Console
 from rich.table import Table
 
-from lossjax.accelerators import Chip, Facts, NotPossible, compiled_for
+from lossjax.accelerators import Chip, Facts, HeadPlan, NotPossible, compiled_for, plan_head
 from lossjax.accelerators.chips import chip_named, devices
 from lossjax.bench.peers import PEERS, available
 from lossjax.bench.problems import SUITES, Head, Problem, Rows
@@ -67,6 +67,8 @@ def run(
                 table.add_row(peer, *_cells(chip, problem, facts))
                 stored.append({"chip": chip.name, "problem": problem.name, "peer": peer, **dataclasses.asdict(facts)})
             console.print(table)
+            if isinstance(problem, Head):
+                console.print(f"[bold]on paper[/bold], {_plan(chip, problem)}\n", highlight=False)
     if json is not None:
         json.write_text(json_format.dumps({"results": stored}, indent=1) + "\n", encoding="utf-8")
 
@@ -79,6 +81,10 @@ def _facts(chip: Chip, problem: Problem, peer: str, step: Any) -> Facts | None:
         if peer == "lossjax":
             raise
         return None
+
+
+def _plan(chip: Chip, problem: Head) -> HeadPlan:
+    return plan_head(problem.rows, problem.hidden, problem.classes, chip=chip.name, dtype=problem.dtype)
 
 
 def _cells(chip: Chip, problem: Problem, facts: Facts) -> list[str]:

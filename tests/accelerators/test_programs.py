@@ -10,7 +10,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import lossjax
-from lossjax.accelerators import CHIPS, NotPossible, chips, compiled_for, suite
+from lossjax.accelerators import CHIPS, NotPossible, chips, compiled_for, heads, suite
 
 pytestmark = pytest.mark.accelerators
 
@@ -40,6 +40,17 @@ def test_every_case_keeps_within_its_limit(name: str, case: str) -> None:
     for what in suite.PASSES:
         ours = suite.rows(chip, case, what, "float32", beside_optax=False)[0]
         assert ours.ok, ours
+
+
+@pytest.mark.parametrize("case", heads.HEADS)
+@pytest.mark.parametrize("name", CHIPS)
+def test_a_head_holds_the_sum_of_its_slopes_and_two_blocks(name: str, case: str) -> None:
+    """And takes no longer, by the bytes that it moves, than its products and half as much again."""
+    if case not in heads.EVERYWHERE and name not in ("v5e", "h100"):
+        pytest.skip("of each compiler one chip is asked")
+    ours = heads.rows(chip_or_skip(name), case, "bfloat16", beside_stored=False)[0]
+    assert ours.ok, ours.complaint
+    assert ours.milliseconds < 1.7 * ours.plan.products_ms * heads.HEADS[case].heads, ours
 
 
 @pytest.mark.parametrize("name", ["v5e", "h100"])
@@ -99,7 +110,9 @@ def test_what_the_arguments_leave_no_room_for_is_said_in_a_sentence() -> None:
 
 
 @pytest.mark.parametrize(
-    ("topology", "data", "classes"), [("v5p:2x2x1", 1, 4), ("v5p:2x2x4", 4, 4)], ids=["4 devices", "16 devices"]
+    ("topology", "data", "classes"),
+    [("v5p:2x2x1", 1, 4), ("v5p:2x2x4", 4, 4), ("v5p:8x8x16", 128, 8)],
+    ids=["4 devices", "16 devices", "1024 devices"],
 )
 def test_a_head_over_devices_gathers_nothing(topology: str, data: int, classes: int) -> None:
     """Rows over one axis, classes over the other: all that crosses is summed."""
@@ -120,5 +133,6 @@ def test_a_head_over_devices_gathers_nothing(topology: str, data: int, classes: 
     over = jax.shard_map(mean, mesh=mesh, in_specs=specs, out_specs=P())
     facts = compiled_for(chip, jax.value_and_grad(over, (0, 1)), *given)
     assert {kind.split(" of ")[0] for kind in facts.collectives} == {"all-reduce"}
+    assert "all-reduce of bf16" not in facts.collectives, "16-bit gradients are summed in float32"
     block, slope = 4096 * 65536 // classes * 4, 2048 * 65536 // classes * 4  # of the logits and of the weight, float32
     assert facts.temporary < 3 * block + slope

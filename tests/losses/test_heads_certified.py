@@ -74,7 +74,7 @@ own ones out of the divergence."""
 
 @pytest.mark.parametrize(("name", "how", "what"), FAULTS)
 def test_a_head_without_a_factor_is_rejected(name: str, how: str, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    one_pass, pullback_of, products = head_sum._one_pass, head.pullback_of, head.Head.products
+    one_pass, pull_back, products = head_sum._one_pass, head.pull_back, head.Head.products
 
     def wrong_sum(*args: Any) -> Any:
         if what == "row weights":
@@ -83,8 +83,8 @@ def test_a_head_without_a_factor_is_rejected(name: str, how: str, what: str, mon
         return losses, twice(gradients, what)
 
     def wrong_pullback(*args: Any) -> Any:
-        outputs, pullback = pullback_of(*args)
-        return outputs, lambda cotangents: twice(pullback(cotangents), what)
+        outputs, gradients = pull_back(*args)
+        return outputs, twice(gradients, what)
 
     def wrong_products(self: head.Head, shared: head.Shared, block: head.Rows) -> Any:
         weight = tuple(map(with_half_a_derivative, shared.weight))
@@ -94,7 +94,7 @@ def test_a_head_without_a_factor_is_rejected(name: str, how: str, what: str, mon
         monkeypatch.setattr(head.Head, "products", wrong_products)
     else:
         monkeypatch.setattr(head_sum, "_one_pass", wrong_sum)
-        monkeypatch.setattr(head, "pullback_of", wrong_pullback)
+        monkeypatch.setattr(head, "pull_back", wrong_pullback)
     jax.clear_caches()  # the right ones are compiled for these arguments
     try:
         assert not verdict(name, how, ("rule",))

@@ -1,5 +1,6 @@
 """Blocks of rows: how they are cut changes no number beyond the order of sums, and moves no row to another device."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from lossjax import linear_softmax_cross_entropy, vocab_parallel_linear_softmax_cross_entropy
+from lossjax._softmax import head_inputs
 from lossjax._softmax.blocks import Cut
 from tests.support.compiled import collectives, text_of
 from tests.support.quick import quick
@@ -232,3 +234,34 @@ def test_exported_with_sizes_that_are_not_known(reduction: str) -> None:
         args = x[take], w[:, :5], b[:5], weights[take], jnp.minimum(labels[take], 4)
         for got, want in zip(jax.tree.leaves(program.call(*args)), jax.tree.leaves(slopes(*args)), strict=True):
             np.testing.assert_allclose(got, want, rtol=0, atol=64 * 2.0**-24 * max(1, np.max(np.abs(want))))
+
+
+@pytest.mark.parametrize("reduction", ["none", "sum"])
+def test_each_kind_of_chip_has_its_blocks_in_every_pass(reduction: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forward, backward, and the derivative of the gradient: on a CPU blocks of 8 rows, on a GPU all 24 in one."""
+    monkeypatch.setattr(head_inputs, "_BLOCK_BYTES", {"cpu": 0, "gpu": 0, "tpu": 0})
+    random = np.random.default_rng(5)
+    x, w, y = random.normal(size=(24, 5)), random.normal(size=(5, 6)), jnp.arange(24) % 6
+    cotangent, direction = random.normal(size=24), random.normal(size=(5, 6))
+
+    def all_passes(chunk_size: Any) -> Any:
+        def total(w: jax.Array) -> jax.Array:
+            losses: Any = linear_softmax_cross_entropy(jnp.asarray(x), w, y, chunk_size=chunk_size, reduction=reduction)
+            return jnp.sum(losses * cotangent) if reduction == "none" else losses
+
+        value, gradient = jax.value_and_grad(total)(jnp.asarray(w))
+        return value, gradient, *jax.jvp(jax.grad(total), (jnp.asarray(w),), (jnp.asarray(direction),))
+
+    found = jax.jit(lambda: all_passes("auto"))()
+    for ours, cut in zip(found, jax.jit(lambda: all_passes(8))(), strict=True):
+        assert np.array_equal(ours, cut), "on this CPU it is the program with 8 rows"
+
+    def rows_of_products(platform: str) -> set[str]:
+        text = export.export(jax.jit(lambda: all_passes("auto")), platforms=[platform])().mlir_module()
+        products = [line for line in text.splitlines() if "stablehlo.dot_general" in line]
+        return {side for line in products for side in re.findall(r"tensor<(\d+)x[56]xf(?:32|64)>", line)}
+
+    assert rows_of_products("cpu") >= {"8"}
+    assert "24" not in rows_of_products("cpu")
+    assert rows_of_products("cuda") >= {"24"}
+    assert "8" not in rows_of_products("cuda")

@@ -1,6 +1,7 @@
 """Heads whose classes are split over devices: value and every derivative are those of all logits."""
 
 import functools
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -8,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import AxisType
+from jax.sharding import AbstractMesh, AxisType
 from jax.sharding import PartitionSpec as P
 
 import lossjax
@@ -139,6 +140,31 @@ def test_what_crosses_the_devices_does_not_grow_with_the_classes() -> None:
     assert small == large
     assert {name for name, _ in small} == {"all-reduce"}
     assert all(size <= 2 * ROWS * max(WIDTH, 8) for _, size in small)
+
+
+@pytest.mark.parametrize("name", ["softmax_cross_entropy", "token_log_probs", "softmax_kl_divergence"])
+def test_sixteen_bit_gradients_are_summed_over_devices_in_float32(name: str) -> None:
+    """Those in the hidden states over the classes' devices, that in the weight over the rows'; unless one asks."""
+    mesh = AbstractMesh((2, 2), ("data", "class"), axis_types=(AxisType.Auto,) * 2)
+    specs = P("data"), P(None, "class"), P("data")
+    shapes = ((8, WIDTH), jnp.bfloat16), ((WIDTH, CLASSES), jnp.bfloat16), ((8,), jnp.int32)
+    given = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in shapes]
+
+    def sums(in_16_bits: bool) -> set[str]:
+        def mean(x: jax.Array, w: jax.Array, labels: jax.Array) -> jax.Array:
+            if in_16_bits:
+                x, w = jax.lax.pcast(x, "class", to="varying"), jax.lax.pcast(w, "data", to="varying")
+            others = (x, w) if "divergence" in name else (labels,)
+            losses = getattr(lossjax, f"vocab_parallel_linear_{name}")(x, w, *others, axis_name="class")
+            return jax.lax.pmean(jnp.mean(losses), "data")
+
+        program = jax.value_and_grad(jax.shard_map(mean, mesh=mesh, in_specs=specs, out_specs=P()), (0, 1))
+        text = jax.jit(program).trace(*given).lower(lowering_platforms=("cpu",)).as_text()
+        return set(re.findall(r"all_reduce.*?\) : \(tensor<([^>]*)>\)", text, re.S))
+
+    assert {f"4x{WIDTH}xf32", f"{WIDTH}x{CLASSES // 2}xf32"} <= sums(False)
+    assert not any("bf16" in kind for kind in sums(False))
+    assert {f"4x{WIDTH}xbf16", f"{WIDTH}x{CLASSES // 2}xbf16"} <= sums(True)
 
 
 def test_a_name_that_is_no_axis() -> None:
