@@ -32,15 +32,6 @@ def problem_of(shape: str, dtype: str) -> list[Problem]:
     return [Rows(sizes[0], sizes[1], dtype, what) for what in ("forward", "value_and_grad")]
 
 
-def shapes_of(problem: Problem) -> list[Any]:
-    """The shapes of a problem's data, none of which is made."""
-    labels = jax.ShapeDtypeStruct((problem.rows,), jnp.int32)
-    if isinstance(problem, Head):
-        sides = (problem.rows, problem.hidden), (problem.hidden, problem.classes)
-        return [*(jax.ShapeDtypeStruct(side, problem.dtype) for side in sides), labels]
-    return [jax.ShapeDtypeStruct((problem.rows, problem.classes), problem.dtype), labels]
-
-
 def run(
     names: Sequence[str], suite: str, shape: str | None, dtype: str, peers: Sequence[str], json: Path | None
 ) -> None:
@@ -76,7 +67,7 @@ def run(
 def _facts(chip: Chip, problem: Problem, peer: str, step: Any) -> Facts | None:
     """None if a peer cannot have this problem; that lossjax cannot is an error."""
     try:
-        return compiled_for(chip, step, *shapes_of(problem))
+        return compiled_for(chip, step, *jax.eval_shape(problem.data))
     except Exception:
         if peer == "lossjax":
             raise

@@ -12,6 +12,7 @@ import optax
 import lossjax
 from lossjax.bench import heads
 from lossjax.bench.heads import HeadLoss
+from lossjax.bench.losses import PAIRS, LogitLoss
 from lossjax.bench.problems import Head, Problem
 
 Step = Callable[..., Any]
@@ -30,6 +31,8 @@ def _jax_step(problem: Problem, loss_of_logits: Callable[[Any, Any], Any]) -> St
 def _lossjax(problem: Problem) -> Step:
     if isinstance(problem, HeadLoss):
         return heads.ours(problem)
+    if isinstance(problem, LogitLoss):
+        return problem.step(PAIRS[problem.loss].ours)
     if not isinstance(problem, Head):
         return _jax_step(problem, lossjax.softmax_cross_entropy_with_integer_labels)
 
@@ -42,6 +45,8 @@ def _lossjax(problem: Problem) -> Step:
 def _optax(problem: Problem) -> Step:
     if isinstance(problem, HeadLoss):
         return heads.stored(problem)
+    if isinstance(problem, LogitLoss):
+        return problem.step(PAIRS[problem.loss].usual)
     return _jax_step(problem, optax.softmax_cross_entropy_with_integer_labels)
 
 
@@ -50,7 +55,7 @@ def _by_hand(problem: Problem) -> Step | None:
 
 
 def _jax_nn(problem: Problem) -> Step | None:
-    if isinstance(problem, HeadLoss):
+    if isinstance(problem, HeadLoss | LogitLoss):
         return None
 
     def loss(logits: Any, labels: Any) -> Any:
@@ -84,8 +89,12 @@ PEERS: dict[str, Callable[[Problem], Step | None]] = {
 
 
 def torch_step(problem: Problem, data: tuple[Any, ...]) -> Callable[[], Any] | None:
-    """PyTorch on the CPU, with the same data. None without it, with an accelerator, or for a head of post-training."""
-    if isinstance(problem, HeadLoss) or importlib.util.find_spec("torch") is None or jax.default_backend() != "cpu":
+    """PyTorch on the CPU, with the same data. None without it, with an accelerator, or for a loss of another suite."""
+    if (
+        isinstance(problem, HeadLoss | LogitLoss)
+        or importlib.util.find_spec("torch") is None
+        or jax.default_backend() != "cpu"
+    ):
         return None
     import torch  # pyright: ignore[reportMissingImports]  # It is in no extra.
 

@@ -11,6 +11,8 @@ from jax import Array
 
 from lossjax.bench.heads import HeadLoss
 from lossjax.bench.heads import suite as heads
+from lossjax.bench.losses import DIVERGENCES, OPTIONS, LogitLoss
+from lossjax.bench.losses import suite as losses
 
 Pass = Literal["forward", "value_and_grad"]
 
@@ -94,7 +96,7 @@ class Head:
         return
 
 
-Problem = Rows | Head | HeadLoss
+Problem = Rows | Head | HeadLoss | LogitLoss
 TRUE_ROWS = 16
 
 
@@ -107,10 +109,13 @@ SUITES: dict[str, Callable[[], Sequence[Problem]]] = {
     "rows": lambda: _rowwise([(65536, 10), (4096, 1000), (1024, 32768), (1024, 50257), (512, 131072)]),
     "head": lambda: [Head(2048, 512, 50304), Head(2048, 512, 50304, "bfloat16")],
     "heads": lambda: heads(2048, 512, 50304),
+    "options": lambda: losses(list(OPTIONS), [(4096, 1000), (1024, 32768)]),
+    "divergences": lambda: losses(list(DIVERGENCES), [(65536, 10), (4096, 1000), (1024, 32768), (256, 131072)]),
     "growth": lambda: (
         [Head(b, 256, 32768) for b in (256, 512, 1024, 2048)] + [Head(512, 256, v) for v in (8192, 16384, 65536)]
     ),
     "large": lambda: [Head(8192, 2304, v, dtype) for dtype in ("bfloat16", "float32") for v in (32768, 131072, 256000)],
     "quick": lambda: [Rows(32, 10), Rows(8, 2048, "bfloat16", "forward"), Head(64, 16, 512)],
 }
-"""The suites that ``lossjax bench --suite`` offers, by name; "heads" is for post-training, "large" for accelerators."""
+"""The suites that ``lossjax bench --suite`` offers, by name; "heads" is for post-training, "large" for accelerators.
+Losses with "options", and "divergences", are beside the same as they are usually written on optax."""

@@ -218,7 +218,9 @@ def figure(
 
 @app.command()
 def bench(
-    suite: Annotated[str, typer.Option(help="rows, head, growth, large (accelerators) or quick.")] = "rows",
+    suite: Annotated[
+        str, typer.Option(help="rows, head, heads, options, divergences, growth, large (accelerators) or quick.")
+    ] = "rows",
     peer: Annotated[
         list[str] | None, typer.Option(help="Only this one (lossjax, optax, jax.nn, tokamax, torch); repeatable.")
     ] = None,

@@ -15,6 +15,7 @@ import lossjax
 from lossjax.bench import SUITES, Head, Measured, Rows, drawing, measure, report
 from lossjax.bench import peers as contenders
 from lossjax.bench.heads import OF_LOGITS, HeadLoss
+from lossjax.bench.losses import PAIRS, LogitLoss
 from lossjax.cli import app
 from tests.support.paths import ROOT
 from tests.support.quick import quick
@@ -59,6 +60,22 @@ def test_all_heads_compute_the_same(problem: HeadLoss) -> None:
     for other in others:
         for got, truth in zip(jax.tree.leaves(other), jax.tree.leaves(want), strict=True):
             np.testing.assert_allclose(got, truth, rtol=0, atol=2.0**-20 * max(1, float(jnp.max(jnp.abs(truth)))))
+
+
+def test_losses_beside_the_usual_ones_are_the_same_losses() -> None:
+    """Every option and divergence, at a size where the usual formulas have digits: values and gradients agree."""
+    problems = [LogitLoss(name, 8, 33) for name in PAIRS]
+
+    @quick
+    def both() -> Any:
+        found = [(p, p.data()) for p in problems]
+        return [[p.step(of)(*data) for of in (PAIRS[p.loss].ours, PAIRS[p.loss].usual)] for p, data in found]
+
+    for problem, (ours, usual) in zip(problems, both(), strict=True):
+        for got, want in zip(jax.tree.leaves(ours), jax.tree.leaves(usual), strict=True):
+            np.testing.assert_allclose(got, want, rtol=1e-3, atol=2e-6, err_msg=problem.name)
+    shown = [problem for suite in ("options", "divergences") for problem in SUITES[suite]()]
+    assert {problem.loss for problem in shown if isinstance(problem, LogitLoss)} == set(PAIRS)
 
 
 def test_a_measurement() -> None:
@@ -174,7 +191,7 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (tmp_path / "r.png").stat().st_size > 10_000
     for wrong, says in [
         (["--results", str(tmp_path / "r.json"), "--json", str(tmp_path / "s.json")], "leave one of them out"),
-        (["--suite", "fast"], "'fast' is not one of rows, head, heads, growth"),
+        (["--suite", "fast"], "'fast' is not one of rows, head, heads, options, divergences, growth"),
         (["--peer", "keras"], "'keras' is not one of lossjax, optax"),
         (["--json", str(tmp_path / "none" / "r.json")], "does not exist"),
         (["--markdown", str(tmp_path / "r.json")], "mark it by <!-- bench --> and <!-- end of bench -->"),
