@@ -28,7 +28,7 @@ from lossjax._softmax.cross_entropy_terms import OfRows, Options, SoftmaxInputs,
 from lossjax._softmax.one_reading import OfDistribution
 from lossjax._softmax.plan import Plan
 from lossjax._softmax.row_statistics import RowStatistics, labelled_rows_and_gaps, row_statistics_and_gaps
-from lossjax._softmax.row_sum import largest_of, shown, sum_over_classes
+from lossjax._softmax.row_sum import class_count, largest_of, shown, sum_over_classes
 from lossjax.numerics import times
 
 
@@ -112,7 +112,7 @@ def _distribution_sums(
     """The sums of a distribution by passes over the rows."""
     given = inputs.entries(options), rows, inputs.of_rows(options, rows)
     value, slope = Term(options, "value"), Term(options, "slope")
-    loss, own = terms.of_pivot(value, *given) + terms.of_others(value, *given), terms.of_pivot(slope, *given)
+    loss, own = terms.of_all(value, *given), terms.of_pivot(slope, *given)
     loss, own = (_or_nan(options, inputs, each) for each in (loss, own))
     return OfDistribution(loss, own, terms.of_others(slope, *given), given[-1].mass)
 
@@ -138,6 +138,8 @@ def _backward(saved: Any, cotangents: tuple[Array, Array]) -> tuple[None, Softma
     # (Σs) p - s, with the pivot's share apart, and Σ_k v_k ∂F/∂θ. The cotangent multiplies the slope and does not go
     # into it: this pass is transposed, and what the slope's transpose subtracts is larger than the result.
     own, in_p, elsewhere = in_loss * terms.of_pivot(slope, entries, rows, beside, known=own), in_lse, None
+    if beside.each is not None and options.labelled and options.curve.is_identity and entries[2] is None:
+        others = beside.each * jnp.full_like(rows.rest, class_count(z, rows.over) - 1)
     if every_class:
         elsewhere = in_loss * jnp.where(is_pivot, 0, slope((*entries, None), rows, beside))
         in_p = in_p + in_loss * terms.of_others(slope, entries, rows, beside, known=others)

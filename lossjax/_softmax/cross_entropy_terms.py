@@ -76,8 +76,7 @@ class SoftmaxInputs(NamedTuple):
             return OfRows(self.view, self.parameter)
         if not options.labelled:
             if mass is None:
-                given = _target, (self.targets,), rows, self.view
-                mass = terms.of_pivot(*given) + terms.of_others(*given)
+                mass = terms.of_all(_target, (self.targets,), rows, self.view)
             else:
                 mass = _known_mass(mass, self.targets, self.view.valid, options.dtype, rows.over)
         return OfRows(self.view, self.parameter, mass, *shares)
@@ -118,7 +117,8 @@ class Term:
     def __call__(self, entries: Any, rows: RowStatistics, beside: OfRows) -> Array:
         logits, targets, weights, _ = entries
         dtype = self.options.dtype
-        z = beside.view.of(logits, dtype).astype(dtype)
+        # The pivot's logit is known of the row: over devices another look at it would be another sum over them.
+        z = rows.pivot_logit if rows.asked else beside.view.of(logits, dtype).astype(dtype)
         term = self.of_curve(z, rows, beside.parameter)
         if weights is not None:
             term = times(weights, term)

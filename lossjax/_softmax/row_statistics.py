@@ -91,6 +91,11 @@ class RowStatistics:
         """Of x, the entry at the pivot, with the class axis kept; exact, infinities included."""
         return self.sum(jnp.where(self.is_pivot(x), x, 0))
 
+    def entry_at_pivot(self, x: Array) -> Array:
+        """The same, looked up where nothing else of x is wanted."""
+        here = logit_at(x, self.pivot, self.over)
+        return here if self.over is None else lax.psum(here, self.over)
+
     def undefined_unless(self, condition: Array) -> "RowStatistics":
         """The same statistics, with NaN for the rows where the condition (one boolean per row) does not hold."""
         return dataclasses.replace(self, rest=nan_unless(condition, self.rest))

@@ -15,7 +15,7 @@ from jax import Array, lax
 from lossjax._core.autodiff import known_as
 from lossjax._core.plain import rules_are_off, rules_off
 from lossjax._softmax import row_sum
-from lossjax._softmax.row_statistics import RowStatistics, logit_at
+from lossjax._softmax.row_statistics import RowStatistics
 from lossjax._softmax.row_sum import Arrays
 
 Term = Callable[[Any, RowStatistics, Any], Array]
@@ -37,6 +37,13 @@ def of_pivot(term: Term, arrays: Arrays, rows: RowStatistics, beside: Any, known
     return _not_stored(_term_of_pivot, _masked_term_of_pivot, (term, arrays, rows, beside), known)
 
 
+def of_all(term: Term, arrays: Arrays, rows: RowStatistics, beside: Any) -> Array:
+    """``Σ_k term((*arrays_k, k), rows, beside)``, with the class axis kept; over devices in one sum over them."""
+    if rows.over is not None:
+        return rows.sum(term(_with_classes(arrays, rows), rows, beside))
+    return of_pivot(term, arrays, rows, beside) + of_others(term, arrays, rows, beside)
+
+
 def _not_stored(sparing: Any, storing: Any, given: tuple[Term, Arrays, RowStatistics, Any], known: Any) -> Array:
     """One number per row, formed without an array of the terms.
 
@@ -46,7 +53,7 @@ def _not_stored(sparing: Any, storing: Any, given: tuple[Term, Arrays, RowStatis
     term, arrays, rows, beside = given
     if known is not None and rows.constant:
         return _derived_from(known, storing, *given)
-    if rules_are_off() or rows.over is not None:  # over devices: a sum over them, which is known to be the same on all
+    if rules_are_off():
         return storing(*given)
     if not rows.constant:
         return sparing(*given)
@@ -74,6 +81,8 @@ def _with_classes(arrays: Arrays, rows: RowStatistics) -> Arrays:
 
 
 def _other_terms(term: Term, arrays: Arrays, rows: RowStatistics, beside: Any) -> Array:
+    if rows.over is not None:  # a sum over the devices, which is known to be the same on all
+        return _all_other_terms(term, arrays, rows, beside)
     return row_sum.sum_of_others(_OfOthers(term), rows.pivot, _with_classes(arrays, rows), (rows, beside))
 
 
@@ -82,7 +91,7 @@ def _all_other_terms(term: Term, arrays: Arrays, rows: RowStatistics, beside: An
 
 
 def _term_of_pivot(term: Term, arrays: Arrays, rows: RowStatistics, beside: Any) -> Array:
-    entries = jax.tree.map(lambda array: logit_at(array, rows.pivot), arrays)
+    entries = jax.tree.map(rows.entry_at_pivot, arrays)
     with rules_off():
         return term((*entries, rows.pivot), dataclasses.replace(rows, asked=True), beside)
 

@@ -107,8 +107,8 @@ def plan_head(
 
     Example:
       >>> print(plan_head(8192, 4096, 131072, chip="v5e"))
-      v5e: 8 blocks of 1024 rows, on paper 160.1 ms
-      products: 133.9 ms
+      v5e: 8 blocks of 1024 rows, on paper 160.2 ms
+      products: 134.0 ms
       logits of a block: 512 MiB, over all blocks 26.2 ms
       sum of the weight's gradient: 2,048 MiB, 42.0 ms, less than its product
       a block of 963 rows keeps the chip busy; bound by products

@@ -135,11 +135,12 @@ def test_without_check_vma_it_is_refused() -> None:
         unchecked(jnp.ones((ROWS, HIDDEN)), jnp.ones((HIDDEN, CLASSES)))
 
 
-@pytest.mark.parametrize(("told", "dtype"), [(False, "bf16"), (True, "f32")])
-def test_the_dtype_in_which_devices_sum_the_gradient_of_a_weight(told: bool, dtype: str) -> None:
+@pytest.mark.parametrize(("told", "dtype"), [("nothing", "f32"), ("of the cast weight", "bf16"), ("before", "f32")])
+def test_the_dtype_in_which_devices_sum_the_gradient_of_a_weight(told: str, dtype: str) -> None:
     def loss(x: Any, W: Any) -> Any:
-        W = jax.lax.pcast(W, "class", to="varying") if told else W
+        W = jax.lax.pcast(W, "class", to="varying") if told == "before" else W
         x, W = x.astype(jnp.bfloat16), W.astype(jnp.bfloat16)
+        W = jax.lax.pcast(W, "class", to="varying") if told == "of the cast weight" else W
         labels = jnp.zeros(len(x), int)
         return jax.lax.psum(linear_softmax_cross_entropy(x, W, labels, reduction="sum"), "class")
 
