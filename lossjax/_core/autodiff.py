@@ -190,7 +190,8 @@ def scalar_rule(*pullbacks: Callable[..., Any]) -> Callable[[Callable[P, R]], Ca
 def known_as(function: Callable[..., R]) -> Callable[..., R]:
     """``precomputed(value, *args)``: a value of ``function(*args)`` that was formed in another way.
 
-    It is returned as it is; only where it is differentiated is the function evaluated.
+    It is returned as it is; only where it is differentiated is the function evaluated. (A value that several devices
+    formed alike may be taken to vary between them where the function's is not: then its derivative is, too.)
     """
 
     @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
@@ -201,7 +202,7 @@ def known_as(function: Callable[..., R]) -> Callable[..., R]:
     def _(structure: Structure, primals: Any, tangents: Any) -> tuple[Any, Any]:
         value, *arrays = primals
         pushed = jax.jvp(lambda *moved: function(*structure.filled(moved)), tuple(arrays), tuple(tangents[1:]))[1]
-        return precomputed_of(structure, value, *arrays), pushed
+        return precomputed_of(structure, value, *arrays), jax.tree.map(sharding.varying_alike, value, pushed)
 
     def precomputed(value: Any, *args: Any) -> Any:
         packed = Packed.of(args)
