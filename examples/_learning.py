@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,7 +25,7 @@ def draw(panels: Sequence[Panel], path: Path) -> None:
     """Draw into an image; write the points into a ``.csv``, and what there is to see into a ``.txt`` beside it."""
     figure = Figure(figsize=(5.6 * len(panels), 4.4), layout="constrained")
     for ax, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
-        for (name, points), (color, line, marker) in zip(panel.curves.items(), STYLES, strict=False):
+        for (name, points), (color, line, marker) in zip(panel.curves.items(), cycle(STYLES)):
             ax.plot(*zip(*points, strict=True), color=color, linestyle=line, marker=marker, label=name, linewidth=2)
         ax.set_title(panel.title, loc="left", weight="bold")
         ax.set(xlabel="step", yscale=panel.scale)

@@ -4,17 +4,14 @@ For every function here ``tests/core/test_xla.py`` has a test that shows the sym
 version of JAX that does not have it: then the function can go.
 """
 
-import jax
 import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import ArrayLike
 
 from lossjax._core.masks import nan_unless
 
-LITTLE_EFFORT: dict[str, str | bool] = {"xla_backend_optimization_level": "0"}
+LITTLE_EFFORT = {"xla_backend_optimization_level": "0"}
 """Options for ``jax.jit`` that make XLA compile without LLVM's optimisation, for programs that run once."""
-if jax.__version_info__ < (0, 11):  # of its two ways to write the code of a fusion the older one, in half the time
-    LITTLE_EFFORT |= {"xla_cpu_use_fusion_emitters": False}
 
 # --- a NaN that is kept ----------------------------------------------------------------------------------------------
 # `jnp.maximum(x, 0)` promises NaN for NaN. Inside a sum XLA's CPU backend (JAX 0.10 to 0.12) answers 0 instead, in

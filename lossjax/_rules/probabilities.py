@@ -55,9 +55,12 @@ relative_entropy = closed_form(_relative_entropy_forward, _relative_entropy_back
 def _jensen_shannon_forward(p: Array, q: Array) -> tuple[Array, Any]:
     # The midpoint is p + (q - p)/2 = q + (p - q)/2. Its steps are given, so that the rounding of the midpoint does not
     # matter. It is p + half, because p/2 + q/2 would flush the smallest probabilities to 0.
-    half = (q - p) / 2
-    middle = p + half
-    return (divergence_terms(p, middle, half) + divergence_terms(q, middle, -half)) / 2, (p, q)
+    # The smaller goes first: so, however a compiler rounds, the divergence is symmetric to the last bit.
+    swapped = q < p
+    low, high = jnp.where(swapped, q, p), jnp.where(swapped, p, q)
+    half = (high - low) / 2
+    middle = low + half
+    return (divergence_terms(low, middle, half) + divergence_terms(high, middle, -half)) / 2, (p, q)
 
 
 def _jensen_shannon_backward(saved: Any, cotangent: Array) -> tuple[Array, Array]:

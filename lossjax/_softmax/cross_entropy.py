@@ -138,6 +138,7 @@ def _backward(saved: Any, cotangents: tuple[Array, Array]) -> tuple[None, Softma
     # (Σs) p - s, with the pivot's share apart, and Σ_k v_k ∂F/∂θ. The cotangent multiplies the slope and does not go
     # into it: this pass is transposed, and what the slope's transpose subtracts is larger than the result.
     own, in_p, elsewhere = in_loss * terms.of_pivot(slope, entries, rows, beside, known=own), in_lse, None
+    # Of a smoothed label all others have one share, whose sum takes no pass over the row, and crosses no devices.
     if beside.each is not None and options.labelled and options.curve.is_identity and entries[2] is None:
         others = beside.each * jnp.full_like(rows.rest, class_count(z, rows.over) - 1)
     if every_class:

@@ -144,7 +144,7 @@ class LinearHeads(NamedTuple):
 
     def block_rows(self, chunk_size: int | str, dtype: Any) -> ChunkSize:
         """How many rows are in a block."""
-        return _chunk_size(chunk_size, math.prod(self.rows), self.classes, dtype)
+        return chunk_size_of(chunk_size, math.prod(self.rows), self.classes, dtype)
 
 
 class HeadLoss(NamedTuple):
@@ -218,7 +218,8 @@ def transformed(transform: LogitTransform, x: Array, dtype: Any) -> Array:
     return x if transform.is_identity else _transformed(transform, x.astype(dtype))
 
 
-def _chunk_size(chunk_size: int | str, rows: int, classes: int, dtype: Any) -> ChunkSize:
+def chunk_size_of(chunk_size: int | str, rows: int, classes: int, dtype: Any) -> ChunkSize:
+    """The rows of a block, on a CPU and otherwise, for an option that is a number or "auto"."""
     if chunk_size == "auto":
         known = classes if isinstance(classes, int) else 1
         most = {"cpu": rows, "gpu": rows} if isinstance(rows, int) and known is classes else _ROWS_OF_UNKNOWN

@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 import jax.numpy as jnp
 
+from lossjax._softmax.head_inputs import chunk_size_of
 from lossjax.accelerators.chips import chip_named
-from lossjax.losses.linear_head import auto_chunk_size
 
 PASSES_OVER_LOGITS = 5
 """How often a block's logits are read or written between the products: once from the first, twice for the row's
@@ -103,6 +103,7 @@ def plan_head(
 
     Raises:
       NotPossible: an unknown chip.
+      TypeError: a chunk size that is neither a whole number nor "auto".
       ValueError: a size that is less than 1.
 
     Example:
@@ -120,9 +121,7 @@ def plan_head(
     of = chip_named(chip)
     if min(rows, hidden, classes) < 1:
         raise ValueError(f"wanted at least one row, one hidden state and one class, got {rows}, {hidden}, {classes}")
-    size = auto_chunk_size(rows, classes, dtype, platform="tpu") if chunk_size == "auto" else min(chunk_size, rows)
-    if size < 1:
-        raise ValueError(f"chunk_size must be at least 1 row, got {chunk_size}")
+    size = chunk_size_of(chunk_size, rows, classes, dtype).otherwise
     blocks, width = -(-rows // size), max(jnp.dtype(dtype).itemsize, 4)
     return HeadPlan(
         chip, rows, hidden, classes, size, blocks,

@@ -10,8 +10,8 @@ import optax
 from jax import Array
 
 import lossjax
+from lossjax.bench.losses import Pass
 
-Pass = Literal["forward", "value_and_grad"]
 Reduction = Literal["mean", "none"]
 BY_HAND = 256
 """Rows of a block, where a block's logits are made again by ``jax.checkpoint``."""

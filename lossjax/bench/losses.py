@@ -12,6 +12,7 @@ from jax import Array
 import lossjax
 
 Pass = Literal["forward", "value_and_grad"]
+"""What is timed of a problem."""
 CAP, SMOOTHING, Z_LOSS, TEMPERATURE = 30.0, 0.1, 1e-4, 2.0
 
 

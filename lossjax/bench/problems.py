@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -11,10 +10,8 @@ from jax import Array
 
 from lossjax.bench.heads import HeadLoss
 from lossjax.bench.heads import suite as heads
-from lossjax.bench.losses import DIVERGENCES, OPTIONS, LogitLoss
+from lossjax.bench.losses import DIVERGENCES, OPTIONS, LogitLoss, Pass
 from lossjax.bench.losses import suite as losses
-
-Pass = Literal["forward", "value_and_grad"]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,7 +14,7 @@ from lossjax.plot.style import BLUE, GREY, VERMILLION, axes_or_new
 if TYPE_CHECKING:
     from lossjax.accelerators.suite import Row
 
-SERIES: dict[tuple[str, str], dict[str, Any]] = {
+MARKS: dict[tuple[str, str], dict[str, Any]] = {
     ("lossjax", "value"): {"color": BLUE, "marker": "o", "markersize": 7},
     ("optax", "value"): {"color": VERMILLION, "marker": "o", "markerfacecolor": "none", "markersize": 12},
     ("lossjax", "value and gradient"): {"color": BLUE, "marker": "s", "markersize": 7},
@@ -56,7 +56,7 @@ def memory_traffic(found: "Sequence[Row]", *, ax: Axes | None = None) -> Axes:
         )
     along, of = (cases, "case") if len(cases) > 1 else (chips, "chip")
     size = jnp.dtype(dtypes[0]).itemsize
-    for (peer, what), style in SERIES.items():
+    for (peer, what), style in MARKS.items():
         here = [row for row in found if (row.peer, row.what) == (peer, what)]
         if here:
             x, y = [size * row.units for row in here], [along.index(getattr(row, of)) for row in here]
@@ -90,7 +90,7 @@ def save_memory_traffic(found: "Sequence[Row]", path: Path | str) -> None:
         panels: dict[str, Any] = figure.subplot_mosaic([["a", "b"]])
         memory_traffic(labels, ax=panels["a"]).set_title("a  A cross-entropy of labels, on each chip")
         memory_traffic(on_one, ax=panels["b"]).set_title(f"b  Losses of logits, on {ON_ONE_CHIP}")
-        figure.legend(*panels["a"].get_legend_handles_labels(), loc="outside lower center", ncols=len(SERIES))
+        figure.legend(*panels["a"].get_legend_handles_labels(), loc="outside lower center", ncols=len(MARKS))
         return figure, panels
 
     if not labels or not on_one:
@@ -100,7 +100,7 @@ def save_memory_traffic(found: "Sequence[Row]", path: Path | str) -> None:
         sizes = sorted({f"{4 * row.units:.0f}" for row in labels if (row.peer, row.what) == (peer, what)}, key=float)
         return sizes[0] if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
 
-    words = {(peer, what): between(peer, what) for peer, what in SERIES}
+    words = {(peer, what): between(peer, what) for peer, what in MARKS}
     write(path, drawn, f"""\
 Two panels of marks: how many bytes a compiled program moves for each float32 logit, which has four. (a) The mean
 cross-entropy of integer labels, on each chip: {words["lossjax", "value"]} bytes for lossjax's value, \

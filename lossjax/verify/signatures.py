@@ -149,7 +149,8 @@ _ANSWERS = ("log likelihoods", "other log likelihoods")
 # An entry of the gradient is (b̂_j - c â_j)/‖a‖. For n = 7 a length is within 5.5u, a quotient by it within 2u more, and
 # the cosine c within the lengths' errors and 7u. What the two terms have in common cancels with them: the entry is
 # within 17u of itself and 23u of c â_j, by which u of a_j changes it. A dominating entry is a difference of
-# b̂_j Σ â_k² and â_j Σ â_k b̂_k, each within 14u beside the lengths' errors, and these are 25u of the entry itself.
+# b̂_j Σ â_k² and â_j Σ â_k b̂_k, each within 14u beside the lengths' errors, and these are 25u of the entry itself, which
+# is no larger than what u of b changes it by.
 _COSINE = Signature(("vectors", "vectors"), ulps=24)
 
 SIGNATURES: Mapping[str, Signature] = {

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -124,3 +125,6 @@ def test_a_plan_says_what_the_chunk_size_costs() -> None:
         plan_head(0, 8, 8)
     with pytest.raises(ValueError, match="chunk_size must be at least 1 row, got 0"):
         plan_head(8, 8, 8, chunk_size=0)
+    wrong: Any = "big"
+    with pytest.raises(TypeError, match="chunk_size must be 'auto' or a Python integer, got 'big'"):
+        plan_head(8, 8, 8, chunk_size=wrong)
