@@ -54,11 +54,9 @@ def assert_constants_change_nothing(name: str, loss: Callable[..., jax.Array]) -
 OF_ROWS = [
     name for name, signature in SIGNATURES.items() if signature.arguments[0] in ("logits", "probabilities", "vectors")
 ]
-SLOW = ("softmax_js_divergence", "softmax_kl_divergence", "multiclass_sparsemax_loss")
-"""They are compiled for seconds; their sums are those of the others."""
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow if n in SLOW else []) for n in OF_ROWS])
+@pytest.mark.parametrize("name", OF_ROWS)
 def test_constants_are_summed_as_other_numbers_are(name: str) -> None:
     assert_constants_change_nothing(name, bound(loss_of(name)))
 

@@ -159,7 +159,7 @@ def test_a_class_without_weight_is_not_excluded_by_a_gap_out_of_range(loss: Call
 
 @pytest.mark.parametrize(
     "loss",
-    [lossjax.softmax_kl_divergence, pytest.param(lossjax.softmax_js_divergence, marks=pytest.mark.slow)],
+    [lossjax.softmax_kl_divergence, lossjax.softmax_js_divergence],
     ids=["KL", "JS"],
 )
 def test_divergences_of_many_confident_rows(loss: Any, random: np.random.Generator) -> None:
