@@ -192,6 +192,6 @@ def test_the_workflow_runs_as_a_script(tmp_path: Path) -> None:
     for step in steps_:
         run("bash", "-euo", "pipefail", "-c", step, cwd=folder, PATH=f"{fake.parent}:{os.environ['PATH']}")
     targets = (folder / "targets").read_text(encoding="utf-8").split()
-    assert targets[:2] == ["test", "test-documents"]
+    assert targets[:3] == ["verify", "test", "test-documents"]
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     assert [target for target in targets if not re.search(rf"^{target}:", makefile, re.M)] == []
