@@ -69,6 +69,7 @@ def _file(path: Path) -> Any:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.path.insert(0, str(path.parent.resolve()))
+    sys.modules.setdefault(path.stem, module)  # dataclasses look their module up, and so does `own_name`
     spec.loader.exec_module(module)
     return module
 
@@ -156,8 +157,20 @@ def _required(function: Callable[..., Any]) -> int | None:
     return sum(p.kind in positional and p.default is inspect.Parameter.empty for p in parameters)
 
 
+def own_name(function: Callable[..., Any]) -> str | None:
+    """The name by which the function's module has it, or None.
+
+    What wraps a function takes over its ``__name__``: ``softcap = jax.custom_vjp(formula)`` calls itself ``formula``,
+    but ``from module import formula`` gets the formula without its rule.
+    """
+    held = vars(sys.modules.get(getattr(function, "__module__", None) or "", object))
+    called = getattr(function, "__name__", None)
+    names = [name for name, value in held.items() if value is function]
+    return called if called in names else next(iter(names), None)
+
+
 def _name(function: Callable[..., Any]) -> str:
-    return getattr(function, "__name__", repr(function))
+    return own_name(function) or getattr(function, "__name__", repr(function))
 
 
 def _first_line(error: BaseException) -> str:

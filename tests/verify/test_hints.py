@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flint import arb
 
-from lossjax.verify import check
+from lossjax.verify import check, subject
 from lossjax.verify._check.hints import hint
 from lossjax.verify.ulp import balls
 
@@ -75,14 +75,42 @@ def test_the_program_shows_the_fault(name):
     """It is executed as it is printed: the gradient that JAX gives there is the one that was got."""
     loss, args, _ = FAULTS[name]
     (row,) = (row for row in check(loss, *args, checks="rule").rows if row.program)
-    code = "\n".join(line for line in row.program.splitlines() if not line.startswith("from "))
+    code = row.program
     shown = []
-    exec(code.replace("print(", "shown.append("), {loss.__name__: loss, "fn": loss, "shown": shown})
+    exec(code.replace("print(", "shown.append("), {"fn": loss, "shown": shown})
     told = re.search(r"# argument (\d) at \[(.*)\]: got (\S+),", code)
     assert told is not None
     argument, place, got = told.groups()
     found = shown[0][int(argument)][tuple(map(int, place.split(",")))]
     assert abs(float(found) - float(got)) < 1e-5 * abs(float(got))
+
+
+CAPPED = """
+import jax, jax.numpy as jnp
+
+def formula(z):
+    return 5 * jnp.tanh(z / 5)
+
+softcap = jax.custom_vjp(formula)
+softcap.defvjp(lambda z: (formula(z), z), lambda z, g: (g,))
+"""
+
+
+def test_a_function_is_called_as_its_module_calls_it(tmp_path, monkeypatch):
+    """A ``custom_vjp`` takes over the name of its formula, and the program that imports that shows no fault."""
+    (tmp_path / "capped_for_a_test.py").write_text(CAPPED, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    softcap = subject.load("capped_for_a_test:softcap")
+    assert softcap.__name__ == "formula"
+    found = check(softcap, X[0], checks="rule")
+    assert found.name == "softcap"
+    (row,) = (row for row in found.rows if row.program)
+    assert "from capped_for_a_test import softcap" in row.program
+    shown = []
+    exec(row.program.replace("print(", "shown.append("), {"shown": shown})
+    told = re.search(r"# argument 0 at \[(.*)\]: got (\S+),", row.program)
+    assert told is not None
+    assert float(shown[0][0][tuple(map(int, told[1].split(",")))]) == pytest.approx(float(told[2]), rel=1e-5)
 
 
 def test_it_is_smaller_than_the_example():
@@ -104,3 +132,4 @@ def test_nothing_is_guessed():
     assert hint(got, want, [balls(random.normal(size=(3, 4)))]) == ""
     assert hint(np.array([arb("nan")], object), balls([1.0])) == ""
     assert hint(balls([1.0, 2.0]), balls([0.0, 0.0])) == ""
+    assert hint(balls([1.000001, 2.000002]), balls([1.0, 2.0])) == ""  # a factor of 1 explains nothing

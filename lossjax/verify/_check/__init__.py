@@ -22,6 +22,7 @@ from lossjax.verify._check.modes import check_modes
 from lossjax.verify._check.problem import Problem, is_float, problem
 from lossjax.verify._check.programs import Pair
 from lossjax.verify._check.rule import check_rule
+from lossjax.verify.subject import own_name
 
 __all__ = ["CHECKS", "Certificate", "Row", "assert_verified", "check", "inlined"]
 
@@ -121,7 +122,7 @@ def check(
     if unknown := [c for c in wanted if c not in CHECKS]:
         raise ValueError(f"there is no check {unknown[0]!r}; there are {', '.join(CHECKS)}")
     start = time.perf_counter()
-    name = getattr(fn, "__name__", None) or type(fn).__name__
+    name = own_name(fn) or getattr(fn, "__name__", None) or type(fn).__name__
     try:
         one = problem(fn, example_args, argnums, keywords)
     except jax.errors.JAXTypeError as error:  # the function runs on concrete numbers only, so it cannot be traced

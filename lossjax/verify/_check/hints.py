@@ -52,6 +52,8 @@ def _factor(got: Numbers, want: Numbers) -> str:
     ratio = float(got[at] / want[at])
     if not _alike(got, ratio * want):
         return ""
+    if abs(ratio - 1) < _SAME:  # less than what is told apart here
+        return ""
     if abs(ratio + 1) < _SAME:
         return "every entry has the wrong sign"
     for axis, length in enumerate(want.shape):
