@@ -94,8 +94,8 @@ class VocabOptions(LabelMaskOptions, TermOptions, ReductionOptions, total=False)
     """The options of a loss whose class axis is always the last."""
 
 
-class HessianOptions(AxisOption, LabelMaskOptions, TermOptions, total=False):
-    """The options of a second derivative, which is never reduced."""
+class HessianOptions(AxisOption, LabelMaskOptions, TermOptions, WeightOptions, total=False):
+    """The options of a second derivative, which is of the sum over the rows."""
 
 
 class LabelOptions(AxisOption, LabelMaskOptions, WeightOptions, total=False):

@@ -23,7 +23,7 @@ from lossjax._softmax.transform import LogitTransform
 def softmax_cross_entropy_hvp(
     logits: ArrayLike, targets: ArrayLike, vector: ArrayLike, **options: Unpack[HessianOptions]
 ) -> Array:
-    r"""Hessian of the softmax cross-entropy (summed over rows) times a vector.
+    r"""Hessian of the softmax cross-entropy, summed over rows (weighted, and over the normalizer), times a vector.
 
     .. math:: H v = (\mu + 2\lambda\omega\,\mathrm{lse})\, p \circ (v - \langle p, v\rangle)
                     + 2\lambda\omega\, p\, \langle p, v\rangle, \qquad \mu = \textstyle\sum_k w_k t_k
@@ -34,7 +34,7 @@ def softmax_cross_entropy_hvp(
     Domain: any logits that define a softmax (-inf removes a class), targets >= 0 or labels in [0, C), finite vectors. A
     row of other targets is NaN.
 
-    Gradient: true in logits, float targets and vector (the product is linear in the vector).
+    Gradient: true in logits, float targets, vector, weights and normalizer (the product is linear in the vector).
 
     Args:
       logits: ``[..., C]`` floats (the class axis is ``axis``).
@@ -42,6 +42,8 @@ def softmax_cross_entropy_hvp(
       vector: ``[..., C]`` floats, of the shape of the logits.
       where: ``[...]`` booleans, one per row; the product of a False row is 0. Default: None.
       logit_softcap: c > 0 replaces each logit z by c·tanh(z/c), whose curvature is included. Default: None.
+      weights: ``[...]`` floats of any sign, one per row, which multiply its loss and so its product. Default: None.
+      normalizer: a number that divides the sum and so the product. Default: None.
       **options: the options of :class:`HessianOptions`.
 
     Returns:
@@ -93,7 +95,8 @@ def _hessian_product(given: LogitLoss, v: Array) -> Array:
         result = slope * result
     if bend is not None:
         result = result + _gradient(given, z, targets) * bend * v
-    return hide(given.reducer.valid, result)
+    weights = given.reducer.weights
+    return given.reducer._replace(weights=None if weights is None else weights[..., None])(result)
 
 
 def _masses(given: LogitLoss, targets: Array, dtype: jnp.dtype) -> tuple[Array, Array]:

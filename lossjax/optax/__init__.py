@@ -107,11 +107,7 @@ def cosine_similarity(
     where: ArrayLike | None = None,
 ) -> Array:
     """See :func:`lossjax.cosine_similarity`; ``epsilon`` bounds the squared norms from below."""
-    first, second, dtype = together(predictions, targets)
-    kept = None if where is None else mask_of_entries(where, first.shape)
-    axes = all_axes(axis, first.ndim)
-    options = {"epsilon": number_of_vectors(epsilon, first.shape, axes), "axis": axes, "where": kept}
-    return lossjax.cosine_similarity(first, second, **options).astype(dtype)
+    return _cosine(lossjax.cosine_similarity, predictions, targets, epsilon, axis, where, nothing=0)
 
 
 def cosine_distance(
@@ -123,11 +119,21 @@ def cosine_distance(
     where: ArrayLike | None = None,
 ) -> Array:
     """See :func:`lossjax.cosine_distance`, which nearly parallel vectors keep."""
-    first, second, dtype = together(predictions, targets)
-    kept = None if where is None else mask_of_entries(where, first.shape)
+    return _cosine(lossjax.cosine_distance, predictions, targets, epsilon, axis, where, nothing=1)
+
+
+def _cosine(
+    loss: Any, a: ArrayLike, b: ArrayLike, epsilon: ArrayLike, axis: Axes, where: ArrayLike | None, *, nothing: float
+) -> Array:
+    """A loss of vectors; one of which ``where`` leaves ``nothing`` is a zero vector to optax, and no loss to lossjax."""
+    first, second, dtype = together(a, b)
     axes = all_axes(axis, first.ndim)
-    options = {"epsilon": number_of_vectors(epsilon, first.shape, axes), "axis": axes, "where": kept}
-    return lossjax.cosine_distance(first, second, **options).astype(dtype)
+    options = {"epsilon": number_of_vectors(epsilon, first.shape, axes), "axis": axes}
+    if where is None:
+        return loss(first, second, **options).astype(dtype)
+    kept = mask_of_entries(where, first.shape)
+    losses = loss(first, second, where=kept, **options)
+    return jnp.where(jnp.any(kept, axis=axes), losses, nothing).astype(dtype)
 
 
 # --- margins ---------------------------------------------------------------------------------------------------------

@@ -35,11 +35,47 @@ def _example(name: str) -> tuple[Loss, list[np.ndarray], list[int]]:
     return drawn.loss, list(drawn.arguments), list(drawn.argnums)
 
 
+NO_LOSSES = ("softmax", "log_softmax", "logsumexp", "token_log_probs", "token_statistics")
+"""How the names of functions end that have a mask and are no losses: what is made of them is weighted."""
+
+
 def test_every_loss_that_can_be_masked_can_be_weighted() -> None:
     for name in lossjax.__all__:
         parameters = inspect.signature(getattr(lossjax, name)).parameters if callable(getattr(lossjax, name)) else {}
-        if "reduction" in parameters:
+        if "reduction" in parameters or ("where" in parameters and not name.endswith(NO_LOSSES)):
             assert {"where", "weights", "normalizer"} <= set(parameters), name
+
+
+def test_a_hessian_is_that_of_the_weighted_sum(random: np.random.Generator) -> None:
+    """Product and its gradients beside those of the differentiated loss: in logits, vector, weights and normalizer."""
+    with jax.enable_x64(True):
+        z, vector, into = (jnp.asarray(random.normal(size=(3, 4))) for _ in range(3))
+        kept, labels = jnp.array([True, False, True]), jnp.array([0, 1, 3])
+        options = {"where": kept, "z_loss": 0.1, "logit_softcap": 3.0, "class_weights": jnp.arange(1.0, 5.0)}
+
+        def ours(z: jax.Array, vector: jax.Array, weights: jax.Array, normalizer: jax.Array) -> jax.Array:
+            given = {"weights": weights, "normalizer": normalizer}
+            return lossjax.softmax_cross_entropy_hvp(z, labels, vector, **given, **options)
+
+        def wanted(z: jax.Array, vector: jax.Array, weights: jax.Array, normalizer: jax.Array) -> jax.Array:
+            given = {"weights": weights, "normalizer": normalizer, "reduction": "sum"}
+            loss = functools.partial(
+                lossjax.softmax_cross_entropy_with_integer_labels, labels=labels, **given, **options
+            )
+            return jax.jvp(jax.grad(loss), (z,), (vector,))[1]
+
+        def pulled(form: Loss, weights: jax.Array) -> list[jax.Array]:
+            product, pull = jax.vjp(form, z, vector, weights, jnp.asarray(-7.5))
+            return [product, *pull(into)]
+
+        weights = jnp.array([-0.5, 3.0, 2.0])
+        got, want = pulled(ours, weights), pulled(wanted, weights)
+        assert all(np.array_equal(g, h) for g, h in zip(got, pulled(ours, weights.at[1].set(np.nan)), strict=True))
+        assert not any(np.any(x[1]) for x in got[:4])
+        for g, w in zip(got, want, strict=True):
+            # A product is within 16 units of its terms, the other form and their derivatives within 33, and the terms
+            # (class weights up to 4, second derivatives of the softcap, 12 entries in a sum) are below 12 in all.
+            assert np.max(np.abs(g - w)) <= 12 * (16 + 33) * 2.0**-53
 
 
 HOWS = ("none", "sum", "mean")

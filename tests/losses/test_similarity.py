@@ -1,5 +1,7 @@
 """Cosines of vectors of any length, nearly parallel, and zero."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -46,6 +48,23 @@ def test_masked_entries_count_as_zero() -> None:
     kept = jnp.array([[True, False, True]])
     np.testing.assert_allclose(cosine_similarity(a, b, where=kept), [1], rtol=1e-6)
     assert jax.grad(lambda a: cosine_similarity(a, b, where=kept)[0])(a)[0, 1] == 0
+
+
+@pytest.mark.parametrize("loss", [cosine_similarity, cosine_distance])
+def test_a_mask_is_of_vectors_or_of_entries(loss: Callable[..., jax.Array]) -> None:
+    """A vector without an entry that counts is no loss; a mask that could be either is refused."""
+    a, b = jnp.arange(1.0, 13).reshape(3, 4), jnp.arange(12.0).reshape(3, 4) ** 2
+    kept = jnp.array([True, False, True])
+    whole = loss(a, b)
+    np.testing.assert_array_equal(loss(a, b, where=kept), jnp.where(kept, whole, 0))
+    np.testing.assert_array_equal(loss(a.T, b.T, axis=0, where=kept), jnp.where(kept, whole, 0))
+    assert loss(a, b, where=kept[:, None], reduction="mean") == (whole[0] + whole[2]) / 2
+    entries = jnp.array([True, True, True, False])
+    np.testing.assert_allclose(loss(a, b, where=entries), loss(a[:, :3], b[:, :3]), rtol=1e-6)
+    square = a[:, :3], b[:, :3]
+    with pytest.raises(ValueError, match=r"give where.reshape\(3, 1\) for vectors, where.reshape\(1, 3\) for entries"):
+        loss(*square, where=kept)
+    np.testing.assert_array_equal(loss(*square, where=kept[:, None]), jnp.where(kept, loss(*square), 0))
 
 
 def test_refusals() -> None:

@@ -111,6 +111,8 @@ def test_the_cosine_of_zero() -> None:
     zero, v = jnp.zeros(3), jnp.array([1.0, 2.0, 2.0])
     assert ours.cosine_similarity(zero, v) == 0
     assert ours.cosine_distance(zero, v) == 1
+    hidden = jnp.zeros(v.shape, bool)  # nothing is left: a zero vector to optax too
+    assert (ours.cosine_similarity(v, v, where=hidden), ours.cosine_distance(v, v, where=hidden)) == (0, 1)
     for gradient in jax.grad(ours.cosine_similarity, (0, 1))(zero, v):
         assert gradient.tolist() == [0, 0, 0]
 
