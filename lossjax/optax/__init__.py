@@ -36,8 +36,8 @@ from lossjax._softmax.inputs import LogitLoss, classes_last
 from lossjax.optax._broadcasting import (
     Axes,
     all_axes,
+    loss_of_vectors,
     mask_of_entries,
-    number_of_vectors,
     promoted,
     same_shapes,
     together,
@@ -107,7 +107,7 @@ def cosine_similarity(
     where: ArrayLike | None = None,
 ) -> Array:
     """See :func:`lossjax.cosine_similarity`; ``epsilon`` bounds the squared norms from below."""
-    return _cosine(lossjax.cosine_similarity, predictions, targets, epsilon, axis, where, nothing=0)
+    return loss_of_vectors(lossjax.cosine_similarity, predictions, targets, epsilon, axis, where, nothing=0)
 
 
 def cosine_distance(
@@ -119,21 +119,7 @@ def cosine_distance(
     where: ArrayLike | None = None,
 ) -> Array:
     """See :func:`lossjax.cosine_distance`, which nearly parallel vectors keep."""
-    return _cosine(lossjax.cosine_distance, predictions, targets, epsilon, axis, where, nothing=1)
-
-
-def _cosine(
-    loss: Any, a: ArrayLike, b: ArrayLike, epsilon: ArrayLike, axis: Axes, where: ArrayLike | None, *, nothing: float
-) -> Array:
-    """A loss of vectors; one of which ``where`` leaves ``nothing`` is a zero vector to optax, and no loss to lossjax."""
-    first, second, dtype = together(a, b)
-    axes = all_axes(axis, first.ndim)
-    options = {"epsilon": number_of_vectors(epsilon, first.shape, axes), "axis": axes}
-    if where is None:
-        return loss(first, second, **options).astype(dtype)
-    kept = mask_of_entries(where, first.shape)
-    losses = loss(first, second, where=kept, **options)
-    return jnp.where(jnp.any(kept, axis=axes), losses, nothing).astype(dtype)
+    return loss_of_vectors(lossjax.cosine_distance, predictions, targets, epsilon, axis, where, nothing=1)
 
 
 # --- margins ---------------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """How the arguments of ``lossjax.optax`` broadcast and mix dtypes: as optax's do."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -81,3 +82,23 @@ def number_of_vectors(epsilon: ArrayLike, shape: tuple[int, ...], axes: tuple[in
     norms = tuple(1 if i in axes else size for i, size in enumerate(shape))
     checks.broadcastable("epsilon", jnp.shape(epsilon), norms)
     return jnp.squeeze(jnp.broadcast_to(epsilon, norms), axes)
+
+
+def loss_of_vectors(
+    loss: Callable[..., Array],
+    predictions: ArrayLike,
+    targets: ArrayLike,
+    epsilon: ArrayLike,
+    axis: Axes,
+    where: ArrayLike | None,
+    *,
+    nothing: float,
+) -> Array:
+    """A cosine as optax has it: where a mask leaves ``nothing`` of a vector, that is zero, and to lossjax no loss."""
+    first, second, dtype = together(predictions, targets)
+    axes = all_axes(axis, first.ndim)
+    call = functools.partial(loss, first, second, epsilon=number_of_vectors(epsilon, first.shape, axes), axis=axes)
+    if where is None:
+        return call().astype(dtype)
+    kept = mask_of_entries(where, first.shape)
+    return jnp.where(jnp.any(kept, axis=axes), call(where=kept), nothing).astype(dtype)
