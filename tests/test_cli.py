@@ -49,12 +49,12 @@ def run(*arguments: str, cwd: Path | None = None, code: str | None = None) -> su
 
 
 def test_verify_proves_a_section_and_writes_json(tmp_path: Path) -> None:
-    result = run("verify", "--section", "4.1.3", "--json", "out.json", cwd=tmp_path)
+    result = run("verify", "--section", "4.1", "--json", "out.json", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
-    assert "4.1.2" in result.stdout
+    assert "0.1" in result.stdout
     assert "claims hold on this machine" in result.stdout
     written = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
-    assert {entry["name"] for entry in written} >= {"4.1.2", "3.1"}
+    assert {entry["name"] for entry in written} == {"0.1", "0.2"}
     assert all(set(entry) >= {"name", "ok", "measured", "allowed", "statement"} for entry in written)
 
 

@@ -1,8 +1,8 @@
 """Test both ends of what is supported: the oldest Python with the oldest JAX, the newest Python with the newest JAX.
 
-    python tools/matrix.py            # `make matrix`: types and the whole fast tier, at both ends
-    python tools/matrix.py --other    # `.ci/run`: types and what depends on JAX's version, at the end that
-                                      # the interpreter running this is not
+    python tools/matrix.py            # `make matrix`: types, `lossjax verify` and the whole fast tier, at both ends
+    python tools/matrix.py --other    # `.ci/run`: types, `lossjax verify` and the tests of what depends on JAX's
+                                      # version, at the end that the interpreter running this is not
 
 Each end has an environment of its own in .venv-matrix, which is made once, and again when pyproject.toml changes. An
 end whose interpreter is not found is skipped, and one line says so. Further arguments go to pytest.
@@ -73,7 +73,7 @@ def environment(python: str, minor: int, pins: tuple[str, ...]) -> Path:
 
 
 def passes(end: End, arguments: list[str]) -> bool:
-    """Check the types and run the tests at one end; True where it can not be had."""
+    """Check the types, verify, and run the tests at one end; True where it can not be had."""
     minor, python = next(((m, found) for m in end.minors if (found := interpreter(m))), (0, ""))
     if not python:
         names = " or ".join(f"3.{m}" for m in end.minors)
@@ -83,9 +83,12 @@ def passes(end: End, arguments: list[str]) -> bool:
     what = "import jax; print('JAX', jax.__version__)"
     version = subprocess.run([str(inside), "-c", what], capture_output=True, text=True, check=True).stdout.strip()
     print(f"Python 3.{minor}, {version}:", flush=True)
-    types = [str(inside), "-m", "basedpyright", "--pythonpath", str(inside)]
-    tests = [str(inside), "-m", "pytest", *arguments]
-    codes = [subprocess.run(command, cwd=ROOT).returncode for command in (types, tests)]
+    commands = (
+        ["basedpyright", "--pythonpath", str(inside)],
+        ["lossjax", "verify"],
+        ["pytest", *arguments],
+    )
+    codes = [subprocess.run([str(inside), "-m", *command], cwd=ROOT).returncode for command in commands]
     return not any(codes)
 
 

@@ -94,19 +94,21 @@ class _Class(NamedTuple):
     excluded: Array
     """Whether it is possible under p and impossible under q."""
 
-    @classmethod
-    def of(cls, u: Array, v: Array, rows_u: RowStatistics, rows_v: RowStatistics) -> "_Class":
-        gap_u, gap_v = _gap(u, rows_u.maximum), _gap(v, rows_v.maximum)
-        p, q = _probability(gap_u, rows_u), _probability(gap_v, rows_v)
-        excluded = _impossible(v, rows_v) & ~_impossible(u, rows_u) | jnp.isneginf(gap_v.rounded) & (p > 0)
-        return cls(p, q, gap_u, gap_v, excluded)
-
     def w(self, pair: _Pair) -> Array:
         return ((self.gap_v - self.gap_u) - pair.at_pivot).value()
 
     def d(self, pair: _Pair) -> Array:
         origin = _Exact(*(jnp.where(pair.close, part, 0) for part in pair.at_pivot))
         return ((self.gap_v - self.gap_u) - origin).value() - pair.shift
+
+
+@jax.jit
+def _class_of(u: Array, v: Array, rows_u: RowStatistics, rows_v: RowStatistics) -> _Class:
+    """(Jitted, to be traced once for all sums over the same classes.)"""
+    gap_u, gap_v = _gap(u, rows_u.maximum), _gap(v, rows_v.maximum)
+    p, q = _probability(gap_u, rows_u), _probability(gap_v, rows_v)
+    excluded = _impossible(v, rows_v) & ~_impossible(u, rows_u) | jnp.isneginf(gap_v.rounded) & (p > 0)
+    return _Class(p, q, gap_u, gap_v, excluded)
 
 
 def _probability(gap: _Exact, rows: RowStatistics) -> Array:
@@ -130,7 +132,7 @@ def _compare(over: str | None, u: Array, v: Array) -> tuple[_Pair, _Class]:
     """What the two rows are, and the pivot among their classes."""
     dtype = checks.compute_dtype(u, v)
     rows_u, rows_v = (row_statistics(z, plan=Plan(over), dtype=dtype) for z in (u, v))
-    pivot = _Class.of(rows_u.pivot_logit, _at(v, rows_u), rows_u, rows_v)
+    pivot = _class_of(rows_u.pivot_logit, _at(v, rows_u), rows_u, rows_v)
     at_pivot = pivot.gap_v - pivot.gap_u
     total = jnp.log(rows_v.total() / rows_u.total())
     c = total - at_pivot.value()
@@ -157,7 +159,7 @@ def _sum_of_others(term: Any, rows: RowStatistics, arrays: tuple[Array, Array], 
 def _growth(u: Array, v: Array, rows: tuple[_Pair, Array]) -> Array:
     """``p (e^w - 1)``, where e^w is q/p over its value at the pivot."""
     pair, ratio = rows
-    one = _Class.of(u, v, pair.rows_u, pair.rows_v)
+    one = _class_of(u, v, pair.rows_u, pair.rows_v)
     near, w = _near(one.w(pair), 1)
     return jnp.where(near, one.p * (w + xi_series(w)), one.q * ratio - one.p)
 
@@ -170,7 +172,7 @@ def _stopped(pair: _Pair) -> _Pair:
 
 
 def _kl_terms(u: Array, v: Array, pair: _Pair) -> Array:
-    return _kl_of(_Class.of(u, v, pair.rows_u, pair.rows_v), pair)
+    return _kl_of(_class_of(u, v, pair.rows_u, pair.rows_v), pair)
 
 
 def _kl_of(one: _Class, pair: _Pair) -> Array:
@@ -189,7 +191,7 @@ def _kl_divergence_forward(over: str | None, u: Array, v: Array) -> tuple[Array,
 
 def _weighted_w(u: Array, v: Array, rows: tuple[_Pair, Array]) -> Array:
     pair, pivot_is_excluded = rows
-    one = _Class.of(u, v, pair.rows_u, pair.rows_v)
+    one = _class_of(u, v, pair.rows_u, pair.rows_v)
     return jnp.where(one.excluded | pivot_is_excluded, -jnp.inf, times(one.p, one.w(pair)))
 
 
@@ -201,8 +203,8 @@ _change = known_as(lambda u, v, rows_u, rows_v: functions.probabilities(v, rows_
 def _kl_divergence_backward(saved: Any, cotangent: Array) -> tuple[None, Array, Array]:
     u, v, pair = saved
     rows_u, rows_v = pair.rows_u, pair.rows_v
-    one = _Class.of(*jax.lax.stop_gradient((u, v)), rows_u, rows_v)
-    pivot = _Class.of(rows_u.pivot_logit, _at(jax.lax.stop_gradient(v), rows_u), rows_u, rows_v)
+    one = _class_of(*jax.lax.stop_gradient((u, v)), rows_u, rows_v)
+    pivot = _class_of(rows_u.pivot_logit, _at(jax.lax.stop_gradient(v), rows_u), rows_u, rows_v)
     w, d = one.w(pair), one.d(pair)
     mean = _sum_of_others(_weighted_w, rows_u, jax.lax.stop_gradient((u, v)), (pair, pivot.excluded))
     # Where a logit of q tends to -inf under p's eyes, so does w - <p, w> there, and to +inf at the classes beside it.
@@ -238,7 +240,7 @@ class _Curve(NamedTuple):
 
 
 def _js_terms(u: Array, v: Array, pair: _Pair) -> Array:
-    return _js_of(_Class.of(u, v, pair.rows_u, pair.rows_v), pair)
+    return _js_of(_class_of(u, v, pair.rows_u, pair.rows_v), pair)
 
 
 def _js_of(one: _Class, pair: _Pair) -> Array:
@@ -277,13 +279,13 @@ def _shares(one: _Class, pair: _Pair) -> tuple[Array, Array]:
 
 def _weighted_a(u: Array, v: Array, rows: tuple[_Pair, Array]) -> Array:
     pair, a_at_pivot = rows
-    one = _Class.of(u, v, pair.rows_u, pair.rows_v)
+    one = _class_of(u, v, pair.rows_u, pair.rows_v)
     return times(one.p, _shares(one, pair)[0] - a_at_pivot)
 
 
 def _weighted_b(u: Array, v: Array, rows: tuple[_Pair, Array]) -> Array:
     pair, b_at_pivot = rows
-    one = _Class.of(u, v, pair.rows_u, pair.rows_v)
+    one = _class_of(u, v, pair.rows_u, pair.rows_v)
     return times(one.q, _shares(one, pair)[1] - b_at_pivot)
 
 
@@ -300,10 +302,10 @@ def _js_divergence_backward(saved: Any, cotangent: Array) -> tuple[None, Array, 
     u, v, pair = saved
     rows_u, rows_v = pair.rows_u, pair.rows_v
     x, y = jax.lax.stop_gradient((u, v))
-    one = _Class.of(x, y, rows_u, rows_v)
+    one = _class_of(x, y, rows_u, rows_v)
     a, b = _shares(one, pair)
-    a_there = _shares(_Class.of(rows_u.pivot_logit, _at(y, rows_u), rows_u, rows_v), pair)[0]
-    b_there = _shares(_Class.of(_at(x, rows_v), rows_v.pivot_logit, rows_u, rows_v), pair)[1]
+    a_there = _shares(_class_of(rows_u.pivot_logit, _at(y, rows_u), rows_u, rows_v), pair)[0]
+    b_there = _shares(_class_of(_at(x, rows_v), rows_v.pivot_logit, rows_u, rows_v), pair)[1]
     a_mean = _sum_of_others(_weighted_a, rows_u, (x, y), (pair, a_there))
     b_mean = _sum_of_others(_weighted_b, rows_v, (x, y), (pair, b_there))
     in_u = times(one.p, jnp.where(rows_u.is_pivot(x), 0, a - a_there) - a_mean)

@@ -29,7 +29,7 @@ from lossjax._core.autodiff import closed_form, known_as
 from lossjax._core.masks import nan_unless
 from lossjax._core.sharding import same_on_all
 from lossjax._rules import logits as two
-from lossjax._rules.logits import _Class, _Pair
+from lossjax._rules.logits import _Class, _class_of, _Pair
 from lossjax._softmax import functions
 from lossjax._softmax.row_statistics import RowStatistics
 from lossjax.numerics import expm1, psi_series, softplus, times
@@ -71,7 +71,7 @@ class _Parts(NamedTuple):
 
 def _terms(u: Array, v: Array, rows: tuple[_Pair, Array]) -> Array:
     pair, beta = rows
-    return _term_of(_Class.of(u, v, pair.rows_u, pair.rows_v), pair, beta)
+    return _term_of(_class_of(u, v, pair.rows_u, pair.rows_v), pair, beta)
 
 
 def _term_of(one: _Class, pair: _Pair, beta: Array) -> Array:
@@ -105,13 +105,13 @@ def _shares(one: _Class, pair: _Pair, beta: Array) -> tuple[Array, Array]:
 
 def _weighted_a(u: Array, v: Array, rows: tuple[_Pair, Array, Array]) -> Array:
     pair, beta, at_pivot = rows
-    one = _Class.of(u, v, pair.rows_u, pair.rows_v)
+    one = _class_of(u, v, pair.rows_u, pair.rows_v)
     return times(one.p, _shares(one, pair, beta)[0] - at_pivot)
 
 
 def _weighted_b(u: Array, v: Array, rows: tuple[_Pair, Array, Array]) -> Array:
     pair, beta, at_pivot = rows
-    one = _Class.of(u, v, pair.rows_u, pair.rows_v)
+    one = _class_of(u, v, pair.rows_u, pair.rows_v)
     return times(one.q, _shares(one, pair, beta)[1] - at_pivot)
 
 
@@ -143,10 +143,10 @@ def _backward(saved: Any, cotangent: Array) -> tuple[None, Array, Array, Array]:
     u, v, mixture, pair = saved
     rows_u, rows_v = pair.rows_u, pair.rows_v
     x, y, constant = jax.lax.stop_gradient((u, v, mixture))
-    one, beta = _Class.of(x, y, rows_u, rows_v), _each_row(constant, pair)
+    one, beta = _class_of(x, y, rows_u, rows_v), _each_row(constant, pair)
     a, b = _shares(one, pair, beta)
-    a_there = _shares(_Class.of(rows_u.pivot_logit, two._at(y, rows_u), rows_u, rows_v), pair, beta)[0]
-    b_there = _shares(_Class.of(two._at(x, rows_v), rows_v.pivot_logit, rows_u, rows_v), pair, beta)[1]
+    a_there = _shares(_class_of(rows_u.pivot_logit, two._at(y, rows_u), rows_u, rows_v), pair, beta)[0]
+    b_there = _shares(_class_of(two._at(x, rows_v), rows_v.pivot_logit, rows_u, rows_v), pair, beta)[1]
     a_mean = two._sum_of_others(_weighted_a, rows_u, (x, y), (pair, beta, a_there))
     b_mean = two._sum_of_others(_weighted_b, rows_v, (x, y), (pair, beta, b_there))
     in_u = times(one.p, jnp.where(rows_u.is_pivot(x), 0, a - a_there) - a_mean)

@@ -37,10 +37,11 @@ NAMED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("one", EVERY, ids=lambda c: c.name)
 def test_claim_holds(one: Claim, dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As `lossjax verify` runs it, whose programs have not the fusions of the tests."""
+    """As ``make verify``, the first of the two commands, proves it: its programs have not the fusions of the tests."""
     monkeypatch.setattr(_tools, "LITTLE_EFFORT", LITTLE_EFFORT | FUSED_AS_FOR_USERS)
     result = one.run(dtype)
     assert result.ok, report.failures([result])
