@@ -54,16 +54,18 @@ def _indexing(random: np.random.Generator) -> tuple[Any, ...]:
     )
 
 
-@family(24)
+@family(32)
 def gathers(random: np.random.Generator) -> Any:
     shape, indices, sizes, window, collapsed, mapped, of_batch, places = _indexing(random)
     mode = random.choice([lax.GatherScatterMode.CLIP, lax.GatherScatterMode.FILL_OR_DROP,
                           lax.GatherScatterMode.PROMISE_IN_BOUNDS])  # fmt: skip
     dimension_numbers = lax.GatherDimensionNumbers(window, collapsed, mapped, of_batch, places)
-    fill = random.choice([None, 7.5, np.inf])
+    dtype = random.choice([None, None, np.int32, np.uint8, bool])
+    fill = random.choice([None, 7.5, np.inf] if dtype is None else [None, 1])
+    x = with_special(random, shape) if dtype is None else random.integers(0, 9, shape).astype(dtype)
     return (
         lambda x, i: lax.gather(x, i, dimension_numbers, sizes, mode=mode, fill_value=fill),
-        (with_special(random, shape), indices),
+        (x, indices),
     )
 
 

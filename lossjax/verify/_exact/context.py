@@ -6,6 +6,7 @@ that ``x == max(x)`` is decided also where x was computed.
 """
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, cast
 
@@ -82,14 +83,16 @@ class Context:
         """The equation being executed, the innermost."""
         return self._equations[-1]
 
-    def executing(self, equation: Any, execute: Callable[..., T], values: list[Any], needed: list[bool]) -> T:
-        """``execute(self, equation, values, needed)``; meanwhile this is the equation."""
-        self._equations.append(equation)
+    def executing(
+        self, equations: tuple[Any, ...], execute: Callable[..., T], values: list[Any], needed: list[bool]
+    ) -> T:
+        """``execute(self, equation, values, needed)``; meanwhile this is the equation, inside the calls before it."""
+        self._equations.extend(equations)
         before, self.needed = self.needed, needed
         try:
-            return execute(self, equation, values, needed)
+            return execute(self, equations[-1], values, needed)
         finally:
-            self._equations.pop()
+            del self._equations[-len(equations) :]
             self.needed = before
 
     def once(self, what: Any, of: Any, compute: Callable[[], T]) -> T:
@@ -177,19 +180,19 @@ class Context:
         shape = arrays[0].shape
         if any(a.shape != shape for a in arrays):
             shape = np.broadcast_shapes(*(a.shape for a in arrays))
-            arrays = tuple(a if a.shape == shape else np.broadcast_to(a, shape) for a in arrays)
-        columns = [a.ravel().tolist() for a in arrays]
-        identities: Any = zip(*(map(id, column) for column in columns), strict=True)
-        if operation.commutes:
-            identities = [(i, j) if i < j else (j, i) for i, j in identities]
-        memo, identities = self.memo(key, *columns), list(identities)
-        results = list(map(memo.get, identities))  # most operands have been met before
-        for k in [k for k, result in enumerate(results) if result is None]:
-            identity = identities[k]
-            result = memo.get(identity)
+        columns = [_entries(a, shape) for a in arrays]
+        identities = list(zip(*(map(id, column) for column in columns), strict=True))
+        memo = self.memo(key, *columns)
+        results: list[Any] = list(map(memo.get, identities))  # most operands have been met before
+        for k, result in enumerate(results):
             if result is None:
-                result = memo[identity] = self.one(operation, *(column[k] for column in columns))
-            results[k] = result
+                identity = identities[k]
+                found = memo.get(identity)  # perhaps met since, in this array
+                if found is None and operation.commutes:
+                    found = memo.get(identity[::-1])
+                if found is None:
+                    found = self.one(operation, *[column[k] for column in columns])
+                results[k] = memo[identity] = found
         return to_array(results, shape)
 
     def one(self, operation: Operation, *operands: arb) -> arb:
@@ -249,3 +252,12 @@ class Context:
                 result = nonnegative(result)
             memo[identity] = result
         return result
+
+
+def _entries(array: Balls, shape: tuple[int, ...]) -> list[Any]:
+    """The entries of an array broadcast to a shape, in order."""
+    if array.shape == shape:
+        return array.ravel().tolist()
+    if array.size == 1:
+        return array.ravel().tolist() * math.prod(shape)
+    return np.broadcast_to(array, shape).ravel().tolist()

@@ -98,11 +98,11 @@ def value_of(context: Context, array: Any, aval: Any) -> Any:
     return np.asarray(array) if dtype == jax.dtypes.float0 else np.asarray(array).astype(dtype)
 
 
-def executor(equation: Any) -> Callable[[Context, Any, list[Any], list[bool]], list[Any]]:
-    """How an equation is executed: as a call, or by a rule."""
+def executor(equation: Any) -> Callable[[Context, Any, list[Any], list[bool]], list[Any]] | None:
+    """How an equation is executed; None for a call, of which the equations inside are."""
     name = equation.primitive.name
     if name in CALLS:
-        return _call
+        return None
     variables = (*equation.invars, *equation.outvars)
     complex_numbers = any(_is(getattr(v.aval, "dtype", bool), jnp.complexfloating) for v in variables)
     floating = any(_is(getattr(v.aval, "dtype", bool), jnp.inexact) for v in equation.outvars)
@@ -163,10 +163,6 @@ def _refusing(why: str) -> Callable[..., Any]:
     return refuse
 
 
-def _call(context: Context, equation: Any, values: list[Any], needed: list[bool]) -> list[Any]:
-    return context.run(context.once("called", equation, lambda: called(equation)), values, needed)
-
-
 def _by_rule(
     rule: Callable[..., Any],
     params: dict[str, Any],
@@ -191,7 +187,7 @@ def _without_floats(context: Context, equation: Any, values: list[Any]) -> list[
     name = primitive.name
     if all(isinstance(v, np.ndarray) for v in values):
         results: list[Any] = []
-        if name in structural.MOVES or name in ("iota", "convert_element_type"):
+        if name in structural.MOVES or name in ("iota", "convert_element_type", "gather", "empty2"):
             if RULES[name].stranger(params) is None:
                 given = RULES[name].execute(context, RULES[name].parameters(params), *values)
                 results = list(given) if primitive.multiple_results else [given]

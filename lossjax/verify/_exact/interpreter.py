@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from flint import arb
 from jax.extend.core import Literal
 
-from lossjax._core.versions import Jaxpr, body, constants
+from lossjax._core.versions import Jaxpr, body, called, constants
 from lossjax.verify._exact import complexes, kernels
 from lossjax.verify._exact.bits import read_for_their_sign, sign_bits
 from lossjax.verify._exact.choices import Choices
@@ -48,25 +48,32 @@ def _returned(result: Any) -> Any:
 
 
 class _Step(NamedTuple):
-    """One equation, with all that does not depend on the numbers."""
+    """One equation, with all that does not depend on the numbers, which stand in numbered places."""
 
-    equation: Any
-    operands: list[Any]
-    """Keys of the environment: variables, and for each literal the object itself, by its identity."""
+    equations: tuple[Any, ...]
+    """The calls in which it stands, from the outermost, and the equation itself."""
+    execute: Callable[[Context, Any, list[Any], list[bool]], list[Any]]
+    operands: list[int]
+    results: list[int]
     needed: list[bool]
     """Which results are used."""
-    execute: Callable[[Context, Any, list[Any], list[bool]], list[Any]]
+    last: list[int]
+    """The places that nothing reads afterwards."""
 
 
 class _Plan(NamedTuple):
     """A jaxpr made ready to be executed many times."""
 
-    literals: dict[int, Any]
+    size: int
+    """How many places there are. The first hold the constants of the jaxpr, the next its arguments."""
+    given: list[tuple[int, Any, Any]]
+    """What else is known before any argument: the place, the value, its type."""
     steps: list[_Step]
-    outputs: list[Any]
+    outputs: list[int]
 
 
 _plans: weakref.WeakKeyDictionary[Any, dict[Any, _Plan]] = weakref.WeakKeyDictionary()
+_executors: weakref.WeakKeyDictionary[Any, list[Any]] = weakref.WeakKeyDictionary()
 
 
 def _run(context: Context, jaxpr: Jaxpr, args: Sequence[Any], wanted: Sequence[bool] | None = None) -> list[Any]:
@@ -77,39 +84,89 @@ def _run(context: Context, jaxpr: Jaxpr, args: Sequence[Any], wanted: Sequence[b
     plan = plans.get(which)
     if plan is None:
         plan = plans[which] = _plan(program, which)
-    environment = dict(context.once(("given", which), jaxpr, lambda: _given(context, jaxpr, plan)))
-    environment.update(zip(program.invars, args, strict=True))
-    for equation, operands, needed, execute in plan.steps:
-        results = context.executing(equation, execute, [environment[key] for key in operands], needed)
-        environment.update(zip(equation.outvars, results, strict=True))
+    values = list(context.once(("given", which), jaxpr, lambda: _given(context, jaxpr, plan)))
+    first = len(program.constvars)
+    values[first : first + len(args)] = args
+    for equations, execute, operands, results, needed, last in plan.steps:
+        found = context.executing(equations, execute, [values[place] for place in operands], needed)
+        for place, value in zip(results, found, strict=True):
+            values[place] = value
+        for place in last:
+            values[place] = None
         context.forget()
-    return [environment[key] if wanted is None or wanted[i] else None for i, key in enumerate(plan.outputs)]
+    return [values[place] for place in plan.outputs]
 
 
-def _given(context: Context, jaxpr: Jaxpr, plan: _Plan) -> dict[Any, Any]:
-    """The values that are known before any argument: of the constants and of the literals."""
-    values = {key: value_of(context, literal.val, literal.aval) for key, literal in plan.literals.items()}
-    pairs = zip(constants(jaxpr), body(jaxpr).constvars, strict=True)
-    return values | {variable: value_of(context, constant, variable.aval) for constant, variable in pairs}
+def _given(context: Context, jaxpr: Jaxpr, plan: _Plan) -> list[Any]:
+    """All places, with the values that are known before any argument: of constants and literals."""
+    values: list[Any] = [None] * plan.size
+    own = zip(constants(jaxpr), body(jaxpr).constvars, strict=True)
+    for place, value, aval in [*((k, value, v.aval) for k, (value, v) in enumerate(own)), *plan.given]:
+        values[place] = value_of(context, value, aval)
+    return values
 
 
 def _plan(program: Any, wanted: Sequence[bool] | None) -> _Plan:
-    """The equations that a wanted output depends on, each with which of its results are needed."""
-    literals: dict[int, Any] = {}
-
-    def key(atom: Any) -> Any:
-        if not isinstance(atom, Literal):
-            return atom
-        literals[id(atom)] = atom
-        return id(atom)
-
-    needed = {v for i, v in enumerate(program.outvars) if not isinstance(v, Literal) and (wanted is None or wanted[i])}
+    """The equations that a wanted output depends on, also those inside calls, and which of their results are needed."""
+    size = len(program.constvars) + len(program.invars)
+    layout = _Layout(size)
+    outputs = layout.of(program, range(size), ())
+    read = {place for k, place in enumerate(outputs) if wanted is None or wanted[k]}
     steps = []
-    of_sign = read_for_their_sign(program)
-    for equation in reversed(program.eqns):
-        results = [v in needed for v in equation.outvars]
-        if any(results) or any(map(kernels.is_ref, equation.invars)):
-            execute = sign_bits if not of_sign.isdisjoint(equation.outvars) else executor(equation)
-            steps.append(_Step(equation, [key(v) for v in equation.invars], results, execute))
-            needed.update(v for v in equation.invars if not isinstance(v, Literal))
-    return _Plan(literals, steps[::-1], [key(v) for v in program.outvars])
+    for step in reversed(layout.steps):
+        needed = [place in read for place in step.results]
+        if any(needed) or any(map(kernels.is_ref, step.equations[-1].invars)):
+            unread = {*step.operands, *step.results} - read
+            last = [place for place in unread if place >= size and place not in layout.known]
+            steps.append(step._replace(needed=needed, last=last))
+            read.update(step.operands)
+    given = [(place, *known) for place, known in layout.known.items() if place in read]
+    return _Plan(layout.size, given, steps[::-1], outputs)
+
+
+class _Layout:
+    """Where each number of a program stands: calls are laid out in place of their equation, each time anew."""
+
+    def __init__(self, size: int):
+        self.size = size
+        self.known: dict[int, tuple[Any, Any]] = {}
+        """The place of each literal, and of each constant of a call: its value and type."""
+        self.steps: list[_Step] = []
+
+    def of(self, program: Any, given: Sequence[int], calls: tuple[Any, ...]) -> list[int]:
+        """Lay out a program whose constants and arguments stand in the given places; where its outputs stand."""
+        places: dict[Any, int] = dict(zip((*program.constvars, *program.invars), given, strict=True))
+
+        def place(atom: Any) -> int:
+            return self._new(atom.val, atom.aval) if isinstance(atom, Literal) else places[atom]
+
+        for equation, execute in zip(program.eqns, _executors_of(program), strict=True):
+            operands = [place(atom) for atom in equation.invars]
+            equations = (*calls, equation)
+            if execute is None:
+                inside = called(equation)
+                own = zip(constants(inside), body(inside).constvars, strict=True)
+                held = [self._new(value, variable.aval) for value, variable in own]
+                results = self.of(body(inside), [*held, *operands], equations)
+            else:
+                results = [self._new() for _ in equation.outvars]
+                self.steps.append(_Step(equations, execute, operands, results, [], []))
+            places.update(zip(equation.outvars, results, strict=True))
+        return [place(atom) for atom in program.outvars]
+
+    def _new(self, *known: Any) -> int:
+        if known:
+            self.known[self.size] = (known[0], known[1])
+        self.size += 1
+        return self.size - 1
+
+
+def _executors_of(program: Any) -> list[Callable[..., Any] | None]:
+    """How each equation of a program is executed; None for a call."""
+    found = _executors.get(program)
+    if found is None:
+        of_sign = read_for_their_sign(program)
+        found = _executors[program] = [
+            sign_bits if not of_sign.isdisjoint(equation.outvars) else executor(equation) for equation in program.eqns
+        ]
+    return found

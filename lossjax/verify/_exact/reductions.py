@@ -17,6 +17,7 @@ from lossjax.verify._exact.ordering import lines_along
 from lossjax.verify._exact.pairs import BINARY
 from lossjax.verify._exact.rules import ONE, ZERO, nonnegative, rule, to_array
 from lossjax.verify._exact.scalars import UNARY
+from lossjax.verify._exact.structural import places_read
 from lossjax.verify.ulp import Balls
 
 ADD, MUL = BINARY["add"], BINARY["mul"]
@@ -168,30 +169,23 @@ def _scatter(context: Context, params: Any, x: Any, indices: Any, updates: Any) 
     numbers, mode = params["dimension_numbers"], params["mode"]
     if mode not in _MODES:
         raise context.unsupported(f"its rule does not know the mode {mode}")
-    places = jnp.arange(x.size, dtype=jnp.int32).reshape(x.shape)
     kept = [i for i in range(x.ndim) if i not in numbers.inserted_window_dims + numbers.operand_batching_dims]
     sizes = [1] * x.ndim
     for axis, window in zip(kept, numbers.update_window_dims, strict=True):
         sizes[axis] = updates.shape[window]
-    targets = jax.lax.gather(
-        places,
-        jnp.asarray(indices),
-        jax.lax.GatherDimensionNumbers(
-            offset_dims=numbers.update_window_dims,
-            collapsed_slice_dims=numbers.inserted_window_dims,
-            start_index_map=numbers.scatter_dims_to_operand_dims,
-            operand_batching_dims=numbers.operand_batching_dims,
-            start_indices_batching_dims=numbers.scatter_indices_batching_dims,
-        ),
-        slice_sizes=tuple(sizes),
-        mode=_MODES[mode],
-        fill_value=-1,
+    reads = jax.lax.GatherDimensionNumbers(
+        offset_dims=numbers.update_window_dims,
+        collapsed_slice_dims=numbers.inserted_window_dims,
+        start_index_map=numbers.scatter_dims_to_operand_dims,
+        operand_batching_dims=numbers.operand_batching_dims,
+        start_indices_batching_dims=numbers.scatter_indices_batching_dims,
     )
-    places = [place for place in np.asarray(targets).ravel().tolist() if place >= 0]
-    if params["unique_indices"] and len(set(places)) < len(places):
+    targets = places_read(context, reads, sizes, _MODES[mode], x, indices).ravel().tolist()
+    met = [place for place in targets if place >= 0]
+    if params["unique_indices"] and len(set(met)) < len(met):
         raise context.unsupported("unique_indices is promised, but two updates meet at one place")
     result = list(x.ravel())
-    for target, update in zip(np.asarray(targets).ravel().tolist(), updates.ravel().tolist(), strict=True):
+    for target, update in zip(targets, updates.ravel().tolist(), strict=True):
         if target >= 0:
             result[target] = combine(result[target], update)
     return to_array(result, x.shape)

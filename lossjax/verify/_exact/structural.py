@@ -1,14 +1,16 @@
 """Rules that move numbers about and compute nothing: numpy's on any entries, or JAX's own on indices of them."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from flint import arb
+from jax.lax import GatherScatterMode
 
 from lossjax.verify._exact.context import Context
-from lossjax.verify._exact.rules import NAN, ZERO, Complex, rule, to_array
+from lossjax.verify._exact.rules import NAN, ZERO, Complex, is_balls, rule, to_array
 
 MOVES: set[str] = set()
 """Primitives whose rule serves integers and booleans too."""
@@ -66,7 +68,9 @@ def _broadcast_in_dim(context: Context, params: Any, x: Any, *dynamic: Any) -> A
     narrow = [1] * len(shape)
     for axis, size in zip(params["broadcast_dimensions"], x.shape, strict=True):
         narrow[axis] = size
-    return np.broadcast_to(x.reshape(narrow), shape)
+    result = np.empty(shape, x.dtype)  # quicker than a view, whose entries the next equation would copy
+    result[...] = x.reshape(narrow)
+    return result
 
 
 @_moves("slice", reads=["start_indices", "limit_indices", "strides"])
@@ -103,6 +107,8 @@ def _tile(context: Context, params: Any, x: Any) -> Any:
 
 @_moves("select_n")
 def _select_n(context: Context, params: Any, which: Any, *cases: Any) -> Any:
+    if len(cases) == 2 and which.dtype == bool:
+        return np.where(which, cases[1], cases[0])
     which = np.broadcast_to(which, cases[0].shape).astype(int)
     return np.take_along_axis(np.stack(cases), which[None], axis=0).reshape(which.shape)
 
@@ -171,10 +177,42 @@ def filling(number: arb, dtype: Any) -> arb | Complex:
     "gather", reads=["dimension_numbers", "slice_sizes", "mode", "fill_value", "unique_indices", "indices_are_sorted"]
 )
 def _gather(context: Context, params: Any, x: Any, indices: Any) -> Any:
-    """JAX gathers the positions; the one after the last stands for the fill value."""
-    fill = params["fill_value"]
-    number = filling(NAN if fill is None else context.number(float(fill)), context.equation.outvars[0].aval.dtype)
-    pool = to_array([*x.ravel().tolist(), number], (x.size + 1,))
-    positions = jnp.arange(x.size, dtype=jnp.int32).reshape(x.shape)
-    chosen = context.equation.primitive.bind(positions, jnp.asarray(indices), **(params | {"fill_value": x.size}))
-    return pool[np.ravel(chosen)].reshape(chosen.shape)
+    """Entries from the places that are read; from outside, the fill value, which stands behind the last entry."""
+    fill, aval = params["fill_value"], context.equation.outvars[0].aval
+    if is_balls(x):
+        number = filling(NAN if fill is None else context.number(float(fill)), aval.dtype)
+        pool = to_array([*x.ravel().tolist(), number], (x.size + 1,))
+    else:
+        pool = np.append(x.ravel(), np.asarray(_outside(x.dtype) if fill is None else fill, x.dtype))
+    places = places_read(context, params["dimension_numbers"], params["slice_sizes"], params["mode"], x, indices)
+    return pool[places.ravel()].reshape(places.shape)
+
+
+def _outside(dtype: Any) -> Any:
+    """What a gather of integers or booleans reads outside, where nobody says: the least, or the largest unsigned."""
+    if dtype == np.bool_:
+        return True
+    return np.iinfo(dtype).min if dtype.kind == "i" else np.iinfo(dtype).max
+
+
+def places_read(
+    context: Context, numbers: Any, sizes: Sequence[int], mode: GatherScatterMode, x: Any, indices: Any
+) -> np.ndarray:
+    """The positions among the entries of ``x`` that a gather reads with these numbers; -1 for those outside."""
+    of_batch, axes = indices.shape[:-1], range(x.ndim)
+    starts = np.zeros((*of_batch, x.ndim), np.int64)
+    starts[..., list(numbers.start_index_map)] = indices.clip(max=np.iinfo(np.int64).max)
+    for axis, along in zip(numbers.operand_batching_dims, numbers.start_indices_batching_dims, strict=True):
+        starts[..., axis] = np.arange(of_batch[along]).reshape([-1 if k == along else 1 for k in range(len(of_batch))])
+    last = np.subtract(x.shape, sizes)
+    inside = ((starts >= 0) & (starts <= last)).all(axis=-1)
+    if mode in (GatherScatterMode.CLIP, GatherScatterMode.PROMISE_IN_BOUNDS):
+        starts, inside = np.clip(starts, 0, last), np.ones(of_batch, bool)
+    elif mode != GatherScatterMode.FILL_OR_DROP:
+        raise context.unsupported(f"its rule does not know the mode {mode}")
+    steps = [math.prod(x.shape[axis + 1 :]) for axis in axes]
+    places = np.where(inside, starts @ np.array(steps, np.int64), -1)
+    kept = [axis for axis in axes if axis not in (*numbers.collapsed_slice_dims, *numbers.operand_batching_dims)]
+    for axis in kept:
+        places = np.where(places[..., None] < 0, -1, places[..., None] + steps[axis] * np.arange(sizes[axis]))
+    return np.moveaxis(places, range(len(of_batch), places.ndim), numbers.offset_dims)
