@@ -122,9 +122,7 @@ def squared_error_plan(case: Case) -> Plan:
     def loss(prediction: jax.Array, target: jax.Array, w: jax.Array | None = None) -> jax.Array:
         if case.reduction == "mean":
             return ours.mean_squared_error(prediction, target, weights=w)
-        errors = ours.squared_error(prediction, target)
-        errors = errors if w is None else w * errors
-        return jnp.sum(errors) if case.reduction == "sum" else errors
+        return ours.squared_error(prediction, target, weights=w, reduction=case.reduction)
 
     prediction, target = case.inputs["input"], case.inputs["target"]
     error, w = np.abs(prediction - target), np.ones(prediction.shape) if weight is None else weight
