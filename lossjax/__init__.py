@@ -84,7 +84,7 @@ from lossjax.losses.vocab_parallel_measures import (
     vocab_parallel_linear_softmax_kl_divergence as vocab_parallel_linear_softmax_kl_divergence,
 )
 from lossjax.losses.vocab_parallel_tokens import (
-    vocab_parallel_linear_softmax_cross_entropy_with_sparse_targets as vocab_parallel_linear_softmax_cross_entropy_with_sparse_targets,  # noqa: E501
+    vocab_parallel_linear_softmax_cross_entropy_with_sparse_targets as vocab_parallel_linear_softmax_cross_entropy_with_sparse_targets,  # noqa: E501  # a name, twice
 )
 from lossjax.losses.vocab_parallel_tokens import (
     vocab_parallel_linear_token_log_probs as vocab_parallel_linear_token_log_probs,

@@ -125,6 +125,10 @@ class Blocks(Preprocessor):
         return self.md.htmlStash.store(f'<div class="formula">{mathml(tex, "block")}</div>')
 
 
+# What follows overrides `handleMatch`, which Markdown documents (hence no docstring), and whose annotations Markdown's
+# own processors do not keep to either (hence no check of the types): they return HTML, an element, or three times None.
+
+
 class Formula(InlineProcessor):
     """A formula within a line."""
 
@@ -180,5 +184,6 @@ class Mathematics(Extension):
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Pages and docstrings share the configured extensions."""
+    # MkDocs declares names of extensions, and hands whatever it is given to Markdown, which takes objects too.
     config.markdown_extensions.append(Mathematics())  # type: ignore[arg-type]
     return config

@@ -104,7 +104,7 @@ class _Class(NamedTuple):
 
 @jax.jit
 def _class_of(u: Array, v: Array, rows_u: RowStatistics, rows_v: RowStatistics) -> _Class:
-    """(Jitted, to be traced once for all sums over the same classes.)"""
+    """What is known of the classes with these logits; jitted, so that JAX traces it once for all sums over them."""
     gap_u, gap_v = _gap(u, rows_u.maximum), _gap(v, rows_v.maximum)
     p, q = _probability(gap_u, rows_u), _probability(gap_v, rows_v)
     excluded = _impossible(v, rows_v) & ~_impossible(u, rows_u) | jnp.isneginf(gap_v.rounded) & (p > 0)

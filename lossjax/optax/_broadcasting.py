@@ -94,7 +94,10 @@ def loss_of_vectors(
     *,
     nothing: float,
 ) -> Array:
-    """A cosine as optax has it: where a mask leaves ``nothing`` of a vector, that is zero, and to lossjax no loss."""
+    """A cosine as optax has it; ``nothing`` is that of vectors of which a mask leaves no entry.
+
+    To optax they are zero vectors, whose distance is 1. To lossjax they do not count, and contribute 0.
+    """
     first, second, dtype = together(predictions, targets)
     axes = all_axes(axis, first.ndim)
     call = functools.partial(loss, first, second, epsilon=number_of_vectors(epsilon, first.shape, axes), axis=axes)

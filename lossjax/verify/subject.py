@@ -163,9 +163,9 @@ def own_name(function: Callable[..., Any]) -> str | None:
     What wraps a function takes over its ``__name__``: ``softcap = jax.custom_vjp(formula)`` calls itself ``formula``,
     but ``from module import formula`` gets the formula without its rule.
     """
-    held = vars(sys.modules.get(getattr(function, "__module__", None) or "", object))
+    module = sys.modules.get(getattr(function, "__module__", None) or "")
     called = getattr(function, "__name__", None)
-    names = [name for name, value in held.items() if value is function]
+    names = [name for name, value in getattr(module, "__dict__", {}).items() if value is function]
     return called if called in names else next(iter(names), None)
 
 

@@ -18,8 +18,10 @@ from jax.sharding import AxisType, PartitionSpec
 import lossjax
 from lossjax import families
 from lossjax._core.reduction import Reducer
+from lossjax.verify import exact
 from lossjax.verify.samples import loss_of, sample
 from lossjax.verify.signatures import SIGNATURES
+from tests.support.exactness import overlap
 from tests.support.quick import quick
 
 Loss = Callable[..., Any]
@@ -47,7 +49,10 @@ def test_every_loss_that_can_be_masked_can_be_weighted() -> None:
 
 
 def test_a_hessian_is_that_of_the_weighted_sum(random: np.random.Generator) -> None:
-    """Product and its gradients beside those of the differentiated loss: in logits, vector, weights and normalizer."""
+    """Product and gradients, in logits, vector, weights and normalizer, are exactly those of the differentiated loss.
+
+    What a masked row is weighted with is not felt.
+    """
     with jax.enable_x64(True):
         z, vector, into = (jnp.asarray(random.normal(size=(3, 4))) for _ in range(3))
         kept, labels = jnp.array([True, False, True]), jnp.array([0, 1, 3])
@@ -57,25 +62,31 @@ def test_a_hessian_is_that_of_the_weighted_sum(random: np.random.Generator) -> N
             given = {"weights": weights, "normalizer": normalizer}
             return lossjax.softmax_cross_entropy_hvp(z, labels, vector, **given, **options)
 
+        def unweighted(z: jax.Array, vector: jax.Array, weights: jax.Array, normalizer: jax.Array) -> jax.Array:
+            return ours(z, vector, jnp.ones_like(weights), normalizer)
+
         def wanted(z: jax.Array, vector: jax.Array, weights: jax.Array, normalizer: jax.Array) -> jax.Array:
             given = {"weights": weights, "normalizer": normalizer, "reduction": "sum"}
-            loss = functools.partial(
-                lossjax.softmax_cross_entropy_with_integer_labels, labels=labels, **given, **options
+            plain = functools.partial(
+                lossjax.softmax_cross_entropy_with_integer_labels.plain, labels=labels, **given, **options
             )
-            return jax.jvp(jax.grad(loss), (z,), (vector,))[1]
+            return jax.jvp(jax.grad(plain), (z,), (vector,))[1]
 
-        def pulled(form: Loss, weights: jax.Array) -> list[jax.Array]:
+        def pulled(form: Loss, z: jax.Array, vector: jax.Array, weights: jax.Array) -> list[jax.Array]:
             product, pull = jax.vjp(form, z, vector, weights, jnp.asarray(-7.5))
             return [product, *pull(into)]
 
         weights = jnp.array([-0.5, 3.0, 2.0])
-        got, want = pulled(ours, weights), pulled(wanted, weights)
-        assert all(np.array_equal(g, h) for g, h in zip(got, pulled(ours, weights.at[1].set(np.nan)), strict=True))
-        assert not any(np.any(x[1]) for x in got[:4])
-        for g, w in zip(got, want, strict=True):
-            # A product is within 16 units of its terms, the other form and their derivatives within 33, and the terms
-            # (class weights up to 4, second derivatives of the softcap, 12 entries in a sum) are below 12 in all.
-            assert np.max(np.abs(g - w)) <= 12 * (16 + 33) * 2.0**-53
+        got, want, fault = (
+            exact(functools.partial(pulled, form))(z, vector, weights) for form in (ours, wanted, unweighted)
+        )
+        for g, w, f in zip(got, want, fault, strict=True):
+            overlap(g, w, within=1e-30)
+            with pytest.raises(AssertionError):
+                overlap(f, w, within=1e-30)
+        computed, hidden = (pulled(ours, z, vector, w) for w in (weights, weights.at[1].set(np.nan)))
+        assert all(np.array_equal(g, h) for g, h in zip(computed, hidden, strict=True))
+        assert not any(np.any(x[1]) for x in computed[:4])
 
 
 HOWS = ("none", "sum", "mean")

@@ -1,5 +1,6 @@
 """How a derivative is defined: both modes from one rule, no silent zeros, few residuals."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -144,7 +145,10 @@ def test_second_derivatives_of_what_a_loop_returns() -> None:
         "scan": lambda x: jax.lax.scan(lambda carry, t: (carry + cube(t), cube(t)), 0.0, x)[1],
     }
     for name, loop in loops.items():
-        squares = lambda x, loop=loop: jnp.sum(loop(x) ** 2)  # noqa: E731
+
+        def squares(x: jax.Array, loop: Callable[[jax.Array], jax.Array] = loop) -> jax.Array:
+            return jnp.sum(loop(x) ** 2)
+
         reverse_twice = jax.grad(lambda x, f=squares: jnp.sum(jax.grad(f)(x)))(x)
         forward_over_reverse = jax.jvp(jax.grad(squares), (x,), (jnp.ones_like(x),))[1]
         np.testing.assert_allclose(reverse_twice, 30 * x**4, rtol=1e-6, err_msg=name)

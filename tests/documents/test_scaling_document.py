@@ -103,7 +103,9 @@ def test_the_head(reduction: str, expected: int) -> None:
 def test_by_the_compiler_three_numbers_cross(a_device: int) -> None:
     """Of the value, and with its gradient. Nothing where rows are split."""
     classes = a_device * mesh().size
-    on = lambda spec: jax.ShapeDtypeStruct((ROWS, classes), jnp.float32, sharding=NamedSharding(mesh(), spec))  # noqa: E731
+
+    def on(spec: Any) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((ROWS, classes), jnp.float32, sharding=NamedSharding(mesh(), spec))
 
     def loss(z: Any) -> Any:
         return softmax_cross_entropy_with_integer_labels(z, np.arange(ROWS), reduction="sum")

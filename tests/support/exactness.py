@@ -10,6 +10,7 @@ from flint import acb, arb
 
 from lossjax.verify import oracle, ulp
 from lossjax.verify._exact import exact
+from lossjax.verify.ulp import Balls
 
 ROUNDOFF = 2.0**-53
 
@@ -47,3 +48,12 @@ def compared(function: Callable[..., Any], args: tuple[Any, ...], units: float, 
         assert jax.tree.structure(results) == jax.tree.structure(expected)
         for truth, computed in zip(jax.tree.leaves(results), jax.tree.leaves(expected), strict=True):
             agree(truth, computed, units, whole=whole)
+
+
+def overlap(a: Balls, b: Balls, within: float = 1e-60) -> None:
+    """The two hold common numbers, and are both that narrow."""
+    assert a.shape == b.shape
+    with oracle.precision():
+        for x, y in zip(a.ravel(), b.ravel(), strict=True):
+            assert x.overlaps(y), (x, y)
+            assert (abs(x.rad()) + abs(y.rad())) <= within * max(abs(x.mid()), arb(1)), (x, y)

@@ -264,7 +264,7 @@ UNTESTED = {
     "log2", "one_minus_square",
     # Only where a loop is executed in the middle of tracing: the certificate in test_linear.py meets it.
     "empty2",
-    # Refused, or run on rounded numbers, in test_exact.py.
+    # Refused, or run on rounded numbers, in test_exact_decisions.py.
     "pure_callback",
     # Identities that only exist on meshes.
     "sharding_constraint", "layout_constraint", "reshard", "mesh_cast", "pvary", "pcast",
