@@ -28,18 +28,12 @@ from lossjax._core.masks import hide
 from lossjax._core.platform import by_platform
 from lossjax._softmax import blocks
 from lossjax._softmax.blocks import Cut
+from lossjax._softmax.chunk_size import ChunkSize
 from lossjax._softmax.cross_entropy import softmax_losses
 from lossjax._softmax.cross_entropy_terms import Options, SoftmaxInputs
 
 Outputs = Any
 """Results of each row, a pytree of ``[...]``; of a sum over rows a tuple, whose first entry is the loss."""
-
-
-class ChunkSize(NamedTuple):
-    """Rows per block: on a CPU, and on a GPU or TPU."""
-
-    cpu: int
-    otherwise: int
 
 
 class Rows(NamedTuple):

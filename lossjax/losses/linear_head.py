@@ -9,9 +9,10 @@ from jax.typing import ArrayLike
 
 from lossjax._core import checks
 from lossjax._core.options import Option, with_options
+from lossjax._softmax.chunk_size import auto_chunk_size
 from lossjax._softmax.curves import CROSS_ENTROPY
 from lossjax._softmax.head import CrossEntropy
-from lossjax._softmax.head_inputs import BlockOptions, HeadLoss, LinearHeads, auto_chunk_size
+from lossjax._softmax.head_inputs import BlockOptions, HeadLoss, LinearHeads
 from lossjax._softmax.inputs import LogitLoss, VocabOptions
 
 __all__ = ["HeadOptions", "auto_chunk_size", "linear_head", "linear_softmax_cross_entropy"]

@@ -13,7 +13,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from lossjax import linear_softmax_cross_entropy, vocab_parallel_linear_softmax_cross_entropy
-from lossjax._softmax import head_inputs
+from lossjax._softmax import chunk_size as chunk_sizes
 from lossjax._softmax.blocks import Cut
 from tests.support.compiled import collectives, text_of
 from tests.support.quick import quick
@@ -239,7 +239,7 @@ def test_exported_with_sizes_that_are_not_known(reduction: str) -> None:
 @pytest.mark.parametrize("reduction", ["none", "sum"])
 def test_each_kind_of_chip_has_its_blocks_in_every_pass(reduction: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Forward, backward, and the derivative of the gradient: on a CPU blocks of 8 rows, on a GPU all 24 in one."""
-    monkeypatch.setattr(head_inputs, "_BLOCK_BYTES", {"cpu": 0, "gpu": 0, "tpu": 0})
+    monkeypatch.setattr(chunk_sizes, "_BLOCK_BYTES", {"cpu": 0, "gpu": 0, "tpu": 0})
     random = np.random.default_rng(5)
     x, w, y = random.normal(size=(24, 5)), random.normal(size=(5, 6)), jnp.arange(24) % 6
     cotangent, direction = random.normal(size=24), random.normal(size=(5, 6))

@@ -15,7 +15,7 @@ from lossjax.verify._exact import convolutions, elementwise, reductions, windows
 from lossjax.verify._exact.context import Context
 from lossjax.verify._exact.pairs import BINARY, equal
 from lossjax.verify._exact.rules import INF, NAN, NEG_INF, ONE, RULES, ZERO, Complex, Rule, Unknown, is_balls, to_array
-from lossjax.verify._exact.scalars import UNARY
+from lossjax.verify._exact.unary import UNARY
 from lossjax.verify.ulp import Balls
 
 COMPLEX: dict[str, Rule] = {}

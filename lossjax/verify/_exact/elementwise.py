@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 from flint import arb
 
-from lossjax.verify._exact import special
+from lossjax.verify._exact import special_of_several
 from lossjax.verify._exact.context import Context
 from lossjax.verify._exact.pairs import BINARY, COMPARISONS, equal
 from lossjax.verify._exact.rules import INF, NEG_INF, ZERO, Operation, Unknown, is_balls, rule
-from lossjax.verify._exact.scalars import ROUND, UNARY, halved, integer_power, integers_of, truncated
+from lossjax.verify._exact.unary import ROUND, UNARY, halved, integer_power, integers_of, truncated
 from lossjax.verify.ulp import Balls
 
 
@@ -26,7 +26,7 @@ def _elementwise(name: str, operation: Operation) -> Callable[..., Balls]:
     return apply
 
 
-for _name, _operation in (UNARY | BINARY | special.TWO | special.THREE).items():
+for _name, _operation in (UNARY | BINARY | special_of_several.TWO | special_of_several.THREE).items():
     rule(_name)(_elementwise(_name, _operation))
 
 

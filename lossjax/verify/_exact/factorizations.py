@@ -17,7 +17,7 @@ from lossjax.verify._exact.matrices import (
 )
 from lossjax.verify._exact.ordering import position
 from lossjax.verify._exact.rules import ZERO, rule, to_array
-from lossjax.verify._exact.scalars import absolute
+from lossjax.verify._exact.unary import absolute
 from lossjax.verify.ulp import Balls
 
 NAMES = ("lu", "qr", "geqrf", "householder_product", "ormqr", "hessenberg", "tridiagonal")

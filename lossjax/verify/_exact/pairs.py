@@ -16,7 +16,7 @@ from lossjax.verify._exact.rules import (
     is_nonnegative,
     nonnegative,
 )
-from lossjax.verify._exact.scalars import HALF, certain, sign, squared, truncated
+from lossjax.verify._exact.unary import HALF, certain, sign, squared, truncated
 
 
 def _infinite(x: arb) -> bool:

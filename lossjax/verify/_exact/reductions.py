@@ -16,8 +16,8 @@ from lossjax.verify._exact.context import Context
 from lossjax.verify._exact.ordering import lines_along
 from lossjax.verify._exact.pairs import BINARY
 from lossjax.verify._exact.rules import ONE, ZERO, nonnegative, rule, to_array
-from lossjax.verify._exact.scalars import UNARY
 from lossjax.verify._exact.structural import places_read
+from lossjax.verify._exact.unary import UNARY
 from lossjax.verify.ulp import Balls
 
 ADD, MUL = BINARY["add"], BINARY["mul"]

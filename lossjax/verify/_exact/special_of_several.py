@@ -3,7 +3,7 @@
 from flint import arb, ctx
 
 from lossjax.verify._exact.rules import INF, NAN, ONE, ZERO, Operation
-from lossjax.verify._exact.scalars import certain, digamma_edge
+from lossjax.verify._exact.unary import certain, digamma_edge
 from lossjax.verify.oracle import precision
 
 _SHIFTS = 10_000  # steps of the recurrence that moves a zeta function's argument to the right

@@ -1,4 +1,4 @@
-"""The real functions behind JAX's elementwise primitives, with IEEE 754's values at infinities, poles and edges.
+"""The real functions of one number that JAX's primitives stand for, with IEEE 754's values at infinities and poles.
 
 Arb gives NaN both where a function has no value and where a ball leaves it open. The two must not be confused: each
 operation names where it is NaN or infinite for certain, and everything else is undecided (None).
