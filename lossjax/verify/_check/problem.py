@@ -62,7 +62,20 @@ class Problem:
         return tuple(i for i, a in enumerate(self.arrays) if is_float(a))
 
     def call(self, fn: Callable[..., Any], arrays: Sequence[Any]) -> Arrays:
-        """The float outputs of a function of the same arguments."""
+        """The float outputs of a function of the same arguments.
+
+        JAX traces it, its derivatives and its batches once for all questions about arrays of the same shapes.
+        """
+        if id(fn) not in self._jitted:
+            self._jitted[id(fn)] = fn, jax.jit(functools.partial(self._outputs, fn))
+        return self._jitted[id(fn)][1](tuple(arrays))
+
+    @functools.cached_property
+    def _jitted(self) -> dict[int, tuple[Callable[..., Any], Callable[[Arrays], Arrays]]]:
+        """By the identity of a function, which need not have a hash: the function, and what is traced of it."""
+        return {}
+
+    def _outputs(self, fn: Callable[..., Any], arrays: Arrays) -> Arrays:
         leaves = list(self.leaves)
         for position, array in zip(self.traced, arrays, strict=True):
             leaves[position] = array
