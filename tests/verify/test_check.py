@@ -178,6 +178,20 @@ def forward_over_zero(z: jax.Array, y: jax.Array) -> jax.Array:
     return made(z)
 
 
+def _of_what_is_around(z: jax.Array, y: jax.Array, factor: float) -> jax.Array:
+    made = jax.custom_vjp(lambda z: cross_entropy(z, y))
+    made.defvjp(lambda z: (cross_entropy(z, y), z), lambda z, g: (factor * residue(z, y) * g[..., None],))
+    return made(z)
+
+
+def rule_of_what_is_around_it(z: jax.Array, y: jax.Array) -> jax.Array:
+    return _of_what_is_around(z, y, 1)
+
+
+def wrong_rule_of_what_is_around_it(z: jax.Array, y: jax.Array) -> jax.Array:
+    return _of_what_is_around(z, y, 2)
+
+
 def test_modes_tell_what_is_missing_and_what_is_wrong() -> None:
     no_forward = ruled(jnp.sin, lambda kept, g: (g * jnp.cos(kept[0]),))
     found = check(no_forward, Z, checks=("rule", "modes"))
@@ -189,6 +203,12 @@ def test_modes_tell_what_is_missing_and_what_is_wrong() -> None:
     assert {r.name for r in found.rows if r.ok is False} == second_order
     found = check(lambda z: z if z.sum() > 0 else -z, Z)
     assert [r.name for r in found.rows if r.ok is False] == ["modes: jit"]
+
+
+def test_a_rule_may_close_over_an_argument() -> None:
+    """JAX differentiates it where the function is not traced before its derivative, and so does the check."""
+    assert check(rule_of_what_is_around_it, Z, Y, checks=("rule", "cotangent")).ok
+    assert not check(wrong_rule_of_what_is_around_it, Z, Y, checks="rule").ok
 
 
 def test_batch_that_feels_its_size() -> None:
