@@ -12,21 +12,11 @@ from lossjax._core.plain import plain_of
 from lossjax.verify.samples import names as public_losses
 from lossjax.verify.signatures import SIGNATURES
 from tests.support import contract
-from tests.support.cases import CASE, CASES, OPTION_CASES, Case
+from tests.support.cases import CASES, OF_EACH_FILE, OPTION_CASES, STANDING, Case
 from tests.support.draws import FAMILIES, Family, labelled
 from tests.support.truths import TRUTHS, of_labels
 
 MODERATE = Family("moderate", rows=3, classes=5, scale=2.0)
-STANDING = CASES[:6]
-"""Transformations see one wrapper, around every rule: six losses stand for all in those that differ least."""
-OF_EACH_FILE = (
-    *STANDING,
-    *(CASE[name] for name in (
-        "softmax_kl_divergence", "softmax_entropy", "softmax_brier_score", "entropy", "kl_divergence", "huber_loss",
-        "student_t_nll", "poisson_nll", "cosine_similarity", "sigmoid_focal_loss", "multiclass_sparsemax_loss",
-    )),
-)  # fmt: skip
-"""And one loss of each file of rules."""
 OTHERS = [pytest.param(c, id=c.name, marks=pytest.mark.slow) for c in CASES if c.per_row and c not in OF_EACH_FILE]
 PER_ROW = pytest.mark.parametrize("case", [*[pytest.param(c, id=c.name) for c in OF_EACH_FILE], *OTHERS])
 
@@ -105,20 +95,24 @@ def test_sixteen_bits(case: Case, dtype: type) -> None:
     contract.assert_narrow(case, MODERATE, dtype)
 
 
-@pytest.mark.covering
+# `make verify` asks the next three of every loss, in exact arithmetic.
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", contract.TRANSFORMATIONS)
 @pytest.mark.parametrize("case", STANDING, ids=lambda c: c.name)
 def test_transformation(case: Case, name: str) -> None:
     contract.assert_transforms(case, MODERATE, name)
 
 
-@pytest.mark.covering
+@pytest.mark.slow
 @pytest.mark.parametrize("name", contract.SECOND_ORDER)
 @pytest.mark.parametrize("case", STANDING, ids=lambda c: c.name)
 def test_second_order(case: Case, name: str) -> None:
     contract.assert_second_order(case, MODERATE, name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", OF_EACH_FILE, ids=lambda c: c.name)
 def test_second_order_in_a_loop(case: Case) -> None:
     contract.assert_second_order_in_a_loop(case, MODERATE)

@@ -15,7 +15,7 @@ import lossjax
 from lossjax.verify import oracle, ulp
 from lossjax.verify.samples import loss_of
 from lossjax.verify.signatures import SIGNATURES, U
-from tests.support.cases import CASES, Case
+from tests.support.cases import CASES, OF_EACH_FILE, Case
 from tests.support.contract import cotangent_for
 from tests.support.hunting import (
     CLASSES,
@@ -34,6 +34,10 @@ from tests.support.quick import quick
 from tests.support.truths import TRUTHS
 
 EACH = pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
+OF_EACH_RULE = pytest.mark.parametrize(
+    "case", [pytest.param(c, id=c.name, marks=[] if c in OF_EACH_FILE else pytest.mark.slow) for c in CASES]
+)
+"""``make verify`` judges every loss, at the numbers where it is likely to fail."""
 
 
 # --- the truth, and NaN only where there is no value -----------------------------------------------------------------
@@ -102,7 +106,7 @@ def check_truth(case: Case, kinds: tuple[str, ...], examples: int = 60) -> None:
         hunt(holds, among(numbers), *map(drawn, kinds[1:]), examples=examples)
 
 
-@EACH
+@OF_EACH_RULE
 def test_truth(case: Case) -> None:
     check_truth(case, SIGNATURES[case.name].kinds)
 

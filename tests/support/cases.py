@@ -133,3 +133,14 @@ OPTION_CASES = (
     Case("poisson, full", bound(lossjax.poisson_nll, full=True), arguments_of("log rates", "counts"), (0, 1)),
 )  # fmt: skip
 """Options: rule against plain formula, the transformations that differ most, and accuracy where there is a truth."""
+
+STANDING = CASES[:6]
+"""Transformations see one wrapper, around every rule: six losses stand for all in those that differ least."""
+OF_EACH_FILE = (
+    *STANDING,
+    *(CASE[name] for name in (
+        "softmax_kl_divergence", "softmax_entropy", "softmax_brier_score", "entropy", "kl_divergence", "huber_loss",
+        "student_t_nll", "poisson_nll", "cosine_similarity", "sigmoid_focal_loss", "multiclass_sparsemax_loss",
+    )),
+)  # fmt: skip
+"""And one loss of each file of rules."""
