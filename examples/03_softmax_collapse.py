@@ -8,7 +8,7 @@ are exactly 0, while that at the wrong classes is not, and the network moves in 
 collapse of "Grokking at the edge of numerical stability" (arXiv 2501.04697). The loss and the gradient of lossjax keep
 their digits up to a margin of 87, where exp underflows; the default run ends before.
 
-    python examples/03_softmax_collapse.py                              # two minutes; draws softmax_collapse.png
+    python examples/03_softmax_collapse.py                              # two minutes; softmax_collapse.png, .csv
     python examples/03_softmax_collapse.py --modulus 59 --steps 1200    # ten seconds; 11 % against 30 %
 
 What it does not show. Network, share of pairs and optimizer were chosen by trial so that the difference is large. Most
@@ -24,13 +24,15 @@ Needs `pip install "lossjax[examples]"`.
 import argparse
 import sys
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from _collapse import chart, progress_table
+from _collapse import chart, panels, progress_table
+from _learning import write_down
 from rich.console import Console
 from rich.progress import track
 
@@ -117,6 +119,7 @@ def main() -> None:
     scores = f"test accuracy {theirs[-1]:.0%} with optax's loss, {ours[-1]:.0%} with lossjax's"
     title = f"Softmax collapse on a + b mod {options.modulus}: {scores}"
     chart(runs, pairs, title).savefig(options.output, dpi=100)
+    write_down(panels(runs, pairs), Path(options.output))
     console.print(f"wrote {options.output}")
     if broken := int(np.max(runs["lossjax"]["broken"])):
         sys.exit(f"lossjax breaks its promise: a gradient of 0 at the label of {broken} pairs below a margin of 87")

@@ -2,6 +2,7 @@
 
 import numpy as np
 from _accuracy import table
+from _learning import Panel
 from matplotlib.figure import Figure
 from rich.table import Table
 from rich.text import Text
@@ -58,3 +59,23 @@ def chart(runs: Runs, pairs: int, title: str) -> Figure:
         losses.annotate("exactly 0", (0.99, floor), (0, 5), ha="right", **note)
     accuracies.legend(fontsize=13, loc="best")
     return figure
+
+
+def panels(runs: Runs, pairs: int) -> list[Panel]:
+    """What the chart shows, once in every block of steps."""
+
+    def curves(key: str, factor: float = 1.0) -> dict[str, list[tuple[int, float]]]:
+        found = {}
+        for name, run in runs.items():
+            every = len(run["loss"]) // len(run["zero"])
+            values = run[key] if len(run[key]) == len(run["zero"]) else run[key][every - 1 :: every]
+            steps = range(every, len(run["loss"]) + 1, every)
+            found[f"{name}'s loss"] = [(s, factor * float(v)) for s, v in zip(steps, values, strict=False)]
+        return found
+
+    return [
+        Panel("Training loss", curves("loss")),
+        Panel("Norm of its gradient", curves("norm")),
+        Panel("Label gradients that are exactly 0, in %", curves("zero", 100 / pairs)),
+        Panel("Test accuracy in %", curves("accuracy", 100)),
+    ]

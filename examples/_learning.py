@@ -22,7 +22,7 @@ class Panel(NamedTuple):
 
 
 def draw(panels: Sequence[Panel], path: Path) -> None:
-    """Draw into an image; write the points into a ``.csv``, and what there is to see into a ``.txt`` beside it."""
+    """Draw into an image, and write it down beside it."""
     figure = Figure(figsize=(5.6 * len(panels), 4.4), layout="constrained")
     for ax, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         for (name, points), (color, line, marker) in zip(panel.curves.items(), cycle(STYLES)):
@@ -37,6 +37,11 @@ def draw(panels: Sequence[Panel], path: Path) -> None:
         if len(panel.curves) > 1:
             ax.legend(title="learned by", frameon=False)
     figure.savefig(path, dpi=110, metadata={"Software": None} if path.suffix == ".png" else None)
+    write_down(panels, path)
+
+
+def write_down(panels: Sequence[Panel], path: Path) -> None:
+    """Write the points into a ``.csv`` beside an image, and what there is to see into a ``.txt``."""
     with path.with_suffix(".csv").open("w", encoding="utf-8", newline="") as file:
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(("panel", "curve", "step", "value"))

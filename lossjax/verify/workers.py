@@ -3,12 +3,16 @@
 import concurrent.futures
 import gc
 import multiprocessing
+import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import jax
+
+_XLA_FLAGS = "--xla_cpu_parallel_codegen_split_count=1", "--xla_force_host_platform_device_count=2"
+"""One thread compiles a program, for the processes share the cores; and ``shard_map`` is asked on two devices."""
 
 T = TypeVar("T")
 Pool = concurrent.futures.Executor
@@ -24,8 +28,22 @@ def pool_of(processes: int) -> Iterator[Pool | None]:
     spawn = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as folder:
         cache = jax.config.values["jax_compilation_cache_dir"] or folder
-        with concurrent.futures.ProcessPoolExecutor(processes, spawn, _prepare, (cache,)) as pool:
+        with _xla_flags(), concurrent.futures.ProcessPoolExecutor(processes, spawn, _prepare, (cache,)) as pool:
             yield pool
+
+
+@contextmanager
+def _xla_flags() -> Iterator[None]:
+    """Have processes that start inside take our flags, then the caller's, of which the last counts."""
+    before = os.environ.get("XLA_FLAGS")
+    os.environ["XLA_FLAGS"] = " ".join([*_XLA_FLAGS, *([before] if before else [])])
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["XLA_FLAGS"]
+        else:
+            os.environ["XLA_FLAGS"] = before
 
 
 def _prepare(cache: str) -> None:
@@ -36,6 +54,7 @@ def _prepare(cache: str) -> None:
     jax.config.update("jax_compilation_cache_dir", cache)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    jax.config.update("jax_traceback_in_locations_limit", 0)  # nobody reads where their operations come from
     gc.freeze()
     gc.set_threshold(100_000, 20, 20)
 
