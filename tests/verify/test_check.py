@@ -191,6 +191,9 @@ def wrong_rule_of_what_is_around_it(z: jax.Array, y: jax.Array) -> jax.Array:
     return _of_what_is_around(z, y, 2)
 
 
+SECOND_ORDER = {"modes: hessian", "modes: reverse over reverse", "modes: scan, second derivative"}
+
+
 def test_modes_tell_what_is_missing_and_what_is_wrong() -> None:
     no_forward = ruled(jnp.sin, lambda kept, g: (g * jnp.cos(kept[0]),))
     found = check(no_forward, Z, checks=("rule", "modes"))
@@ -198,14 +201,23 @@ def test_modes_tell_what_is_missing_and_what_is_wrong() -> None:
     assert unavailable == {"modes: jvp", "modes: linearize", "modes: jacfwd"}
     assert found.ok, str(found)
     found = check(forward_over_zero, Z, Y, checks=("rule", "modes"))
-    second_order = {"modes: hessian", "modes: reverse over reverse", "modes: scan, second derivative"}
-    assert {r.name for r in found.rows if r.ok is False} == second_order
+    assert {r.name for r in found.rows if r.ok is False} == SECOND_ORDER
     found = check(lambda z: z if z.sum() > 0 else -z, Z)
     assert [r.name for r in found.rows if r.ok is False] == ["modes: jit"]
 
 
+def test_one_wrong_row_of_a_large_hessian_is_seen() -> None:
+    def backward(kept: Any, g: jax.Array) -> Any:
+        slope = jnp.full_like(kept[0], 1) * 3 * jnp.sum(kept[0]) ** 2 * g
+        return (slope.at[-1].set(jax.lax.stop_gradient(slope[-1])),)
+
+    found = check(ruled(lambda x: jnp.sum(x) ** 3, backward), LONG[:200], checks=("rule", "modes"))
+    assert found.right
+    assert {r.name for r in found.rows if r.ok is False} == SECOND_ORDER
+
+
 def test_a_rule_may_close_over_an_argument() -> None:
-    """JAX differentiates it where the function is not traced before its derivative, and so does the check."""
+    """JAX differentiates it where the function was not traced before its derivative: the check must not trace it then."""
     assert check(rule_of_what_is_around_it, Z, Y, checks=("rule", "cotangent")).ok
     assert not check(wrong_rule_of_what_is_around_it, Z, Y, checks="rule").ok
 

@@ -61,7 +61,7 @@ def check(
       a custom rule: the digits of a wrong one mean nothing.
     * ``modes``: a row for each of jit, vmap, jvp, linearize, jacfwd, hessian, reverse over reverse, remat, scan,
       shard_map, and for batches of one row, half of the rows, and one more against the whole. Second derivatives are
-      held against the formula's.
+      held against the formula's, along two directions.
     * ``cotangent``: is the pullback linear, up to huge and down to tiny and no cotangents, and right for that of a
       single output?
     * ``edges``: infinities, NaN, large and the smallest numbers, labels at and beyond the ends. Nothing raises; a

@@ -9,9 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lossjax._core.versions import Jaxpr, body, constants
-from lossjax.verify._check.inlining import inner_jaxprs
-
 Arrays = tuple[Any, ...]
 
 
@@ -58,8 +55,6 @@ class Problem:
     """What to call the arrays: ``argument 0``, or ``argument 0['scale']`` inside a pytree."""
     arrays: Arrays
     """The arrays of the example."""
-    traced_once: bool = True
-    """Whether JAX keeps what it traced of the function, of its derivatives and of its batches, for all questions."""
 
     @property
     def floats(self) -> tuple[int, ...]:
@@ -68,18 +63,6 @@ class Problem:
 
     def call(self, fn: Callable[..., Any], arrays: Sequence[Any]) -> Arrays:
         """The float outputs of a function of the same arguments."""
-        if not self.traced_once:
-            return self._outputs(fn, tuple(arrays))
-        if id(fn) not in self._jitted:
-            self._jitted[id(fn)] = fn, jax.jit(functools.partial(self._outputs, fn))
-        return self._jitted[id(fn)][1](tuple(arrays))
-
-    @functools.cached_property
-    def _jitted(self) -> dict[int, tuple[Callable[..., Any], Callable[[Arrays], Arrays]]]:
-        """By the identity of a function, which need not have a hash: the function, and what is traced of it."""
-        return {}
-
-    def _outputs(self, fn: Callable[..., Any], arrays: Arrays) -> Arrays:
         leaves = list(self.leaves)
         for position, array in zip(self.traced, arrays, strict=True):
             leaves[position] = array
@@ -192,27 +175,7 @@ def problem(
     made = Problem(fn, tuple(leaves), tree, tuple(traced), tuple(moving), tuple(names), arrays)
     if not made.shapes(arrays):
         raise TypeError("the function returns no floating-point array; there is nothing to check")
-    return dataclasses.replace(made, traced_once=False) if _rule_speaks_of_what_is_traced(made) else made
-
-
-def _rule_speaks_of_what_is_traced(one: Problem) -> bool:
-    """Whether a custom rule closes over an argument of the function around it, in place of being given it.
-
-    JAX differentiates such a function as long as the function itself has not been traced before.
-    """
-    cotangents = tuple(jnp.zeros(o.shape, o.dtype) for o in one.shapes(one.arrays))
-    try:
-        return _holds_tracers(jax.make_jaxpr(one.pullback(one.fn))(one.arrays, cotangents))
-    except jax.errors.UnexpectedTracerError:
-        return True
-    except Exception:  # it has no derivative, which a row says
-        return False
-
-
-def _holds_tracers(jaxpr: Jaxpr) -> bool:
-    return any(isinstance(c, jax.core.Tracer) for c in constants(jaxpr)) or any(
-        _holds_tracers(inner) for equation in body(jaxpr).eqns for inner in inner_jaxprs(equation.params)
-    )
+    return made
 
 
 def _wanted(argnums: int | Sequence[int] | None, count: int, keywords: int) -> set[int]:
