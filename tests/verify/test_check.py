@@ -217,7 +217,7 @@ def test_one_wrong_row_of_a_large_hessian_is_seen() -> None:
 
 
 def test_a_rule_may_close_over_an_argument() -> None:
-    """JAX differentiates it where the function was not traced before its derivative: the check must not trace it then."""
+    """JAX differentiates it where the function was not traced before, and so does the check."""
     assert check(rule_of_what_is_around_it, Z, Y, checks=("rule", "cotangent")).ok
     assert not check(wrong_rule_of_what_is_around_it, Z, Y, checks="rule").ok
 
