@@ -24,15 +24,13 @@ Needs `pip install "lossjax[examples]"`.
 import argparse
 import sys
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from _collapse import chart, panels, progress_table
-from _learning import write_down
+from _collapse import draw, progress_table
 from rich.console import Console
 from rich.progress import track
 
@@ -118,8 +116,7 @@ def main() -> None:
     )
     scores = f"test accuracy {theirs[-1]:.0%} with optax's loss, {ours[-1]:.0%} with lossjax's"
     title = f"Softmax collapse on a + b mod {options.modulus}: {scores}"
-    chart(runs, pairs, title).savefig(options.output, dpi=100)
-    write_down(panels(runs, pairs), Path(options.output))
+    draw(runs, pairs, title, options.output)
     console.print(f"wrote {options.output}")
     if broken := int(np.max(runs["lossjax"]["broken"])):
         sys.exit(f"lossjax breaks its promise: a gradient of 0 at the label of {broken} pairs below a margin of 87")

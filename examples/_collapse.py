@@ -1,8 +1,10 @@
 """What 03_softmax_collapse.py shows of its runs: a table, and a chart."""
 
+from pathlib import Path
+
 import numpy as np
 from _accuracy import table
-from _learning import Panel
+from _learning import Panel, write_down
 from matplotlib.figure import Figure
 from rich.table import Table
 from rich.text import Text
@@ -28,7 +30,13 @@ def progress_table(runs: Runs, title: str) -> Table:
     return rows
 
 
-def chart(runs: Runs, pairs: int, title: str) -> Figure:
+def draw(runs: Runs, pairs: int, title: str, path: str) -> None:
+    """Draw both runs into an image, and write down beside it what it shows."""
+    _chart(runs, pairs, title).savefig(path, dpi=100)
+    write_down(_panels(runs, pairs), Path(path))
+
+
+def _chart(runs: Runs, pairs: int, title: str) -> Figure:
     """Both runs against the step: loss, gradient norm, label gradients that are 0, test accuracy."""
     figure = Figure(figsize=(12, 8), layout="constrained")
     figure.suptitle(title, fontsize=15, weight="bold")
@@ -61,7 +69,7 @@ def chart(runs: Runs, pairs: int, title: str) -> Figure:
     return figure
 
 
-def panels(runs: Runs, pairs: int) -> list[Panel]:
+def _panels(runs: Runs, pairs: int) -> list[Panel]:
     """What the chart shows, once in every block of steps."""
 
     def curves(key: str, factor: float = 1.0) -> dict[str, list[tuple[int, float]]]:
