@@ -250,12 +250,12 @@ def _argmax_by_pieces(z: Array, valid: Array | None = None) -> Array:
     blocks, length, pieces = _cut((z,), z.dtype)
     z = lax.optimization_barrier(z)
     maximum = _shown_wide(_maximum_on_cpu(z, valid), None)[..., None]
-    valid = None if valid is None else valid[..., None]
+    valid_blocks = None if valid is None else valid[..., None]
     whole = z.reshape(*z.shape[:-1], blocks, length)
     least = jnp.full_like(whole[..., : pieces[0][-1]], z.shape[-1] - 1, jnp.int32)
     here = class_index(least, jnp.int32) + length * class_index(least, jnp.int32, -2)
     for _, start, width in pieces:
-        is_maximum = (_shown_wide(whole[..., start : start + width], valid) == maximum) & (here + start < least)
+        is_maximum = (_shown_wide(whole[..., start : start + width], valid_blocks) == maximum) & (here + start < least)
         least = jnp.where(is_maximum, here + start, least)
     return jnp.min(least, axis=(-2, -1))[..., None].astype(jax.eval_shape(_argmax, z, valid).dtype)
 

@@ -33,7 +33,7 @@ LOSSES: dict[str, Callable[..., Any]] = {
     "softmax_cross_entropy": lambda loss, z, y, t: loss(z, t),
     "softmax_cross_entropy, smoothed": lambda loss, z, y, t: loss(z, t, label_smoothing=0.1, z_loss=1e-4),
     "softmax_cross_entropy, weights": lambda loss, z, y, t: loss(z, t, temperature=2.0, **WEIGHTS),
-    "softmax_cross_entropy_with_sparse_targets": lambda loss, z, y, t: loss(z, y[:, None], t[:, :1]),
+    "softmax_cross_entropy_with_sparse_targets": lambda loss, z, y, t: loss(z, y[..., None], t[..., :1]),
     "softmax_focal_loss": lambda loss, z, y, t: loss(z, y),
     "softmax_focal_loss, smoothed": lambda loss, z, y, t: loss(z, y, label_smoothing=0.1),
     "softmax_focal_loss, targets": lambda loss, z, y, t: loss(z, t, **WEIGHTS),

@@ -1,0 +1,57 @@
+"""Rows with several leading axes, such as [batch, time, classes], are the same rows."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.support.cases import CASES, OPTION_CASES, Case
+from tests.support.draws import Family
+from tests.support.quick import quick
+from tests.support.transformations import cotangent_for, floats, moving
+
+BATCH, TIME = 2, 3
+LONG = {"float32": 28, "bfloat16": 200}
+"""Numbers of classes from which on a CPU sums, compares and looks for the maximum of a row by pieces."""
+MASK_OF_ENTRIES = "logsumexp", "mean"
+"""How the names of cases begin whose mask is not one of results."""
+
+
+def apart(array: np.ndarray) -> np.ndarray:
+    """One leading axis as two."""
+    return array.reshape(BATCH, TIME, *array.shape[1:]) if array.shape[:1] == (BATCH * TIME,) else array
+
+
+def value_and_gradients(case: Case, args: list[np.ndarray], where: np.ndarray | None) -> list[np.ndarray]:
+    """The loss, masked, and its gradients, with one leading axis again."""
+    masked: dict[str, Any] = {} if where is None else {"where": jnp.asarray(where)}
+
+    def everything(*args: jax.Array) -> list[jax.Array]:
+        loss: Callable[..., jax.Array] = lambda *args: case.loss(*args, **masked)  # noqa: E731
+        output, pullback = jax.vjp(moving(loss, args, case.argnums), *floats(args, case.argnums))
+        return [output, *pullback(cotangent_for(output.reshape(-1)).reshape(output.shape))]
+
+    return [np.asarray(x) for x in quick(everything)(*args)]
+
+
+@pytest.mark.covering
+@pytest.mark.parametrize("dtype", LONG)
+@pytest.mark.parametrize("case", (*CASES, *OPTION_CASES), ids=lambda case: case.name)
+def test_two_leading_axes_are_as_one(case: Case, dtype: str) -> None:
+    """With a mask of rows, where the loss has one, and rows that are long enough to be summed by pieces."""
+    args = [np.asarray(a) for a in case.draw(Family("long", rows=BATCH * TIME, classes=LONG[dtype]), np.float32)]
+    args = [a.astype(dtype) if i in case.argnums else a for i, a in enumerate(args)]
+    shape = jax.eval_shape(case.loss, *args).shape or (BATCH * TIME,)
+    shape = args[0].shape if case.name.startswith(MASK_OF_ENTRIES) else shape
+    kept = np.arange(np.prod(shape)).reshape(shape) % 4 != 1
+    options = inspect.signature(case.loss).parameters
+    where = kept if {"where", "more"} & set(options) else None  # `bound` hides the names of options
+    flat = value_and_gradients(case, args, where)
+    cube = value_and_gradients(case, [apart(a) for a in args], None if where is None else apart(where))
+    for got, want in zip(cube, flat, strict=True):
+        assert got.size == want.size
+        np.testing.assert_array_equal(got.reshape(want.shape), want)
