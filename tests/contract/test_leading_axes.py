@@ -40,7 +40,7 @@ def value_and_gradients(case: Case, args: list[np.ndarray], where: np.ndarray | 
 
 @pytest.mark.covering
 @pytest.mark.parametrize("dtype", LONG)
-@pytest.mark.parametrize("case", (*CASES, *OPTION_CASES), ids=lambda case: case.name)
+@pytest.mark.parametrize("case", [*CASES, *OPTION_CASES], ids=lambda case: case.name)
 def test_two_leading_axes_are_as_one(case: Case, dtype: str) -> None:
     """With a mask of rows, where the loss has one, and rows that are long enough to be summed by pieces."""
     args = [np.asarray(a) for a in case.draw(Family("long", rows=BATCH * TIME, classes=LONG[dtype]), np.float32)]
