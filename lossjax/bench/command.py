@@ -56,7 +56,7 @@ def present(measured: Sequence[Measured], *, plot: Path | None, markdown: Path |
         for peer in dict.fromkeys(m.peer for m in measured if m.temporary_bytes):
             _, rows, classes = report.fit(problems, measured, peer, "seconds")
             _, more, wide = report.fit(problems, measured, peer, "temporary_bytes")
-            console.print(f"{peer}: time ~ B^{rows:.2f} V^{classes:.2f}, temporary memory ~ B^{more:.2f} V^{wide:.2f}")
+            console.print(f"{peer}: time ~ N^{rows:.2f} C^{classes:.2f}, temporary memory ~ N^{more:.2f} C^{wide:.2f}")
     if plot is not None:
         drawing.growth(plot, problems, measured) if growing else drawing.bars(plot, measured)
     if markdown is not None:

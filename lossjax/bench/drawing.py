@@ -40,37 +40,65 @@ def bars(path: Path, measured: Sequence[Measured]) -> None:
 
 
 def growth(path: Path, problems: Sequence[Problem], measured: Sequence[Measured]) -> None:
-    """Time and temporary memory against rows and against classes, both axes logarithmic."""
-    import matplotlib as mpl
+    """Time and temporary memory against rows and against classes, all axes logarithmic, with their CSV and words."""
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullLocator
 
     from lossjax.plot import style
+    from lossjax.plot.files import write
 
-    mpl.rcParams["svg.hashsalt"] = "lossjax"
-    figure = Figure(figsize=(9, 6), layout="constrained")
-    panels = figure.subplots(2, 2, sharex="col", sharey="row")
     most_rows = max((p.classes for p in problems), key=[p.classes for p in problems].count)
     most_classes = min((p.rows for p in problems if p.classes != most_rows), default=0)
     by_rows = sorted((p for p in problems if p.classes == most_rows), key=lambda p: p.rows)
     by_classes = sorted((p for p in problems if p.rows == most_classes), key=lambda p: p.classes)
-    for i, peer in enumerate(dict.fromkeys(m.peer for m in measured)):
-        known = {m.problem: m for m in measured if m.peer == peer and m.error is None}
-        for column, (shown, side) in enumerate(((by_rows, "rows"), (by_classes, "classes"))):
-            own = [(getattr(p, side), known[p.name]) for p in shown if p.name in known]
-            line, look = style.MARKED_LINES[i % 5], {"color": style.SERIES[i % 5], "label": peer}
-            panels[0, column].loglog([x for x, _ in own], [m.seconds for _, m in own], line, **look)
-            sizes = [(m.temporary_bytes or np.nan) / 2**20 for _, m in own]
-            panels[1, column].loglog([x for x, _ in own], sizes, line, **look)
-    panels[0, 0].set_ylabel("time, s")
-    panels[1, 0].set_ylabel("temporary memory, MiB")
-    panels[1, 0].set_xlabel(f"rows B, at {most_rows} classes")
-    panels[1, 1].set_xlabel(f"classes V, at {most_classes} rows")
-    for panel, shown, side in ((panels[1, 0], by_rows, "rows"), (panels[1, 1], by_classes, "classes")):
-        ticks = [getattr(p, side) for p in shown]
-        panel.set_xticks(ticks, [str(t) for t in ticks])
-        panel.xaxis.minorticks_off()
-    for panel in panels[1]:
-        panel.set_yscale("log", base=2)
-        panel.yaxis.set_major_formatter("{x:g}")
-    panels[0, 0].legend(frameon=False)
-    figure.savefig(path, dpi=130)
+    peers = list(dict.fromkeys(m.peer for m in measured))
+    columns = (("rows", f"rows N, at {most_rows} classes", by_rows),
+               ("classes", f"classes C, at {most_classes} rows", by_classes))  # fmt: skip
+
+    def drawn() -> tuple[Figure, dict[str, Axes]]:
+        figure = Figure(figsize=(13.0, 8.6), layout="constrained")
+        panels = dict(zip("abcd", figure.subplots(2, 2, sharey="row").ravel(), strict=True))
+        for letters, (side, xlabel, shown) in zip(("ac", "bd"), columns, strict=True):
+            time, memory = (panels[letter] for letter in letters)
+            for i, peer in enumerate(peers):
+                known = {m.problem: m for m in measured if m.peer == peer and m.error is None}
+                own = [(getattr(p, side), known[p.name]) for p in shown if p.name in known]
+                look = {"color": style.SERIES[i % 5], "linewidth": 2.2, "label": peer, "gid": peer}
+                at, line = [x for x, _ in own], style.MARKED_LINES[i % 5]
+                time.loglog(at, [m.seconds for _, m in own], line, **look)
+                memory.loglog(at, [(m.temporary_bytes or np.nan) / 2**20 for _, m in own], line, **look)
+            time.set_title(f"{letters[0]}  Time, with the {side}")
+            memory.set_title(f"{letters[1]}  Temporary memory, with the {side}")
+            for panel, ylabel in ((time, "time, s"), (memory, "temporary memory, MiB")):
+                ticks = [getattr(p, side) for p in shown]
+                panel.set(xlabel=xlabel, ylabel=ylabel)
+                panel.set_xticks(ticks, [str(tick) for tick in ticks])
+                panel.xaxis.minorticks_off()
+                panel.tick_params(labelleft=True)
+            time.yaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 4)))
+            time.yaxis.set_minor_locator(NullLocator())
+            time.yaxis.set_major_formatter("{x:g}")
+            memory.set_yscale("log", base=2)
+            memory.yaxis.set_major_formatter("{x:g}")
+        panels["a"].legend(loc="upper left")
+        return figure, panels
+
+    write(path, drawn, _growth_in_words(peers, measured))
+
+
+def _growth_in_words(peers: Sequence[str], measured: Sequence[Measured]) -> str:
+    """What the panels of growth show, a sentence for each peer."""
+    said = [
+        "Four panels, all axes logarithmic: what the loss of a linear head and its gradients take. (a, b) Time,",
+        "against the rows of a step and the classes. (c, d) Temporary memory of the compiled program, against both.",
+    ]
+    for peer in peers:
+        own = [m for m in measured if m.peer == peer and m.error is None]
+        sizes = [m.temporary_bytes / 2**20 for m in own if m.temporary_bytes]
+        held = f"; temporary memory, from {min(sizes):.0f} to {max(sizes):.0f} MiB" if sizes else ""
+        compared = f", {min(m.ratio for m in own):.2f} to {max(m.ratio for m in own):.2f} times optax's" if own else ""
+        beside = "" if peer == "optax" else compared
+        times = f"time, from {min(m.seconds for m in own):.2g} to {max(m.seconds for m in own):.2g} s{beside}{held}"
+        said.append(f"{peer}: {times if own else 'nothing'}.")
+    return "\n".join(said) + "\n"

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from lossjax.losses.regression import log_cosh
 from lossjax.numerics import sigmoid
-from lossjax.plot._files import write
+from lossjax.plot.files import write
 from lossjax.plot.style import BLACK, FIRST, GREY, HALO, LIMIT, SECOND, SERIES, VERMILLION, axes_or_new
 
 if TYPE_CHECKING:

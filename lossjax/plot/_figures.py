@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from lossjax.plot import _accuracy, _atlas, _cancellation, _facts, _logits, _memory, _projections, _regression, _simplex
 from lossjax.plot._facts import Fact
-from lossjax.plot._files import Curves, Panels, in_style, write
+from lossjax.plot.files import Curves, Panels, in_style, write
 
 
 class Recipe(NamedTuple):

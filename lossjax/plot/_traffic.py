@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lossjax.plot._files import write
+from lossjax.plot.files import write
 from lossjax.plot.style import BLUE, GREY, VERMILLION, axes_or_new
 
 if TYPE_CHECKING:

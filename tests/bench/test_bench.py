@@ -1,5 +1,6 @@
 """``lossjax bench``: that it measures what it says. (Whether the times are right no test can tell.)"""
 
+import csv
 import json
 import math
 from pathlib import Path
@@ -136,6 +137,18 @@ def test_growth_is_drawn(tmp_path: Path) -> None:
     ]
     drawing.growth(tmp_path / "growth.png", problems, rows)
     assert (tmp_path / "growth.png").stat().st_size > 10_000
+    with (tmp_path / "growth.csv").open(encoding="utf-8", newline="") as file:
+        points = list(csv.DictReader(file))
+    assert {(row["panel"], row["curve"]) for row in points} == {(a, b) for a in "abcd" for b in ("lossjax", "optax")}
+    assert {float(row["y"]) for row in points if row["panel"] in "cd"} == {1}
+
+
+def test_the_committed_growth_is_what_was_recorded(tmp_path: Path) -> None:
+    rows = report.read_json(ROOT / "benchmarks/results/cpu_growth.json")[1]
+    drawing.growth(tmp_path / "growth.png", SUITES["growth"](), rows)
+    for end in ("csv", "txt"):
+        wanted = (ROOT / f"docs/figures/growth.{end}").read_text(encoding="utf-8")
+        assert (tmp_path / f"growth.{end}").read_text(encoding="utf-8") == wanted
 
 
 def test_the_page_on_scaling_shows_the_recorded_results() -> None:

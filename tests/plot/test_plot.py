@@ -31,7 +31,7 @@ from typer.testing import CliRunner
 from lossjax import plot
 from lossjax.accelerators import CHIPS, suite
 from lossjax.cli import app
-from lossjax.plot import _figures, _files, _projections
+from lossjax.plot import _figures, _projections, files
 
 COMMITTED = ROOT / "docs" / "figures"
 Drawn = dict[tuple[str, str], np.ndarray]
@@ -63,12 +63,12 @@ def panels(name: str) -> dict[str, Axes]:
 
 
 @cache
-def drawn(name: str) -> _files.Curves:
-    return _files.curves(panels(name))
+def drawn(name: str) -> files.Curves:
+    return files.curves(panels(name))
 
 
 def from_csv(name: str, tmp_path: Path) -> Drawn:
-    (tmp_path / "x.csv").write_text(_files.to_csv(drawn(name)), encoding="utf-8")
+    (tmp_path / "x.csv").write_text(files.to_csv(drawn(name)), encoding="utf-8")
     return read(tmp_path / "x.csv")
 
 
