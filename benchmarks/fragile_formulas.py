@@ -119,7 +119,9 @@ def errors(formula: Formula) -> tuple[float, float, float, float]:
 def _shown(error: float) -> str:
     if not np.isfinite(error):
         return "no number"
-    return f"{100 * error:.2g} %" if error >= 5e-4 else f"{error:.0e}"
+    if error < 5e-4:
+        return f"{error:.0e}"
+    return f"{100 * error:.0f} %" if error >= 0.995 else f"{100 * error:.2g} %"
 
 
 def markdown() -> str:

@@ -1,11 +1,12 @@
 """TeX and the docstrings' roles in Markdown: mathematics becomes MathML when the site is built, and needs no script.
 
 A Markdown extension, so that pages, docstrings and notebooks read alike. It knows ``.. math::`` and ``$$`` blocks,
-:math:`x` and ``$x$``; :func:`x` and its kin, which become links where the API has the name; examples with ``>>>``; and
-the docstrings' own sections of one line (``Domain: …``).
+:math:`x` and ``$x$``; ``x_i`` and ``e^x`` within a sentence, as docstrings write them; :func:`x` and its kin, which become
+links where the API has the name; examples with ``>>>``; and the docstrings' own sections of one line (``Domain: …``).
 """
 
 import ast
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,11 @@ ROOMS = ("", "geometry", "families", "verify", "plot")
 """Where a name without a module is looked for."""
 
 
+BELOW = r"(?:(?<=\b[^\W\d_])|(?<=\b[^\W\d_]\u0302))_([^\W_]{1,3})\b"
+"""The index of a single letter, which may have a hat: ``p_i``, ``s_max``, but not ``log_odds``."""
+ABOVE = r"(?<=[\w)\u0302])\^(-?\w+|\{[^{}]*\}|\((?:[^()]|\([^()]*\))*\))"
+
+
 def public_names() -> dict[str, str]:
     """Each public name, short and in full -> where the API has it."""
     found = {}
@@ -38,9 +44,12 @@ def public_names() -> dict[str, str]:
 
 
 def statements() -> dict[str, str]:
-    """The number of each statement of docs/theorems.md -> the identifier of its heading."""
+    """The number of each statement of docs/theorems.md, and of each section with a notebook -> its heading's name."""
     text = (PACKAGE.parent / "docs" / "theorems.md").read_text(encoding="utf-8")
     headings = re.findall(r"^### ((?:Theorem )?([G\d.]+\d)\. .*)$", text, re.M)
+    for path in (PACKAGE.parent / "notebooks").glob("4.*.ipynb"):
+        title = "".join(json.loads(path.read_text(encoding="utf-8"))["cells"][0]["source"]).splitlines()[0]
+        headings += re.findall(r"^# ((§[\d.]+\d) .*)$", title)
     return {number: slugify(heading, "-") for heading, number in headings}
 
 
@@ -154,7 +163,7 @@ class Reference(InlineProcessor):
 
 
 class Statement(InlineProcessor):
-    """``theorem 4.1.5`` or ``G6``: a link to where docs/theorems.md states it, on a site that has that page."""
+    """``theorem 4.1.5``, ``G6`` or ``§4.1.3``: a link to where that is stated, on a site that has the page."""
 
     ANCESTOR_EXCLUDES = ("a", "h1", "h2", "h3", "h4")
     headings = statements()
@@ -168,6 +177,19 @@ class Statement(InlineProcessor):
         return link, m.start(0), m.end(0)
 
 
+class Raised(InlineProcessor):
+    """What stands above or below a letter, without the brackets that plain text needs."""
+
+    def __init__(self, pattern: str, md: Markdown, tag: str) -> None:
+        super().__init__(pattern, md)
+        self.tag = tag
+
+    def handleMatch(self, m: re.Match[str], data: str) -> tuple[Any, int, int]:  # type: ignore[override]  # noqa: D102
+        element = ElementTree.Element(self.tag)
+        element.text = m[1][1:-1] if m[1][0] in "({" else m[1]
+        return element, m.start(0), m.end(0)
+
+
 class Mathematics(Extension):
     """All of them."""
 
@@ -177,8 +199,10 @@ class Mathematics(Extension):
         md.inlinePatterns.register(Formula(r":math:`([^`]+)`", md), "lossjax-math", 205)
         md.inlinePatterns.register(Reference(r":(?:func|class|data|mod|meth):`([^`]+)`", md), "lossjax-role", 204)
         md.inlinePatterns.register(Formula(r"(?<![\\$])\$(?![\s$])([^$]+?)(?<![\s\\])\$", md), "lossjax-dollar", 185)
+        md.inlinePatterns.register(Raised(BELOW, md, "sub"), "lossjax-below", 77)
+        md.inlinePatterns.register(Raised(ABOVE, md, "sup"), "lossjax-above", 76)
         md.inlinePatterns.register(
-            Statement(r"\b(?:theorem (?=4)|(?=G))(4\.1\.\d|G\d{1,2})\b", md), "lossjax-statement", 75
+            Statement(r"(?<!\w)(?:theorem (?=4)|(?=[G§]))(§?4\.1\.\d|G\d{1,2})\b", md), "lossjax-statement", 75
         )
 
 

@@ -1,9 +1,12 @@
-"""Shared options on the site: the signature and the arguments that ``help`` shows, where the source has ``**options``.
+"""Docstrings as the site shows them: the shared options, and the project's own sections.
 
-An extension of griffe, which reads the source without running it, and so sees only ``**options: Unpack[SomeOptions]``.
+An extension of griffe, which reads the source without running it. So it sees only ``**options: Unpack[SomeOptions]``
+where ``help`` shows signature and arguments, and takes a section that it does not know (``Accuracy: …``) and that has
+more than one line for an admonition.
 """
 
 import importlib
+import re
 import typing
 from collections.abc import Iterator
 from typing import Any
@@ -34,8 +37,26 @@ def annotations(path: str, package: griffe.Module) -> dict[str, Any]:
     return found
 
 
+OWN_SECTION = re.compile(
+    r"^(Domain|Gradient|Accuracy|Source):((?:[^\S\n]*\n)?(?:.*\S.*)(?:\n[^\S\n]+\S.*)*)", re.MULTILINE
+)
+DEFAULT = re.compile(r"\s+Default:\s+\S+\.$", re.MULTILINE)
+"""What ends the meaning of a shared option in ``help``; the site has it from the signature."""
+
+
+def documented(module: griffe.Module) -> Iterator[griffe.Object]:
+    """Each object of a package that has a docstring."""
+    for member in module.members.values():
+        if member.is_alias:
+            continue
+        if member.docstring is not None:
+            yield member
+        if isinstance(member, (griffe.Module, griffe.Class)):
+            yield from documented(member)
+
+
 class SharedOptions(griffe.Extension):
-    """Replace ``**options`` by the options."""
+    """Replace ``**options`` by the options, and put each section of the project on one line."""
 
     def on_package(self, *, pkg: griffe.Module, **_: Any) -> None:
         """Once all of the package is read."""
@@ -50,4 +71,8 @@ class SharedOptions(griffe.Extension):
                 for name, annotation in annotations(f"{kind.__module__}.{kind.__qualname__}", pkg).items()
             ]
             function.parameters = griffe.Parameters(*kept, *shared)
-            function.docstring.value = griffe.Docstring(runtime.__doc__).value
+            function.docstring.value = DEFAULT.sub("", griffe.Docstring(runtime.__doc__).value)
+        for found in documented(pkg):
+            found.docstring.value = OWN_SECTION.sub(
+                lambda section: f"{section[1]}: {' '.join(section[2].split())}", found.docstring.value
+            )

@@ -126,16 +126,19 @@ def read_json(path: Path) -> tuple[dict[str, Any], list[Measured]]:
 
 
 def markdown(measured: Sequence[Measured]) -> str:
-    """A table for a document with one line per problem: lossjax beside optax."""
-    head = "| problem | lossjax | time ÷ optax's | memory | optax's | loss, ulp | optax's | gradient, ulp | optax's |"
-    lines = [head, "|---|" + "---:|" * 8]
+    """A table for a document with one line per problem: lossjax beside optax, in the columns that have something."""
+    columns = {"temporary_bytes": ("memory", megabytes), "loss_ulp": ("loss, ulp", ulps),
+               "gradient_ulp": ("gradient, ulp", ulps)}  # fmt: skip
+    columns = {what: of for what, of in columns.items() if any(getattr(m, what) is not None for m in measured)}
+    heads = ["lossjax", "time ÷ optax's", *(name for title, _ in columns.values() for name in (title, "optax's"))]
+    lines = [f"| {' | '.join(['problem', *heads])} |", "|---|" + "---:|" * len(heads)]
     for problem in dict.fromkeys(m.problem for m in measured):
         ours, theirs = (_of(measured, problem, peer) for peer in ("lossjax", BASE))
         if ours is None or ours.error:
-            lines.append(f"| {problem} | refused |" + " |" * 7)
+            lines.append(f"| {problem} | refused |" + " |" * (len(heads) - 1))
             continue
         cells = [seconds(ours.seconds), f"{ours.ratio:.2f}"]
-        for what, shown in (("temporary_bytes", megabytes), ("loss_ulp", ulps), ("gradient_ulp", ulps)):
+        for what, (_, shown) in columns.items():
             values = (None if m is None else getattr(m, what) for m in (ours, theirs))
             cells += ["" if value is None else shown(value) for value in values]
         lines.append("| " + " | ".join([problem, *cells]) + " |")

@@ -195,7 +195,7 @@ def deviance(family: Family, means: ArrayLike, targets: ArrayLike) -> Array:
       targets: floats of the same shape.
 
     Returns:
-      The deviance, ``[...]``, in float32 or wider: 0 where they agree and never negative. The Gaussian's is the squared
+      The deviance, ``[...]``, in float32 or wider; 0 where they agree and never negative. The Gaussian's is the squared
       error in units of the variance.
 
     Accuracy: 16u relatively, also near y = μ.
@@ -237,7 +237,7 @@ def kl_divergence(family: Family, natural_p: ArrayLike, natural_q: ArrayLike) ->
       natural_q: floats of the same shape.
 
     Returns:
-      The divergence in nats, ``[...]``, in float32 or wider: 0 where they agree and never negative.
+      The divergence in nats, ``[...]``, in float32 or wider; 0 where they agree and never negative.
 
     Accuracy: a sum of non-negative terms, 32u relatively, also near p = q (Bernoulli and categorical: 67u where logits
     are 16 apart; ``GaussianUnknownVariance``: 32u(1 + (\|μ_p\| + \|μ_q\|)/σ_q), for z forgets μ by that much).

@@ -37,7 +37,7 @@ def sectional_curvature(metric: Callable[[Array], Array], point: ArrayLike, u: A
       v: ``[..., n]`` floats, the same shape.
 
     Returns:
-      K, ``[...]``, in units of 1/length²: 1/4 for Fisher's metric on the simplex, n >= 3.
+      K, ``[...]``, in units of 1/length²; it is 1/4 for Fisher's metric on the simplex, n >= 3.
 
     Accuracy: second derivatives lose digits with the condition of the metric; use float64 (1e-12 on the simplex).
 

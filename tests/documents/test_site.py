@@ -90,15 +90,17 @@ def test_nothing_comes_from_a_network(site: Path) -> None:
 
 
 def test_shared_options_and_statements_are_shown(site: Path) -> None:
-    """The source of a loss has ``**options``, its page has each of them; a theorem is a link to its statement."""
+    """The source of a loss has ``**options``, its page has each of them; theorems and sections are links to them."""
     text = (site / "api" / "other_classification.html").read_text(encoding="utf-8")
     assert text.count("T &gt; 0 divides the logits") == 3
     statement = 'href="../theorems.html#theorem-415-the-gradient-is-prediction-target"'
-    assert statement in (site / "api" / "classification.html").read_text(encoding="utf-8")
+    page = (site / "api" / "classification.html").read_text(encoding="utf-8")
+    assert statement in page
+    assert "notebooks/4.1.3_cross_entropy.html#413-cross-entropy-is-a-categorical-likelihood" in page
 
 
 def test_mathematics_is_rendered(site: Path) -> None:
-    """No TeX, role or directive is left in the text of a page."""
+    """No TeX, role, directive, or mark of Markdown's is left in the text of a page."""
     left = re.compile(r"\\[a-z]{2}|:(math|func|class|data|mod):|\.\. math|\$[^$\n]+\$")
     formulas = 0
     for page in site.rglob("*.html"):
@@ -107,6 +109,20 @@ def test_mathematics_is_rendered(site: Path) -> None:
         shown = "".join(Loaded(text).shown)
         assert not left.search(shown), (page, left.search(shown))
     assert formulas > 150
+    text = (site / "api" / "divergences.html").read_text(encoding="utf-8")
+    assert "exactly where some p<sub>i</sub> &gt; 0 = q<sub>i</sub>" in text
+    assert "Σ log(1 + e<sup>x</sup>)" in text
+
+
+def test_sections_of_docstrings_are_paragraphs(site: Path) -> None:
+    """Of however many lines; and a shared option says its default once."""
+    for page in (site / "api").glob("*.html"):
+        text = page.read_text(encoding="utf-8")
+        assert set(re.findall(r'<details class="([^"]*)"', text)) <= {"example", "mkdocstrings-source"}, page
+        assert "``" not in "".join(Loaded(text).shown), page
+        assert "Default: None." not in re.sub("<pre.*?</pre>", "", text, flags=re.DOTALL), page
+    fisher = (site / "api" / "fisher.html").read_text(encoding="utf-8")
+    assert "<strong>Accuracy:</strong> that of the model's own" in fisher
 
 
 def test_notebooks_have_their_outputs(site: Path) -> None:
