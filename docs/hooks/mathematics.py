@@ -1,8 +1,9 @@
 """TeX and the docstrings' roles in Markdown: mathematics becomes MathML when the site is built, and needs no script.
 
 A Markdown extension, so that pages, docstrings and notebooks read alike. It knows ``.. math::`` and ``$$`` blocks,
-:math:`x` and ``$x$``; ``x_i`` and ``e^x`` within a sentence, as docstrings write them; :func:`x` and its kin, which become
-links where the API has the name; examples with ``>>>``; and the docstrings' own sections of one line (``Domain: …``).
+:math:`x` and ``$x$``; ``x_i`` and ``e^x`` within a sentence, as docstrings write them; :func:`x` and its kin, which
+become links where the API has the name; examples with ``>>>``; and the docstrings' own sections of one line
+(``Domain: …``).
 """
 
 import ast
