@@ -44,15 +44,15 @@ DEFAULT = re.compile(r"\s+Default:\s+\S+\.$", re.MULTILINE)
 """What ends the meaning of a shared option in ``help``; the site has it from the signature."""
 
 
-def documented(module: griffe.Module) -> Iterator[griffe.Object]:
-    """Each object of a package that has a docstring."""
-    for member in module.members.values():
+def docstrings(parent: griffe.Module | griffe.Class) -> Iterator[griffe.Docstring]:
+    """Each docstring of a package."""
+    for member in parent.members.values():
         if member.is_alias:
             continue
         if member.docstring is not None:
-            yield member
-        if isinstance(member, (griffe.Module, griffe.Class)):
-            yield from documented(member)
+            yield member.docstring
+        if isinstance(member, griffe.Module | griffe.Class):
+            yield from docstrings(member)
 
 
 class SharedOptions(griffe.Extension):
@@ -72,7 +72,5 @@ class SharedOptions(griffe.Extension):
             ]
             function.parameters = griffe.Parameters(*kept, *shared)
             function.docstring.value = DEFAULT.sub("", griffe.Docstring(runtime.__doc__).value)
-        for found in documented(pkg):
-            found.docstring.value = OWN_SECTION.sub(
-                lambda section: f"{section[1]}: {' '.join(section[2].split())}", found.docstring.value
-            )
+        for docstring in docstrings(pkg):
+            docstring.value = OWN_SECTION.sub(lambda m: f"{m[1]}: {' '.join(m[2].split())}", docstring.value)
