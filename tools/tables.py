@@ -21,7 +21,7 @@ README, ACCURACY, BENCHMARKS, HEADS = (
 RESULTS = [ROOT / f"benchmarks/results/cpu_{name}.json" for name in ("rows", "head")]
 OF_HEADS = ROOT / "benchmarks/results/cpu_heads.json"
 ERRORS = re.compile(r"^ (\S.*?) {2,}(\S+) +≤ \S+u +(\S+) +optax *$", re.MULTILINE)
-STEP = re.compile(r"(?P<what>value_and_grad|head) \(.*?(?P<classes>\d+)\) (?P<dtype>\w+)")
+STEP = re.compile(r"(?P<what>value_and_grad|head) \((?P<shape>[\d, ]+)\) (?P<dtype>\w+)")
 
 
 def digits(printed: str) -> str:
@@ -44,10 +44,11 @@ def steps(measured: Sequence[Measured]) -> str:
     for one in measured:
         if (step := STEP.fullmatch(one.problem)) and one.peer == "lossjax":
             memory = (mebibytes(bytes_of[one.problem, peer] or 0) for peer in ("lossjax", "optax"))
-            name = f"{'head, ' * (step['what'] == 'head')}{int(step['classes']):,}"
+            sizes = " × ".join(f"{int(size):,}" for size in step["shape"].split(", "))
+            name = f"{'head, ' * (step['what'] == 'head')}{sizes}"
             cells.setdefault(name, {})[step["dtype"]] = (f"{one.ratio:.2f}", " of ".join(memory))
     dtypes = ("float32", "bfloat16")
-    head = ("classes", *(name for dtype in dtypes for name in (f"{dtype}: time", "MiB")))
+    head = ("rows × classes", *(name for dtype in dtypes for name in (f"{dtype}: time", "MiB, ours of optax's")))
     rows = [(name, *(cell for dtype in dtypes for cell in row[dtype])) for name, row in cells.items()]
     return table([head, ("---", *("---:",) * 4), *rows])
 
