@@ -67,10 +67,14 @@ def test_the_readme_has_the_recorded_numbers(tool: Any) -> None:
     assert f"optax's are {optax_loss} million and {optax_gradient} million ulp off" in said
     chips = (ROOT / "docs" / "accelerators.md").read_text(encoding="utf-8").partition("### h100")[2]
     rows = re.findall(r"^\| ([^|]+) \| [^|]+\| ([\d.]+) / ([\d.]+) \|", chips.split("###")[0], re.MULTILINE)
-    moved = {case: f"{ours} {{}}, optax's {theirs}" for case, ours, theirs in rows}
-    assert "with its gradient moves " + moved["labels"].format("times the bytes of its float32 logits") in said
-    assert "A soft target is a second array: " + moved["distributions"].format("of its value and gradient") in said
-    assert "Label smoothing adds nothing: " + moved["labels, smoothing"].replace(" {}", "") in said
+    ours, theirs = ({row[0]: row[1 + side] for row in rows} for side in (0, 1))
+    of_labels = f"moves {ours['labels']} times the bytes of its float32 logits, two readings and one writing"
+    assert f"with its gradient {of_labels}, and optax's {theirs['labels']} (" in said
+    assert (
+        f"With soft targets, a second array, it moves {ours['distributions']}, optax's {theirs['distributions']};"
+        in said
+    )
+    assert f"with label smoothing {ours['labels, smoothing']}, optax's {theirs['labels, smoothing']}." in said
 
 
 def test_the_page_of_losses_has_every_loss() -> None:
