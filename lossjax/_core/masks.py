@@ -30,4 +30,6 @@ def nan_unless(defined: Array, array: Array) -> Array:
       array: floats of the shape of ``defined``, with any axes behind it.
     """
     defined = defined.reshape(defined.shape + (1,) * (array.ndim - defined.ndim))
-    return jnp.where(defined, array, array * jnp.sqrt(jnp.where(defined, 1.0, -1.0).astype(array.dtype)))
+    factor = jnp.sqrt(jnp.where(defined, 1.0, -1.0).astype(array.dtype))
+    # An explicit mesh may split the array and not the booleans, of which a select wants the same.
+    return jnp.where(defined | jnp.zeros_like(array, bool), array, array * factor)
