@@ -41,42 +41,54 @@ from lossjax.numerics import times
 # --- from the logits -------------------------------------------------------------------------------------------------
 
 
-def _softmax_forward(z: Array) -> tuple[Array, Any]:
-    rows = row_statistics(z, plan=Plan(reused=True))
+def _softmax_forward(z: Array, dtype: Any) -> tuple[Array, Any]:
+    rows = row_statistics(z, plan=Plan.of(z, dtype, differentiated=True), dtype=dtype)
     return p_of(z, rows), (z, rows.stopped())
 
 
-def _softmax_backward(saved: Any, cotangent: Array) -> tuple[Array]:
+def _softmax_backward(saved: Any, cotangent: Array) -> tuple[Array, None]:
     z, rows = saved
-    return (fisher_product(z, rows, cotangent),)
+    return fisher_product(z, rows, cotangent), None
 
 
-def _log_softmax_forward(z: Array) -> tuple[Array, Any]:
-    rows = row_statistics(z)
+def _log_softmax_forward(z: Array, dtype: Any) -> tuple[Array, Any]:
+    rows = row_statistics(z, dtype=dtype)
     return -surprisal(z, rows), (z, rows.stopped())
 
 
-def _log_softmax_backward(saved: Any, cotangent: Array) -> tuple[Array]:
+def _log_softmax_backward(saved: Any, cotangent: Array) -> tuple[Array, None]:
     z, rows = saved
-    return (-cross_entropy_slope(z, rows, cotangent),)
+    return -cross_entropy_slope(z, rows, cotangent), None
 
 
-def _log_sum_exp_forward(z: Array) -> tuple[Array, Any]:
-    rows = row_statistics(z, plan=Plan(empty=True))
+def _log_sum_exp_forward(z: Array, dtype: Any) -> tuple[Array, Any]:
+    rows = row_statistics(z, plan=Plan(empty=True), dtype=dtype)
     return (rows.maximum + rows.log_total())[..., 0], (z, rows.stopped())
 
 
-def _log_sum_exp_backward(saved: Any, cotangent: Array) -> tuple[Array]:
+def _log_sum_exp_backward(saved: Any, cotangent: Array) -> tuple[Array, None]:
     z, rows = saved
-    return (cotangent[..., None] * probabilities(z, rows),)
+    return cotangent[..., None] * probabilities(z, rows), None
 
 
-softmax = closed_form(_softmax_forward, _softmax_backward)
-"""``p``, over the last axis."""
-log_softmax = closed_form(_log_softmax_forward, _log_softmax_backward)
-"""``log p``, over the last axis, accurate where p_k is near 1."""
-log_sum_exp = closed_form(_log_sum_exp_forward, _log_sum_exp_backward)
-"""``log Σ exp z`` over the last axis; -inf, with gradient 0, for a row of nothing but -inf."""
+_softmax = closed_form(_softmax_forward, _softmax_backward)
+_log_softmax = closed_form(_log_softmax_forward, _log_softmax_backward)
+_log_sum_exp = closed_form(_log_sum_exp_forward, _log_sum_exp_backward)
+
+
+def softmax(z: Array, dtype: Any = None) -> Array:
+    """``p`` over the last axis, in this dtype, the logits' own by default; so the two below."""
+    return _softmax(z, dtype or z.dtype)
+
+
+def log_softmax(z: Array, dtype: Any = None) -> Array:
+    """``log p``, accurate where p_k is near 1."""
+    return _log_softmax(z, dtype or z.dtype)
+
+
+def log_sum_exp(z: Array, dtype: Any = None) -> Array:
+    """``log Σ exp z``; -inf, with gradient 0, for a row of nothing but -inf."""
+    return _log_sum_exp(z, dtype or z.dtype)
 
 
 # --- from the logits and their row statistics ------------------------------------------------------------------------

@@ -85,7 +85,7 @@ class RowStatistics:
 
     def sum(self, x: Array) -> Array:
         """The sum over the classes, with the class axis kept."""
-        return sum_over_classes(x, self.over)
+        return jnp.where(self.pivot == jnp.iinfo(self.pivot.dtype).min, 0, sum_over_classes(x, self.over))
 
     def at_pivot(self, x: Array) -> Array:
         """Of x, the entry at the pivot, with the class axis kept; exact, infinities included."""

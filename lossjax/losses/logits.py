@@ -1,6 +1,6 @@
 """What a row of logits says by itself: §4.1.6, and the entropy of §4.1.1 without leaving the logits."""
 
-from typing import Unpack
+from typing import Any, Unpack
 
 import jax.numpy as jnp
 from jax import Array
@@ -16,11 +16,14 @@ from lossjax._softmax.classes import Classes, FunctionOptions
 from lossjax._softmax.measures import LogitMeasureOptions, Measure
 
 
-def _prepared(logits: ArrayLike, options: FunctionOptions, *beside: Array | None) -> tuple[Array, Classes]:
-    """The logits, checked: the classes last, -inf where they do not count, over the temperature, as wide as needed."""
+def _prepared(logits: ArrayLike, options: FunctionOptions, *beside: Array | None) -> tuple[Array, Classes, Any]:
+    """The logits, checked: the classes last, -inf where they do not count, over the temperature; the dtype of the sums.
+
+    Without a temperature they are as narrow as they came: rows are made wider where they are used.
+    """
     given, array = complete(FunctionOptions, options), checks.floating("logits", logits)
     classes, dtype = Classes.of("logits", array, given), checks.compute_dtype(array, *beside)
-    return classes.logits(array, given["temperature"], dtype).astype(dtype), classes
+    return classes.logits(array, given["temperature"], dtype), classes, dtype
 
 
 @with_plain
@@ -61,8 +64,8 @@ def softmax(logits: ArrayLike, **options: Unpack[FunctionOptions]) -> Array:
 
     Source: §4.1.6.
     """
-    z, classes = _prepared(logits, options)
-    p = classes.back(functions.softmax(classes.defined(z)))
+    z, classes, dtype = _prepared(logits, options)
+    p = classes.back(functions.softmax(classes.defined(z), dtype))
     return classes.only(p, 0).astype(jnp.result_type(logits))
 
 
@@ -101,8 +104,8 @@ def log_softmax(logits: ArrayLike, **options: Unpack[FunctionOptions]) -> Array:
 
     Source: §4.1.6, equation (4.1.5).
     """
-    z, classes = _prepared(logits, options)
-    return classes.only(classes.back(functions.log_softmax(classes.defined(z))), -jnp.inf)
+    z, classes, dtype = _prepared(logits, options)
+    return classes.only(classes.back(functions.log_softmax(classes.defined(z), dtype)), -jnp.inf)
 
 
 @with_plain
@@ -146,9 +149,11 @@ def logsumexp(logits: ArrayLike, *, b: ArrayLike | None = None, **options: Unpac
     Source: equation (4.1.5).
     """
     if b is None:
-        return functions.log_sum_exp(_prepared(logits, options)[0])
+        z, _, dtype = _prepared(logits, options)
+        return functions.log_sum_exp(z, dtype)
     weight = checks.floating("b", b)
-    z, classes = _prepared(logits, options, weight)
+    z, classes, dtype = _prepared(logits, options, weight)
+    z = z.astype(dtype)
     checks.broadcastable("b", weight.shape, classes.shape)
     weight = classes.only(jnp.broadcast_to(weight.astype(z.dtype), classes.shape), 0)
     return log_weighted_sum(z, classes.last(weight))
