@@ -179,6 +179,22 @@ def spectra(random: np.random.Generator) -> Any:
     return program, (a, square)
 
 
+@family(8, 1e4, whole=True)
+def schur_forms(random: np.random.Generator) -> Any:
+    """Of real matrices with and without pairs of complex eigenvalues, of complex, symmetric and triangular ones."""
+    size = int(random.integers(1, 6))
+    a = random.normal(size=(*shape_of(random, 0, 1), size, size))
+    kind, vectors = int(random.integers(4)), flip(random)
+    a = [a, a + 1j * random.normal(size=a.shape), a + np.swapaxes(a, -1, -2), np.triu(a)][kind]
+    return (
+        lambda a: (
+            lax.linalg.schur(a), lax.linalg.schur(a.astype(complex), compute_schur_vectors=vectors),
+            jax.scipy.linalg.rsf2csf(*jax.scipy.linalg.schur(a)) if a.ndim == 2 else (),
+        ),
+        (a,),
+    )  # fmt: skip
+
+
 @family(8, 64)
 def ragged_products(random: np.random.Generator) -> Any:
     """Groups of rows, some empty and some beyond the last; along a free axis or along one that is summed; batched."""
@@ -229,6 +245,24 @@ def test_vectors_of_a_multiple_eigenvalue_are_undecided() -> None:
     for function in (jnp.linalg.eigh, jnp.linalg.svd):
         with pytest.raises(UndecidedComparison, match="is undecided at 4096 bits"):
             exact(function)(a)
+
+
+def test_a_schur_form_that_is_not_unique_is_undecided() -> None:
+    """Of a multiple eigenvalue, and of a rotation, whose every basis is as good; a triangular matrix is its own form."""
+    schur = jax.scipy.linalg.schur
+    for a in (np.float32([[2, 1, 0], [1, 2, 0], [0, 0, 3]]), np.float32([[0, -2], [2, 0]])):
+        with pytest.raises(UndecidedComparison, match="is undecided at 4096 bits"):
+            exact(schur)(a)
+    t, z = exact(schur)(np.float32([[2, 1], [0, 2]]))
+    assert (t.tolist(), z.tolist()) == ([[2, 1], [0, 2]], [[1, 0], [0, 1]])
+    with pytest.raises(UnsupportedPrimitive, match="sort_eig_vals"):
+        exact(lambda a: jax.lax.linalg.schur(a, sort_eig_vals=True))(a)
+
+
+def test_a_square_root_of_a_matrix() -> None:
+    a = np.float32([[2, 1, 0], [1, 3, 1], [0, 1, 2]])
+    root = exact(jax.scipy.linalg.sqrtm)(a)
+    assert all(v.overlaps(w) for v, w in zip((root @ root).ravel(), a.astype(float).ravel().astype(object), strict=True))
 
 
 def test_eigenvalues_that_are_one_float_are_in_order() -> None:

@@ -24,6 +24,7 @@ from lossjax.verify._exact import (
     ordering,
     ragged,
     reductions,
+    schur,
     spectra,
     structural,
     windows,
@@ -43,6 +44,7 @@ _RULE_MODULES = (
     ordering,
     ragged,
     reductions,
+    schur,
     spectra,
     structural,
     windows,
@@ -61,8 +63,8 @@ _REFUSED = {
 
 
 _ANY_NUMBERS = frozenset({
-    *control.LOOPS, *factorizations.NAMES, *linear.NAMES, *spectra.NAMES, "gather", "empty2", "sort", "iota",
-    *reductions.SCATTERS,
+    *control.LOOPS, *factorizations.NAMES, *linear.NAMES, *schur.NAMES, *spectra.NAMES, "gather", "empty2", "sort",
+    "iota", *reductions.SCATTERS,
 })  # fmt: skip
 """Primitives outside ``structural.MOVES`` whose one rule serves complex numbers too."""
 

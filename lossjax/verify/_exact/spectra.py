@@ -30,7 +30,7 @@ def _of(matrix: acb_mat) -> Matrix:
     return to_array(matrix.entries(), (matrix.nrows(), matrix.ncols()))
 
 
-def _decomposed(context: Context, a: Matrix) -> tuple[list[acb], Matrix, Matrix]:
+def decomposed(context: Context, a: Matrix) -> tuple[list[acb], Matrix, Matrix]:
     """Simple eigenvalues, their left vectors as rows and their right vectors as columns."""
     try:
         values, left, right = _arb_matrix(a).eig(left=True, right=True)
@@ -85,15 +85,15 @@ def _ascending(values: list[arb]) -> list[arb]:
     return [low.union(high) for low, high in zip(lows, highs, strict=True)]
 
 
-def _computed(context: Context, a: Matrix) -> list[np.ndarray]:
-    """What JAX computes for this matrix in the program's own dtype."""
+def computed(context: Context, a: Matrix, **asked: Any) -> list[np.ndarray]:
+    """What JAX computes for this matrix in the program's own dtype, by the equation's parameters and those asked."""
     dtype = context.equation.invars[0].aval.dtype
     rounded = np.array([complex(v) if isinstance(v, acb) else float(v) for v in a.ravel().tolist()]).reshape(a.shape)
-    results = context.equation.primitive.bind(jnp.asarray(rounded.astype(dtype)), **context.equation.params)
+    results = context.equation.primitive.bind(jnp.asarray(rounded.astype(dtype)), **context.equation.params | asked)
     return [np.asarray(r) for r in results]
 
 
-def _turned(context: Context, column: Any, near: np.ndarray, *, real_only: bool) -> list[Any]:
+def turned(context: Context, column: Any, near: np.ndarray, *, real_only: bool) -> list[Any]:
     """The multiple of a vector that has length 1 and a positive product with another."""
     column = list(column)
     if real_only:  # some multiple of it is real: by its largest entry
@@ -114,11 +114,11 @@ def _no_subset(context: Context, params: Any) -> None:
 
 def _hermitian(context: Context, a: Matrix, near: np.ndarray) -> tuple[list[arb], Matrix]:
     """Eigenvalues in ascending order, and vectors as columns near to these."""
-    values, _, right = _decomposed(context, a)
+    values, _, right = decomposed(context, a)
     order = sorted(range(len(a)), key=lambda i: _in_order(values[i].real))
     entries = a.ravel().tolist()
     real_only = all(isinstance(v, arb) for v in entries)
-    columns = [_turned(context, right[:, i], near[:, k], real_only=real_only) for k, i in enumerate(order)]
+    columns = [turned(context, right[:, i], near[:, k], real_only=real_only) for k, i in enumerate(order)]
     return [values[i].real for i in order], to_array([v for c in columns for v in c], (len(a), len(a))).T
 
 
@@ -133,7 +133,7 @@ def _eigh(context: Context, params: Any, a: Balls) -> list[Any]:
         a = np.where(read, a, adjoint(a))
         if not wanted:
             return [identity(len(a)), _ascending(_real_values(context, a))]
-        values, vectors = _hermitian(context, a, _computed(context, a)[0])
+        values, vectors = _hermitian(context, a, computed(context, a)[0])
         return [vectors, values]
 
     return each_matrix(context, compute, a)
@@ -146,17 +146,17 @@ def _eig(context: Context, params: Any, a: Balls) -> list[Any]:
     """Values in the order in which JAX computes them, as far as these tell which is which."""
 
     def compute(a: Matrix) -> list[Any]:
-        near = _computed(context, a)
-        values, left, right = _decomposed(context, a)
+        near = computed(context, a)
+        values, left, right = decomposed(context, a)
         order: list[int] = []
-        for computed in near[0].tolist():
+        for value in near[0].tolist():
             rest = [i for i in range(len(a)) if i not in order]
-            order.append(min(rest, key=lambda i: abs(complex(values[i]) - computed)))
+            order.append(min(rest, key=lambda i: abs(complex(values[i]) - value)))
         results: list[Any] = [[values[i] for i in order]]
         sides = [(params["compute_left_eigenvectors"], adjoint(left)), (params["compute_right_eigenvectors"], right)]
         for vectors in (v for asked, v in sides if asked):
-            computed = near[len(results)]
-            columns = [_turned(context, vectors[:, i], computed[:, k], real_only=False) for k, i in enumerate(order)]
+            beside = near[len(results)]
+            columns = [turned(context, vectors[:, i], beside[:, k], real_only=False) for k, i in enumerate(order)]
             results.append(to_array([v for c in columns for v in c], a.shape).T)
         return results
 
@@ -179,7 +179,7 @@ def _svd(context: Context, params: Any, a: Balls) -> list[Any]:
         if not any(context.needed[1:]):
             sizes = [v.aval.shape[-2:] for v in context.equation.outvars[1:]]
             return [values_of(a), *(to_array([arb(0)] * (m * n), (m, n)) for m, n in sizes)]
-        _, left, right = _computed(context, a)
+        _, left, right = computed(context, a)
         if len(a) < a.shape[1]:
             values, v, u = _tall(context, adjoint(a), right.conj().T, left)
         else:
