@@ -110,6 +110,14 @@ def test_a_wrong_custom_rule_does_not_mislead_the_bounds():
     assert bounds(liar, 0.0, 2.0).upper >= 4
 
 
+def test_powers_of_a_ball_about_0() -> None:
+    """Arb has none where its middle is 0."""
+    x = np.array(arb(0, 2), object)
+    for function, upper in ((jnp.square, 4), (lambda x: x**2, 4), (lambda x: x**3, 8), (lambda x: x**6, 64)):
+        found = exact(function)(x)[()]
+        assert upper <= found.upper() < upper * 1.01
+
+
 def test_exact_takes_balls_and_gives_enclosures():
     """A comparison that the balls leave open is undecided at once: no precision would settle it."""
     x = np.array([arb(1).union(arb(2)), arb(3)], object)

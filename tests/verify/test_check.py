@@ -167,14 +167,14 @@ def test_a_value_cut_off_in_a_loop_is_caught_where_jax_loses_its_derivative() ->
 
 def forward_over_zero(z: jax.Array, y: jax.Array) -> jax.Array:
     """A Hessian that is 0: the derivative is a constant to the next one."""
-    made = jax.custom_jvp(lambda z: cross_entropy(z, y))
+    made = jax.custom_jvp(cross_entropy)
 
     def push(primals: Any, tangents: Any) -> Any:
-        slope = jax.lax.stop_gradient(residue(*primals, y))
+        slope = jax.lax.stop_gradient(residue(*primals))
         return made(*primals), jnp.sum(slope * tangents[0], axis=-1)
 
     made.defjvp(push)
-    return made(z)
+    return made(z, y)
 
 
 def _of_what_is_around(z: jax.Array, y: jax.Array, factor: float) -> jax.Array:
@@ -216,10 +216,16 @@ def test_one_wrong_row_of_a_large_hessian_is_seen() -> None:
     assert {r.name for r in found.rows if r.ok is False} == SECOND_ORDER
 
 
-def test_a_rule_may_close_over_an_argument() -> None:
-    """JAX differentiates it where the function was not traced before, and so does the check."""
+def test_a_rule_that_closes_over_an_argument() -> None:
+    """JAX differentiates it where the function was not traced before, and so does the check; elsewhere both fail."""
     assert check(rule_of_what_is_around_it, Z, Y, checks=("rule", "cotangent")).ok
     assert not check(wrong_rule_of_what_is_around_it, Z, Y, checks="rule").ok
+    with pytest.raises((TypeError, jax.errors.UnexpectedTracerError)):
+        jax.grad(lambda z: jnp.sum(jax.jit(rule_of_what_is_around_it)(z, Y)))(Z)
+    found = check(rule_of_what_is_around_it, Z, Y, checks="modes")
+    failed = [r for r in found.rows if r.ok is False]
+    assert [r.name for r in failed] == ["modes: grad of jit", "modes: remat"], str(found)
+    assert all("does a rule close over an argument?" in r.statement for r in failed)
 
 
 def test_batch_that_feels_its_size() -> None:

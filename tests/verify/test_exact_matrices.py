@@ -262,7 +262,9 @@ def test_a_schur_form_that_is_not_unique_is_undecided() -> None:
 def test_a_square_root_of_a_matrix() -> None:
     a = np.float32([[2, 1, 0], [1, 3, 1], [0, 1, 2]])
     root = exact(jax.scipy.linalg.sqrtm)(a)
-    assert all(v.overlaps(w) for v, w in zip((root @ root).ravel(), a.astype(float).ravel().astype(object), strict=True))
+    assert all(
+        v.overlaps(w) for v, w in zip((root @ root).ravel(), a.astype(float).ravel().astype(object), strict=True)
+    )
 
 
 def test_eigenvalues_that_are_one_float_are_in_order() -> None:

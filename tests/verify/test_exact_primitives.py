@@ -125,6 +125,16 @@ WITH_SPECIAL = np.array([[1.0, np.inf, 2.0], [np.inf, -np.inf, 0.0], [np.nan, 1.
 WHOLE = np.arange(24.0).reshape(4, 6)
 PLACES = np.array([0, 3, -1, 9, 2])
 
+POLYNOMIALS = [lax.polynomial] if hasattr(lax, "polynomial") else []  # from JAX 0.12 on
+
+
+def _head_and_tail(x: jax.Array) -> jax.Array:
+    """The square of a computed number, of its first half and the rest."""
+    x = jnp.exp(x)
+    head = lax.bitcast_convert_type(lax.bitcast_convert_type(x, jnp.uint64) & jnp.uint64(2**64 - 2**27), x.dtype)
+    return head * head + (x - head) * (x + head)
+
+
 MANY: dict[str, tuple[Callable[..., Any], tuple[Any, ...], float]] = {
     "sum": (lambda x: lax.reduce_sum_p.bind(x, axes=(0, 2), out_sharding=None), (X,), 64),
     "sum over nothing": (lambda x: x.sum(axis=1), (np.ones((3, 0)),), 0),
@@ -230,6 +240,15 @@ MANY: dict[str, tuple[Callable[..., Any], tuple[Any, ...], float]] = {
     "custom_linear_solve": (
         lambda x: lax.custom_linear_solve(lambda v: 2 * v, x, lambda _, b: b / 2, lambda _, b: b / 2), (X[0],), 0,
     ),
+    "polynomial": (
+        lambda x: tuple(p(v, c) for p in POLYNOMIALS for v in (x, lax.complex(x, x)) for c in ([2.0, -1.0, 0.5], [3.0])),
+        (X[0],), 64,
+    ),
+    "psum of what vmap names": (
+        jax.vmap(lambda v: (lax.psum(v * v, "i"), lax.pmax(v, "i"), lax.pmin(v, "i"), lax.psum(v > 0, "i")),
+                 axis_name="i"), (X[0],), 16,
+    ),
+    "split in two": (_head_and_tail, (X[0] * np.pi,), 4),
     "nextafter": (lambda x: (jnp.nextafter(x, 0.0), jnp.nextafter(x, np.inf)), (X[0],), 0),
     "debug": (lambda x: (jax.debug.callback(lambda v: None, x), x)[1], (WHOLE,), 0),
 }  # fmt: skip
@@ -260,7 +279,7 @@ UNTESTED = {
     "scatter_add", "scatter_sub", "scatter_mul", "scatter_max", "scatter_min", "expand_dims", "copy_p",
     "closed_call", "pbroadcast", "custom_vmap_call", "custom_jvp_call", "custom_vjp_call",
     # Not in every JAX, or only inside what newer ones call.
-    "lt_to", "le_to",
+    "lt_to", "le_to", "polynomial",
     "log2", "one_minus_square",
     # Only where a loop is executed in the middle of tracing: the certificate in test_linear.py meets it.
     "empty2",

@@ -14,8 +14,6 @@ import numpy as np
 from lossjax.verify import UndecidedComparison, UnsupportedPrimitive, exact
 from survey.subjects import Subject, is_float, numeric
 
-LIMIT = 30.0
-"""Seconds that one function, or one gradient, may take."""
 CLOSE = 1e-5
 """The relative difference to JAX's float64 from which a result is not believed."""
 
@@ -28,16 +26,18 @@ class OutOfTime(BaseException):
 
 
 @contextmanager
-def _limited(seconds: float) -> Iterator[None]:
+def limited(seconds: float) -> Iterator[None]:
+    """An end after so many seconds of a processor: what else the machine does is not counted."""
+
     def stop(*_: Any) -> None:
         raise OutOfTime
 
-    signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    signal.signal(signal.SIGPROF, stop)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
 
 
 def _parts(results: Any) -> list[np.ndarray]:
@@ -62,7 +62,7 @@ def _apart(truth: Any, computed: Any) -> float:
     return worst
 
 
-def _outcome(function: Callable[..., Any], args: tuple[Any, ...]) -> tuple[str, float]:
+def _outcome(function: Callable[..., Any], args: tuple[Any, ...], limit: float) -> tuple[str, float]:
     """What became of it, and the seconds of exact execution."""
     try:
         computed = jax.jit(function)(*args)
@@ -70,24 +70,24 @@ def _outcome(function: Callable[..., Any], args: tuple[Any, ...]) -> tuple[str, 
         return f"{NONE}: {type(problem).__name__}", 0.0
     if not numeric(computed):
         return f"{NONE}: no numbers", 0.0
-    start = time.monotonic()
+    start = time.process_time()
     try:
-        with _limited(LIMIT):
+        with limited(limit):
             truth = exact(function)(*args)
             difference = _apart(truth, computed)
             if difference > CLOSE:  # a conversion to a narrower dtype may be what the result is made of
                 difference = _apart(exact(function, round_conversions=True)(*args), computed)
-        seconds = time.monotonic() - start
+        seconds = time.process_time() - start
         return (OK if difference <= CLOSE else f"differs: by {difference:.1e}"), seconds
     except OutOfTime:
-        return "time", time.monotonic() - start
+        return "time", time.process_time() - start
     except (UnsupportedPrimitive, NotImplementedError) as problem:
         name = re.search(r"primitive '([^']*)'", str(problem))
-        return f"refused: {name.group(1) if name else ''}: {str(problem)[:200]}", time.monotonic() - start
+        return f"refused: {name.group(1) if name else ''}: {str(problem)[:200]}", time.process_time() - start
     except UndecidedComparison as problem:
-        return f"undecided: {str(problem)[:200]}", time.monotonic() - start
+        return f"undecided: {str(problem)[:200]}", time.process_time() - start
     except Exception as problem:
-        return f"error: {type(problem).__name__}: {str(problem)[:200]}", time.monotonic() - start
+        return f"error: {type(problem).__name__}: {str(problem)[:200]}", time.process_time() - start
 
 
 def _total(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -106,9 +106,9 @@ def _total(function: Callable[..., Any]) -> Callable[..., Any]:
     return total
 
 
-def measured(subject: Subject) -> dict[str, Any]:
-    """One row of the survey."""
-    value, seconds = _outcome(subject.function, subject.args)
+def measured(subject: Subject, limit: float) -> dict[str, Any]:
+    """One row of the survey; value and gradient may take ``limit`` seconds each."""
+    value, seconds = _outcome(subject.function, subject.args, limit)
     row = {"library": subject.library, "name": subject.name, "value": value, "seconds": seconds}
     leaves, tree = jax.tree.flatten(subject.args)
     floats = tuple(i for i, x in enumerate(leaves) if is_float(x) or isinstance(x, float))
@@ -118,5 +118,5 @@ def measured(subject: Subject) -> dict[str, Any]:
         def of_leaves(*given: Any) -> Any:
             return _total(subject.function)(*jax.tree.unflatten(tree, given))
 
-        gradient, seconds = _outcome(jax.grad(of_leaves, floats), tuple(leaves))
+        gradient, seconds = _outcome(jax.grad(of_leaves, floats), tuple(leaves), limit)
     return row | {"gradient": gradient, "gradient_seconds": seconds}

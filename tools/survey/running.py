@@ -2,11 +2,12 @@
 
 import importlib.util
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from survey import of_jax
-from survey.measuring import NONE, OK, measured
+from survey.measuring import NONE, OK
 from survey.subjects import Subject
 
 
@@ -22,11 +23,12 @@ def subjects_of(library: str) -> Iterator[Subject]:
 
 
 def failed(row: dict[str, str]) -> bool:
-    """Whether value or gradient was not executed."""
-    return any(row[part] != OK and not row[part].startswith(NONE) for part in ("value", "gradient"))
+    """Whether value or gradient was not executed, or a rule not found right."""
+    found = [row[part] for part in ("value", "gradient", "rule") if part in row]
+    return any(outcome != OK and not outcome.startswith(NONE) for outcome in found)
 
 
-def measure(library: str, names: str, path: Path, again: bool) -> None:
+def measure(library: str, names: str, path: Path, again: bool, measured: Callable[[Subject], dict[str, Any]]) -> None:
     """Measure what the file does not have yet."""
     rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     rows = {row["name"]: row for row in rows}
@@ -37,6 +39,7 @@ def measure(library: str, names: str, path: Path, again: bool) -> None:
             continue
         row = measured(subject)
         count += 1
-        print(f"{count:4} {subject.name:50} {row['value'][:60]:60} {row['gradient'][:60]}", flush=True)
+        outcome = f"{row['value'][:60]:60} {row['gradient'][:60]}" if "value" in row else row["rule"][:120]
+        print(f"{count:4} {subject.name:50} {outcome}", flush=True)
         with path.open("a") as file:
             file.write(json.dumps(row) + "\n")

@@ -17,6 +17,10 @@ def _share(rows: list[dict[str, Any]], part: str) -> str:
     return f"{done} of {len(asked)} | {100 * done / max(len(asked), 1):.1f} %"
 
 
+def _slowest(rows: list[dict[str, Any]]) -> str:
+    return f"{max(max(row['seconds'], row['gradient_seconds']) for row in rows):.1f} s"
+
+
 def _version(library: str) -> str:
     package = PACKAGE.get(library, library.partition(".")[0])
     try:
@@ -28,12 +32,13 @@ def _version(library: str) -> str:
 def written(rows: list[dict[str, Any]]) -> str:
     """One line per library and in all; then what is missing, by its cause."""
     latest = {row["name"]: row for row in rows}.values()
-    lines = ["| library | version | values | | gradients | |", "|---|---|---|---|---|---|"]
+    lines = ["| library | version | values | | gradients | | slowest |", "|---|---|---|---|---|---|---|"]
     for library in dict.fromkeys(row["library"] for row in latest):
         own = [row for row in latest if row["library"] == library]
-        lines.append(f"| {library} | {_version(library)} | {_share(own, 'value')} | {_share(own, 'gradient')} |")
+        shares = f"{_share(own, 'value')} | {_share(own, 'gradient')}"
+        lines.append(f"| {library} | {_version(library)} | {shares} | {_slowest(own)} |")
     whole = list(latest)
-    lines.append(f"| **all** | | {_share(whole, 'value')} | {_share(whole, 'gradient')} |")
+    lines.append(f"| **all** | | {_share(whole, 'value')} | {_share(whole, 'gradient')} | {_slowest(whole)} |")
     causes: dict[str, set[str]] = {}
     for row in latest:
         for part in ("value", "gradient"):
@@ -47,6 +52,19 @@ def written(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def into(page: Path, text: str) -> None:
-    """Put the table into the page."""
-    markdown_tables.replace(page, "survey", text)
+def judgements(rows: list[dict[str, Any]]) -> str:
+    """How many custom derivatives of each library are right, and what is said of the others."""
+    asked = [row for row in {row["name"]: row for row in rows}.values() if not row["rule"].startswith(NONE)]
+    lines = ["| library | version | with a custom derivative | right |", "|---|---|---|---|"]
+    for library in dict.fromkeys(row["library"] for row in asked):
+        own = [row["rule"] for row in asked if row["library"] == library]
+        lines.append(f"| {library} | {_version(library)} | {len(own)} | {own.count(OK)} |")
+    lines.append(f"| **all** | | {len(asked)} | {sum(row['rule'] == OK for row in asked)} |")
+    others = sorted((row["name"].removeprefix("jax."), row["rule"]) for row in asked if row["rule"] != OK)
+    return "\n".join([*lines, "", "| not found right | what is said |", "|---|---|",
+                      *(f"| `{name}` | {said} |" for name, said in others)] if others else lines)  # fmt: skip
+
+
+def into(page: Path, mark: str, text: str) -> None:
+    """Put the table into the page, between the marks of this name."""
+    markdown_tables.replace(page, mark, text)

@@ -59,9 +59,9 @@ def check(
       the error is above 8 without them. The largest error in ulps is shown beside it. Where outputs feel each
       other's inputs, cotangents of a single output are tried too. ``gradient`` brings ``rule`` with it where there is
       a custom rule: the digits of a wrong one mean nothing.
-    * ``modes``: a row for each of jit, vmap, jvp, linearize, jacfwd, hessian, reverse over reverse, remat, scan,
-      shard_map, and for batches of one row, half of the rows, and one more against the whole. Second derivatives are
-      held against the formula's, along two directions.
+    * ``modes``: a row for each of jit, grad of jit, vmap, jvp, linearize, jacfwd, hessian, reverse over reverse, remat,
+      scan, shard_map, and for batches of one row, half of the rows, and one more against the whole. Second derivatives
+      are held against the formula's, along two directions.
     * ``cotangent``: is the pullback linear, up to huge and down to tiny and no cotangents, and right for that of a
       single output?
     * ``edges``: infinities, NaN, large and the smallest numbers, labels at and beyond the ends. Nothing raises; a

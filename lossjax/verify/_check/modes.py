@@ -25,6 +25,7 @@ from lossjax.verify._check.programs import (
 from lossjax.verify._check.transformations import MODES, Skipped, Subject
 from lossjax.verify.tables import number
 
+_GONE = (jax.errors.TracerArrayConversionError, jax.errors.UnexpectedTracerError)
 _OF_THE_MACHINE = ("jit", "shard_map")
 NOT_AVAILABLE = "not available"
 
@@ -86,4 +87,5 @@ def _row(name: str, about: Subject) -> Row:
 
 def _raised(title: str, error: Exception) -> Row:
     first_line = next((line for line in str(error).splitlines() if line.strip()), "")
-    return Row(title, False, float("inf"), 0, f"{type(error).__name__}: {first_line}")
+    cause = "; does a rule close over an argument? Hand it to the rule as one" if isinstance(error, _GONE) else ""
+    return Row(title, False, float("inf"), 0, f"{type(error).__name__}: {first_line}{cause}")

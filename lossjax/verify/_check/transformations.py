@@ -63,6 +63,17 @@ class Subject:
         """Values and gradient, as a function of all arrays."""
         return self.one.call(self.one.fn, arrays), self.gradient_of(arrays)
 
+    def gradient_through(self, staged: Callable[..., Any]) -> Arrays:
+        """The gradient of what a transformation makes of the function, which it traces before any derivative is asked.
+
+        Every array is an argument of it: a rule that closes over one, whichever, keeps a tracer that is gone.
+        """
+
+        def scalar(*arrays: Any) -> jax.Array:
+            return weighted_sum(self.one.call(self.one.fn, arrays), self.weights)
+
+        return jax.grad(staged(scalar), self.one.moving)(*self.arrays)
+
     @property
     def gradient(self) -> Arrays:
         return self.gradient_of(self.arrays)
@@ -144,8 +155,12 @@ def _reverse_twice(s: Subject) -> Any:
     return s.second(_reverse_over, s.scalar), s.second_of_formula()
 
 
+def _jit_inside(s: Subject) -> Any:
+    return s.gradient_through(jax.jit), s.gradient
+
+
 def _remat(s: Subject) -> Any:
-    return jax.grad(jax.checkpoint(s.scalar), s.argnums)(*s.moving), s.gradient
+    return s.gradient_through(jax.checkpoint), s.gradient
 
 
 def _scan(s: Subject) -> Any:
@@ -230,6 +245,7 @@ def _batches(s: Subject) -> Any:
 
 MODES: dict[str, tuple[Callable[[Subject], Any], str]] = {
     "jit": (_jit, "value and gradient as without"),
+    "grad of jit": (_jit_inside, "gradient as without"),
     "vmap": (_vmap, "value and gradient of two inputs as one by one"),
     "jvp": (_jvp, "⟨u, Jv⟩ = ⟨Jᵀu, v⟩"),
     "linearize": (_linearize, "as jvp"),

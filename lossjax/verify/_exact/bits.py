@@ -1,5 +1,6 @@
 """Rules of what depends on how a number is stored: the next float, the sign bit, all bits of a float."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
@@ -8,6 +9,7 @@ from flint import arb
 from jax.extend.core import Literal
 
 from lossjax.verify._exact.context import Context
+from lossjax.verify._exact.elementwise import rounded
 from lossjax.verify._exact.rules import Unknown, rule
 from lossjax.verify.ulp import Balls
 
@@ -51,25 +53,59 @@ def sign_bits(context: Context, equation: Any, values: list[Any], needed: list[b
     return [np.where(negative, ~np.zeros((), wanted), np.zeros((), wanted))]
 
 
-def read_for_their_sign(program: Any) -> set[Any]:
-    """The results of bitcasts of which the program keeps the sign bit alone, by a shift that leaves no other."""
+def leading_bits(context: Context, equation: Any, values: list[Any], needed: list[bool]) -> list[Any]:
+    """The same where the program cuts off the last bits of a number, and so splits it in two: of the nearest float.
+
+    Both parts of the number are then in the program, the second by a subtraction, whatever the first is.
+    """
+    dtype = equation.invars[0].aval.dtype
+    nearest = rounded(context, values[0], dtype)
+    for v in nearest.ravel().tolist():
+        if type(v) is Unknown:
+            raise v.error
+    return bits_of(context, equation, [nearest], needed)
+
+
+def read_in_part(program: Any) -> dict[Any, Callable[..., list[Any]]]:
+    """Results of bitcasts of which the program keeps the sign, or the leading bits, alone; and how these are made."""
     uses: dict[Any, list[Any]] = {}
     for equation in program.eqns:
         for atom in equation.invars:
             if not isinstance(atom, Literal):
                 uses.setdefault(atom, []).append(equation)
     outputs = {v for v in program.outvars if not isinstance(v, Literal)}
-    return {
-        e.outvars[0]
-        for e in program.eqns
-        if e.primitive.name == "bitcast_convert_type"
-        and e.outvars[0] not in outputs
-        and all(_leaves_the_sign(use, e.outvars[0]) for use in uses.get(e.outvars[0], []))
-    }
+    found = {}
+    for equation in program.eqns:
+        if equation.primitive.name != "bitcast_convert_type" or equation.outvars[0] in outputs:
+            continue
+        bits = equation.outvars[0]
+        used = uses.get(bits, [])
+        if all(_leaves_the_sign(use, bits) for use in used):
+            found[bits] = sign_bits
+        elif all(_leaves_the_head(use) and outputs.isdisjoint(use.outvars) for use in used):
+            parts = [back for use in used for back in uses.get(use.outvars[0], [])]
+            if all(_is_back(part, equation) for part in parts):
+                found[bits] = leading_bits
+    return found
 
 
-def _leaves_the_sign(equation: Any, variable: Any) -> bool:
-    if equation.primitive.name not in _SHIFTS or equation.invars[0] is not variable:
+def _leaves_the_sign(use: Any, bits: Any) -> bool:
+    """By a shift that leaves no other bit."""
+    if use.primitive.name not in _SHIFTS or use.invars[0] is not bits:
         return False
-    by = equation.invars[1]
-    return isinstance(by, Literal) and int(np.asarray(by.val)) == 8 * np.dtype(variable.aval.dtype).itemsize - 1
+    by = use.invars[1]
+    return isinstance(by, Literal) and int(np.asarray(by.val)) == 8 * np.dtype(bits.aval.dtype).itemsize - 1
+
+
+def _leaves_the_head(use: Any) -> bool:
+    """By a mask of ones and then zeros."""
+    mask = next((atom.val for atom in use.invars if isinstance(atom, Literal)), None)
+    if use.primitive.name != "and" or mask is None:
+        return False
+    cut = ~np.asarray(mask)
+    return not cut & (cut + 1)
+
+
+def _is_back(part: Any, made_by: Any) -> bool:
+    """Whether an equation makes a float of bits again, as that was of which they are."""
+    return part.primitive.name == "bitcast_convert_type" and part.params["new_dtype"] == made_by.invars[0].aval.dtype

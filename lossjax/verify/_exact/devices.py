@@ -14,7 +14,7 @@ import numpy as np
 
 from lossjax.verify._exact.context import Context
 from lossjax.verify._exact.pairs import BINARY
-from lossjax.verify._exact.rules import ZERO, is_balls, rule, to_array
+from lossjax.verify._exact.rules import RULES, ZERO, is_balls, rule, to_array
 
 NAMES = frozenset({
     "shard_map", "psum", "psum_invariant", "pmax", "pmin", "all_gather", "all_gather_invariant", "reduce_scatter",
@@ -70,10 +70,15 @@ class _Device:
         return found
 
 
+def _axes_of(params: Any) -> tuple[Any, ...]:
+    """The names of axes of devices; and, in JAX 0.12, the numbers of axes of the operand that vmap has named so."""
+    axes = params["axes"] if "axes" in params else params["axis_name"]
+    return tuple(axes) if isinstance(axes, tuple | list) else (axes,)
+
+
 def _named(context: Context, params: Any) -> tuple[_Device, tuple[str, ...]]:
     """This device, and the axes of a collective."""
-    names = params["axes"] if "axes" in params else params["axis_name"]
-    names = names if isinstance(names, tuple | list) else (names,)
+    names = [name for name in _axes_of(params) if not isinstance(name, int)]
     device = context.device
     if device is None or not all(name in device.mesh.sizes for name in names):
         raise context.unsupported(f"the axes {names} are not those of a shard_map that is executed")
@@ -87,6 +92,7 @@ def _named(context: Context, params: Any) -> tuple[_Device, tuple[str, ...]]:
 _ALONG = ["axes", "axis_name", "axis_index_groups", "axis_size", "tiled"]
 _COMBINED = {"psum": "add", "psum_invariant": "add", "pmax": "max", "pmin": "min"}
 _OF_INTEGERS: dict[str, Any] = {"add": np.add, "max": np.maximum, "min": np.minimum}
+_WITHIN = {"add": "reduce_sum", "max": "reduce_max", "min": "reduce_min"}
 
 
 def _combined(context: Context, name: str, values: list[Any]) -> Any:
@@ -95,10 +101,21 @@ def _combined(context: Context, name: str, values: list[Any]) -> Any:
     return functools.reduce(_OF_INTEGERS[name], values)
 
 
+def _combined_within(context: Context, name: str, value: Any, axes: tuple[int, ...]) -> Any:
+    """Along axes of one operand."""
+    if not axes or not is_balls(value):
+        return _OF_INTEGERS[name].reduce(value, axes, value.dtype) if axes else value
+    return RULES[_WITHIN[name]].execute(context, {"axes": axes}, value)
+
+
 def _reduction(name: str) -> Any:
     def reduce(context: Context, params: Any, *values: Any) -> Any:
-        device, names = _named(context, params)
-        results = [_combined(context, name, device.exchanged(v, names)) for v in values]
+        axes = _axes_of(params)
+        within = tuple(axis for axis in axes if isinstance(axis, int))
+        results = [_combined_within(context, name, v, within) for v in values]
+        if len(within) < len(axes):
+            device, names = _named(context, params)
+            results = [_combined(context, name, device.exchanged(v, names)) for v in results]
         return results if context.equation.primitive.multiple_results else results[0]
 
     return reduce

@@ -64,7 +64,7 @@ _REFUSED = {
 
 _ANY_NUMBERS = frozenset({
     *control.LOOPS, *factorizations.NAMES, *linear.NAMES, *schur.NAMES, *spectra.NAMES, "gather", "empty2", "sort",
-    "iota", *reductions.SCATTERS,
+    "iota", "polynomial", *reductions.SCATTERS,
 })  # fmt: skip
 """Primitives outside ``structural.MOVES`` whose one rule serves complex numbers too."""
 

@@ -4,10 +4,12 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flint import arb
 
+from lossjax._core.versions import shape_of
 from lossjax.verify._exact import special_of_several
 from lossjax.verify._exact.context import Context
 from lossjax.verify._exact.pairs import BINARY, COMPARISONS, equal
@@ -33,6 +35,19 @@ for _name, _operation in (UNARY | BINARY | special_of_several.TWO | special_of_s
 @rule("integer_pow", reads=["y"])
 def _integer_pow(context: Context, params: Any, x: Balls) -> Balls:
     return context.apply(("integer_pow", params["y"]), integer_power(params["y"]), x)
+
+
+@rule("polynomial")
+def _polynomial(context: Context, params: Any, x: Balls, *coefficients: Balls) -> Balls:
+    """By Horner's scheme, the constant term first; of complex numbers too."""
+    equation = context.equation
+
+    def horner(*given: Any) -> Any:
+        x, *terms = (jnp.broadcast_to(v, equation.outvars[0].aval.shape) for v in given)
+        return functools.reduce(lambda total, term: total * x + term, terms[::-1])
+
+    program = context.once("horner", equation, lambda: jax.make_jaxpr(horner)(*map(shape_of, equation.invars)))
+    return context.run(program, [x, *coefficients])[0]
 
 
 @rule("round", reads=["rounding_method"])
@@ -75,7 +90,7 @@ def _is_finite(context: Context, params: Any, x: Balls) -> np.ndarray:
 def _convert(context: Context, params: Any, x: Any) -> np.ndarray:
     dtype = np.dtype(params["new_dtype"])
     if jnp.issubdtype(dtype, jnp.floating):
-        return _rounded(context, context.balls(x), dtype) if context.round_conversions else context.balls(x)
+        return rounded(context, context.balls(x), dtype) if context.round_conversions else context.balls(x)
     if not is_balls(x):
         return np.asarray(x).astype(dtype)
     if dtype == np.bool_:
@@ -105,7 +120,8 @@ def _reduce_precision(context: Context, params: Any, x: Balls) -> Balls:
     return _round_to(context, x, bits, 2 - largest, largest)
 
 
-def _rounded(context: Context, x: Balls, dtype: Any) -> Balls:
+def rounded(context: Context, x: Balls, dtype: Any) -> Balls:
+    """The nearest numbers of a dtype; unknown where a ball holds numbers that have another."""
     if dtype not in (np.float64, np.float32, np.float16, jnp.bfloat16):
         raise context.unsupported(f"rounding to {dtype}, which has no infinities")
     kind = jnp.finfo(dtype)

@@ -9,7 +9,7 @@ from jax.extend.core import Literal
 
 from lossjax._core.versions import Jaxpr, body, called, constants
 from lossjax.verify._exact import complexes, kernels
-from lossjax.verify._exact.bits import read_for_their_sign, sign_bits
+from lossjax.verify._exact.bits import read_in_part
 from lossjax.verify._exact.choices import Choices
 from lossjax.verify._exact.context import Context
 from lossjax.verify._exact.dispatch import executor, value_of
@@ -165,8 +165,9 @@ def _executors_of(program: Any) -> list[Callable[..., Any] | None]:
     """How each equation of a program is executed; None for a call."""
     found = _executors.get(program)
     if found is None:
-        of_sign = read_for_their_sign(program)
+        partly = read_in_part(program)
         found = _executors[program] = [
-            sign_bits if not of_sign.isdisjoint(equation.outvars) else executor(equation) for equation in program.eqns
+            partly[equation.outvars[0]] if equation.outvars and equation.outvars[0] in partly else executor(equation)
+            for equation in program.eqns
         ]
     return found

@@ -86,7 +86,7 @@ def _cholesky_update(context: Context, params: Any, r: Balls, w: Balls) -> Balls
         for k in range(len(r)):
             if not r[k, k] > 0:
                 raise context.unsupported("the diagonal of the factor is not positive")
-            length = (r[k, k] ** 2 + w[k] ** 2).sqrt()
+            length = squared_size([r[k, k], w[k]]).sqrt()
             c, s = r[k, k] / length, w[k] / length
             r[k, k:], w[k:] = c * r[k, k:] + s * w[k:], c * w[k:] - s * r[k, k:]
         return [r]

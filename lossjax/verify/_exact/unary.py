@@ -5,6 +5,7 @@ operation names where it is NaN or infinite for certain, and everything else is 
 """
 
 import functools
+import operator
 from collections.abc import Callable, Sequence
 
 import jax
@@ -137,7 +138,7 @@ def absolute(x: arb) -> arb:
 
 def squared(x: arb) -> arb:
     """x²."""
-    return x * x if x.is_exact() else nonnegative(x**2)
+    return x * x if x.is_exact() else nonnegative(x * x)
 
 
 def _sqrt(x: arb) -> arb:
@@ -217,7 +218,7 @@ UNARY: dict[str, Operation] = {
     "floor": FLOOR,
     "ceil": CEIL,
     "square": Operation(squared, lambda x: INF if not x.is_finite() else None),
-    "one_minus_square": unary(lambda x: 1 - x**2, NEG_INF, NEG_INF),
+    "one_minus_square": unary(lambda x: 1 - x * x, NEG_INF, NEG_INF),
     "sqrt": unary(_sqrt, INF, NAN, outside=lambda x: x < 0),
     "rsqrt": unary(arb.rsqrt, ZERO, NAN, [(0, INF)], lambda x: x < 0),
     "cbrt": unary(_cbrt, INF, NEG_INF),
@@ -260,6 +261,11 @@ def integer_power(exponent: int) -> Operation:
         return INF if x == 0 else None
 
     def power(x: arb) -> arb:
-        return ONE if exponent == 0 else x**exponent if odd or exponent < 0 else nonnegative(x**exponent)
+        if exponent == 0:
+            return ONE
+        found = x**exponent
+        if exponent > 0 and not found.is_finite():  # Arb has no power of a ball whose middle is 0
+            found = functools.reduce(operator.mul, [x] * exponent)
+        return found if odd or exponent < 0 else nonnegative(found)
 
     return Operation(power, edge)

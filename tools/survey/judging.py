@@ -1,0 +1,51 @@
+"""One subject with a custom derivative in it: what ``lossjax.verify.check`` says of its gradient."""
+
+import time
+from typing import Any
+
+import jax
+
+from lossjax.verify import check
+from lossjax.verify._check.inlining import has_custom_rules
+from survey.measuring import NONE, OK, OutOfTime, limited
+from survey.subjects import Subject, is_float
+
+ASKED = ("rule", "cotangent", "modes")
+"""Whether the gradient is right. How many digits it has, and what it makes of infinities, is another question."""
+
+
+def judged(subject: Subject, limit: float) -> dict[str, Any]:
+    """One row: ``ok``, or what the certificate says."""
+    start = time.process_time()
+    try:
+        with limited(limit):
+            said = _said(subject)
+    except OutOfTime:
+        said = "time"
+    return {
+        "library": subject.library, "name": subject.name, "rule": said, "seconds": time.process_time() - start,
+    }  # fmt: skip
+
+
+def _said(subject: Subject) -> str:
+    if not any(is_float(x) for x in jax.tree.leaves(subject.args)):
+        return f"{NONE}: no float argument"
+    try:
+        program = jax.make_jaxpr(subject.function)(*subject.args)
+        jax.eval_shape(lambda *args: jax.vjp(subject.function, *args)[0], *subject.args)
+    except Exception as problem:
+        return f"{NONE}: {type(problem).__name__}"
+    if not has_custom_rules(program):
+        return f"{NONE}: no custom derivative"
+    try:
+        found = check(subject.function, *subject.args, checks=ASKED)
+    except TypeError as problem:
+        if "nothing to" in str(problem):
+            return f"{NONE}: {problem}"
+        return f"error: {problem}"[:200]
+    except Exception as problem:
+        return f"error: {type(problem).__name__}: {problem}"[:200]
+    if found.ok:
+        return OK
+    first = next(iter(found.failures), "")
+    return f"{'no' if found.ok is False else 'not judged'}: {first}"[:400].replace("|", "¦").replace("\n", " ")
