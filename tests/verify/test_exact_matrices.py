@@ -248,7 +248,7 @@ def test_vectors_of_a_multiple_eigenvalue_are_undecided() -> None:
 
 
 def test_a_schur_form_that_is_not_unique_is_undecided() -> None:
-    """Of a multiple eigenvalue, and of a rotation, whose every basis is as good; a triangular matrix is its own form."""
+    """Of a multiple eigenvalue, and of a rotation, of which any basis is as good; a triangular matrix is its own."""
     schur = jax.scipy.linalg.schur
     for a in (np.float32([[2, 1, 0], [1, 2, 0], [0, 0, 3]]), np.float32([[0, -2], [2, 0]])):
         with pytest.raises(UndecidedComparison, match="is undecided at 4096 bits"):
@@ -262,9 +262,7 @@ def test_a_schur_form_that_is_not_unique_is_undecided() -> None:
 def test_a_square_root_of_a_matrix() -> None:
     a = np.float32([[2, 1, 0], [1, 3, 1], [0, 1, 2]])
     root = exact(jax.scipy.linalg.sqrtm)(a)
-    assert all(
-        v.overlaps(w) for v, w in zip((root @ root).ravel(), a.astype(float).ravel().astype(object), strict=True)
-    )
+    assert all(v.overlaps(w) for v, w in zip((root @ root).ravel(), a.astype(float).ravel().tolist(), strict=True))
 
 
 def test_eigenvalues_that_are_one_float_are_in_order() -> None:

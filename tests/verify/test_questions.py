@@ -7,14 +7,17 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.experimental import pallas as pl
+from jaxtyping import Float, Int
 
 import lossjax
 from lossjax.verify._check import Certificate, check
+from lossjax.verify._exact import UnsupportedPrimitive, exact
 
 _RANDOM = np.random.default_rng(11)
 Z = _RANDOM.normal(size=(5, 7)).astype(np.float32)
@@ -258,6 +261,19 @@ def test_a_kernel_over_a_grid_is_held_against_its_reference() -> None:
     assert check(kernel(3), Z, checks="rule", reference=jnp.sin).right is False
 
 
+def typed(x: Any, y: Any) -> jax.Array:
+    """Arguments looked at as jaxtyping does: NumPy's arrays are not JAX's."""
+    assert isinstance(x, Float[jax.Array, "rows columns"])
+    assert isinstance(y, Int[jax.Array, "rows"])
+    return squares(x) * (1 + y).astype(x.dtype)
+
+
+def typed_rule(kept: Any, g: Any) -> Any:
+    assert isinstance(kept[0], Float[jax.Array, "rows columns"])
+    assert isinstance(g, Float[jax.Array, "rows"])
+    return (2 * g[:, None] * kept[0],)
+
+
 HONEST: dict[str, tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]] = {
     "a random key": (
         lambda z, key: jnp.sum(z * jax.random.uniform(key, z.shape, z.dtype)), (Z, jax.random.key(0)), {}),
@@ -280,6 +296,12 @@ HONEST: dict[str, tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]] = 
     "a shard_map inside": (
         lambda z: jax.shard_map(squares, mesh=MESH, in_specs=jax.P("i"), out_specs=jax.P("i"))(z), (Z,),
         {"checks": GENTLE}),
+    "types of arrays": (typed, (Z, Y), {"checks": ("rule", "cotangent", "modes")}),
+    "types of arrays in a rule": (ruled(squares, typed_rule), (Z,), {}),
+    "no rows, and a rule": (ruled(squares, lambda kept, g: (2 * g[:, None] * kept[0],)), (Z[:0],), {"checks": "rule"}),
+    "a layer of equinox": (
+        lambda layer, x: jnp.sum(jax.vmap(layer)(x) ** 2, axis=-1), (eqx.nn.Linear(7, 2, key=jax.random.key(0)), Z),
+        {"checks": ("rule", "modes")}),
     "a Python float": (lambda x: x**2, (3.0,), {"checks": "rule"}),
 }  # fmt: skip
 
@@ -290,6 +312,49 @@ def test_right_functions_are_not_accused(name: str) -> None:
     found = check(function, *args, **{"checks": GENTLE} | options)
     assert found.ok, str(found)
     assert found.right
+
+
+def series(rule: Callable[[jax.Array], jax.Array]) -> Callable[..., Any]:
+    """The exponential by a series that ends too soon for 53 bits and not for 24, with a rule of its own."""
+
+    def formula(x: jax.Array) -> jax.Array:
+        return functools.reduce(lambda total, k: 1 + x * total / k, range(13, 0, -1), jnp.ones_like(x))
+
+    return ruled(lambda x: formula(jnp.tanh(x)), lambda kept, g: (
+        g * rule(jnp.tanh(kept[0])) * (1 - jnp.tanh(kept[0]) ** 2),))  # fmt: skip
+
+
+def exponential(x: jax.Array) -> jax.Array:
+    return jnp.exp(jnp.tanh(x))
+
+
+def test_a_body_that_is_a_truncated_series_is_judged_by_what_it_promises() -> None:
+    """By its own formula it is neither right nor wrong; by a reference it is; and a fault beyond a rounding is one."""
+    alone = check(series(jnp.exp), Z, checks=("rule", "cotangent", "modes"))
+    assert (alone.right, alone.exit_code) == (None, 3), str(alone)
+    assert "a truncated series" in alone.failures[0]
+    assert {r.name for r in alone.rows if r.ok is False} == set()
+    assert check(series(jnp.exp), Z, checks=("rule", "cotangent"), reference=exponential).ok
+    assert check(series(lambda x: jnp.exp(x) * (1 + 1e-6)), Z, checks="rule").right is False
+    assert check(series(lambda x: jnp.exp(x) * (1 + 1e-6)), Z, checks="rule", reference=exponential).right is False
+    with jax.enable_x64(True):  # there the truncation is more than a rounding
+        assert check(series(jnp.exp), Z.astype(np.float64), checks="rule").right is False
+
+
+@pytest.mark.parametrize("function", [jax.scipy.special.log_ndtr, jax.scipy.special.erfcx])
+def test_series_of_jax_are_not_called_wrong(function: Callable[..., Any]) -> None:
+    found = check(function, Z, checks=("rule", "cotangent"))
+    assert all(r.ok is not False for r in found.rows), str(found)
+
+
+def test_a_loop_without_end_in_exact_numbers_is_refused() -> None:
+    """A float overflows after a hundred steps (exp1 and expi by their series); exact numbers go on."""
+
+    def grows(x: jax.Array) -> jax.Array:
+        return jax.lax.while_loop(lambda v: jnp.isfinite(v), lambda v: v * 2, x)
+
+    with pytest.raises(UnsupportedPrimitive, match=r"primitive 'while' .* its loop goes on after \d+ steps"):
+        exact(grows)(np.float32(1))
 
 
 def test_every_float_argument_is_asked_and_named() -> None:

@@ -49,6 +49,10 @@ class Comparison:
     judged: np.ndarray
     """False where the truth is NaN or infinite, so that there is nothing to compare with."""
 
+    def worst(self, where: np.ndarray, tolerance: Tolerance) -> float:
+        """The largest difference at these entries, relative to the larger of the two."""
+        return float(np.max(self.units, initial=0, where=where)) * tolerance.u
+
 
 def compare(got: Balls, want: Balls, tolerance: Tolerance) -> Comparison:
     """Compare each entry with its truth."""
@@ -70,7 +74,9 @@ def compare(got: Balls, want: Balls, tolerance: Tolerance) -> Comparison:
             distance = float((g - w).abs_lower())
             units.append(distance / size / tolerance.u if size else 0.0)
             wrong.append(distance > max(tolerance.of_entry * size, floor))
-    return Comparison(*(np.array(x).reshape(want.shape) for x in (units, wrong, judged)))
+    return Comparison(
+        *(np.array(x, of).reshape(want.shape) for x, of in ((units, float), (wrong, bool), (judged, bool)))
+    )
 
 
 def dot(a: Any, b: Any) -> tuple[arb, float]:

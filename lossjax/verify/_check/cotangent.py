@@ -8,6 +8,7 @@ from lossjax.verify._check.certificate import Row
 from lossjax.verify._check.inputs import generic, shown
 from lossjax.verify._check.problem import Arrays, Problem
 from lossjax.verify._check.programs import REFUSALS, Pair, cotangents
+from lossjax.verify._check.rule import truncated
 from lossjax.verify.ulp import Balls
 
 _A, _B = 0.75, -1.25
@@ -28,7 +29,7 @@ def check_cotangent(one: Problem, pair: Pair, seed: int) -> list[Row]:
     u, v = cotangents(pair.outputs, random), cotangents(pair.outputs, random)
     mixed = tuple(np.asarray(_A * x.astype(np.float64) + _B * y.astype(np.float64)) for x, y in zip(u, v, strict=True))
     failures: list[str] = []
-    worst = 0.0
+    worst = truncation = 0.0
     try:
         of_u, of_v = pair.ruled(arrays, u)[1], pair.ruled(arrays, v)[1]
         of_mixed = pair.ruled(arrays, tuple(map(ulp.balls, mixed)))[1]
@@ -42,13 +43,19 @@ def check_cotangent(one: Problem, pair: Pair, seed: int) -> list[Row]:
         plain = pair.plain
         for name, single in [] if plain is None else _singles(pair):
             got, want = pair.ruled(arrays, single)[1], plain(arrays, single)[1]  # pyright: ignore[reportOptionalCall]
-            worst = max(worst, _compared(one, pair, got, want, arrays, name, failures))
+            lines: list[str] = []
+            units = _compared(one, pair, got, want, arrays, name, lines)
+            if lines and units * pair.tolerance.u <= pair.roundoff:
+                truncation = max(truncation, units * pair.tolerance.u)
+                continue
+            worst, failures = max(worst, units), failures + lines
     except REFUSALS as error:
         return [Row("cotangent", None, statement=f"not judged: {error}")]
     detail = "linear in the cotangent, also a huge, a tiny and none, and right for single outputs: exactly, in u"
-    return [
-        Row("cotangent", not failures, worst, pair.tolerance.of_entry / pair.tolerance.u, detail, tuple(failures[:3]))
-    ]
+    ok: bool | None = not failures
+    if truncation and not failures:
+        ok, detail = True if pair.by_reference else None, f"{truncated(truncation, pair)}; {detail}"
+    return [Row("cotangent", ok, worst, pair.tolerance.of_entry / pair.tolerance.u, detail, tuple(failures[:3]))]
 
 
 def _compared(

@@ -65,7 +65,7 @@ class Problem:
         """The float outputs of a function of the same arguments."""
         leaves = list(self.leaves)
         for position, array in zip(self.traced, arrays, strict=True):
-            leaves[position] = array
+            leaves[position] = array if is_key(array) else jnp.asarray(array)  # a function may ask for JAX's own
         args, keywords = jax.tree.unflatten(self.tree, leaves)
         return tuple(out for out in jax.tree.leaves(fn(*args, **keywords)) if is_float(out))
 
@@ -88,8 +88,8 @@ class Problem:
         """``(arrays, cotangents) -> outputs, gradients``."""
 
         def pulled(arrays: Arrays, cotangents: Arrays) -> tuple[Arrays, Arrays]:
-            outputs, pull = jax.vjp(self.of_moving(fn, arrays), *self.chosen(arrays))
-            return outputs, tuple(pull(cotangents))
+            outputs, pull = jax.vjp(self.of_moving(fn, arrays), *map(jnp.asarray, self.chosen(arrays)))
+            return outputs, tuple(pull(tuple(map(jnp.asarray, cotangents))))
 
         return pulled
 

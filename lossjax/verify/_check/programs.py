@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lossjax._core.versions import Jaxpr, body
+from lossjax.verify import ulp
 from lossjax.verify._check import compare as by
 from lossjax.verify._check.inlining import has_custom_rules, inlined, inner_jaxprs
 from lossjax.verify._check.problem import Arrays, Problem, is_float
@@ -105,6 +106,9 @@ class Pair:
         if reference is not None or self.has_rules:
             self.plain = self._differentiated(truth, *examples)
         self.truth = truth
+        self.by_reference = reference is not None
+        self.approximate = False
+        """Whether rule and formula were found to differ by less than a rounding of the arguments' own dtype."""
         self.tolerance = by.of(*(narrowest(p.jaxpr) for p in (self.ruled, self.plain) if p is not None))
 
     def _differentiated(self, truth: Callable[..., Any], *examples: Arrays) -> Program | None:
@@ -120,6 +124,11 @@ class Pair:
     def _has_rules(self) -> bool:
         with x64(self.wide):
             return has_custom_rules(jax.make_jaxpr(self.one.values(self.one.fn))(self.arrays))
+
+    @property
+    def roundoff(self) -> float:
+        """That of the dtype that the function is given: what is smaller may be left out by a formula on purpose."""
+        return max(ulp.unit_roundoff(a.dtype) for a in self.one.chosen(self.one.arrays)) if self.wide else 0.0
 
     def given(self, arrays: Arrays) -> Arrays:
         """These arrays in the dtype of the programs."""

@@ -41,7 +41,8 @@ def check_rule(
         row = Row(name, None, statement=f"not judged: {pair.undifferentiable}")
         return [row] if adjoint is None else [row, adjoint]
     tried = affordable(one, families, _MOST_ENTRIES)
-    worst, skipped, kinked, judged = 0.0, 0, 0, 0
+    worst, skipped, kinked, judged, truncation = 0.0, 0, 0, 0, 0.0
+    empty = not any(np.size(a) for a in one.chosen(one.arrays))
     failures: list[str] = []
     refused: list[str] = []
     before: list[Arrays] = []
@@ -59,13 +60,19 @@ def check_rule(
         kinked += sum(int((c.wrong & ~bad).sum()) for c, bad in zip(found, illegal, strict=True))
         for c, bad in zip(found, illegal, strict=True):
             worst = max(worst, float(np.max(np.where(c.wrong & ~bad, 0, c.units), initial=0)))
+        values = [by.compare(g, w, pair.tolerance) for g, w in zip(got_values, want_values, strict=True)]
+        wrong = [*illegal, *(c.wrong for c in values)]
+        off = [c.worst(bad, pair.tolerance) for c, bad in zip((*found, *values), wrong, strict=True)]
+        if 0 < max(off) <= pair.roundoff:
+            truncation = max(truncation, *off)
+            continue
         if not failures and any(bad.any() for bad in illegal):
             again = functools.partial(Pair, reference=reference, seed=seed, wide=pair.wide)
             program = shrunk(one, pair, arrays, again, _wrong)
         failures += _gradient_failures(one, family, pairs, found, illegal, before)
         before.append(tuple(want for _, want in pairs))
-        failures += _value_failures(one, family, got_values, want_values, pair)
-    if not judged:
+        failures += _value_failures(one, family, got_values, want_values, values)
+    if not judged and (refused or not empty):
         why = refused[0] if refused else "the formula's derivative is nowhere finite"
         return [Row(name, None, statement=f"not judged: {why}")]
     detail = (
@@ -81,7 +88,11 @@ def check_rule(
         detail += f"; {len(tried)} of {len(families)} inputs, for their size"
     detail += f"; {len(refused)} not judged ({refused[0]})" if refused else ""
     allowed = pair.tolerance.of_entry / pair.tolerance.u
-    rows = [Row(name, not failures, worst, allowed, detail, tuple(failures[:_MOST_FAILURES]), program)]
+    ok: bool | None = not failures
+    if truncation and not failures:
+        pair.approximate, ok = True, True if pair.by_reference else None
+        detail = f"{truncated(truncation, pair)}; {detail}"
+    rows = [Row(name, ok, worst, allowed, detail, tuple(failures[:_MOST_FAILURES]), program)]
     return rows if adjoint is None else [*rows, adjoint]
 
 
@@ -115,13 +126,23 @@ def _wrong(one: Problem, pair: Pair, arrays: Arrays) -> str:
     return ""
 
 
+def truncated(off: float, pair: Pair) -> str:
+    """The words for a difference that is below a rounding of the function's own dtype, in every entry."""
+    if pair.by_reference:
+        return f"an approximation: off by up to {off:.1e} of an entry, less than a rounding of its dtype"
+    return (
+        f"not judged: off the formula's derivative by up to {off:.1e} of an entry, less than a rounding of its dtype: "
+        f"is the formula an approximation (a truncated series)? Say what is meant by reference="
+    )
+
+
 def _undefined(values: Arrays, like: np.ndarray) -> np.ndarray:
     """True where the formula has no finite value in that row, and so no derivative that could be compared with."""
     lost = np.zeros(like.shape, bool)
     for value in values:
         bad = np.array([not v.is_finite() for v in value.ravel().tolist()], bool).reshape(value.shape)
         if bad.ndim and lost.ndim and len(bad) == len(lost):
-            lost[bad.reshape(bad.shape[0], -1).any(axis=1)] = True
+            lost[bad.any(axis=tuple(range(1, bad.ndim)))] = True
         elif bad.any():
             lost[...] = True
     return lost
@@ -155,10 +176,9 @@ def _gradient_failures(
     return lines
 
 
-def _value_failures(one: Problem, family: Family, got: Any, want: Any, pair: Pair) -> list[str]:
+def _value_failures(one: Problem, family: Family, got: Any, want: Any, found: Any) -> list[str]:
     lines = []
-    for k, (g, w) in enumerate(zip(got, want, strict=True)):
-        c = by.compare(g, w, pair.tolerance)
+    for k, (g, w, c) in enumerate(zip(got, want, found, strict=True)):
         if c.wrong.any():
             at = by.first(c.wrong, c.units)
             lines.append(

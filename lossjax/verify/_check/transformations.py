@@ -11,7 +11,7 @@ import numpy as np
 from jax.sharding import AxisType, PartitionSpec
 
 from lossjax._core.xla import LITTLE_EFFORT
-from lossjax.verify._check.problem import Arrays, Problem, weighted_sum
+from lossjax.verify._check.problem import Arrays, Problem, is_key, weighted_sum
 from lossjax.verify._check.programs import (
     Pair,
     exactly_or_compiled,
@@ -42,7 +42,7 @@ class Subject:
 
     @property
     def moving(self) -> Arrays:
-        return self.one.chosen(self.arrays)
+        return tuple(map(jnp.asarray, self.one.chosen(self.arrays)))
 
     def of_moving(self, fn: Callable[..., Any] | None = None) -> Callable[..., Arrays]:
         return self.one.of_moving(fn or self.one.fn, self.arrays)
@@ -57,7 +57,9 @@ class Subject:
     def gradient_of(self, arrays: Arrays) -> Arrays:
         """The gradient in the differentiated arrays, as a function of all arrays."""
         of_moving = self.one.of_moving(self.one.fn, arrays)
-        return jax.grad(lambda *m: weighted_sum(of_moving(*m), self.weights), self.argnums)(*self.one.chosen(arrays))
+        return jax.grad(lambda *m: weighted_sum(of_moving(*m), self.weights), self.argnums)(
+            *map(jnp.asarray, self.one.chosen(arrays))
+        )
 
     def both_of(self, arrays: Arrays) -> tuple[Arrays, Arrays]:
         """Values and gradient, as a function of all arrays."""
@@ -72,7 +74,8 @@ class Subject:
         def scalar(*arrays: Any) -> jax.Array:
             return weighted_sum(self.one.call(self.one.fn, arrays), self.weights)
 
-        return jax.grad(staged(scalar), self.one.moving)(*self.arrays)
+        given = (a if is_key(a) else jnp.asarray(a) for a in self.arrays)
+        return jax.grad(staged(scalar), self.one.moving)(*given)
 
     @property
     def gradient(self) -> Arrays:
