@@ -358,6 +358,26 @@ def test_the_sign_of_a_computed_number_is_known_and_its_bits_are_not() -> None:
         exact(lambda x: lax.bitcast_convert_type(jnp.log(x), jnp.int32))(np.float32([0.5, 2]))
 
 
+def test_a_scatter_applies_its_function() -> None:
+    """Also through ``at[].apply``, and to the entry that is named alone."""
+    first = exact(lambda x: x.at[0].apply(jnp.exp))(np.float32([1, 2]))
+    assert (float(first[0]), float(first[1])) == (pytest.approx(np.e), 2)
+
+
+def test_a_promised_index_out_of_range_is_dropped() -> None:
+    """As XLA drops it; a gather of one is clamped."""
+    places = np.array([1, 7])
+    added = exact(lambda x: x.at[places].add(1.0, mode="promise_in_bounds"))(np.float32([1, 2, 3]))
+    assert added.tolist() == [1, 3, 3]
+    taken = exact(lambda x: x.at[places].get(mode="promise_in_bounds"))(np.float32([1, 2, 3]))
+    assert taken.tolist() == [2, 3]
+
+
+def test_digamma_has_no_value_at_its_poles() -> None:
+    found = exact(jax.scipy.special.digamma)(np.float32([0, -1, -2]))
+    assert all(v.is_nan() for v in found)
+
+
 def test_what_a_scatter_promises_and_breaks() -> None:
     twice = np.array([1, 1])
     with pytest.raises(UnsupportedPrimitive, match="unique_indices is promised, but two updates meet"):

@@ -105,6 +105,12 @@ def of_five_rows(kept: Any, g: jax.Array) -> Any:
     return (10.0 / z.shape[0] * g[:, None] * z,)
 
 
+def whole_blocks_only(kept: Any, g: Any) -> Any:
+    """Rows beyond the last whole block of four are taken for padding."""
+    (z,) = kept
+    return ((2 * g[:, None] * z).at[z.shape[0] // 4 * 4 :].set(0),)
+
+
 FAULTS: dict[str, tuple[Callable[..., Any], tuple[Any, ...], str]] = {
     "wrong in float32 alone": (
         sine(lambda x, g: right(x, g) * (3 if x.dtype == jnp.float32 else 1)), (Z,), "rule: in float32"),
@@ -131,6 +137,7 @@ FAULTS: dict[str, tuple[Callable[..., Any], tuple[Any, ...], str]] = {
         (Z[0], np.arange(7, dtype=np.int32)), "rule"),
     "a batch of one": (ruled(squares, first_row_only), (Z,), "modes: other batch sizes"),
     "a batch size written down": (ruled(squares, of_five_rows), (Z,), "modes: other batch sizes"),
+    "a block that is not full": (ruled(squares, whole_blocks_only), (Z[:4],), "modes: other batch sizes"),
     "another argument than the first": (
         ruled(lambda a, b: a * b**2, lambda kept, g: (g * kept[1] ** 2, g * kept[0] * kept[1])), (Z, V), "rule"),
     "an argument without a cotangent": (

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
+import lossjax
 from lossjax.verify._check.accuracy import check_accuracy
 from lossjax.verify._check.certificate import Certificate as Certificate
 from lossjax.verify._check.certificate import Row as Row
@@ -187,7 +188,8 @@ def _about(one: Problem) -> dict[str, Any]:
     return {
         "differentiated": {one.names[i]: str(one.arrays[i].dtype) for i in one.moving},
         "device": f"{device.platform} ({device.device_kind})" if device.platform != "cpu" else "cpu",
-        "versions": {name: importlib.metadata.version(name) for name in ("lossjax", "jax", "jaxlib", "numpy")}
+        "versions": {"lossjax": lossjax.__version__}  # which need not be installed
+        | {name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "numpy")}
         | {"python": platform.python_version()},
     }
 

@@ -11,8 +11,9 @@ from lossjax.verify._exact.rules import rule
 
 LOOPS = ("scan", "while", "cond", "platform_index")
 """These are interpreted also where all operands are integers."""
-_MOST_STEPS = 3_000
-"""Of a loop that ends by what it computes: where a float overflows after a hundred, exact numbers go on."""
+_MOST_WORK = 60_000
+"""How many numbers a loop may compute that ends by what it computes: where a float overflows after a hundred steps, exact
+numbers go on."""
 
 
 @rule("platform_index", reads=["platforms"])
@@ -33,10 +34,11 @@ def _while(context: Context, params: Any, *values: Any) -> list[Any]:
     of_test, of_body = params["cond_nconsts"], params["body_nconsts"]
     test_constants, body_constants = values[:of_test], values[of_test : of_test + of_body]
     state = list(values[of_test + of_body :])
-    steps = 0
+    steps = work = 0
     while np.any(going := np.asarray(context.run(params["cond_jaxpr"], [*test_constants, *state])[0])):
-        if (steps := steps + 1) > _MOST_STEPS:
-            raise context.unsupported(f"its loop goes on after {_MOST_STEPS} steps")
+        steps, work = steps + 1, work + sum(map(np.size, state))
+        if work > _MOST_WORK:
+            raise context.unsupported(f"its loop goes on after {steps} steps")
         moved = context.run(params["body_jaxpr"], [*body_constants, *state])
         # Under vmap each row has a test of its own; a row whose test fails keeps its state.
         state = moved if going.all() else [_where(going, new, old) for new, old in zip(moved, state, strict=True)]
