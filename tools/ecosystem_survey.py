@@ -65,7 +65,7 @@ def main() -> None:
     text = table.judgements(rows) if options.rules else table.written(rows)
     print(text)
     if options.page:
-        table.into(options.page, f"{kind}, JAX {version.rpartition('.')[0]}", text)
+        table.into(options.page, f"{kind}, JAX {'.'.join(version.split('.')[:2])}", text)
 
 
 if __name__ == "__main__":
