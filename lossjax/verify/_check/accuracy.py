@@ -147,7 +147,7 @@ class _Judge:
             batch = indices[start : start + _BATCH]
             try:
                 rows = self._rows(floats, cotangents, arrays, self._seeds(group, k, batch))
-            except REFUSALS:
+            except (*REFUSALS, jax.errors.TracerArrayConversionError):  # JAX cannot differentiate every rule twice
                 return None
             for b, index in enumerate(batch):
                 change[index] = sum(

@@ -11,7 +11,7 @@ from lossjax.verify._exact.rules import rule
 
 LOOPS = ("scan", "while", "cond", "platform_index")
 """These are interpreted also where all operands are integers."""
-_MOST_WORK = 60_000
+_MOST_WORK = 200_000
 """How many numbers a loop may compute that ends by what it computes: where a float overflows, exact numbers go on."""
 
 
