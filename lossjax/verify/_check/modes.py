@@ -8,13 +8,14 @@ compiled and compared to within roundings; and so is a program that has no exact
 import contextlib
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from lossjax._core.xla import LITTLE_EFFORT
 from lossjax.verify._check import compare as by
 from lossjax.verify._check.certificate import Row
 from lossjax.verify._check.inputs import generic
-from lossjax.verify._check.problem import BEYOND_JAX, Problem
+from lossjax.verify._check.problem import BEYOND_JAX, Problem, is_key
 from lossjax.verify._check.programs import (
     REFUSALS,
     Pair,
@@ -36,7 +37,8 @@ def _subject(one: Problem, pair: Pair, seed: int) -> Subject:
     random = np.random.default_rng(seed + 4)
     arrays = generic(one, pair.arrays, random)
     tangents = cotangents([arrays[i] for i in one.moving], random)
-    return Subject(one, pair, arrays, pair.cotangents, tangents)
+    given = tuple(a if is_key(a) else jnp.asarray(a) for a in arrays)  # constants of whatever is traced from here on
+    return Subject(one, pair, given, pair.cotangents, tangents)
 
 
 def check_modes(one: Problem, pair: Pair, seed: int) -> list[Row]:

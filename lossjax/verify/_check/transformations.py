@@ -74,8 +74,7 @@ class Subject:
         def scalar(*arrays: Any) -> jax.Array:
             return weighted_sum(self.one.call(self.one.fn, arrays), self.weights)
 
-        given = (a if is_key(a) else jnp.asarray(a) for a in self.arrays)
-        return jax.grad(staged(scalar), self.one.moving)(*given)
+        return jax.grad(staged(scalar), self.one.moving)(*self.arrays)
 
     @property
     def gradient(self) -> Arrays:
@@ -231,7 +230,9 @@ def _batches(s: Subject) -> Any:
     got, want = [], []
     for size in sorted({1, rows // 2, rows + 1}):
         taken = np.arange(size) % rows
-        arrays = tuple(a[taken] if k in of_batch else a for k, a in enumerate(s.arrays))
+        arrays = tuple(
+            (a if is_key(a) else np.asarray(a))[taken] if k in of_batch else a for k, a in enumerate(s.arrays)
+        )
         try:
             fits = all(o.shape[:1] == (size,) for o in s.one.shapes(arrays))
         except Exception:  # the function holds data of its own for each row: any error says so
