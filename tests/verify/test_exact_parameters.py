@@ -373,9 +373,11 @@ def test_a_promised_index_out_of_range_is_dropped() -> None:
     assert taken.tolist() == [2, 3]
 
 
-def test_digamma_has_no_value_at_its_poles() -> None:
-    found = exact(jax.scipy.special.digamma)(np.float32([0, -1, -2]))
-    assert all(v.is_nan() for v in found)
+def test_digamma_at_its_poles_is_what_jax_has() -> None:
+    """NaN; and -inf at 0 from JAX 0.12 on."""
+    x = np.float32([0, -1, -2])
+    found = exact(jax.scipy.special.digamma)(x)
+    np.testing.assert_array_equal(np.vectorize(float)(found), jax.scipy.special.digamma(x))
 
 
 def test_what_a_scatter_promises_and_breaks() -> None:
