@@ -125,7 +125,8 @@ WITH_SPECIAL = np.array([[1.0, np.inf, 2.0], [np.inf, -np.inf, 0.0], [np.nan, 1.
 WHOLE = np.arange(24.0).reshape(4, 6)
 PLACES = np.array([0, 3, -1, 9, 2])
 
-POLYNOMIALS = [lax.polynomial] if hasattr(lax, "polynomial") else []  # from JAX 0.12 on
+_POLYNOMIAL: Any = getattr(lax, "polynomial", None)  # from JAX 0.12 on
+POLYNOMIALS = [] if _POLYNOMIAL is None else [_POLYNOMIAL]
 
 
 def _head_and_tail(x: jax.Array) -> jax.Array:
