@@ -6,10 +6,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 import pytest
 
 import lossjax
+from tests.support.cases import CASES, Case
+from tests.support.draws import Family
 
 ROWS, CLASSES = 32, 8192
 
@@ -82,3 +85,49 @@ def test_every_softmax_loss_is_asked() -> None:
 def test_an_array_of_the_size_of_the_logits_is_noticed() -> None:
     """Of soft targets, as they are usually written."""
     assert beside_the_gradient(lambda z, y, t: optax.softmax_cross_entropy(z, t), "float32") > 0.9
+
+
+NUMBERS = 8192
+"""A multiple of a vector's width."""
+
+STORED = {
+    "self_information": 2,
+    "smooth_l1_loss": 2,
+    "pseudo_huber_loss": 4,
+    "policy.sampled_kl": 3,
+    "preference.kto_loss": 2,
+    "preference.orpo_loss": 5,
+}
+"""Losses of single numbers of whose mean more than the losses themselves is stored, and how many arrays."""
+
+
+def is_of_numbers(case: Case) -> bool:
+    """Whether each entry has a loss of its own."""
+    arguments = case.draw(Family("shapes", rows=3, classes=2), np.float32)
+    alone = jax.eval_shape(case.loss, *arguments).shape == arguments[0].shape
+    return alone and not case.name.endswith("softmax")
+
+
+def of_a_mean(case: Case, family: Family) -> float:
+    """The temporary memory of the mean of a loss, in units of the array of the losses."""
+    arguments = case.draw(family, np.float32)
+    size = jax.eval_shape(case.loss, *arguments).size
+    program = jax.jit(lambda *arguments: jnp.mean(case.loss(*arguments)))
+    analysis = program.lower(*arguments).compile().memory_analysis()
+    if analysis is None:
+        pytest.skip("this backend does not say how much memory a program takes")
+    return analysis.temp_size_in_bytes / (4 * size)
+
+
+@pytest.mark.parametrize("case", list(filter(is_of_numbers, CASES)), ids=lambda case: case.name)
+def test_the_mean_of_losses_of_numbers_stores_the_losses(case: Case) -> None:
+    """XLA's CPU backend sums what is stored. Arithmetic that ends in a sum it would store operand by operand."""
+    assert of_a_mean(case, Family("numbers", rows=NUMBERS, classes=2)) < STORED.get(case.name, 1) + 0.1
+
+
+@pytest.mark.parametrize(
+    "case", [case for case in CASES if case.name.endswith(("labels", "softmax_focal_loss"))], ids=lambda case: case.name
+)
+def test_the_mean_of_short_rows_stores_few_numbers_a_row(case: Case) -> None:
+    """The maximum, the label's logit, the sum, whether the row is defined, and the loss."""
+    assert of_a_mean(case, Family("rows", rows=NUMBERS, classes=10)) < 5
