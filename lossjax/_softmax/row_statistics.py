@@ -84,8 +84,13 @@ class RowStatistics:
         return self.classes_of(z) == self.pivot if self.asked is None else jnp.asarray(self.asked)
 
     def sum(self, x: Array) -> Array:
-        """The sum over the classes, with the class axis kept."""
-        return jnp.where(self.pivot == jnp.iinfo(self.pivot.dtype).min, 0, sum_over_classes(x, self.over))
+        """The sum over the classes, with the class axis kept.
+
+        XLA's CPU backend gives a sum, with the arithmetic that is done with it, to a library that stores each operand.
+        It cannot take a select, here one by an index that no row has.
+        """
+        here = jnp.where(self.pivot == jnp.iinfo(self.pivot.dtype).min, 0, sum_over_classes(x))
+        return here if self.over is None else lax.psum(here, self.over)
 
     def at_pivot(self, x: Array) -> Array:
         """Of x, the entry at the pivot, with the class axis kept; exact, infinities included."""
