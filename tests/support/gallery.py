@@ -254,10 +254,10 @@ def temperature_backward(g, values, temperature):
 
 
 def with_tangent(derivative: Callable[..., Any]) -> Callable[..., Any]:
-    loss = jax.custom_jvp(cross_entropy, nondiff_argnums=(1,))
+    loss = jax.custom_jvp(cross_entropy)
 
-    def tangent(labels, primals, tangents):
-        return cross_entropy(*primals, labels), jnp.sum(derivative(*primals, labels) * tangents[0], axis=-1)
+    def tangent(primals, tangents):
+        return cross_entropy(*primals), jnp.sum(derivative(*primals) * tangents[0], axis=-1)
 
     loss.defjvp(tangent)
     return loss
