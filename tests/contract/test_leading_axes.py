@@ -1,7 +1,7 @@
 """Rows with several leading axes, such as [batch, time, classes], are the same rows."""
 
+import functools
 import inspect
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -31,7 +31,7 @@ def value_and_gradients(case: Case, args: list[np.ndarray], where: np.ndarray | 
     masked: dict[str, Any] = {} if where is None else {"where": jnp.asarray(where)}
 
     def everything(*args: jax.Array) -> list[jax.Array]:
-        loss: Callable[..., jax.Array] = lambda *args: case.loss(*args, **masked)  # noqa: E731
+        loss = functools.partial(case.loss, **masked)
         output, pullback = jax.vjp(moving(loss, args, case.argnums), *floats(args, case.argnums))
         return [output, *pullback(cotangent_for(output.reshape(-1)).reshape(output.shape))]
 
