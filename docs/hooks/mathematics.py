@@ -142,7 +142,7 @@ class Blocks(Preprocessor):
 class Formula(InlineProcessor):
     """A formula within a line."""
 
-    def handleMatch(self, m: re.Match[str], data: str) -> tuple[Any, int, int]:  # type: ignore[override]  # noqa: D102
+    def handleMatch(self, m: re.Match[str], data: str) -> tuple[Any, int, int]:  # noqa: D102  # described by its class
         return self.md.htmlStash.store(mathml(m[1])), m.start(0), m.end(0)
 
 
@@ -151,7 +151,7 @@ class Reference(InlineProcessor):
 
     names = public_names()
 
-    def handleMatch(self, m: re.Match[str], data: str) -> tuple[Any, int, int]:  # type: ignore[override]  # noqa: D102
+    def handleMatch(self, m: re.Match[str], data: str) -> tuple[Any, int, int]:  # noqa: D102  # described by its class
         code = ElementTree.Element("code")
         shown = m[1].rpartition(".")[2] if m[1].startswith("~") else m[1]
         code.text = AtomicString(shown)
@@ -169,7 +169,7 @@ class Statement(InlineProcessor):
     ANCESTOR_EXCLUDES = ("a", "h1", "h2", "h3", "h4")
     headings = statements()
 
-    def handleMatch(self, m: re.Match[str], data: str) -> tuple[Any, Any, Any]:  # type: ignore[override]  # noqa: D102
+    def handleMatch(self, m: re.Match[str], data: str) -> tuple[Any, Any, Any]:  # noqa: D102  # described by its class
         target = self.headings.get(m[1])
         if target is None:
             return None, None, None
@@ -185,7 +185,7 @@ class Raised(InlineProcessor):
         super().__init__(pattern, md)
         self.tag = tag
 
-    def handleMatch(self, m: re.Match[str], data: str) -> tuple[Any, int, int]:  # type: ignore[override]  # noqa: D102
+    def handleMatch(self, m: re.Match[str], data: str) -> tuple[Any, int, int]:  # noqa: D102  # described by its class
         element = ElementTree.Element(self.tag)
         element.text = m[1][1:-1] if m[1][0] in "({" else m[1]
         return element, m.start(0), m.end(0)
@@ -210,5 +210,5 @@ class Mathematics(Extension):
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Pages and docstrings share the configured extensions."""
     # MkDocs declares names of extensions, and hands whatever it is given to Markdown, which takes objects too.
-    config.markdown_extensions.append(Mathematics())  # type: ignore[arg-type]
+    config.markdown_extensions.append(Mathematics())  # type: ignore[arg-type]  # MkDocs types names; objects do, too
     return config
