@@ -65,3 +65,12 @@ def total(x: Array, *, axis: int | None = -1, keepdims: bool = False) -> Array:
     (The same of a tangent is up to JAX, which forms its sum.)
     """
     return jnp.sum(x + lax.optimization_barrier(jnp.zeros((), x.dtype)), axis=axis, keepdims=keepdims)
+
+
+def closed_off(of_row: Array, index: Array) -> Array:
+    """A sum over the classes, such that XLA's CPU backend stores no operand of the arithmetic that is done with it.
+
+    It gives a sum, together with that arithmetic, to a library that stores each operand in an array of the row's size
+    (JAX 0.10 to 0.12). The library cannot take a select, here one by an index that no row has.
+    """
+    return jnp.where(index == jnp.iinfo(index.dtype).min, 0, of_row)

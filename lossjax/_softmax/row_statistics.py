@@ -27,6 +27,7 @@ from lossjax._core import sharding
 from lossjax._core.masks import nan_unless
 from lossjax._core.plain import rules_are_off
 from lossjax._core.platform import by_platform
+from lossjax._core.xla import closed_off
 from lossjax._softmax import one_pass
 from lossjax._softmax.one_pass import WeightedGaps
 from lossjax._softmax.plan import ONE_DEVICE, Plan
@@ -84,12 +85,8 @@ class RowStatistics:
         return self.classes_of(z) == self.pivot if self.asked is None else jnp.asarray(self.asked)
 
     def sum(self, x: Array) -> Array:
-        """The sum over the classes, with the class axis kept.
-
-        XLA's CPU backend gives a sum, with the arithmetic that is done with it, to a library that stores each operand.
-        It cannot take a select, here one by an index that no row has.
-        """
-        here = jnp.where(self.pivot == jnp.iinfo(self.pivot.dtype).min, 0, sum_over_classes(x))
+        """The sum over the classes, with the class axis kept."""
+        here = closed_off(sum_over_classes(x), self.pivot)
         return here if self.over is None else lax.psum(here, self.over)
 
     def at_pivot(self, x: Array) -> Array:

@@ -14,7 +14,7 @@ from jax import Array, lax
 
 from lossjax._core import sharding
 from lossjax._core.platform import by_platform
-from lossjax._core.xla import total
+from lossjax._core.xla import closed_off, total
 
 Arrays = tuple[Any, ...]
 """Arrays of one entry per class, or None in place of one."""
@@ -176,9 +176,7 @@ def _by_pieces(term: Callable[..., Array], index: Array, arrays: Arrays, rows: A
     for first, start, width in pieces:
         piece = _piece(whole, start, width)
         added = _with_piece(term, added, piece, number, within - start, rows, skip_first=first - start)
-    # The library that sums would take in the arithmetic that is done with the sum, in arrays of the size of the row. It
-    # cannot take a select, here one by an index that no row has.
-    return jnp.where(index == jnp.iinfo(index.dtype).min, 0, sum_over_classes(jnp.sum(added, axis=-1)))
+    return closed_off(sum_over_classes(jnp.sum(added, axis=-1)), index)
 
 
 def _floating_apart(arrays: Arrays) -> tuple[Arrays, Arrays]:
