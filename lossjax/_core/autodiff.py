@@ -34,6 +34,7 @@ from jax.custom_derivatives import SymbolicZero
 from lossjax._core import sharding
 from lossjax._core.packed import Dtypes, Packed, Saved, Structure, is_array, is_inexact
 from lossjax._core.plain import rules_are_off
+from lossjax._core.pushed import pushed_forward
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -130,18 +131,11 @@ def closed_form(
         of_moving = _of_moving(functools.partial(output_of, structure), arrays, moving)
         output, pullback = jax.vjp(of_moving, *[arrays[i] for i in moving])
 
-        def transpose_of_pullback(pullback: Any, *moved: Any) -> Any:
-            # By jax.vjp, not jax.linear_transpose: a backward pass may apply another rule to its cotangent. The
-            # pullback is linear, so any point will do.
-            anywhere = jax.tree.map(lambda leaf: jax.lax.full_like(leaf, 0), output)
-            return jax.vjp(pullback, anywhere)[1](moved)[0]
-
-        transposed = jax.checkpoint(transpose_of_pullback, prevent_cse=False)
         # The primal output is `settled`, not the bare output, for two reasons. A derivative of the bare output would go
         # through the forward pass, where row statistics are stopped. And inside the body of a loop, when JAX (0.10 to
         # 0.12) differentiates what it has already linearised, it drops custom_jvp and evaluates the function's body:
         # `settled` returns the output that the forward pass formed, so the dependence on the arrays is still there.
-        return settled(structure, output, *arrays), transposed(pullback, *[tangents[i] for i in moving])
+        return settled(structure, output, *arrays), pushed_forward(pullback, output, tuple(tangents[i] for i in moving))
 
     differentiable.defjvp(push, symbolic_zeros=True)
     settled.defjvp(lambda structure, given, tangents: push(structure, given[1:], tangents[1:]), symbolic_zeros=True)
