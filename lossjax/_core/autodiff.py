@@ -5,16 +5,16 @@ in closed form. ``closed_form`` makes a JAX function of them that can be transfo
 
 Why two wrappers.  A ``custom_vjp`` alone forbids forward mode.  A pullback is linear in its cotangent, so forward mode
 is already contained in it: with  pullback(g) = Jᵀg,  the transpose of the pullback, applied to a tangent t, is Jt.
-The outer ``custom_jvp`` returns exactly that transpose. The backward pass stays the single source of truth, for
-arguments that each row owns (logits) and for those that all rows share (class weights, a temperature) alike.
-The transpose stands inside ``jax.checkpoint``, so that reverse mode keeps what the forward pass saved and nothing else.
-It is told ``prevent_cse=False``: XLA may merge the recomputed operations with the originals, which costs nothing here.
+The outer ``custom_jvp`` returns exactly that (``pushed.py``), in a form whose transpose is the pullback itself. So the
+backward pass stays the single source of truth, for arguments that each row owns (logits) and for those that all rows
+share (class weights, a temperature) alike; reverse mode executes it as it was written, and keeps what the forward pass
+saved and nothing else.
 
-What it costs.  A rule that is only evaluated is one ``custom_jvp`` around one ``jit``. Where a derivative is asked for,
-JAX traces the forward pass, the backward pass, and the backward pass's transpose, and transposes that again. The
-layers themselves are cheap, the operations are not: the gradient of the cross-entropy has 250, where optax's has 64,
-and takes 0.1 s of tracing where optax's takes 0.02 s, once per program (``python tools/trace_cost.py``, JAX 0.10.2).
-That is the price of full accuracy, and of every order and mode of differentiation from one rule.
+What it costs.  A rule that is only evaluated is one ``custom_jvp`` around one ``jit``. Where a gradient is asked for,
+JAX traces the forward pass and the backward pass; in forward mode, the backward pass's transpose as well. The layers
+themselves are cheap, the operations are not: the gradient of the cross-entropy takes COST of the time of optax's to
+trace, once per program (``python tools/trace_cost.py``, JAX 0.10.2). That is the price of full accuracy, and of every
+order and mode of differentiation from one rule.
 
 A ``custom_jvp`` that changes no derivative stands around the forward pass as well (``whole_forward``). JAX evaluates
 the rule of the outer one partially, and so takes every ``jit`` in it apart, operation by operation, even if all of its

@@ -5,10 +5,10 @@ In the symbols of ``row_statistics.py``, every order of differentiation meets on
     d log_softmax(z)·g  ->  g - (Σg) p            = -slope(z, g)
     d softmax(z)·g      ->  p∘(g - <p, g>)        = J(p) g, symmetric
 
-A backward pass is transposed by JAX for forward mode, and transposed again for reverse mode, and the transpose of an
-accurate expression may cancel. So the two expressions that are linear in a cotangent, ``cross_entropy_slope`` and
-``centered``, are written in sums and products of the accurate functions p and p - e_i alone, such that the transpose of
-either one, operation by operation, is the other.
+Reverse mode executes a backward pass as it is written; forward mode, and a derivative of reverse mode, execute its
+transpose, and the transpose of an accurate expression may cancel. So the two expressions that are linear in a
+cotangent, ``cross_entropy_slope`` and ``centered``, are written in sums and products of the accurate functions p and
+p - e_i alone, such that the transpose of either one, operation by operation, is the other.
 
 Two kinds of functions. ``softmax``, ``log_softmax`` and ``log_sum_exp`` start from the logits. Backward passes use the
 rest, which take the row statistics of the forward pass as an argument (all that is saved beside the logits). The rules
@@ -48,7 +48,8 @@ def _softmax_forward(z: Array, dtype: Any) -> tuple[Array, Any]:
 
 def _softmax_backward(saved: Any, cotangent: Array) -> tuple[Array, None]:
     z, rows = saved
-    return fisher_product(z, rows, cotangent), None
+    value = _fisher_product_by_sums(*lax.stop_gradient((z, rows, cotangent)))
+    return _fisher_product_of(value, z, rows, cotangent), None
 
 
 def _log_softmax_forward(z: Array, dtype: Any) -> tuple[Array, Any]:
@@ -172,6 +173,21 @@ def fisher_product(z: Array, rows: RowStatistics, v: Array) -> Array:
     """
     p = probabilities(z, rows)
     return p * centered(z, rows, v - rows.sum(p * v))
+
+
+def _weighed(entries: Any, rows: RowStatistics, mean: Array | None) -> Array:
+    """``p_j (v_j - mean)``."""
+    z, v, _ = entries
+    return times(probabilities(z.astype(rows.maximum.dtype), rows), v if mean is None else v - mean)
+
+
+def _fisher_product_by_sums(z: Array, rows: RowStatistics, v: Array) -> Array:
+    """The value of :func:`fisher_product`, with no array beside z and v: its sums are sums of terms."""
+    mean = terms.of_all(_weighed, (z, v), rows, None)
+    own, elsewhere = (of(_weighed, (z, v), rows, mean) for of in (terms.of_pivot, terms.of_others))
+    p, away, complement = probabilities(z, rows), v - mean, -p_minus_one_hot(z, rows)
+    # The sums stand in the branches of a select, where XLA's CPU backend gives them to no library.
+    return jnp.where(rows.is_pivot(z), p * (complement * away - elsewhere), p * (away - own - elsewhere))
 
 
 def fisher_product_of(

@@ -5,13 +5,14 @@ time. A loss may want the logits of several heads, of as many classes (a diverge
 states, its weight and its bias. When the gradient is formed depends on what is known of the rows' cotangents:
 
 * Summed over rows, with weights or without, the loss is one number, and its cotangent only scales the gradient. So the
-  gradient is formed where the logits are, in the same pass (``head_sum.py``), with three matrix products in all
-  (logits, ∂/∂x, ∂/∂W), as with stored logits.
+  gradient is formed where the logits are, in the same pass, with three matrix products in all (logits, ∂/∂x, ∂/∂W), as
+  with stored logits.
 * With one result per row, the rows' cotangents are not known in that pass. The backward pass makes the logits again,
   which is a fourth product.
 
-Either way the gradients of the blocks are summed in the dtype of the loss, whatever the dtype of W. A derivative of the
-gradient makes the logits again.
+These are the two rules of ``head_rules.py``. Either way the gradients of the blocks are formed and added by
+``head_gradient.py``, in the dtype of the loss, whatever the dtype of W. A derivative of the gradient is that of
+:func:`pull_back` below, and makes the logits again.
 """
 
 import functools
@@ -23,7 +24,6 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.sharding import NamedSharding, PartitionSpec
 
-from lossjax._core.autodiff import closed_form
 from lossjax._core.masks import hide
 from lossjax._core.platform import by_platform
 from lossjax._softmax import blocks
@@ -171,15 +171,6 @@ def outputs_by_block(head: Head, cut: Cut, shared: Callable[[], Shared], rows: R
     return blocks.undo(cut, lax.map(of_block, rows))
 
 
-def _each_forward(head: Head, shared: Shared, rows: Rows) -> tuple[Outputs, Any]:
-    def of_blocks(size: int, shared: Shared, rows: Rows) -> Outputs:
-        cut, cut_rows = in_blocks(rows, size)
-        return outputs_by_block(head, cut, lambda: shared, cut_rows)
-
-    cpu, otherwise = (functools.partial(of_blocks, size) for size in head.chunk_size)
-    return by_platform(shared, rows, cpu=cpu, otherwise=otherwise), (head, shared, rows)
-
-
 Gradients = tuple[Shared, tuple[Array, ...], Any]
 """In what rows share, in the hidden states of each head, and in the floats that rows have of their own."""
 
@@ -210,13 +201,3 @@ def pull_back(
         return cpu(shared, rows, cotangents)
     # The choice is outside the derivative, so that nothing of the formula not chosen is kept.
     return by_platform(shared, rows, cotangents, cpu=cpu, otherwise=otherwise)
-
-
-def _each_backward(saved: Any, cotangents: Outputs) -> tuple[None, Shared, Rows]:
-    head, shared, rows = saved
-    in_shared, in_hidden, in_own = pull_back(head, shared, rows, cotangents)[1]
-    return None, in_shared, Rows(in_hidden, in_own, None)
-
-
-row_outputs = closed_form(_each_forward, _each_backward)
-"""(head, shared, rows) -> the results of every row, without weights."""

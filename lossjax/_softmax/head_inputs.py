@@ -14,8 +14,8 @@ from lossjax._core.autodiff import closed_form
 from lossjax._core.options import Option
 from lossjax._core.reduction import Reducer
 from lossjax._softmax.chunk_size import ChunkSize, chunk_size_of
-from lossjax._softmax.head import Head, Outputs, Rows, Shared, row_outputs
-from lossjax._softmax.head_sum import summed_loss
+from lossjax._softmax.head import Head, Outputs, Rows, Shared
+from lossjax._softmax.head_rules import row_outputs, summed_loss
 from lossjax._softmax.transform import LogitTransform
 
 

@@ -87,6 +87,25 @@ def test_an_array_of_the_size_of_the_logits_is_noticed() -> None:
     assert beside_the_gradient(lambda z, y, t: optax.softmax_cross_entropy(z, t), "float32") > 0.9
 
 
+@pytest.mark.parametrize(("name", "dtype", "allowed"), [
+    ("softmax", "float32", 0.5), ("log_softmax", "float32", 0.5), ("logsumexp", "float32", 0.5),
+    ("softmax", "bfloat16", 1.5), ("log_softmax", "bfloat16", 1.5), ("logsumexp", "bfloat16", 0.5),
+])  # fmt: skip
+def test_nor_beside_the_gradient_of_a_function(name: str, dtype: str, allowed: float) -> None:
+    """By any cotangent. In 16 bits the exponentials that the value is made of are one array, in float32."""
+
+    def value_and_pullback(z: jax.Array, cotangent: jax.Array) -> Any:
+        value, pullback = jax.vjp(getattr(lossjax, name), z)
+        return value, pullback(cotangent)
+
+    z = jax.ShapeDtypeStruct((ROWS, CLASSES), dtype)
+    of_value = jax.eval_shape(getattr(lossjax, name), z)
+    analysis = jax.jit(value_and_pullback).lower(z, of_value).compile().memory_analysis()
+    if analysis is None:
+        pytest.skip("this backend does not say how much memory a program takes")
+    assert analysis.temp_size_in_bytes / (4 * ROWS * CLASSES) < allowed
+
+
 NUMBERS = 8192
 """A multiple of a vector's width."""
 

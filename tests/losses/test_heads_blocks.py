@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lossjax._softmax import head_sum
+from lossjax._softmax import head_gradient
 from tests.support.heads import CASES, CLASSES, HEADS, NEVER_REDUCED, OTHER, WIDTH, Arrays, drawn, listed, total
 from tests.support.quick import quick
 
@@ -59,13 +59,13 @@ def test_the_size_of_blocks_changes_nothing_but_the_order_of_sums(name: str, dty
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_a_sum_over_blocks_in_sixteen_bits_is_seen(dtype: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """It stands still: an entry of 256 times the next one's size does not feel it."""
-    right = head_sum._add_products
+    right = head_gradient._add_products
 
     def narrow(*args: Any) -> Any:
         in_weight, in_hidden = right(*args)
         return jax.lax.reduce_precision(in_weight, exponent_bits=8, mantissa_bits=7), in_hidden
 
-    monkeypatch.setattr(head_sum, "_add_products", narrow)
+    monkeypatch.setattr(head_gradient, "_add_products", narrow)
     try:
         assert shares_of_the_bound("sparse targets", dtype, (1,), rows=4096)[1] > 1
     finally:

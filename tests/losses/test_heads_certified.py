@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lossjax._softmax import head, head_sum
+from lossjax._softmax import head, head_rules
 from lossjax._softmax.head import Gradients
 from lossjax.verify import check
 from tests.support.heads import CASES, HEADS, NEVER_REDUCED, ROWS, drawn
@@ -74,16 +74,13 @@ own ones out of the divergence."""
 
 @pytest.mark.parametrize(("name", "how", "what"), FAULTS)
 def test_a_head_without_a_factor_is_rejected(name: str, how: str, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    one_pass, pull_back, products = head_sum._one_pass, head.pull_back, head.Head.products
+    one_pass, products = head_rules.one_pass, head.Head.products
 
-    def wrong_sum(*args: Any) -> Any:
+    def wrong_pass(*args: Any) -> Any:
         if what == "row weights":
-            return one_pass(*args[:-1], jnp.ones_like(args[-1]))
-        losses, gradients = one_pass(*args)
-        return losses, twice(gradients, what)
-
-    def wrong_pullback(*args: Any) -> Any:
-        outputs, gradients = pull_back(*args)
+            *rest, weights, of = args
+            return one_pass(*rest, jnp.ones_like(weights), of)
+        outputs, gradients = one_pass(*args)
         return outputs, twice(gradients, what)
 
     def wrong_products(self: head.Head, shared: head.Shared, block: head.Rows) -> Any:
@@ -93,8 +90,7 @@ def test_a_head_without_a_factor_is_rejected(name: str, how: str, what: str, mon
     if what == "products":
         monkeypatch.setattr(head.Head, "products", wrong_products)
     else:
-        monkeypatch.setattr(head_sum, "_one_pass", wrong_sum)
-        monkeypatch.setattr(head, "pull_back", wrong_pullback)
+        monkeypatch.setattr(head_rules, "one_pass", wrong_pass)
     jax.clear_caches()  # the right ones are compiled for these arguments
     try:
         assert not verdict(name, how, ("rule",))
