@@ -35,20 +35,18 @@ def one_pass(
 ) -> tuple[Any, Gradients]:
     """The results of all rows, and the gradients by their cotangents.
 
-    ``of`` picks the results that are wanted, for which there are cotangents. A derivative of what is formed here is
-    not there: it is ``head.pull_back``'s.
+    ``of`` picks the results that are wanted, for which there are cotangents.
     """
     classes = shared.weight[0].shape[1]
     grouped = GROUP if isinstance(classes, int) and classes > GROUP else classes
     whole = classes if head.skip_below is None else grouped
-    formed = by_platform(
+    return by_platform(
         shared,
         rows,
         cotangents,
         cpu=functools.partial(_by_blocks, head, of, head.chunk_size.cpu, grouped),
         otherwise=functools.partial(_by_blocks, head, of, head.chunk_size.otherwise, whole),
     )
-    return lax.stop_gradient(formed)
 
 
 def _by_blocks(

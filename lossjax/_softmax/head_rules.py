@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
 from lossjax._core.autodiff import closed_form, known_as
 from lossjax._core.masks import hide
@@ -37,7 +37,7 @@ def _gradients_of_rows(head: Head, shared: Shared, rows: Rows, cotangents: Outpu
 
 def _each_backward(saved: Any, cotangents: Outputs) -> tuple[None, Shared, Rows]:
     head, shared, rows = saved
-    formed = one_pass(head, shared, rows, cotangents)[1]
+    formed = lax.stop_gradient(one_pass(head, shared, rows, cotangents)[1])
     in_shared, in_hidden, in_own = _gradients_of_rows(formed, head, shared, rows, cotangents)
     return None, in_shared, Rows(in_hidden, in_own, None)
 
@@ -65,7 +65,7 @@ def _summed_forward(head: Head, shared: Shared, rows: Rows) -> tuple[Array, Any]
     weights = _weights(head, rows)
     losses, gradients = one_pass(head, shared, rows, weights, _first)
     losses = same_on_all(losses, head.over)
-    return jnp.sum(weights * losses), (head, shared, rows, (losses, gradients))
+    return jnp.sum(weights * losses), (head, shared, rows, lax.stop_gradient((losses, gradients)))
 
 
 @known_as

@@ -10,11 +10,13 @@ import optax
 from jax import Array
 
 import lossjax
-from lossjax.bench.losses import Pass
+from lossjax.bench.losses import Pass, usual_js
 
 Reduction = Literal["mean", "none"]
 BY_HAND = 256
 """Rows of a block, where a block's logits are made again by ``jax.checkpoint``."""
+TOP = 8
+"""How many classes a sparse target names."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +41,7 @@ class HeadLoss:
     @property
     def heads(self) -> int:
         """How many heads the loss has."""
-        return 2 if self.loss == "KL" else 1
+        return 2 if self.loss in ("KL", "JS") else 1
 
     def data(self) -> tuple[Array, ...]:
         """Hidden states and weight of each head, weights of the rows, and tokens."""
@@ -85,8 +87,24 @@ def _divergence(u: Array, v: Array, _: Array) -> Array:
     return optax.losses.kl_divergence_with_log_targets(jax.nn.log_softmax(v), jax.nn.log_softmax(u))
 
 
+def _jensen_shannon(u: Array, v: Array, _: Array) -> Array:
+    return usual_js(u, v)
+
+
+def _listed(tokens: Array, classes: int) -> tuple[Array, Array]:
+    """A teacher's top k of each row: classes, equally likely."""
+    listed = (tokens[:, None] + jnp.arange(TOP) * (classes // TOP)) % classes
+    return listed, jnp.full(listed.shape, 1 / TOP)
+
+
+def _sparse(z: Array, tokens: Array) -> Array:
+    listed, probabilities = _listed(tokens, z.shape[-1])
+    return -jnp.sum(probabilities * jnp.take_along_axis(jax.nn.log_softmax(z), listed, axis=-1), axis=-1)
+
+
 OF_LOGITS: dict[str, Callable[..., Array]] = {
-    "log-probabilities": _log_probs, "entropy": _entropy, "KL": _divergence,
+    "log-probabilities": _log_probs, "entropy": _entropy, "sparse targets": _sparse, "KL": _divergence,
+    "JS": _jensen_shannon,
 }  # fmt: skip
 """What is usually written."""
 
@@ -128,8 +146,21 @@ def ours(problem: HeadLoss) -> Callable[..., Any]:
             lossjax.linear_token_log_probs,
             lambda x, w, tokens: -lossjax.linear_softmax_cross_entropy(x, w, tokens, reduction="mean"),
         )
-    function: Any = lossjax.linear_softmax_entropy if problem.heads == 1 else lossjax.linear_softmax_kl_divergence
+    if problem.loss == "sparse targets":
+        sparse = lossjax.linear_softmax_cross_entropy_with_sparse_targets
+        return problem.step(
+            lambda x, w, tokens: sparse(x, w, *_listed(tokens, problem.classes)),
+            lambda x, w, tokens: sparse(x, w, *_listed(tokens, problem.classes), reduction="mean"),
+        )
+    function = OF_HIDDEN[problem.loss]
     return problem.step(lambda *data: function(*data[:-1]), lambda *data: function(*data[:-1], reduction="mean"))
+
+
+OF_HIDDEN: dict[str, Callable[..., Any]] = {
+    "entropy": lossjax.linear_softmax_entropy, "KL": lossjax.linear_softmax_kl_divergence,
+    "JS": lossjax.linear_softmax_js_divergence,
+}  # fmt: skip
+"""Ours, of those that want nothing but heads."""
 
 
 def suite(rows: int, hidden: int, classes: int) -> list[HeadLoss]:

@@ -54,7 +54,7 @@ def _usual_divergence(u: Array, v: Array) -> Array:
     return optax.losses.kl_divergence_with_log_targets(jax.nn.log_softmax(v), jax.nn.log_softmax(u))
 
 
-def _usual_js(u: Array, v: Array) -> Array:
+def usual_js(u: Array, v: Array) -> Array:
     log_p, log_q = jax.nn.log_softmax(u), jax.nn.log_softmax(v)
     log_m = jnp.logaddexp(log_p, log_q) - jnp.log(2).astype(u.dtype)
     of = optax.losses.kl_divergence_with_log_targets
@@ -90,7 +90,7 @@ OPTIONS: dict[str, Pair] = {
 """By the name that tables show."""
 DIVERGENCES: dict[str, Pair] = {
     "KL": Pair("logits", lossjax.softmax_kl_divergence, _usual_divergence),
-    "JS": Pair("logits", lossjax.softmax_js_divergence, _usual_js),
+    "JS": Pair("logits", lossjax.softmax_js_divergence, usual_js),
 }
 PAIRS = OPTIONS | DIVERGENCES
 
