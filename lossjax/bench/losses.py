@@ -55,6 +55,8 @@ def _usual_divergence(u: Array, v: Array) -> Array:
 
 
 def usual_js(u: Array, v: Array) -> Array:
+    """The Jensen-Shannon divergence as it is written on optax."""
+    """The Jensen-Shannon divergence as it is written on optax."""
     log_p, log_q = jax.nn.log_softmax(u), jax.nn.log_softmax(v)
     log_m = jnp.logaddexp(log_p, log_q) - jnp.log(2).astype(u.dtype)
     of = optax.losses.kl_divergence_with_log_targets
