@@ -75,7 +75,7 @@ def _forward(
         rows, gaps = row_statistics_and_gaps(x, wanted, None, plan, options.dtype, view)
         passes, more = functools.partial(_distribution_sums, options), (rows, inputs.shares(options), inputs)
         sums = one_reading.by_reading(gaps, *more, once=one_reading.of_distribution, passes=passes)
-        loss, sums = sums.loss, sums.stopped()
+        loss, sums = sums.loss, sums.saved()
     lse = rows.maximum + rows.log_total()
     if inputs.z_loss is not None:  # λ ω lse²
         label_weight = _label_weight(options, inputs, rows)

@@ -29,8 +29,8 @@ Shares = tuple[Array, Array] | None
 class OfDistribution(NamedTuple):
     """What is summed of a row whose target is a distribution, with the class axis kept as 1."""
 
-    loss: Array
-    """``Σ_k v_k F(-log p_k)``, NaN where the target lies outside its domain."""
+    loss: Array | None
+    """``Σ_k v_k F(-log p_k)``, NaN where the target lies outside its domain. A backward pass does not want it."""
     own: Array
     """``v_i F'(-log p_i)``, i the pivot, NaN likewise."""
     others: Array
@@ -38,9 +38,9 @@ class OfDistribution(NamedTuple):
     mass: Array | None
     """``Σ_k t_k``, where t is smoothed."""
 
-    def stopped(self) -> "OfDistribution":
-        """The same as constants to a derivative: the backward pass says what they are sums of."""
-        return jax.tree.map(lax.stop_gradient, self)
+    def saved(self) -> "OfDistribution":
+        """What a backward pass wants, as constants to a derivative: it says itself what they are sums of."""
+        return jax.tree.map(lax.stop_gradient, self._replace(loss=None))
 
 
 def weights_of_label(z: Array, class_weights: Array | None, dtype: Any) -> tuple[Array, ...]:
