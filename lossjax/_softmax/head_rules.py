@@ -17,8 +17,8 @@ from lossjax._softmax.head_gradient import one_pass
 
 def _wide(head: Head, gradients: Gradients) -> Gradients:
     """With what is summed over blocks in the dtype of the sums."""
-    in_shared, *of_rows = gradients
-    return jax.tree.map(lambda g: g.astype(head.dtype), in_shared), *of_rows
+    in_shared, in_hidden, in_own = gradients
+    return jax.tree.map(lambda g: g.astype(head.dtype), in_shared), in_hidden, in_own
 
 
 def _each_forward(head: Head, shared: Shared, rows: Rows) -> tuple[Outputs, Any]:
