@@ -93,8 +93,9 @@ def _jensen_shannon(u: Array, v: Array, _: Array) -> Array:
 
 def _listed(tokens: Array, classes: int) -> tuple[Array, Array]:
     """A teacher's top k of each row: classes, equally likely."""
-    listed = (tokens[:, None] + jnp.arange(TOP) * (classes // TOP)) % classes
-    return listed, jnp.full(listed.shape, 1 / TOP)
+    top = min(TOP, classes)
+    listed = (tokens[:, None] + jnp.arange(top)[None] * (classes // top)) % classes
+    return listed, jnp.full(listed.shape, 1 / top)
 
 
 def _sparse(z: Array, tokens: Array) -> Array:
