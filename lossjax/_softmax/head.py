@@ -26,6 +26,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from lossjax._core.masks import hide
 from lossjax._core.platform import by_platform
+from lossjax._core.xla import contracted
 from lossjax._softmax import blocks
 from lossjax._softmax.blocks import Cut
 from lossjax._softmax.chunk_size import ChunkSize
@@ -117,14 +118,8 @@ class Head(NamedTuple):
 
     def contract(self, a: Array, b: Array, axis: int, like: Array) -> Array:
         """The product of a and b that sums over this axis of both, in the dtype of the loss, laid out as ``like``."""
-        return lax.dot_general(
-            a,
-            b,
-            (((axis,), (axis,)), ((), ())),
-            precision=self.precision,
-            preferred_element_type=self.dtype,
-            out_sharding=jax.typeof(like).sharding,
-        ).astype(self.dtype)
+        how = {"precision": self.precision, "preferred_element_type": self.dtype}
+        return contracted(a, b, axis, jax.typeof(like).sharding, **how).astype(self.dtype)
 
 
 def any_outputs(head: Head, shared: Shared, rows: Rows) -> Outputs:

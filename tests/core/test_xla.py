@@ -64,3 +64,18 @@ def test_products_of_one_row_are_summed_sixteen_at_a_time() -> None:
 
 def _of_classes(x: jax.Array) -> jax.Array:
     return jnp.sum(x, axis=-1)
+
+
+def test_a_batch_of_one_sixteen_bit_factor_is_not_multiplied() -> None:
+    """Of rows x and a batch of gradients g: the sums of x gᵀ."""
+    x, g = jnp.ones((4, 3), jnp.bfloat16), jnp.ones((2, 4, 5), jnp.bfloat16)
+    how = {"preferred_element_type": jnp.float32}
+    written = lambda x, g: xla.contracted(x, g, 0, jax.typeof(x).sharding, **how)  # noqa: E731
+    naive = lambda x, g: jax.lax.dot_general(x, g, (((0,), (0,)), ((), ())), **how)  # noqa: E731
+    assert np.array_equal(jax.jit(jax.vmap(written, (None, 0)))(x, g), np.full((2, 3, 5), 4.0))
+    try:
+        jax.block_until_ready(jax.jit(jax.vmap(naive, (None, 0)))(x, g))
+    except jax.errors.JaxRuntimeError as error:
+        assert "Unsupported element type" in str(error)  # noqa: PT017
+    else:
+        raise AssertionError(f"contracted: {OBSOLETE}")

@@ -95,6 +95,28 @@ def test_sixteen_bits_are_summed_in_thirty_two(name: str, dtype: Any) -> None:
     np.testing.assert_allclose(found[0], wide[0], rtol=2.0**-18, atol=2.0**-18)
 
 
+@pytest.mark.covering
+@pytest.mark.parametrize(("name", "how"), CASES)
+def test_gradients_in_batches_of_sixteen_bits(name: str, how: str) -> None:
+    """By two cotangents, and of two sets of arrays: each is the gradient alone, bit by bit."""
+    narrow = ("hidden", "weight", "bias", "other_hidden", "other_weight", "other_bias")
+    a = drawn(np.float32)
+    moving = {n: a[n].astype(jnp.bfloat16) for n in narrow}
+
+    def of(moving: Arrays, scale: jax.Array) -> Any:
+        return scale * total(HEADS[name][0](a | moving, chunk_size=3, **options_of(name, how)))
+
+    gradient, one = jax.grad(of), jnp.float32(1)
+    want = quick(gradient)(moving, one)
+    pairs = jax.tree.map(lambda x: jnp.stack([x, x]), moving)
+    for got in (
+        quick(jax.vmap(gradient, (None, 0)))(moving, jnp.ones(2)),
+        quick(jax.vmap(gradient, (0, None)))(pairs, one),
+    ):
+        for n, g in got.items():
+            assert np.array_equal(g, np.stack([want[n]] * 2)), n
+
+
 def test_heads_of_different_vocabularies_are_refused() -> None:
     x, w = jnp.ones((2, 3)), jnp.ones((3, 5))
     for function in (lossjax.linear_softmax_kl_divergence, lossjax.linear_softmax_js_divergence):
