@@ -1,6 +1,7 @@
 """Pages made of what lies outside docs/: the notebooks, and every file of the repository that a page links to.
 
-Long names in tables may break after an underscore, so that a table fits a telephone.
+Long names in tables may break after an underscore, so that a table fits a telephone; a number never breaks after its
+sign, nor at the sign of its exponent.
 """
 
 import base64
@@ -17,6 +18,10 @@ from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parents[2]
 LINK = re.compile(r"(?<=\]\()(?!\w+:)([^)#\s]+)")
+LONG_NAME = re.compile(r"[\w.]{17,}(?![^<]*>)")
+SIGNED = re.compile(r"(?<![\w)\]}-])-(?:\d[\d.]*(?:e-?\d+)?|[\w.∞]{1,10})(?![\w.])|\b\d[\d.]*e-\d+")
+"""``-inf``, ``-βh``, ``1.5e-16``; not ``one-hot``, ``z-m`` or ``--json``."""
+APART = re.compile(r"(<pre.*?</pre>|<math.*?</math>|<[^>]*>)", re.S)
 
 
 def cells(notebook: dict[str, Any], name: str) -> Iterator[str | tuple[str, bytes]]:
@@ -119,9 +124,14 @@ def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
 
 
 def on_page_content(html: str, **_: Any) -> str:
-    """Names in the cells of tables, with a place to break after each underscore."""
+    """The page with its places to break, outside tags, formulas and blocks of code."""
+    text = re.sub(r"<td.*?</td>", lambda cell: LONG_NAME.sub(breakable, cell[0]), html, flags=re.S)
+    return "".join(
+        piece if piece.startswith("<") else SIGNED.sub(r'<span class="whole">\g<0></span>', piece)
+        for piece in APART.split(text)
+    )
 
-    def breakable(cell: re.Match[str]) -> str:
-        return re.sub(r"(?<=\w)_(?=\w)(?![^<]*>)", "_<wbr>", cell[0])
 
-    return re.sub(r"<td.*?</td>", breakable, html, flags=re.S)
+def breakable(name: re.Match[str]) -> str:
+    """A name with a place to break after each underscore."""
+    return re.sub(r"(?<=\w)_(?=\w)", "_<wbr>", name[0])
