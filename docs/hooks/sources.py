@@ -1,7 +1,7 @@
 """Pages made of what lies outside docs/: the notebooks, and every file of the repository that a page links to.
 
-Long names in tables may break after an underscore, so that a table fits a telephone; a number never breaks after its
-sign, nor at the sign of its exponent.
+Long names in tables and headings may break after an underscore, so that they fit a telephone; a number never breaks
+after its sign, at the sign of its exponent or before a percent sign, nor an option after its dashes.
 """
 
 import base64
@@ -18,9 +18,14 @@ from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parents[2]
 LINK = re.compile(r"(?<=\]\()(?!\w+:)([^)#\s]+)")
+NARROW = re.compile(r"<(td|h[1-6])\b.*?</\1>", re.S)
 LONG_NAME = re.compile(r"[\w.]{17,}(?![^<]*>)")
-SIGNED = re.compile(r"(?<![\w)\]}-])-(?:\d[\d.]*(?:e-?\d+)?|[\w.∞]{1,10})(?![\w.])|\b\d[\d.]*e-\d+")
-"""``-inf``, ``-βh``, ``1.5e-16``; not ``one-hot``, ``z-m`` or ``--json``."""
+WHOLE = re.compile(
+    r"(?<![\w)\]}-])-(?:\d[\d.]*(?:e-?\d+)?|[\w.∞]{1,10})(?![\w.])|(?<![\w-])--\w+"
+    r"|\b\d[\d.]*e-\d+|\b\d[\d.,]* (?:%|of \d[\d,]*)"
+)
+"""``-inf``, ``-βh``, ``1.5e-16``, ``--json``, ``99.5 %``, ``5 of 6``; not ``one-hot`` or ``z-m``."""
+PATH = re.compile(r"[\w./:]{40,}")
 APART = re.compile(r"(<pre.*?</pre>|<math.*?</math>|<[^>]*>)", re.S)
 
 
@@ -125,13 +130,13 @@ def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
 
 def on_page_content(html: str, **_: Any) -> str:
     """The page with its places to break, outside tags, formulas and blocks of code."""
-    text = re.sub(r"<td.*?</td>", lambda cell: LONG_NAME.sub(breakable, cell[0]), html, flags=re.S)
+    text = NARROW.sub(lambda element: LONG_NAME.sub(breakable, element[0]), html)
     return "".join(
-        piece if piece.startswith("<") else SIGNED.sub(r'<span class="whole">\g<0></span>', piece)
+        piece if piece.startswith("<") else PATH.sub(breakable, WHOLE.sub(r'<span class="whole">\g<0></span>', piece))
         for piece in APART.split(text)
     )
 
 
 def breakable(name: re.Match[str]) -> str:
-    """A name with a place to break after each underscore."""
-    return re.sub(r"(?<=\w)_(?=\w)", "_<wbr>", name[0])
+    """A name or path with a place to break after each underscore, slash and colon."""
+    return re.sub(r"(?<=\w)(_|/|::)(?=\w)", r"\1<wbr>", name[0])
