@@ -49,8 +49,19 @@ def write_down(panels: Sequence[Panel], path: Path) -> None:
             for name, points in panel.curves.items():
                 rows.writerows((panel.title, name, step, f"{value:.5g}") for step, value in points)
     words = [
-        f"{panel.title}, against the step. "
-        + " ".join(f"{name}: from {points[0][1]:.3g} to {points[-1][1]:.3g}." for name, points in panel.curves.items())
+        f"{panel.title}, against the step. " + " ".join(f"{name}: {_course(at)}." for name, at in panel.curves.items())
         for panel in panels
     ]
     path.with_suffix(".txt").write_text("\n".join(words) + "\n", encoding="utf-8")
+
+
+def _course(points: Sequence[tuple[int, float]]) -> str:
+    """The first value of a curve and the last, and those between that lie outside of them, to three digits."""
+    least, most = (by(points, key=lambda point: point[1]) for by in (min, max))
+    first, last, low, high = (f"{value:.3g}" for _, value in (points[0], points[-1], least, most))
+    words = f"from {first} to {last}"
+    if low not in (first, last):
+        words += f", at least {low} (step {least[0]})"
+    if high not in (first, last):
+        words += f", at most {high} (step {most[0]})"
+    return words

@@ -262,8 +262,8 @@ def sigmoid(x: Array) -> Array:
 
     Its gradient is σ(x)·σ(-x), without a subtraction from 1.
 
-    (-|x| is written in another way than in :func:`softplus`: of an exponential that a loss and its gradient share, XLA
-    stores an array on a GPU where the logits have 16 bits, which moves five times as much as they are.)
+    (-|x| is written in another way than in :func:`softplus`, so that XLA does not take one exponential for both. On a
+    GPU it would store it, and for logits of 16 bits move five times their bytes.)
     """
     tail = jnp.exp(-jnp.maximum(x, -x))
     return jnp.where(x >= 0, 1, tail) / (1 + tail)

@@ -181,6 +181,8 @@ def sequence_log_probs(log_probs: ArrayLike, *, where: ArrayLike | None = None, 
       >>> tokens = jnp.array([[-1.0, -2.0, jnp.nan], [-0.5, -0.25, -0.25]])
       >>> print(sequence_log_probs(tokens, where=jnp.array([[True, True, False], [True, True, True]])))
       [-3. -1.]
+
+    Source: the chain rule of probability; the mean as in Meng et al. (2024) and Zheng et al. (2025).
     """
     tokens = checks.floating("log_probs", log_probs)
     if tokens.ndim == 0:

@@ -50,7 +50,7 @@ def dpo_loss(
       rejected: ``[...]`` floats of the shape of ``chosen``, those of the answers that were not.
       reference_chosen: floats that broadcast to the shape of ``chosen``, the log-probabilities of the same answers
         under the reference; 0 for none.
-      reference_rejected: likewise for the rejected answers.
+      reference_rejected: floats that broadcast to the shape of ``chosen``, the same for the rejected answers.
       beta: β, how strongly the margin counts: the larger, the nearer to the reference.
       label_smoothing: ε, the probability that a preference is the wrong way round.
       **options: the options of :class:`EntryOptions`, one entry per pair of answers.
@@ -106,7 +106,7 @@ def ipo_loss(
       rejected: ``[...]`` floats of the shape of ``chosen``, those of the answers that were not.
       reference_chosen: floats that broadcast to the shape of ``chosen``, the log-probabilities of the same answers
         under the reference; 0 for none.
-      reference_rejected: likewise for the rejected answers.
+      reference_rejected: floats that broadcast to the shape of ``chosen``, the same for the rejected answers.
       beta: β, the regularisation.
       **options: the options of :class:`EntryOptions`, one entry per pair of answers.
 
@@ -149,7 +149,7 @@ def kto_loss(
     Domain: real numbers; β > 0. The upper sign is for desirable answers.
 
     Gradient: with g = β σ(x) σ(-x), x the argument of σ: -g or +g in ``log_probs``, the negative of it in
-    ``reference_log_probs`` and K; its share in β. The authors stop the gradient in K: pass it through
+    ``reference_log_probs`` and K; -x σ(x) σ(-x)/β in β. The authors stop the gradient in K: pass it through
     ``jax.lax.stop_gradient``.
 
     Args:

@@ -2,8 +2,8 @@
 
 A Markdown extension, so that pages, docstrings and notebooks read alike. It knows ``.. math::`` and ``$$`` blocks,
 :math:`x` and ``$x$``; ``x_i`` and ``e^x`` within a sentence, as docstrings write them; :func:`x` and its kin, which
-become links where the API has the name; examples with ``>>>``; and the docstrings' own sections of one line
-(``Domain: …``).
+become links where the API has the name; ``theorem 4.1.5`` and ``docs/theorems.md``, links too; examples with ``>>>``;
+and the docstrings' own sections of one line (``Domain: …``).
 """
 
 import ast
@@ -54,6 +54,12 @@ def statements() -> dict[str, str]:
     return {number: slugify(heading, "-") for heading, number in headings}
 
 
+def pages() -> dict[str, str]:
+    """Each page of docs/ by its name without the ending -> its title."""
+    files = (PACKAGE.parent / "docs").glob("*.md")
+    return {path.stem: path.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ") for path in files}
+
+
 def mathml(tex: str, display: str = "inline") -> str:
     """TeX as MathML, which browsers draw by themselves."""
     tex = re.sub(r"\\arg(?![a-z])", r"\\operatorname{arg}", " ".join(tex.split()))
@@ -63,6 +69,12 @@ def mathml(tex: str, display: str = "inline") -> str:
             space_names(row)
         if row.tag == "mo" and row.text in ("‖", "∥"):
             row.set("stretchy", "false")  # else the bars of a norm grow with what stands beside them, each for itself
+        if row.tag == "mo" and row.text == "|" and "form" not in row.attrib:
+            row.attrib |= {"lspace": "0", "rspace": "0"}  # else they stand apart from what they enclose
+        if row.tag == "mi" and row.text in ("⪯", "⪰"):
+            row.tag = "mo"  # with the space of a relation
+        if row.tag == "mover" and row[1].text == "¯":
+            row.set("accent", "true")  # else a bar is as small as an index
     text = ElementTree.tostring(tree, encoding="unicode", short_empty_elements=False)
     if "\\" in text:
         raise ValueError(f"no MathML for {tex}")
@@ -178,6 +190,21 @@ class Statement(InlineProcessor):
         return link, m.start(0), m.end(0)
 
 
+class PageNamed(InlineProcessor):
+    """``docs/theorems.md`` in a docstring's text: a link to the page, by its title."""
+
+    ANCESTOR_EXCLUDES = ("a", "h1", "h2", "h3", "h4")
+    titles = pages()
+
+    def handleMatch(self, m: re.Match[str], data: str) -> tuple[Any, Any, Any]:  # noqa: D102  # described by its class
+        title = self.titles.get(m[1])
+        if title is None:
+            return None, None, None
+        link = ElementTree.Element("autoref", {"identifier": slugify(title, "-"), "optional": ""})
+        link.text = title
+        return link, m.start(0), m.end(0)
+
+
 class Raised(InlineProcessor):
     """What stands above or below a letter, without the brackets that plain text needs."""
 
@@ -202,6 +229,7 @@ class Mathematics(Extension):
         md.inlinePatterns.register(Formula(r"(?<![\\$])\$(?![\s$])([^$]+?)(?<![\s\\])\$", md), "lossjax-dollar", 185)
         md.inlinePatterns.register(Raised(BELOW, md, "sub"), "lossjax-below", 77)
         md.inlinePatterns.register(Raised(ABOVE, md, "sup"), "lossjax-above", 76)
+        md.inlinePatterns.register(PageNamed(r"(?<![\w/])docs/(\w+)\.md\b", md), "lossjax-page", 78)
         md.inlinePatterns.register(
             Statement(r"(?<!\w)(?:theorem (?=4)|(?=[G§]))(§?4\.1\.\d|G\d{1,2})\b", md), "lossjax-statement", 75
         )

@@ -40,6 +40,8 @@ def annotations(path: str, package: griffe.Module) -> dict[str, Any]:
 OWN_SECTION = re.compile(
     r"^(Domain|Gradient|Accuracy|Source):((?:[^\S\n]*\n)?(?:.*\S.*)(?:\n[^\S\n]+\S.*)*)", re.MULTILINE
 )
+RETURNS = re.compile(r"^(Returns:\n[^\S\n]+)(?=.*:)", re.MULTILINE)
+"""Griffe would take what stands before a colon in the first line for the type."""
 DEFAULT = re.compile(r"\s+Default:\s+\S+\.$", re.MULTILINE)
 """What ends the meaning of a shared option in ``help``; the site has it from the signature."""
 
@@ -56,7 +58,7 @@ def docstrings(parent: griffe.Module | griffe.Class) -> Iterator[griffe.Docstrin
 
 
 class SharedOptions(griffe.Extension):
-    """Replace ``**options`` by the options, and put each section of the project on one line."""
+    """Replace ``**options`` by the options, type what is returned, and put each section of the project on one line."""
 
     def on_package(self, *, pkg: griffe.Module, **_: Any) -> None:
         """Once all of the package is read."""
@@ -73,4 +75,7 @@ class SharedOptions(griffe.Extension):
             function.parameters = griffe.Parameters(*kept, *shared)
             function.docstring.value = DEFAULT.sub("", griffe.Docstring(runtime.__doc__).value)
         for docstring in docstrings(pkg):
-            docstring.value = OWN_SECTION.sub(lambda m: f"{m[1]}: {' '.join(m[2].split())}", docstring.value)
+            text = OWN_SECTION.sub(lambda m: f"{m[1]}: {' '.join(m[2].split())}", docstring.value)
+            if isinstance(docstring.parent, griffe.Function) and docstring.parent.returns is not None:
+                text = RETURNS.sub(rf"\g<1>{docstring.parent.returns}: ", text)
+            docstring.value = text

@@ -1,6 +1,7 @@
 """Pages made of what lies outside docs/: the notebooks, and every file of the repository that a page links to.
 
-Long names in tables may break after an underscore, so that a table fits a telephone.
+Long names in tables and headings may break after an underscore, so that they fit a telephone; a number never breaks
+after its sign, at the sign of its exponent or before a percent sign, nor an option after its dashes.
 """
 
 import base64
@@ -17,6 +18,15 @@ from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parents[2]
 LINK = re.compile(r"(?<=\]\()(?!\w+:)([^)#\s]+)")
+NARROW = re.compile(r"<(td|h[1-6])\b.*?</\1>", re.S)
+LONG_NAME = re.compile(r"[\w.]{17,}(?![^<]*>)")
+WHOLE = re.compile(
+    r"(?<![\w)\]}-])-(?:\d[\d.]*(?:e-?\d+)?|[\w.∞]{1,10})(?![\w.])|(?<![\w-])--\w+"
+    r"|\b\d[\d.]*e-\d+|\b\d[\d.,]* (?:%|of \d[\d,]*)"
+)
+"""``-inf``, ``-βh``, ``1.5e-16``, ``--json``, ``99.5 %``, ``5 of 6``; not ``one-hot`` or ``z-m``."""
+PATH = re.compile(r"[\w./:]{40,}")
+APART = re.compile(r"(<pre.*?</pre>|<math.*?</math>|<[^>]*>)", re.S)
 
 
 def cells(notebook: dict[str, Any], name: str) -> Iterator[str | tuple[str, bytes]]:
@@ -119,9 +129,14 @@ def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
 
 
 def on_page_content(html: str, **_: Any) -> str:
-    """Names in the cells of tables, with a place to break after each underscore."""
+    """The page with its places to break, outside tags, formulas and blocks of code."""
+    text = NARROW.sub(lambda element: LONG_NAME.sub(breakable, element[0]), html)
+    return "".join(
+        piece if piece.startswith("<") else PATH.sub(breakable, WHOLE.sub(r'<span class="whole">\g<0></span>', piece))
+        for piece in APART.split(text)
+    )
 
-    def breakable(cell: re.Match[str]) -> str:
-        return re.sub(r"(?<=\w)_(?=\w)(?![^<]*>)", "_<wbr>", cell[0])
 
-    return re.sub(r"<td.*?</td>", breakable, html, flags=re.S)
+def breakable(name: re.Match[str]) -> str:
+    """A name or path with a place to break after each underscore, slash and colon."""
+    return re.sub(r"(?<=\w)(_|/|::)(?=\w)", r"\1<wbr>", name[0])

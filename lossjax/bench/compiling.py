@@ -59,7 +59,7 @@ def run(
                 stored.append({"chip": chip.name, "problem": problem.name, "peer": peer, **dataclasses.asdict(facts)})
             console.print(table)
             if isinstance(problem, Head):
-                console.print(f"[bold]on paper[/bold], {_plan(chip, problem)}\n", highlight=False)
+                console.print(f"{_plan(chip, problem)}\n", highlight=False)
     if json is not None:
         json.write_text(json_format.dumps({"results": stored}, indent=1) + "\n", encoding="utf-8")
 

@@ -31,7 +31,7 @@ class Family(abc.ABC):
     """An exponential family. It is static and hashable, and its own parameters are Python numbers.
 
     The public methods take floats ``[..., *event]`` and compute in float32 or wider. Outside the domain their results
-    and derivatives are NaN. A subclass defines the private methods below, one per formula.
+    and derivatives are NaN. A subclass defines the private methods, one per formula.
     """
 
     event: ClassVar[int] = 0
@@ -240,7 +240,7 @@ def kl_divergence(family: Family, natural_p: ArrayLike, natural_q: ArrayLike) ->
       The divergence in nats, ``[...]``, in float32 or wider; 0 where they agree and never negative.
 
     Accuracy: a sum of non-negative terms, 32u relatively, also near p = q (Bernoulli and categorical: 67u where logits
-    are 16 apart; ``GaussianUnknownVariance``: 32u(1 + (\|μ_p\| + \|μ_q\|)/σ_q), for z forgets μ by that much).
+    are 16 apart; ``GaussianUnknownVariance``: 32u(1 + (\|μ_p\| + \|μ_q\|)/σ_q), as a rounding of z moves μ).
 
     Raises:
       TypeError: arguments that are not floats, a family of another class.

@@ -95,7 +95,7 @@ class Bernoulli(Family):
 
 @dataclasses.dataclass(frozen=True)
 class Poisson(Family):
-    """Counts y >= 0 with z the logarithm of the rate: A = e^z. Its loss is ``lossjax.poisson_nll``."""
+    """Counts y >= 0 with z the logarithm of the rate: A = e^z. Its loss is :func:`lossjax.poisson_nll`."""
 
     def _log_partition(self, z: Array) -> Array:
         return jnp.exp(z)

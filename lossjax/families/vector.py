@@ -23,8 +23,8 @@ from lossjax.numerics import times
 class Categorical(Family):
     """One of n classes, y a distribution ``[..., n]``, z its logits: A = log Σ e^z, mean softmax(z), variance J(p̂).
 
-    Its loss is ``lossjax.softmax_cross_entropy``. The parametrisation has one dimension too many: a constant added to
-    all logits changes nothing, and the variance is singular.
+    Its loss is :func:`lossjax.softmax_cross_entropy`. The parametrisation has one dimension too many: a constant added
+    to all logits changes nothing, and the variance is singular.
     """
 
     event: ClassVar[int] = 1
@@ -72,7 +72,7 @@ class Categorical(Family):
 class GaussianUnknownVariance(Family):
     """y ~ N(μ, σ²), both unknown: z = (μ/σ², -1/(2σ²)) on the last axis, T(y) = (y, y²), A = μ²/(2σ²) + ½ log σ².
 
-    In these parameters the loss is convex; in (μ, log σ²), where ``lossjax.gaussian_nll`` lives, it is not. The two
+    In these parameters the loss is convex; in (μ, log σ²), where :func:`lossjax.gaussian_nll` lives, it is not. The two
     losses differ by ½ log 2π only. The variance is that of T: [[σ², 2μσ²], [2μσ², 4μ²σ² + 2σ⁴]].
     """
 

@@ -30,7 +30,7 @@ class Generator(Protocol):
         ...
 
     def conjugate(self, theta: ArrayLike, /) -> Array:
-        """φ*(θ) = sup_x ⟨θ, x⟩ - φ(x)."""
+        """φ*(θ), the supremum over x of ⟨θ, x⟩ - φ(x)."""
         ...
 
 

@@ -43,7 +43,7 @@ def entropy_contour(entropy: ArrayLike, direction: ArrayLike) -> Array:
 
     Accuracy: its entropy is within 8u(H + V) of what was asked, with V the variance of log p (a rounding of t changes
       the entropy by u V). Near the uniform distribution log n - H is small beside log n, and the relative error of t,
-      and with it that of each log np, is at most 16u + 2u log n/(log n - H).
+      and with it that of each log(n p), is at most 16u + 2u log n/(log n - H).
 
     Raises:
       TypeError: a direction that is not floating-point, an entropy that is not real.

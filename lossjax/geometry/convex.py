@@ -85,8 +85,9 @@ def project_to_ball(y: ArrayLike, radius: ArrayLike = 1.0) -> Array:
 
     .. math:: y \min(1, r/\|y\|_2)
 
-    Domain: finite y, radius >= 0. Gradient: inside, that of y; outside, r/‖y‖ times the part orthogonal to y, and
-    y/‖y‖ in the radius.
+    Domain: finite y, radius >= 0.
+
+    Gradient: inside, that of y; outside, r/‖y‖ times the part orthogonal to y, and y/‖y‖ in the radius.
 
     Args:
       y: ``[..., n]`` floats.
@@ -196,7 +197,7 @@ def project_to_affine(y: ArrayLike, A: ArrayLike, b: ArrayLike) -> Array:
       >>> print(jnp.round(project_to_affine(jnp.array([1.0, 2.0, 6.0]), jnp.ones((1, 3)), jnp.zeros(1)), 5))
       [-2. -1.  3.]
 
-    Source: theorem 4.1.3 and item 4.5; Golub and Van Loan, Matrix Computations (2013), §5.5.
+    Source: theorem 4.1.3; Golub and Van Loan, Matrix Computations (2013), §5.5.
     """
     (y,), A, b = vectors(y=y), checks.floating("A", A), checks.floating("b", b)
     if A.ndim != 2 or 0 in A.shape:

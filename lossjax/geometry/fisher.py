@@ -27,7 +27,7 @@ def fisher_information(p: ArrayLike, coordinates: Coordinates = "logits") -> Arr
 
     .. math::
         \text{logits: } \operatorname{diag}(p) - p p^\top \qquad \text{ambient: } \operatorname{diag}(1/p) \qquad
-        \text{mean } (p_1..p_{n-1}): \operatorname{diag}(1/p_i) + 1 1^\top/p_n
+        \text{mean } (p_1, \ldots, p_{n-1}): \operatorname{diag}(1/p_i) + 1 1^\top/p_n
 
     In natural coordinates (logits with :math:`z_n = 0`) it is the logits' matrix without its last row and column, the
     inverse of the mean's. On the sphere (:math:`\xi = 2\sqrt p`, of length 2) it is the identity at every point.

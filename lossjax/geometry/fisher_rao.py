@@ -18,7 +18,7 @@ from lossjax.geometry._vectors import per_row, vectors
 def fisher_rao_distance(p: ArrayLike, q: ArrayLike) -> Array:
     r"""Length of the shortest path between two distributions in Fisher's metric.
 
-    .. math:: d(p, q) = 2 \arccos \textstyle\sum_i \sqrt{p_i q_i} = 4 \operatorname{atan2}(\|a\|, \|b\|),
+    .. math:: d(p, q) = 2 \arccos \textstyle\sum_i \sqrt{p_i q_i} = 4 \, \mathrm{atan2}(\|a\|, \|b\|),
               \qquad a = \sqrt p - \sqrt q = \tfrac{p - q}{\sqrt p + \sqrt q},\ b = \sqrt p + \sqrt q
 
     Domain: p, q on the closed simplex. The second form is computed. It reads any scale of (p, q) as an angle, and keeps

@@ -102,7 +102,7 @@ class BurgEntropy:
         return -1 / x
 
     def conjugate(self, theta: ArrayLike) -> Array:
-        """-Σ 1 + log(-θ), θ < 0."""
+        """-Σ (1 + log(-θ)), θ < 0."""
         (theta,) = vectors(theta=theta)
         return -jnp.sum(1 + jnp.log(-theta), axis=-1)
 
@@ -140,7 +140,7 @@ class Exponential:
         return jnp.log(theta)
 
     def divergence(self, p: ArrayLike, q: ArrayLike) -> Array:
-        """Σ e^q ξ(p - q)."""
+        """Σ e^q ξ(p - q), ξ(x) = e^x - 1 - x."""
         return jnp.sum(exponential(*vectors(p=p, q=q)), axis=-1)
 
 
@@ -170,7 +170,7 @@ class LogSumExp:
         return jnp.log(theta)
 
     def divergence(self, p: ArrayLike, q: ArrayLike) -> Array:
-        """log(1 + Σ π ξ(w - ⟨π, w⟩)) with π = softmax(q) and w = p - q, for finite logits."""
+        """log(1 + Σ π ξ(w - ⟨π, w⟩)) with π = softmax(q), w = p - q and ξ(x) = e^x - 1 - x, for finite logits."""
         p, q = vectors(p=p, q=q)
         return kl_of_logits(q, p)
 
@@ -273,5 +273,5 @@ class Tsallis:
         )
 
     def divergence(self, p: ArrayLike, q: ArrayLike) -> Array:
-        """Σ q^α (ξ(αl) - α ξ(l))/(α(α - 1)) with l = log(p/q), or the definition where l is large."""
+        """Σ q^α (ξ(αl) - α ξ(l))/(α(α - 1)) with l = log(p/q), ξ(x) = e^x - 1 - x; where l is large, the definition."""
         return jnp.sum(power_divergence(self.alpha, *vectors(p=p, q=q)), axis=-1)

@@ -97,7 +97,7 @@ def project_convex(
         the derivatives are wrong). Under ``jax.jit`` they are compiled once; otherwise, once per function object.
       max_iterations: cycles through all sets, an integer.
       tolerance: the iteration ends when two successive sets disagree on the point by no more than this much of the
-        largest of ‖y‖ and the ‖w_i‖, the vectors projected. Default 16mu, the disagreement that rounding may leave.
+        largest of ‖y‖ and the ‖w_i‖, the vectors projected. Default 16 m u, with m sets: what rounding may leave.
       return_info: also return how the iteration ended; then nothing is raised if it did not converge.
 
     Returns:

@@ -81,7 +81,9 @@ def projection_matrix(X: ArrayLike) -> Array:
 
     .. math:: P = X X^+ = U U^\top
 
-    Domain: any X; see :func:`least_squares`. Gradient: true where the rank does not change nearby.
+    Domain: any X; see :func:`least_squares`.
+
+    Gradient: true where the rank does not change nearby.
 
     Args:
       X: ``[..., N, d]`` floats.

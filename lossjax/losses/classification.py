@@ -77,7 +77,7 @@ def softmax_cross_entropy_with_integer_labels(
 ) -> Array | tuple[Array, Array]:
     r"""Negative log-likelihood of class labels under ``softmax(logits)``.
 
-    .. math:: L = \log \sum_j e^{z_j} - z_c = (z_m - z_c) + \log(\textstyle\sum_j e^{z_j - z_m})
+    .. math:: L = \log \sum_j e^{z_j} - z_c = (z_m - z_c) + \log(\textstyle\sum_j e^{z_j - z_m}), \quad z_m = \max z
 
     Domain: any real logits; a logit of -inf removes its class, and a single +inf makes its class certain. A row that
     holds NaN, two +inf, or nothing but -inf, and a row whose label lies outside [0, C), has NaN loss and NaN gradient.
@@ -127,7 +127,8 @@ def softmax_cross_entropy(
 ) -> Array | tuple[Array, Array]:
     r"""Cross-entropy of target distributions with ``softmax(logits)``; the targets need not sum to 1.
 
-    .. math:: L = \sum_k t_k (z_m - z_k) + (\textstyle\sum_k t_k) \log(\textstyle\sum_j e^{z_j - z_m})
+    .. math::
+        L = \sum_k t_k (z_m - z_k) + (\textstyle\sum_k t_k) \log(\textstyle\sum_j e^{z_j - z_m}), \quad z_m = \max z
 
     Domain: any real logits (see :func:`softmax_cross_entropy_with_integer_labels` for infinite ones), targets >= 0;
     a negative one makes its row NaN. A class of zero target contributes nothing, also where its probability is 0. A

@@ -38,7 +38,7 @@ def self_information(p: ArrayLike, **options: Unpack[InformationOptions]) -> Arr
       **options: the options of :class:`InformationOptions`.
 
     Returns:
-      ``[...]`` or a scalar, in nats unless ``base``, in float32 or wider.
+      ``[...]`` or a scalar, in nats unless ``base`` is given, in float32 or wider.
 
     Accuracy: 8u in float64 and 10u in float32; exact for base 2 at powers of two.
 
@@ -77,7 +77,7 @@ def entropy(p: ArrayLike, **options: Unpack[MeasureOptions]) -> Array:
       **options: the options of :class:`MeasureOptions`.
 
     Returns:
-      ``[...]`` or a scalar, in nats unless ``base``, in float32 or wider.
+      ``[...]`` or a scalar, in nats unless ``base`` is given, in float32 or wider.
 
     Accuracy: 16u·max(1, H); exact in bits where every p is a power of two.
 
@@ -116,7 +116,7 @@ def cross_entropy(p: ArrayLike, q: ArrayLike, **options: Unpack[MeasureOptions])
       **options: the options of :class:`MeasureOptions`.
 
     Returns:
-      ``[...]`` or a scalar, in nats unless ``base``, in float32 or wider.
+      ``[...]`` or a scalar, in nats unless ``base`` is given, in float32 or wider.
 
     Accuracy: 32u.
 
@@ -158,7 +158,7 @@ def kl_divergence(p: ArrayLike, q: ArrayLike, **options: Unpack[MeasureOptions])
       **options: the options of :class:`MeasureOptions`.
 
     Returns:
-      ``[...]`` or a scalar, in nats unless ``base``, in float32 or wider.
+      ``[...]`` or a scalar, in nats unless ``base`` is given, in float32 or wider.
 
     Accuracy: 33u, relative to the result itself.
 
@@ -195,7 +195,7 @@ def jeffreys_divergence(p: ArrayLike, q: ArrayLike, **options: Unpack[MeasureOpt
       **options: the options of :class:`MeasureOptions`.
 
     Returns:
-      ``[...]`` or a scalar, in nats unless ``base``, in float32 or wider.
+      ``[...]`` or a scalar, in nats unless ``base`` is given, in float32 or wider.
 
     Accuracy: 33u, relative to the result itself.
 
@@ -232,7 +232,7 @@ def js_divergence(p: ArrayLike, q: ArrayLike, **options: Unpack[MeasureOptions])
       **options: the options of :class:`MeasureOptions`.
 
     Returns:
-      ``[...]`` or a scalar, in nats unless ``base``, in float32 or wider.
+      ``[...]`` or a scalar, in nats unless ``base`` is given, in float32 or wider.
 
     Accuracy: 33u, relative to the result itself.
 

@@ -58,7 +58,7 @@ def linear_softmax_entropy(
       **options: the options of :class:`LinearMeasureOptions`.
 
     Returns:
-      ``[...]`` or a scalar, in nats unless ``base``, in float32 or wider.
+      ``[...]`` or a scalar, in nats unless ``base`` is given, in float32 or wider.
 
     Accuracy: that of :func:`~lossjax.softmax_entropy` for the logits as computed. Products of 16-bit numbers are summed
     in float32, and so are the gradients of the blocks.
@@ -113,7 +113,7 @@ def linear_softmax_kl_divergence(
       **options: the options of :class:`LinearMeasureOptions`; temperature and softcap are those of both heads.
 
     Returns:
-      ``[...]`` or a scalar, never negative, in nats unless ``base``, in float32 or wider.
+      ``[...]`` or a scalar, never negative, in nats unless ``base`` is given, in float32 or wider.
 
     Accuracy: that of :func:`~lossjax.softmax_kl_divergence` for the logits as computed. Products of 16-bit numbers are
     summed in float32, and so are the gradients of the blocks.
@@ -169,7 +169,7 @@ def linear_softmax_js_divergence(
       **options: the options of :class:`LinearMeasureOptions`; temperature and softcap are those of both heads.
 
     Returns:
-      ``[...]`` or a scalar, never negative, in nats unless ``base``, in float32 or wider.
+      ``[...]`` or a scalar, never negative, in nats unless ``base`` is given, in float32 or wider.
 
     Accuracy: that of :func:`~lossjax.softmax_js_divergence` for the logits as computed. Products of 16-bit numbers are
     summed in float32, and so are the gradients of the blocks.

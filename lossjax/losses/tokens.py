@@ -1,6 +1,6 @@
 """Log-probabilities of tokens, and what else reinforcement learning asks of a row: of logits, and of a linear head."""
 
-from typing import Any, NamedTuple, Unpack
+from typing import Annotated, Any, NamedTuple, TypedDict, Unpack
 
 import jax.numpy as jnp
 from jax import Array
@@ -8,9 +8,8 @@ from jax.typing import ArrayLike
 
 from lossjax._core import checks
 from lossjax._core.masks import hide
-from lossjax._core.options import complete, with_options
+from lossjax._core.options import Option, complete, with_options
 from lossjax._core.plain import with_plain
-from lossjax._core.reduction import MaskOption
 from lossjax._softmax.head import Rows
 from lossjax._softmax.head_inputs import BlockOptions, HeadLoss, LinearHeads, transform_of, transformed
 from lossjax._softmax.inputs import AxisOption, TransformOptions, classes_last
@@ -18,12 +17,25 @@ from lossjax._softmax.tokens import Answers, Asked, token_answers
 from lossjax._softmax.transform import LogitTransform
 
 
-class TokenOptions(AxisOption, MaskOption, TransformOptions, total=False):
-    """The options of what is asked of tokens; ``where`` has one boolean per row."""
+class RowMaskOption(TypedDict, total=False):
+    """Which rows are asked about their tokens, however many tokens each has."""
+
+    where: Annotated[
+        ArrayLike | None,
+        Option(
+            None,
+            "``[...]`` booleans, one per row; a False row contributes exactly 0 (of booleans, False) to every result "
+            "and every gradient, whatever it holds.",
+        ),
+    ]
 
 
-class LinearTokenOptions(MaskOption, TransformOptions, BlockOptions, total=False):
-    """The options of what is asked of tokens of a linear head; ``where`` has one boolean per row."""
+class TokenOptions(AxisOption, RowMaskOption, TransformOptions, total=False):
+    """The options of what is asked of tokens."""
+
+
+class LinearTokenOptions(RowMaskOption, TransformOptions, BlockOptions, total=False):
+    """The options of what is asked of tokens of a linear head."""
 
 
 class TokenStatistics(NamedTuple):
@@ -55,8 +67,6 @@ def token_statistics(logits: ArrayLike, tokens: ArrayLike, **options: Unpack[Tok
     Args:
       logits: ``[..., C]`` floats (the class axis is ``axis``).
       tokens: ``[...]`` integers in [0, C), one token of each row; or ``[..., K]``, K tokens of each.
-      where: ``[...]`` booleans, one per row; a False row contributes exactly 0 (and False) to every result and every
-        gradient, whatever it holds. Default: None.
       **options: the options of :class:`TokenOptions`.
 
     Returns:
@@ -96,8 +106,6 @@ def token_log_probs(logits: ArrayLike, tokens: ArrayLike, **options: Unpack[Toke
     Args:
       logits: ``[..., C]`` floats (the class axis is ``axis``).
       tokens: ``[...]`` integers in [0, C), one token of each row; or ``[..., K]``, K tokens of each.
-      where: ``[...]`` booleans, one per row; a False row contributes exactly 0 to result and gradient, whatever it
-        holds. Default: None.
       **options: the options of :class:`TokenOptions`.
 
     Returns:
@@ -143,8 +151,6 @@ def linear_token_statistics(
       weight: W, ``[H, C]`` floats, of the dtype of ``hidden``.
       tokens: ``[...]`` integers in [0, C), one token of each row; or ``[..., K]``, K tokens of each.
       bias: b, ``[C]`` floats; None stands for 0.
-      where: ``[...]`` booleans, one per row; a False row contributes exactly 0 (and False) to every result and every
-        gradient, whatever it holds. Default: None.
       **options: the options of :class:`LinearTokenOptions`.
 
     Returns:
@@ -195,8 +201,6 @@ def linear_token_log_probs(
       weight: W, ``[H, C]`` floats, of the dtype of ``hidden``.
       tokens: ``[...]`` integers in [0, C), one token of each row; or ``[..., K]``, K tokens of each.
       bias: b, ``[C]`` floats; None stands for 0.
-      where: ``[...]`` booleans, one per row; a False row contributes exactly 0 to result and gradient, whatever it
-        holds. Default: None.
       **options: the options of :class:`LinearTokenOptions`.
 
     Returns:

@@ -40,7 +40,7 @@ def vocab_parallel_linear_softmax_entropy(
       **options: the options of :class:`LinearMeasureOptions`.
 
     Returns:
-      ``[...]`` or a scalar, in nats unless ``base``, equal on all devices.
+      ``[...]`` or a scalar, in nats unless ``base`` is given, equal on all devices.
 
     Accuracy: that of :func:`~lossjax.linear_softmax_entropy`.
 
@@ -96,7 +96,7 @@ def vocab_parallel_linear_softmax_kl_divergence(
       **options: the options of :class:`LinearMeasureOptions`.
 
     Returns:
-      ``[...]`` or a scalar, never negative, in nats unless ``base``, equal on all devices.
+      ``[...]`` or a scalar, never negative, in nats unless ``base`` is given, equal on all devices.
 
     Accuracy: that of :func:`~lossjax.linear_softmax_kl_divergence`.
 
@@ -156,7 +156,7 @@ def vocab_parallel_linear_softmax_js_divergence(
       **options: the options of :class:`LinearMeasureOptions`.
 
     Returns:
-      ``[...]`` or a scalar, never negative, in nats unless ``base``, equal on all devices.
+      ``[...]`` or a scalar, never negative, in nats unless ``base`` is given, equal on all devices.
 
     Accuracy: that of :func:`~lossjax.linear_softmax_js_divergence`.
 

@@ -118,7 +118,7 @@ def cosine_distance(
     axis: Axes = -1,
     where: ArrayLike | None = None,
 ) -> Array:
-    """See :func:`lossjax.cosine_distance`, which nearly parallel vectors keep."""
+    """See :func:`lossjax.cosine_distance`, which keeps its digits where the vectors are nearly parallel."""
     return loss_of_vectors(lossjax.cosine_distance, predictions, targets, epsilon, axis, where, nothing=1)
 
 

@@ -115,7 +115,7 @@ def errors_against_distance(
       The axes, logarithmic in both directions, upwards in ulp. 2²⁴ ulp are all digits.
 
     Raises:
-      ValueError: another word.
+      ValueError: another quantity.
 
     Example:
       >>> from matplotlib.figure import Figure

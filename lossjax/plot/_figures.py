@@ -19,9 +19,13 @@ class Recipe(NamedTuple):
     layout: Any
     """The panels' letters, as ``subplot_mosaic`` takes them."""
     size: tuple[float, float]
+    """Width and height, in inches."""
     draw: Callable[[Panels], None]
+    """Draws on the panels."""
     facts: Callable[["Curves"], Iterator[Fact]]
+    """What the figure says of its curves, each statement checked."""
     alt: str
+    """The figure in words."""
 
 
 def _six(panels: Panels) -> None:
@@ -161,6 +165,7 @@ at 50304 classes: optax's doubles with them, lossjax's is the same.
 """,
     ),
 }  # fmt: skip
+"""How each figure is made, by the name that :func:`save` and ``lossjax figure`` take."""
 
 
 def draw(name: str) -> tuple[Figure, dict[str, Axes]]:

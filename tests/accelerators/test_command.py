@@ -59,7 +59,7 @@ def test_the_table_of_a_shape(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, command)
     assert done.exit_code == 0, done.output
     assert "compiled for h100" in done.output
-    assert "on paper, h100: 1 block of 256 rows" in done.output
+    assert "h100: 1 block of 256 rows, on paper " in done.output
     found = {row["peer"]: row for row in json.loads((tmp_path / "r.json").read_text())["results"]}
     assert found["lossjax"]["moved"] > 0
 

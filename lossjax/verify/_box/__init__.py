@@ -81,17 +81,17 @@ def rule_bounds(
 
     Args:
       fn: a function of float arrays with custom rules, its result summed if it is not a scalar.
-      lower: the box's lower corner, as for :func:`bounds`.
-      upper: the upper corner.
+      lower: the box's lower corner: the argument, or a tuple with one per argument.
+      upper: the upper corner, of the same shapes.
       argnums: the argument to differentiate.
-      width: as for :func:`bounds`.
-      most_boxes: as for :func:`bounds`.
+      width: the search ends where both bounds are at most this far from a difference that was met.
+      most_boxes: or after so many boxes; ``Bounds.width`` says how far it came.
 
     Returns:
       ``Bounds`` of gradient by rule less gradient of the formula, of the shape of the argument.
 
     Raises:
-      ValueError: as :func:`bounds`.
+      ValueError: corners that do not fit each other, are not finite, or lie upside down; a width that is not positive.
 
     Example:
       >>> import jax

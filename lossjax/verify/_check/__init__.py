@@ -6,12 +6,13 @@ import importlib.metadata
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any, TypedDict, Unpack
 
 import jax
 import numpy as np
 
 import lossjax
+from lossjax._core.options import Option, complete, with_options
 from lossjax.verify._check.accuracy import check_accuracy
 from lossjax.verify._check.certificate import Certificate as Certificate
 from lossjax.verify._check.certificate import Row as Row
@@ -33,16 +34,37 @@ USUAL = tuple(name for name in CHECKS if name != "overflow")
 """Those that are asked where nobody says which."""
 
 
-def check(
-    fn: Callable[..., Any],
-    *example_args: Any,
-    argnums: int | Sequence[int] | None = None,
-    keywords: Mapping[str, Any] | None = None,
-    reference: Callable[..., Any] | None = None,
-    checks: str | Sequence[str] | None = None,
-    ulps: float = 8,
-    seed: int = 0,
-) -> Certificate:
+class CheckOptions(TypedDict, total=False):
+    """How a function is checked."""
+
+    argnums: Annotated[
+        int | Sequence[int] | None,
+        Option(
+            None, "those to differentiate, by position; they may be pytrees. None for every float array, keywords' too."
+        ),
+    ]
+    keywords: Annotated[Mapping[str, Any] | None, Option(None, "keyword arguments that it is called with.")]
+    reference: Annotated[
+        Callable[..., Any] | None,
+        Option(
+            None,
+            "a plain function of the same arguments that says what is meant; value and derivative of ``fn`` are then "
+            "held against it, not against its own formula.",
+        ),
+    ]
+    checks: Annotated[
+        str | Sequence[str] | None,
+        Option(None, "one name or several of ``CHECKS``; None for all but ``overflow``."),
+    ]
+    ulps: Annotated[
+        float,
+        Option(8, "how many units of roundoff, of result and inputs, are allowed; √n for sums of n > ulps² terms."),
+    ]
+    seed: Annotated[int, Option(0, "of the variations, directions and cotangents.")]
+
+
+@with_options
+def check(fn: Callable[..., Any], *example_args: Any, **options: Unpack[CheckOptions]) -> Certificate:
     """Check a function's value and gradient: the rule, the accuracy, the transformations, the edges.
 
     Nothing is compared with finite differences: the function, its derivative, and its formula are executed exactly, in
@@ -75,13 +97,7 @@ def check(
       *example_args: arguments as it is called with. Arrays are varied, flags and integers too; Python numbers, flags
         and functions outside ``argnums`` stay as they are. Integers are labels where their shape and range fit an
         axis of a differentiated array.
-      argnums: which arguments to differentiate; they may be pytrees. None for every float array, keywords' too.
-      keywords: keyword arguments that it is called with.
-      reference: a plain function of the same arguments that says what is meant; value and derivative of ``fn`` are
-        then held against it, not against its own formula.
-      checks: one name or several of ``CHECKS``; None for all but ``overflow``.
-      ulps: how many of those units are allowed; √n for sums of n > ulps² terms.
-      seed: of the variations, directions and cotangents.
+      **options: how it is checked.
 
     Returns:
       A certificate: ``right`` (is the gradient right?), ``ok``, ``rows``, ``failures``, ``to_json()``; it prints as a
@@ -119,6 +135,8 @@ def check(
       Griewank and Walther, Evaluating Derivatives, 2008, §3 (⟨u, Jv⟩ = ⟨Jᵀu, v⟩); Higham, Accuracy and Stability of
       Numerical Algorithms, 2002, §1.6 (conditioning).
     """
+    given = complete(CheckOptions, options)
+    argnums, keywords, reference, checks, ulps, seed = (given[name] for name in CheckOptions.__annotations__)
     wanted = USUAL if checks is None else (checks,) if isinstance(checks, str) else tuple(checks)
     if unknown := [c for c in wanted if c not in CHECKS]:
         raise ValueError(f"there is no check {unknown[0]!r}; there are {', '.join(CHECKS)}")
@@ -194,29 +212,17 @@ def _about(one: Problem) -> dict[str, Any]:
     }
 
 
+@with_options
 def assert_verified(
-    fn: Callable[..., Any],
-    *example_args: Any,
-    argnums: int | Sequence[int] | None = None,
-    keywords: Mapping[str, Any] | None = None,
-    reference: Callable[..., Any] | None = None,
-    checks: str | Sequence[str] | None = None,
-    ulps: float = 8,
-    seed: int = 0,
-    plant: bool = False,
+    fn: Callable[..., Any], *example_args: Any, plant: bool = False, **options: Unpack[CheckOptions]
 ) -> Certificate:
     """:func:`check` for a test: an error that names what falls short.
 
     Args:
-      fn: as for :func:`check`.
-      *example_args: as for :func:`check`.
-      argnums: as for :func:`check`.
-      keywords: as for :func:`check`.
-      reference: as for :func:`check`.
-      checks: as for :func:`check`.
-      ulps: as for :func:`check`.
-      seed: as for :func:`check`.
+      fn: any function of arrays that JAX can trace.
+      *example_args: arguments as it is called with.
       plant: also make the gradient an eighth too large, and see that the check rejects it: a check of the check.
+      **options: how it is checked.
 
     Returns:
       The certificate, all of whose judged rows hold.
@@ -230,17 +236,14 @@ def assert_verified(
       >>> assert_verified(jnp.square, jnp.float32(3), checks=("rule", "value")).ok
       True
     """
-    found = check(
-        fn, *example_args, argnums=argnums, keywords=keywords, reference=reference, checks=checks, ulps=ulps, seed=seed
-    )
+    found = check(fn, *example_args, **options)
     if not found.ok:
         what = "is not verified" if found.ok is False else "could not be judged"
         raise AssertionError(f"{found.name} {what}:\n" + "\n".join(found.failures))
     if plant:
-        meant = inlined(fn) if reference is None else reference
-        wrong = check(
-            _planted(fn), *example_args, argnums=argnums, keywords=keywords, reference=meant, checks="rule", seed=seed
-        )
+        meant = options.get("reference")
+        asked = options | {"reference": inlined(fn) if meant is None else meant, "checks": "rule"}
+        wrong = check(_planted(fn), *example_args, **asked)
         if wrong.right is not False:
             raise AssertionError(f"{found.name} with a gradient an eighth too large was not rejected:\n{wrong}")
     return found

@@ -111,16 +111,16 @@ def exact_jaxpr(
     Args:
       jaxpr: what ``jax.make_jaxpr`` returns.
       args: one array per input; an input of floats may be an object array of ``flint.arb``, which is taken as it is.
-      precision: bits of the first attempt.
-      round_conversions: as for :func:`exact`.
-      run_callbacks: as for :func:`exact`.
+      precision: bits of the first attempt; doubled while a comparison is undecided.
+      round_conversions: round at ``convert_element_type`` between float dtypes and at ``reduce_precision``.
+      run_callbacks: run a ``pure_callback`` on rounded operands, with a warning, instead of refusing it.
 
     Returns:
       One array per output: of ``flint.arb`` for floats, else of numpy.
 
     Raises:
-      UndecidedComparison: as for :func:`exact`.
-      UnsupportedPrimitive: as for :func:`exact`.
+      UndecidedComparison: a comparison, rounding, index or output hangs on numbers that no precision tells apart.
+      UnsupportedPrimitive: the jaxpr has a primitive with no rule here.
       ValueError: a precision below 2 bits, or another number of arguments than the jaxpr has inputs.
 
     Example:
