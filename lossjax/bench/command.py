@@ -13,10 +13,20 @@ from lossjax.bench.run import Measured, measure
 
 
 def run(
-    suite: str, peers: Sequence[str], *, seconds: float, json: Path | None, plot: Path | None, markdown: Path | None
+    suite: str,
+    peers: Sequence[str],
+    *,
+    seconds: float,
+    json: Path | None,
+    plot: Path | None,
+    markdown: Path | None,
+    containing: Sequence[str] = (),
 ) -> bool:
-    """Run a suite and show its results. Return whether lossjax itself ran every problem."""
-    problems = SUITES[suite]()
+    """Run a suite and show its results. Return whether lossjax itself ran every problem.
+
+    ``containing``: only problems whose name contains each of these texts.
+    """
+    problems = [problem for problem in SUITES[suite]() if all(text in problem.name for text in containing)]
     names = list(peers) or available()
     measured: list[Measured] = []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())

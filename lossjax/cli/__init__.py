@@ -224,6 +224,10 @@ def bench(
     peer: Annotated[
         list[str] | None, typer.Option(help="Only this one (lossjax, optax, jax.nn, tokamax, torch); repeatable.")
     ] = None,
+    problem: Annotated[
+        list[str] | None,
+        typer.Option(help="Only problems whose name contains this text; given again, each of the texts."),
+    ] = None,
     seconds: Annotated[float, typer.Option(min=0, help="About how long to time each problem.")] = 10.0,
     json: Annotated[Path | None, typer.Option(help="Also write the results to this file.", dir_okay=False)] = None,
     plot: Annotated[Path | None, typer.Option(help="Also draw them, as .png, .svg or .pdf.", dir_okay=False)] = None,
@@ -259,6 +263,10 @@ def bench(
     unknown = sorted(set(peer or ()) - set(available()))
     if unknown:
         raise typer.BadParameter(f"{unknown[0]!r} is not one of {', '.join(available())}", param_hint="--peer")
+    if not any(all(text in one.name for text in problem or ()) for one in SUITES[suite]()):
+        raise typer.BadParameter(
+            f"no problem of {suite} contains {' and '.join(problem or ())}", param_hint="--problem"
+        )
     for path, option in ((json, "--json"), (plot, "--plot")):
         if path is not None and not path.parent.is_dir():
             raise typer.BadParameter(f"the folder of {path} does not exist", param_hint=option)
@@ -283,5 +291,5 @@ def bench(
     if results:
         again(results, plot=plot, markdown=markdown)
         raise typer.Exit
-    ok = run(suite, peer or (), seconds=seconds, json=json, plot=plot, markdown=markdown)
+    ok = run(suite, peer or (), containing=problem or (), seconds=seconds, json=json, plot=plot, markdown=markdown)
     raise typer.Exit(0 if ok else 1)

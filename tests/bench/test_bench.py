@@ -181,15 +181,17 @@ def test_the_summary_compares_what_both_were_measured_on() -> None:
 
 def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One suite, its JSON, its plot, its table in a Markdown file; the usage errors, one sentence each."""
-    monkeypatch.setitem(SUITES, "quick", lambda: [SMALL])
+    monkeypatch.setitem(SUITES, "quick", lambda: [SMALL, dataclasses.replace(SMALL, what="forward")])
     (tmp_path / "page.md").write_text("before\n<!-- bench -->\nold\n<!-- end of bench -->\nafter\n")
     arguments = ["--seconds", "0", "--peer", "lossjax", "--peer", "optax", "--json", tmp_path / "r.json"]
+    arguments += ["--problem", "value_and_grad"]
     arguments += ["--plot", tmp_path / "r.png", "--markdown", tmp_path / "page.md"]
     done = CliRunner().invoke(app, ["bench", "--suite", "quick", *map(str, arguments)])
     assert done.exit_code == 0, done.output
     assert "geometric mean" in done.output
     found = json.loads((tmp_path / "r.json").read_text())
     assert {row["peer"] for row in found["results"]} == {"lossjax", "optax"}
+    assert all("value_and_grad" in row["problem"] for row in found["results"])
     assert (tmp_path / "r.png").stat().st_size > 10_000
     text = (tmp_path / "page.md").read_text()
     assert text.startswith("before\n<!-- bench -->\n| problem |")
@@ -206,6 +208,7 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (["--results", str(tmp_path / "r.json"), "--json", str(tmp_path / "s.json")], "leave one of them out"),
         (["--suite", "fast"], "'fast' is not one of rows, head, heads, options, divergences, growth"),
         (["--peer", "keras"], "'keras' is not one of lossjax, optax"),
+        (["--problem", "float8"], "no problem of rows contains float8"),
         (["--json", str(tmp_path / "none" / "r.json")], "does not exist"),
         (["--markdown", str(tmp_path / "r.json")], "mark it by <!-- bench --> and <!-- end of bench -->"),
     ]:
