@@ -181,7 +181,7 @@ def test_the_summary_compares_what_both_were_measured_on() -> None:
 
 def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One suite, its JSON, its plot, its table in a Markdown file; the usage errors, one sentence each."""
-    monkeypatch.setitem(SUITES, "quick", lambda: [SMALL, dataclasses.replace(SMALL, what="forward")])
+    monkeypatch.setitem(SUITES, "quick", lambda: [SMALL, Rows(5, 7, what="forward")])
     (tmp_path / "page.md").write_text("before\n<!-- bench -->\nold\n<!-- end of bench -->\nafter\n")
     arguments = ["--seconds", "0", "--peer", "lossjax", "--peer", "optax", "--json", tmp_path / "r.json"]
     arguments += ["--problem", "value_and_grad"]
