@@ -33,7 +33,7 @@ from lossjax._softmax.row_statistics import (
     row_statistics,
     surprisal,
 )
-from lossjax._softmax.row_sum import Arrays, class_index, sum_over_classes
+from lossjax._softmax.row_sum import Arrays, are_cut, class_index, sum_over_classes
 from lossjax._softmax.terms import Term
 from lossjax._softmax.transform import AS_STORED, View
 from lossjax.numerics import times
@@ -48,6 +48,8 @@ def _softmax_forward(z: Array, dtype: Any) -> tuple[Array, Any]:
 
 def _softmax_backward(saved: Any, cotangent: Array) -> tuple[Array, None]:
     z, rows = saved
+    if not are_cut((z, cotangent), cotangent.dtype):
+        return fisher_product(z, rows, cotangent), None
     value = _fisher_product_by_sums(*lax.stop_gradient((z, rows, cotangent)))
     return _fisher_product_of(value, z, rows, cotangent), None
 

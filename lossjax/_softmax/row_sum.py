@@ -95,15 +95,14 @@ def sum_of_others(term: Callable[..., Array], index: Array, arrays: Arrays, rows
         of 1 in place of the rows, and some may be None.
       rows: a pytree of arrays ``[..., 1]``, or of numbers, in the dtype of the term.
     """
-    if not _are_cut(term, arrays, rows):
+    if not are_cut(arrays, jax.eval_shape(term, *arrays, rows).dtype):
         return whole_sum_of_others(term, index, arrays, rows)
     cpu, otherwise = (functools.partial(function, term) for function in (_by_pieces, whole_sum_of_others))
     return by_platform(index, arrays, rows, cpu=cpu, otherwise=otherwise)
 
 
-def _are_cut(term: Callable[..., Array], arrays: Arrays, rows: Any) -> bool:
-    """Whether a CPU sums these rows by pieces."""
-    dtype = jax.eval_shape(term, *arrays, rows).dtype
+def are_cut(arrays: Arrays, dtype: Any) -> bool:
+    """Whether a CPU sums terms of these rows, of this dtype, by pieces."""
     # Of a short row's terms of several arrays, pieces make a program that is too long: KL and its gradient of
     # (65536, 10) take 1.2 times as long in float32, twice as long in bfloat16, and compile for twice as long.
     # And of several arrays that an explicit mesh splits, XLA gathers what the pieces share.
@@ -270,7 +269,8 @@ class Reductions(NamedTuple):
 
 
 def _sum_on_cpu(term: Callable[..., Array], index: Array, arrays: Arrays, rows: Any) -> Array:
-    return (_by_pieces if _are_cut(term, arrays, rows) else whole_sum_of_others)(term, index, arrays, rows)
+    by_pieces = are_cut(arrays, jax.eval_shape(term, *arrays, rows).dtype)
+    return (_by_pieces if by_pieces else whole_sum_of_others)(term, index, arrays, rows)
 
 
 def _argmax_on_cpu(z: Array, valid: Array | None = None) -> Array:
