@@ -15,6 +15,7 @@ from lossjax.verify import oracle, ulp
 from lossjax.verify._check.compare import Comparison, Tolerance, compare
 from lossjax.verify._check.inputs import kinds, within
 from lossjax.verify._check.problem import Arrays, Problem
+from lossjax.verify._exact.rules import NAN
 from lossjax.verify.ulp import Balls
 
 _STEP = 2.0**-30
@@ -23,7 +24,7 @@ _SLACK = 2.0**-16
 _COLUMNS = 12
 _RANDOM = 10
 
-Pull = Callable[[Arrays], Arrays]
+Pull = Callable[[Arrays], tuple[Arrays, Arrays]]
 
 
 def legal(
@@ -41,8 +42,8 @@ def legal(
     Args:
       one: the problem.
       arrays: where rule and formula differ.
-      ruled: the exact gradients by the rule.
-      plain: the exact gradients by the formula.
+      ruled: the exact values and gradients by the rule.
+      plain: the exact values and gradients by the formula.
       got: the rule's gradients there.
       found: how they compare with the formula's.
       tolerance: between rule and formula around.
@@ -52,7 +53,8 @@ def legal(
     around: list[Arrays] = []
     with oracle.precision():
         for moved in _moved(one, arrays, columns, random):
-            by_rule, by_formula = ruled(moved), plain(moved)
+            by_rule, (values, by_formula) = ruled(moved)[1], plain(moved)
+            by_formula = tuple(np.where(undefined(values, w), NAN, w) for w in by_formula)
             for g, w in zip(by_rule, by_formula, strict=True):
                 if compare(g, w, tolerance).wrong.any():
                     return [c.wrong for c in found]
@@ -61,6 +63,18 @@ def legal(
             _outside(g, [a[k] for a in around], c.wrong)
             for k, (g, c) in enumerate(zip(got, found, strict=True))
         ]  # fmt: skip
+
+
+def undefined(values: Arrays, like: np.ndarray) -> np.ndarray:
+    """True where the formula has no finite value in that row, and so no derivative that could be compared with."""
+    lost = np.zeros(like.shape, bool)
+    for value in values:
+        bad = np.array([not v.is_finite() for v in value.ravel().tolist()], bool).reshape(value.shape)
+        if bad.ndim and lost.ndim and len(bad) == len(lost):
+            lost[bad.any(axis=tuple(range(1, bad.ndim)))] = True
+        elif bad.any():
+            lost[...] = True
+    return lost
 
 
 def _columns(found: list[Comparison]) -> list[int]:

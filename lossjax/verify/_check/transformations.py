@@ -89,14 +89,20 @@ class Subject:
         """Two directions of the differentiated arrays, stacked: a transformation is then met in a batch, too."""
         return tuple(np.stack([t, t[..., ::-1] if np.ndim(t) else -t]) for t in self.tangents)
 
-    def second(self, along: Callable[..., Arrays], scalar: Callable[..., jax.Array]) -> Any:
+    def second(
+        self, along: Callable[..., Arrays], scalar: Callable[..., jax.Array], first: Callable[..., Any] = jax.grad
+    ) -> Any:
         """The Hessian of the weighted sum times each of the directions, by ``along(gradient, moving, direction)``."""
-        gradient = jax.grad(scalar, self.argnums)
+        gradient = first(scalar, self.argnums)
         return jax.vmap(lambda *direction: along(gradient, self.moving, direction))(*self.directions)
 
     def second_of_formula(self) -> Any:
-        """The same of the formula, in reverse over reverse mode."""
-        return self.by_formula(functools.partial(self.second, _reverse_over))
+        """The same of the formula, in reverse over reverse mode; a loop of unknown length has forward modes only."""
+        try:
+            return self.by_formula(functools.partial(self.second, _reverse_over))
+        except Exception:  # JAX and the function may raise anything
+            plain = functools.partial(self.scalar, fn=self.pair.truth)
+            return self.second(_forward_over, plain, jax.jacfwd)
 
     def by_formula(self, derivative: Callable[[Callable[..., jax.Array]], Any]) -> Any:
         """A derivative of the weighted sum as the formula has it, free of custom rules.
