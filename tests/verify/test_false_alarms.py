@@ -141,3 +141,30 @@ def test_a_kink_around_which_the_value_is_infinite() -> None:
 
     found = check(clipped, X, X, X, checks="rule")
     assert row_of(found, "rule").ok is not False, str(found)
+
+
+# --- examples that must stay what they are ----------------------------------------------------------------------------
+
+
+def test_draws_of_another_number_are_other_draws() -> None:
+    """A sample of three rows does not begin with the sample of one row, and no rule is to blame."""
+
+    def sample(rate: jax.Array) -> jax.Array:
+        return jax.nn.softplus(rate) * jax.random.exponential(jax.random.key(3), rate.shape)
+
+    found = check(sample, X, checks=("rule", "modes"))
+    assert found.ok, str(found)
+    assert "draws random numbers" in row_of(found, "modes: other batch sizes").statement
+
+
+def test_probabilities_stay_probabilities_where_a_function_insists() -> None:
+    """Libraries of distributions refuse other arguments wherever they can see them."""
+    given = np.float32([0.2, 0.3, 0.5])
+
+    def entropy(p: jax.Array) -> jax.Array:
+        if not isinstance(p, jax.core.Tracer) and not np.allclose(np.asarray(p).sum(), 1, rtol=0, atol=1e-6):
+            raise ValueError("invalid probabilities")
+        return jnp.sum(jax.scipy.special.entr(p))
+
+    found = check(entropy, given, checks=("rule", "cotangent", "modes"))
+    assert found.ok, str(found)

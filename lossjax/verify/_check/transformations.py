@@ -11,6 +11,7 @@ import numpy as np
 from jax.sharding import AxisType, PartitionSpec
 
 from lossjax._core.xla import LITTLE_EFFORT
+from lossjax.verify._check.inlining import uses
 from lossjax.verify._check.problem import Arrays, Problem, is_key, weighted_sum
 from lossjax.verify._check.programs import (
     Pair,
@@ -19,6 +20,7 @@ from lossjax.verify._check.programs import (
 )
 
 _MOST_FIRST = 10**5
+_DRAWS = ("random_bits", "threefry2x32", "rng_bit_generator", "rng_uniform")
 
 
 class Skipped(Exception):
@@ -231,6 +233,8 @@ def _batches(s: Subject) -> Any:
     rows = s.rows
     if rows is None:
         raise Skipped("no batch axis with independent rows")
+    if uses(jax.make_jaxpr(s.both_of)(s.arrays), _DRAWS):
+        raise Skipped("it draws random numbers, which are others where there are more of them")
     of_batch = [k for k, a in enumerate(s.arrays) if np.ndim(a) and a.shape[0] == rows]
     values, gradients = s.both_of(s.arrays)
     got, want = [], []
