@@ -20,11 +20,15 @@ REFERENCES: dict[str, Callable[..., Any]] = {
 }
 """What is meant where the formula is an approximation (a truncated series), which by itself cannot judge a rule."""
 
-STOPPED = tuple(f"jaxopt.{name}" for name in (
+_SOLVERS = (
     "GradientDescent", "LBFGS", "BFGS", "NonlinearCG", "PolyakSGD", "ArmijoSGD", "FixedPointIteration",
     "AndersonAcceleration", "ProximalGradient", "Bisection",
-))  # fmt: skip
-"""Solvers whose rule is the derivative of the solution, which the survey stops before they come to it."""
+)  # fmt: skip
+OF_NO_FORMULA = {
+    **{f"jaxopt.{name}": "the derivative of the solution, and the survey stops after a few steps" for name in _SOLVERS},
+    "distrax.VonMises.sample": "that of a draw of the same probability, and the steps reject draws",
+}
+"""Functions whose rule is meant to be something else than the derivative of the steps that they take: what it is."""
 
 ASKED = ("rule", "cotangent", "modes")
 """Whether the gradient is right. How many digits it has, and what it makes of infinities, is another question."""
@@ -53,8 +57,8 @@ def _said(subject: Subject) -> str:
         return f"{NONE}: {type(problem).__name__}"
     if not has_custom_rules(program):
         return f"{NONE}: no custom derivative"
-    if subject.name in STOPPED:
-        return "not judged: its rule is the derivative of the solution, and the survey stops it after a few steps"
+    if subject.name in OF_NO_FORMULA:
+        return f"not judged: its rule is {OF_NO_FORMULA[subject.name]}"
     try:
         found = check(subject.function, *subject.args, checks=ASKED, reference=REFERENCES.get(subject.name))
     except TypeError as problem:
