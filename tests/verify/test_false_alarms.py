@@ -143,6 +143,31 @@ def test_a_kink_around_which_the_value_is_infinite() -> None:
     assert row_of(found, "rule").ok is not False, str(found)
 
 
+def test_a_kink_in_one_argument_where_the_function_jumps_in_another() -> None:
+    """A label 0 in float says which branch it is, and a step away from it is the other one; jaxopt's loss is so."""
+
+    def logistic(label: jax.Array, logit: jax.Array) -> jax.Array:
+        return jax.nn.softplus(jnp.where(label, -logit, logit))
+
+    labels, logits = np.float32([0, 1, 0, 1]), np.float32([0, 0, 0.3, 0])
+    found = check(logistic, labels, logits, checks="rule")
+    assert found.right, str(found)
+
+
+def test_a_fault_where_the_function_jumps_is_caught() -> None:
+    @jax.custom_jvp
+    def logistic(label: jax.Array, logit: jax.Array) -> jax.Array:
+        return jnp.where(label == 0, 2.0, 1.0) * jnp.abs(logit)
+
+    @logistic.defjvp
+    def _(primals: Any, tangents: Any) -> Any:
+        label, logit = primals
+        return logistic(label, logit), jnp.where(label == 0, 1.5, 1.0) * jnp.sign(logit) * tangents[1]
+
+    labels, logits = np.float32([0, 1, 0, 1]), np.float32([0, 0, 0.3, 0])
+    assert check(logistic, labels, logits, checks="rule").right is False
+
+
 # --- examples that must stay what they are ----------------------------------------------------------------------------
 
 
