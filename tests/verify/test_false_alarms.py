@@ -193,3 +193,21 @@ def test_probabilities_stay_probabilities_where_a_function_insists() -> None:
 
     found = check(entropy, given, checks=("rule", "cotangent", "modes"))
     assert found.ok, str(found)
+
+
+def test_arguments_that_a_mode_tries_and_the_function_refuses() -> None:
+    """``vmap`` is met with the example and its reverse, which a solver for positive definite matrices refuses."""
+
+    def refuse(x: Any) -> Any:
+        if (np.diff(x) < 0).any():
+            raise ValueError("not sorted")
+        return np.asarray(x)
+
+    @jax.custom_jvp
+    def guarded(x: jax.Array) -> jax.Array:
+        return jax.pure_callback(refuse, jax.ShapeDtypeStruct(x.shape, x.dtype), x, vmap_method="sequential")
+
+    guarded.defjvp(lambda primals, tangents: (guarded(*primals), tangents[0]))
+    found = check(lambda x: guarded(x) ** 2, np.sort(X), checks="modes")
+    assert "refuses the arguments" in row_of(found, "modes: vmap").statement, str(found)
+    assert row_of(found, "modes: grad of jit").ok

@@ -24,8 +24,11 @@ _SOLVERS = (
     "GradientDescent", "LBFGS", "BFGS", "NonlinearCG", "PolyakSGD", "ArmijoSGD", "FixedPointIteration",
     "AndersonAcceleration", "ProximalGradient", "Bisection",
 )  # fmt: skip
+_TO_A_TOLERANCE = ("CG", "BiCGStab", "GMRES", "NormalCG")
 OF_NO_FORMULA = {
     **{f"jaxopt.{name}": "the derivative of the solution, and the survey stops after a few steps" for name in _SOLVERS},
+    **{f"lineax.{name}": "that of the solution, and the survey solves to 10^-3" for name in _TO_A_TOLERANCE},
+    "jaxopt.projection.projection_box_section": "that of a point of the section, and the survey's section is empty",
     "distrax.VonMises.sample": "that of a draw of the same probability, and the steps reject draws",
 }
 """Functions whose rule is meant to be something else than the derivative of the steps that they take: what it is."""

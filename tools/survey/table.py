@@ -74,7 +74,7 @@ def judgements(rows: list[dict[str, Any]]) -> str:
         lines.append(f"| {library} | {_version(library)} | {_counts(own)} |")
     lines.append(f"| **all** | | {_counts(asked)} |")
     others = sorted((row["name"].removeprefix("jax."), row["rule"]) for row in asked if row["rule"] != OK)
-    said = [f"| `{name}` | {rule.replace('*', '∗')} |" for name, rule in others]
+    said = [f"| `{name}` | {' '.join(rule.split()).replace('*', '∗')} |" for name, rule in others]
     return "\n".join([*lines, "", "| not found right | what is said |", "|---|---|", *said] if others else lines)
 
 
