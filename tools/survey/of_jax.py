@@ -146,6 +146,8 @@ BY_HAND: dict[str, tuple[Any, ...]] = {
     "jax.scipy.special.sph_harm_y": (lambda a, b: jax.scipy.special.sph_harm_y(np.array([2]), np.array([1]), a, b, n_max=2), UNIT[:1], OTHER[:1]),
     "jax.scipy.special.multigammaln": (lambda x: jax.scipy.special.multigammaln(x + 3, 2), UNIT),
     "jax.scipy.special.bernoulli": (lambda x: jax.scipy.special.bernoulli(3) * x[0], UNIT),
+    "jax.scipy.stats.bernoulli.logpmf": (lambda p: jax.scipy.stats.bernoulli.logpmf(WHOLE % 2, p), UNIT),
+    "jax.scipy.stats.dirichlet.logpdf": (jax.scipy.stats.dirichlet.logpdf, UNIT / UNIT.sum(), OTHER),
     "jax.nn.scaled_matmul": (None,), "jax.nn.scaled_dot_general": (None,),
     "jax.nn.get_scaled_dot_general_config": (None,),
     "jax.nn.dot_product_attention": (jax.nn.dot_product_attention, *(IMAGE[:, :, :2] + s for s in (0, 0.1, 0.2))),
@@ -227,7 +229,8 @@ def returned(factory: Callable[..., Any]) -> Callable[..., Any]:
 def of(library: str) -> Iterator[Subject]:
     """The subjects of one of ``MODULES``."""
     for name, (function, *args) in BY_HAND.items():
-        if function is not None and name.rpartition(".")[0] == library:
+        of_stats = library == "jax.scipy.stats" and name.startswith("jax.scipy.stats.")  # each a module of its own
+        if function is not None and (of_stats or name.rpartition(".")[0] == library):
             yield Subject(library, name, function, tuple(args))
     if library == "jax.lax":
         yield Subject(library, "jax.shard_map", BY_HAND["jax.shard_map"][0], (UNIT,))

@@ -52,17 +52,30 @@ def written(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+_ANSWERS = (OK, "no", "not judged", "time")
+
+
+def _answer(rule: str) -> str:
+    return next((answer for answer in _ANSWERS if rule.partition(":")[0] == answer), "not judged")
+
+
+def _counts(rows: list[dict[str, Any]]) -> str:
+    answers = [_answer(row["rule"]) for row in rows]
+    return " | ".join(str(count) for count in (len(rows), *map(answers.count, _ANSWERS)))
+
+
 def judgements(rows: list[dict[str, Any]]) -> str:
     """How many custom derivatives of each library are right, and what is said of the others."""
     asked = [row for row in {row["name"]: row for row in rows}.values() if not row["rule"].startswith(NONE)]
-    lines = ["| library | version | with a custom derivative | right |", "|---|---|---|---|"]
+    lines = ["| library | version | with a custom derivative | right | no | not judged | out of time |",
+             "|---|---|---|---|---|---|---|"]  # fmt: skip
     for library in dict.fromkeys(row["library"] for row in asked):
-        own = [row["rule"] for row in asked if row["library"] == library]
-        lines.append(f"| {library} | {_version(library)} | {len(own)} | {own.count(OK)} |")
-    lines.append(f"| **all** | | {len(asked)} | {sum(row['rule'] == OK for row in asked)} |")
+        own = [row for row in asked if row["library"] == library]
+        lines.append(f"| {library} | {_version(library)} | {_counts(own)} |")
+    lines.append(f"| **all** | | {_counts(asked)} |")
     others = sorted((row["name"].removeprefix("jax."), row["rule"]) for row in asked if row["rule"] != OK)
-    return "\n".join([*lines, "", "| not found right | what is said |", "|---|---|",
-                      *(f"| `{name}` | {said} |" for name, said in others)] if others else lines)  # fmt: skip
+    said = [f"| `{name}` | {' '.join(rule.split()).replace('*', '∗')} |" for name, rule in others]
+    return "\n".join([*lines, "", "| not found right | what is said |", "|---|---|", *said] if others else lines)
 
 
 def into(page: Path, mark: str, text: str) -> None:

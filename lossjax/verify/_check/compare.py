@@ -48,6 +48,14 @@ class Comparison:
     """True where the difference exceeds what is allowed."""
     judged: np.ndarray
     """False where the truth is NaN or infinite, so that there is nothing to compare with."""
+    unsure: int = 0
+    """How many entries hang on what the constants of the programs were rounded from."""
+
+    def drop(self, where: np.ndarray) -> None:
+        """Take these entries for not judged."""
+        self.judged &= ~where
+        self.wrong &= ~where
+        self.units[where] = 0
 
     def worst(self, where: np.ndarray, tolerance: Tolerance) -> float:
         """The largest difference at these entries, relative to the larger of the two."""
@@ -77,6 +85,11 @@ def compare(got: Balls, want: Balls, tolerance: Tolerance) -> Comparison:
     return Comparison(
         *(np.array(x, of).reshape(want.shape) for x, of in ((units, float), (wrong, bool), (judged, bool)))
     )
+
+
+def meet(a: arb, b: arb) -> bool:
+    """Whether two finite balls may hold the same number."""
+    return bool(a.is_finite() and b.is_finite() and a.overlaps(b))
 
 
 def dot(a: Any, b: Any) -> tuple[arb, float]:

@@ -68,7 +68,10 @@ def kinds(one: Problem) -> tuple[str, ...]:
             values = one.arrays[i].astype(np.float64)
             signs = np.where(np.arange(values.size) % 2, 1, -1).reshape(values.shape)
             outside = one.replaced(one.arrays, {i: -3 * (values + 0.5) * signs})
-            results = [x for group in one.compiled[1](outside, cotangents) for x in group]
+            try:
+                results = [x for group in one.compiled[1](outside, cotangents) for x in group]
+            except Exception:  # a function that checks its arguments while it runs may raise anything
+                continue
             if all(np.isfinite(np.asarray(x).astype(np.float64)).all() for x in results):
                 found[i] = "any"
     return tuple(found)
@@ -253,7 +256,7 @@ def shown(one: Problem, arrays: Arrays, row: int | None = None) -> str:
 def generic(one: Problem, arrays: Arrays, random: np.random.Generator) -> Arrays:
     """The example moved a little, so that it lies on no kink and has no tie; what lies in [0, 1] stays there.
 
-    Signs stay what they are, since a function may be undefined for any other number.
+    Signs stay what they are, and so do the sums of probabilities, since a function may be undefined for other numbers.
     """
     moved, of = {}, kinds(one)
     for i in one.moving:
@@ -261,6 +264,8 @@ def generic(one: Problem, arrays: Arrays, random: np.random.Generator) -> Arrays
         size = np.max(np.abs(a), initial=0, where=np.isfinite(a)) or 1.0
         step = within(of[i], a, 2.0**-6 * random.uniform(-1, 1, a.shape))
         moved[i] = np.where(a == 0, size * np.abs(step), a * (1 + step))
+        if of[i] == "simplex":  # a function may refuse others
+            moved[i] *= np.sum(a, axis=-1, keepdims=True) / np.sum(moved[i], axis=-1, keepdims=True)
     return one.replaced(arrays, moved)
 
 

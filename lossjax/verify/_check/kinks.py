@@ -6,7 +6,7 @@ entry by entry and in every direction in which those do not vary (the entries of
 whichever is chosen).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from lossjax.verify import oracle, ulp
 from lossjax.verify._check.compare import Comparison, Tolerance, compare
 from lossjax.verify._check.inputs import kinds, within
 from lossjax.verify._check.problem import Arrays, Problem
+from lossjax.verify._exact.rules import NAN
 from lossjax.verify.ulp import Balls
 
 _STEP = 2.0**-30
@@ -23,7 +24,7 @@ _SLACK = 2.0**-16
 _COLUMNS = 12
 _RANDOM = 10
 
-Pull = Callable[[Arrays], Arrays]
+Pull = Callable[[Arrays], tuple[Arrays, Arrays]]
 
 
 def legal(
@@ -41,8 +42,8 @@ def legal(
     Args:
       one: the problem.
       arrays: where rule and formula differ.
-      ruled: the exact gradients by the rule.
-      plain: the exact gradients by the formula.
+      ruled: the exact values and gradients by the rule.
+      plain: the exact values and gradients by the formula.
       got: the rule's gradients there.
       found: how they compare with the formula's.
       tolerance: between rule and formula around.
@@ -51,16 +52,44 @@ def legal(
     columns = _columns(found)
     around: list[Arrays] = []
     with oracle.precision():
-        for moved in _moved(one, arrays, columns, random):
-            by_rule, by_formula = ruled(moved), plain(moved)
-            for g, w in zip(by_rule, by_formula, strict=True):
-                if compare(g, w, tolerance).wrong.any():
-                    return [c.wrong for c in found]
+        for moved in _moved(one, arrays, _designs(columns, random), random, one.moving):
+            agree, by_formula = _agreed(ruled, plain, moved, tolerance)
+            if not agree:
+                return [c.wrong for c in found]
             around.append(by_formula)
-        return [
-            _outside(g, [a[k] for a in around], c.wrong)
-            for k, (g, c) in enumerate(zip(got, found, strict=True))
-        ]  # fmt: skip
+        bad = _illegal(got, around, found)
+        if len(one.moving) == 1 or not any(b.any() for b in bad):
+            return bad
+        # One argument may sit where the function jumps in it (a label 0 in float): the others are then moved alone.
+        for i in one.moving:
+            for moved in _moved(one, arrays, _designs([], random), random, (i,)):
+                agree, by_formula = _agreed(ruled, plain, moved, tolerance)
+                around += [by_formula] if agree else []
+        return _illegal(got, around, found)
+
+
+def _agreed(ruled: Pull, plain: Pull, moved: Arrays, tolerance: Tolerance) -> tuple[bool, Arrays]:
+    """Whether rule and formula agree at a point, and the formula's gradients; NaN where it has no finite value."""
+    by_rule, (values, slopes) = ruled(moved)[1], plain(moved)
+    by_formula = tuple(np.where(undefined(values, w), NAN, w) for w in slopes)
+    pairs = zip(by_rule, by_formula, strict=True)
+    return not any(compare(g, w, tolerance).wrong.any() for g, w in pairs), by_formula
+
+
+def _illegal(got: Arrays, around: list[Arrays], found: list[Comparison]) -> list[np.ndarray]:
+    return [_outside(g, [a[k] for a in around], c.wrong) for k, (g, c) in enumerate(zip(got, found, strict=True))]
+
+
+def undefined(values: Arrays, like: np.ndarray) -> np.ndarray:
+    """True where the formula has no finite value in that row, and so no derivative that could be compared with."""
+    lost = np.zeros(like.shape, bool)
+    for value in values:
+        bad = np.array([not v.is_finite() for v in value.ravel().tolist()], bool).reshape(value.shape)
+        if bad.ndim and lost.ndim and len(bad) == len(lost):
+            lost[bad.any(axis=tuple(range(1, bad.ndim)))] = True
+        elif bad.any():
+            lost[...] = True
+    return lost
 
 
 def _columns(found: list[Comparison]) -> list[int]:
@@ -72,26 +101,30 @@ def _columns(found: list[Comparison]) -> list[int]:
     return sorted(columns)[:_COLUMNS]
 
 
-def _moved(one: Problem, arrays: Arrays, columns: list[int], random: np.random.Generator) -> list[Arrays]:
-    """The inputs a step away: along the columns, all together, and anywhere; never exactly, so that no tie is kept.
+def _designs(columns: list[int], random: np.random.Generator) -> list[Any]:
+    """Directions: all together, along the columns, and anywhere."""
+    designs: list[Any] = [lambda a, s=s: np.full(a.shape, s) for s in (1.0, -1.0)]
+    designs += [lambda a, s=s, c=c: s * _column(a, c) for c in columns for s in (1.0, -1.0)]
+    return designs + [lambda a: random.choice([-1.0, 1.0], a.shape)] * _RANDOM
+
+
+def _moved(
+    one: Problem, arrays: Arrays, designs: list[Any], random: np.random.Generator, which: Sequence[int]
+) -> Iterator[Arrays]:
+    """The inputs a step away, those named; never exactly in a direction, so that no tie within them is kept.
 
     Signs and probabilities stay such: where a function is undefined for others, nothing around could be judged.
     """
-    designs: list[Any] = [lambda a, s=s: np.full(a.shape, s) for s in (1.0, -1.0)]
-    designs += [lambda a, s=s, c=c: s * _column(a, c) for c in columns for s in (1.0, -1.0)]
-    designs += [lambda a: random.choice([-1.0, 1.0], a.shape)] * _RANDOM
     of = kinds(one)
-    result = []
     for design in designs:
         moved = list(arrays)
-        for i in one.moving:
+        for i in which:
             a = np.asarray(arrays[i]).astype(np.float64)
             size = np.where(a == 0, np.max(np.abs(a), initial=0) or 1.0, np.abs(a))
             direction = within(of[i], a, design(a) + random.uniform(-0.3, 0.3, a.shape))
             with np.errstate(invalid="ignore"):
                 moved[i] = ulp.balls(a + _STEP * size * direction)
-        result.append(tuple(moved))
-    return result
+        yield tuple(moved)
 
 
 def _column(a: np.ndarray, at: int) -> np.ndarray:

@@ -70,6 +70,10 @@ def _row(name: str, about: Subject) -> Row:
             got, want = transform(about)
     except Skipped as reason:
         return Row(title, None, statement=f"skipped: {reason}")
+    except jax.errors.JaxRuntimeError as error:
+        if "allback" not in str(error):
+            return _raised(title, error)
+        return Row(title, None, statement="not judged: the function refuses the arguments that it was tried with")
     except Exception as error:  # whatever JAX or the function raises is the finding
         cannot = [meaning for words, meaning in BEYOND_JAX.items() if words in str(error)]
         return Row(title, None, statement=f"{NOT_AVAILABLE}: {cannot[0]}") if cannot else _raised(title, error)

@@ -34,6 +34,7 @@ BEYOND_JAX = {
     "Linearization failed to produce known values": "JAX differentiates a kernel inside once, by its rule",
     "The context mesh": "it has a shard_map over another mesh inside",
     "When `check_vma=True`": "JAX has no shard_map of a kernel that does not say what it varies over",
+    "Reverse-mode differentiation does not work for lax.while_loop": "JAX has no reverse mode for the loop in the rule",
     "non-canonical constant": "JAX has no forward mode for this shard_map while it is traced",
 }
 """What JAX says where it cannot do something for any function of a kind, and what this means."""

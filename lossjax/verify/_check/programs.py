@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lossjax._core.versions import Jaxpr, body
-from lossjax.verify import ulp
+from lossjax.verify import oracle, ulp
 from lossjax.verify._check import compare as by
 from lossjax.verify._check.inlining import has_custom_rules, inlined, inner_jaxprs
 from lossjax.verify._check.problem import Arrays, Problem, is_float
@@ -31,14 +31,17 @@ class Program:
             self.jaxpr, shapes = jax.make_jaxpr(function, return_shape=True)(*examples)
         self._tree = jax.tree.structure(shapes)
 
-    def __call__(self, *args: Any) -> Any:
-        """The outputs as balls. Floats may be given as balls too."""
+    def __call__(self, *args: Any, loosely: bool = False) -> Any:
+        """The outputs as balls. Floats may be given as balls too.
+
+        ``loosely``, they hold what the program gives for any numbers that its constants may have been rounded from.
+        """
         with x64(self._wide):
             leaves = jax.tree.leaves(args)
             try:
-                results = interpret(self.jaxpr, leaves, _BITS)
+                results = interpret(self.jaxpr, leaves, _BITS, loosely=loosely)
             except UndecidedComparison:  # one more attempt only: what stays undecided is nearly always a tie
-                results = interpret(self.jaxpr, leaves, 4 * _BITS)
+                results = interpret(self.jaxpr, leaves, 4 * _BITS, loosely=loosely)
             return jax.tree.unflatten(self._tree, results)
 
 
@@ -133,6 +136,22 @@ class Pair:
     def given(self, arrays: Arrays) -> Arrays:
         """These arrays in the dtype of the programs."""
         return widened(arrays) if self.wide else arrays
+
+    def hang_on_constants(self, arrays: Arrays, weights: Arrays, wrong: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Those of the wrong entries of the gradients that are right for other constants of the same floats.
+
+        A rule that subtracts 2/√π from 2/√π is made of the roundings of both where nothing else is left: what it gives
+        there is a matter of accuracy, and whether it is the right formula cannot be seen.
+        """
+        try:
+            assert self.plain is not None
+            got, want = (program(arrays, weights, loosely=True)[1] for program in (self.ruled, self.plain))
+        except REFUSALS:
+            return [np.zeros_like(w) for w in wrong]
+        with oracle.precision():
+            meet = [np.vectorize(by.meet, otypes=[bool])(g, w) if np.size(w) else np.zeros(np.shape(w), bool)
+                    for g, w in zip(got, want, strict=True)]  # fmt: skip
+        return [w & m for w, m in zip(wrong, meet, strict=True)]
 
 
 def exactly_or_compiled(function: Callable[[], Any], wide: bool) -> Any:

@@ -12,7 +12,7 @@ from lossjax.verify._check.certificate import Row
 from lossjax.verify._check.hints import hint
 from lossjax.verify._check.inlining import uses
 from lossjax.verify._check.inputs import Family, affordable, generic, shown
-from lossjax.verify._check.kinks import legal
+from lossjax.verify._check.kinks import legal, undefined
 from lossjax.verify._check.problem import Arrays, Problem
 from lossjax.verify._check.programs import REFUSALS, Pair, Program, cotangents
 from lossjax.verify._check.shrinking import shrunk
@@ -41,7 +41,7 @@ def check_rule(
         row = Row(name, None, statement=f"not judged: {pair.undifferentiable}")
         return [row] if adjoint is None else [row, adjoint]
     tried = affordable(one, families, _MOST_ENTRIES)
-    worst, skipped, kinked, judged, truncation = 0.0, 0, 0, 0, 0.0
+    worst, skipped, kinked, judged, unsure, truncation = 0.0, 0, 0, 0, 0, 0.0
     empty = not any(np.size(a) for a in one.chosen(one.arrays))
     failures: list[str] = []
     refused: list[str] = []
@@ -56,7 +56,8 @@ def check_rule(
             refused.append(f"{family.name}: {error}")
             continue
         judged += sum(int(c.judged.sum()) for c in found)
-        skipped += sum(int((~c.judged).sum()) for c in found)
+        unsure += sum(c.unsure for c in found)
+        skipped += sum(int((~c.judged).sum()) - c.unsure for c in found)
         kinked += sum(int((c.wrong & ~bad).sum()) for c, bad in zip(found, illegal, strict=True))
         for c, bad in zip(found, illegal, strict=True):
             worst = max(worst, float(np.max(np.where(c.wrong & ~bad, 0, c.units), initial=0)))
@@ -73,7 +74,8 @@ def check_rule(
         before.append(tuple(want for _, want in pairs))
         failures += _value_failures(one, family, got_values, want_values, values)
     if not judged and (refused or not empty):
-        why = refused[0] if refused else "the formula's derivative is nowhere finite"
+        nowhere = "what is there hangs on rounded constants" if unsure else "the formula's derivative is nowhere finite"
+        why = refused[0] if refused else nowhere
         return [Row(name, None, statement=f"not judged: {why}")]
     detail = (
         f"{'the reference' if reference else 'the plain formula'} differentiated, both exactly, "
@@ -82,7 +84,10 @@ def check_rule(
     )
     if failures:
         detail = detail.replace("agree to", "agree only to")
-    for count, what in ((kinked, "subgradients at kinks"), (skipped, "skipped where the formula's is not finite")):
+    for count, what in (
+        (kinked, "subgradients at kinks"), (skipped, "skipped where the formula's is not finite"),
+        (unsure, "skipped that hang on the rounding of a constant"),
+    ):  # fmt: skip
         detail += f"; {count} {what}" if count else ""
     if len(tried) < len(families):
         detail += f"; {len(tried)} of {len(families)} inputs, for their size"
@@ -106,14 +111,25 @@ def _judged(
     pairs = list(zip(got, want, strict=True))
     found = [by.compare(g, w, pair.tolerance) for g, w in pairs]
     for c in found:
-        _drop(c, _undefined(want_values, c.judged))
+        c.drop(undefined(want_values, c.judged))
     illegal = [c.wrong for c in found]
     if any(c.wrong.any() for c in found):
-        illegal = legal(
-            one, arrays, functools.partial(_gradients, pair.ruled, pair), functools.partial(
-                _gradients, pair.plain, pair), got, found, pair.tolerance, random,
-        )  # fmt: skip
+        pulls = [lambda moved, p=p: p(moved, pair.cotangents) for p in (pair.ruled, pair.plain)]
+        illegal = legal(one, arrays, *pulls, got, found, pair.tolerance, random)
+    if any(bad.any() for bad in illegal):
+        illegal = _but_for_constants(pair, arrays, found, illegal)
     return (got_values, want_values), pairs, found, illegal
+
+
+def _but_for_constants(
+    pair: Pair, arrays: Arrays, found: list[by.Comparison], illegal: list[np.ndarray]
+) -> list[np.ndarray]:
+    """The wrong entries that stay wrong whatever the constants were rounded from; the others are not judged."""
+    unsure = pair.hang_on_constants(arrays, pair.cotangents, illegal)
+    for c, where in zip(found, unsure, strict=True):
+        c.drop(where)
+        c.unsure += int(where.sum())
+    return [bad & ~where for bad, where in zip(illegal, unsure, strict=True)]
 
 
 def _wrong(one: Problem, pair: Pair, arrays: Arrays) -> str:
@@ -134,28 +150,6 @@ def truncated(off: float, pair: Pair) -> str:
         f"not judged: off the formula's derivative by up to {off:.1e} of an entry, less than a rounding of its dtype: "
         f"is the formula an approximation (a truncated series)? Say what is meant by reference="
     )
-
-
-def _undefined(values: Arrays, like: np.ndarray) -> np.ndarray:
-    """True where the formula has no finite value in that row, and so no derivative that could be compared with."""
-    lost = np.zeros(like.shape, bool)
-    for value in values:
-        bad = np.array([not v.is_finite() for v in value.ravel().tolist()], bool).reshape(value.shape)
-        if bad.ndim and lost.ndim and len(bad) == len(lost):
-            lost[bad.any(axis=tuple(range(1, bad.ndim)))] = True
-        elif bad.any():
-            lost[...] = True
-    return lost
-
-
-def _drop(c: by.Comparison, where: np.ndarray) -> None:
-    c.judged &= ~where
-    c.wrong &= ~where
-    c.units[where] = 0
-
-
-def _gradients(program: Program, pair: Pair, arrays: Arrays) -> Arrays:
-    return program(arrays, pair.cotangents)[1]
 
 
 def _gradient_failures(

@@ -11,6 +11,7 @@ import numpy as np
 from jax.sharding import AxisType, PartitionSpec
 
 from lossjax._core.xla import LITTLE_EFFORT
+from lossjax.verify._check.inlining import uses
 from lossjax.verify._check.problem import Arrays, Problem, is_key, weighted_sum
 from lossjax.verify._check.programs import (
     Pair,
@@ -19,6 +20,7 @@ from lossjax.verify._check.programs import (
 )
 
 _MOST_FIRST = 10**5
+_DRAWS = ("random_bits", "threefry2x32", "rng_bit_generator", "rng_uniform")
 
 
 class Skipped(Exception):
@@ -89,14 +91,20 @@ class Subject:
         """Two directions of the differentiated arrays, stacked: a transformation is then met in a batch, too."""
         return tuple(np.stack([t, t[..., ::-1] if np.ndim(t) else -t]) for t in self.tangents)
 
-    def second(self, along: Callable[..., Arrays], scalar: Callable[..., jax.Array]) -> Any:
+    def second(
+        self, along: Callable[..., Arrays], scalar: Callable[..., jax.Array], first: Callable[..., Any] = jax.grad
+    ) -> Any:
         """The Hessian of the weighted sum times each of the directions, by ``along(gradient, moving, direction)``."""
-        gradient = jax.grad(scalar, self.argnums)
+        gradient = first(scalar, self.argnums)
         return jax.vmap(lambda *direction: along(gradient, self.moving, direction))(*self.directions)
 
     def second_of_formula(self) -> Any:
-        """The same of the formula, in reverse over reverse mode."""
-        return self.by_formula(functools.partial(self.second, _reverse_over))
+        """The same of the formula, in reverse over reverse mode; a loop of unknown length has forward modes only."""
+        try:
+            return self.by_formula(functools.partial(self.second, _reverse_over))
+        except Exception:  # JAX and the function may raise anything
+            plain = functools.partial(self.scalar, fn=self.pair.truth)
+            return self.second(_forward_over, plain, jax.jacfwd)
 
     def by_formula(self, derivative: Callable[[Callable[..., jax.Array]], Any]) -> Any:
         """A derivative of the weighted sum as the formula has it, free of custom rules.
@@ -225,6 +233,8 @@ def _batches(s: Subject) -> Any:
     rows = s.rows
     if rows is None:
         raise Skipped("no batch axis with independent rows")
+    if uses(jax.make_jaxpr(s.both_of)(s.arrays), _DRAWS):
+        raise Skipped("it draws random numbers, which are others where there are more of them")
     of_batch = [k for k, a in enumerate(s.arrays) if np.ndim(a) and a.shape[0] == rows]
     values, gradients = s.both_of(s.arrays)
     got, want = [], []

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, cast
 
+import jax.numpy as jnp
 import numpy as np
 from flint import arb
 
@@ -30,7 +31,7 @@ from lossjax.verify._exact.rules import (
     place,
     to_array,
 )
-from lossjax.verify.ulp import Balls
+from lossjax.verify.ulp import Balls, unit_roundoff
 
 _FIRST: dict[Any, arb] = {0: ZERO, 1: ONE, float("inf"): INF, float("-inf"): NEG_INF}
 _MEMO_SIZE = _NUMBERS = 2**19  # how many operands are remembered between equations: about 100 MB at 256 bits
@@ -49,8 +50,11 @@ class Context:
         choices: Choices | None = None,
         *,
         run_callbacks: bool = False,
+        loosely: bool = False,
     ):
         self.bits = bits
+        self.loosely = loosely
+        """Whether a constant stands for all that it may have been rounded from."""
         self.round_conversions = round_conversions
         self.run_callbacks = run_callbacks
         self._of_jaxprs: dict[Any, tuple[Any, Any]] = {}
@@ -74,7 +78,8 @@ class Context:
 
     def of_device(self, device: Any) -> "Context":
         """A state of its own for the program of one device, at the present equation."""
-        inside = Context(self.bits, self.round_conversions, self._evaluate, run_callbacks=self.run_callbacks)
+        inside = Context(self.bits, self.round_conversions, self._evaluate, run_callbacks=self.run_callbacks,
+                         loosely=self.loosely)  # fmt: skip
         inside.device, inside._equations = device, list(self._equations)
         return inside
 
@@ -149,6 +154,19 @@ class Context:
         if array.dtype.kind not in "iub":
             array = array.astype(np.float64)  # float64 holds the numbers of every float dtype of JAX
         return to_array([self.number(v) for v in array.ravel().tolist()], array.shape)
+
+    def constant(self, value: Any, dtype: Any) -> Any:
+        """A constant of the program as it is; or, where it is not known what it was rounded from, as a ball."""
+        if not (self.loosely and is_balls(value) and jnp.issubdtype(dtype, jnp.floating)):
+            return value
+        u = unit_roundoff(dtype)
+        entries = [self._loosened(v, u) if is_rounded(float(v), dtype) else v for v in value.ravel().tolist()]
+        return to_array(entries, value.shape)
+
+    def _loosened(self, value: arb, u: float) -> arb:
+        """The ball of what rounds to this number; for equal numbers one object."""
+        key = "rounded", float(value)
+        return self._numbers.setdefault(key, arb(value, abs(value) * u))
 
     def intern(self, exact: arb) -> arb:
         """The one object that stands for this exact finite ball."""
@@ -252,6 +270,15 @@ class Context:
                 result = nonnegative(result)
             memo[identity] = result
         return result
+
+
+def is_rounded(value: float, dtype: Any) -> bool:
+    """Whether a constant fills more than two thirds of its significand: 2.5 is meant, the root of 2 was rounded."""
+    if not math.isfinite(value) or not value:
+        return False
+    whole = int(math.frexp(value)[0] * 2**53)
+    used = 53 - ((whole & -whole).bit_length() - 1)
+    return 3 * used > 2 * (jnp.finfo(dtype).nmant + 1)
 
 
 def _entries(array: Balls, shape: tuple[int, ...]) -> list[Any]:

@@ -27,10 +27,14 @@ def interpret(
     round_conversions: bool = False,
     run_callbacks: bool = False,
     choices: Choices | None = None,
+    loosely: bool = False,
 ) -> list[Any]:
-    """The outputs of a jaxpr at one precision; UndecidedComparison where it does not suffice and nothing chooses."""
+    """The outputs of a jaxpr at one precision; UndecidedComparison where it does not suffice and nothing chooses.
+
+    ``loosely``, a constant that fills the significand of its dtype is any number that it may have been rounded from.
+    """
     with at_precision(bits):
-        context = Context(bits, round_conversions, _run, choices, run_callbacks=run_callbacks)
+        context = Context(bits, round_conversions, _run, choices, run_callbacks=run_callbacks, loosely=loosely)
         values = [value_of(context, a, v.aval) for a, v in zip(args, body(jaxpr).invars, strict=True)]
         results = context.run(jaxpr, values)
         return [_returned(r) if is_balls(r) else r for r in results]
@@ -102,7 +106,7 @@ def _given(context: Context, jaxpr: Jaxpr, plan: _Plan) -> list[Any]:
     values: list[Any] = [None] * plan.size
     own = zip(constants(jaxpr), body(jaxpr).constvars, strict=True)
     for place, value, aval in [*((k, value, v.aval) for k, (value, v) in enumerate(own)), *plan.given]:
-        values[place] = value_of(context, value, aval)
+        values[place] = context.constant(value_of(context, value, aval), aval.dtype)
     return values
 
 
