@@ -1,5 +1,6 @@
 """Right functions that were once accused, each named after the kind of what was taken for a fault."""
 
+import contextlib
 import math
 from typing import Any
 
@@ -187,8 +188,9 @@ def test_probabilities_stay_probabilities_where_a_function_insists() -> None:
     given = np.float32([0.2, 0.3, 0.5])
 
     def entropy(p: jax.Array) -> jax.Array:
-        if not isinstance(p, jax.core.Tracer) and not np.allclose(np.asarray(p).sum(), 1, rtol=0, atol=1e-6):
-            raise ValueError("invalid probabilities")
+        with contextlib.suppress(jax.errors.TracerArrayConversionError):
+            if not np.allclose(np.asarray(p).sum(), 1, rtol=0, atol=1e-6):
+                raise ValueError("invalid probabilities")
         return jnp.sum(jax.scipy.special.entr(p))
 
     found = check(entropy, given, checks=("rule", "cotangent", "modes"))

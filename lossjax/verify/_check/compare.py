@@ -82,9 +82,8 @@ def compare(got: Balls, want: Balls, tolerance: Tolerance) -> Comparison:
             distance = float((g - w).abs_lower())
             units.append(distance / size / tolerance.u if size else 0.0)
             wrong.append(distance > max(tolerance.of_entry * size, floor))
-    return Comparison(
-        *(np.array(x, of).reshape(want.shape) for x, of in ((units, float), (wrong, bool), (judged, bool)))
-    )
+    each = [np.array(x, of).reshape(want.shape) for x, of in ((units, float), (wrong, bool), (judged, bool))]
+    return Comparison(units=each[0], wrong=each[1], judged=each[2])
 
 
 def meet(a: arb, b: arb) -> bool:

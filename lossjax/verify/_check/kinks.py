@@ -71,7 +71,8 @@ def legal(
 def _agreed(ruled: Pull, plain: Pull, moved: Arrays, tolerance: Tolerance) -> tuple[bool, Arrays]:
     """Whether rule and formula agree at a point, and the formula's gradients; NaN where it has no finite value."""
     by_rule, (values, slopes) = ruled(moved)[1], plain(moved)
-    by_formula = tuple(np.where(undefined(values, w), NAN, w) for w in slopes)
+    nothing: Any = NAN
+    by_formula = tuple(np.where(undefined(values, w), nothing, w) for w in slopes)
     pairs = zip(by_rule, by_formula, strict=True)
     return not any(compare(g, w, tolerance).wrong.any() for g, w in pairs), by_formula
 

@@ -114,8 +114,8 @@ def _judged(
         c.drop(undefined(want_values, c.judged))
     illegal = [c.wrong for c in found]
     if any(c.wrong.any() for c in found):
-        pulls = [lambda moved, p=p: p(moved, pair.cotangents) for p in (pair.ruled, pair.plain)]
-        illegal = legal(one, arrays, *pulls, got, found, pair.tolerance, random)
+        ruled, plain = (lambda moved, p=p: p(moved, pair.cotangents) for p in (pair.ruled, pair.plain))
+        illegal = legal(one, arrays, ruled, plain, got, found, pair.tolerance, random)
     if any(bad.any() for bad in illegal):
         illegal = _but_for_constants(pair, arrays, found, illegal)
     return (got_values, want_values), pairs, found, illegal
