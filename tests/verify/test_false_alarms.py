@@ -213,3 +213,20 @@ def test_arguments_that_a_mode_tries_and_the_function_refuses() -> None:
     found = check(lambda x: guarded(x) ** 2, np.sort(X), checks="modes")
     assert "refuses the arguments" in row_of(found, "modes: vmap").statement, str(found)
     assert row_of(found, "modes: grad of jit").ok
+
+
+def test_a_function_of_symmetric_matrices() -> None:
+    """Two gradients that are the same for symmetric matrices have other derivatives off these, as lineax's Cholesky."""
+
+    @jax.custom_jvp
+    def trace_of_square(a: jax.Array) -> jax.Array:
+        return jnp.where(jnp.all(a == a.T), jnp.sum(a * a.T), jnp.nan)
+
+    @trace_of_square.defjvp
+    def _(primals: Any, tangents: Any) -> Any:
+        (a,) = primals
+        return trace_of_square(a), jnp.sum(2 * a * tangents[0])
+
+    found = check(trace_of_square, np.float32([[2, 0.5], [0.5, 1]]), checks=("rule", "modes"))
+    assert found.ok, str(found)
+    assert row_of(found, "modes: hessian").ok

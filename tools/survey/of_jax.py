@@ -146,6 +146,8 @@ BY_HAND: dict[str, tuple[Any, ...]] = {
     "jax.scipy.special.sph_harm_y": (lambda a, b: jax.scipy.special.sph_harm_y(np.array([2]), np.array([1]), a, b, n_max=2), UNIT[:1], OTHER[:1]),
     "jax.scipy.special.multigammaln": (lambda x: jax.scipy.special.multigammaln(x + 3, 2), UNIT),
     "jax.scipy.special.bernoulli": (lambda x: jax.scipy.special.bernoulli(3) * x[0], UNIT),
+    **{f"jax.scipy.stats.truncnorm.{name}": (getattr(jax.scipy.stats.truncnorm, name), UNIT, UNIT - 1, UNIT + 1)
+       for name in ("cdf", "logcdf", "logpdf", "logsf", "pdf", "sf")},
     "jax.scipy.stats.bernoulli.logpmf": (lambda p: jax.scipy.stats.bernoulli.logpmf(WHOLE % 2, p), UNIT),
     "jax.scipy.stats.dirichlet.logpdf": (jax.scipy.stats.dirichlet.logpdf, UNIT / UNIT.sum(), OTHER),
     "jax.nn.scaled_matmul": (None,), "jax.nn.scaled_dot_general": (None,),

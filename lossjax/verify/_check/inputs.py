@@ -263,10 +263,17 @@ def generic(one: Problem, arrays: Arrays, random: np.random.Generator) -> Arrays
         a = np.asarray(arrays[i]).astype(np.float64)
         size = np.max(np.abs(a), initial=0, where=np.isfinite(a)) or 1.0
         step = within(of[i], a, 2.0**-6 * random.uniform(-1, 1, a.shape))
+        if is_symmetric(a):  # a function may read one half of it
+            step = (step + step.swapaxes(-1, -2)) / 2
         moved[i] = np.where(a == 0, size * np.abs(step), a * (1 + step))
         if of[i] == "simplex":  # a function may refuse others
             moved[i] *= np.sum(a, axis=-1, keepdims=True) / np.sum(moved[i], axis=-1, keepdims=True)
     return one.replaced(arrays, moved)
+
+
+def is_symmetric(a: Any) -> bool:
+    """Whether it is a symmetric matrix, or a stack of such."""
+    return a.ndim > 1 and a.shape[-1] == a.shape[-2] > 1 and np.array_equal(a, a.swapaxes(-1, -2))
 
 
 def within(k: str, a: Any, step: Any) -> Any:

@@ -12,6 +12,7 @@ from jax.sharding import AxisType, PartitionSpec
 
 from lossjax._core.xla import LITTLE_EFFORT
 from lossjax.verify._check.inlining import uses
+from lossjax.verify._check.inputs import is_symmetric
 from lossjax.verify._check.problem import Arrays, Problem, is_key, weighted_sum
 from lossjax.verify._check.programs import (
     Pair,
@@ -96,7 +97,15 @@ class Subject:
     ) -> Any:
         """The Hessian of the weighted sum times each of the directions, by ``along(gradient, moving, direction)``."""
         gradient = first(scalar, self.argnums)
-        return jax.vmap(lambda *direction: along(gradient, self.moving, direction))(*self.directions)
+        directions = self.symmetrical(self.directions)
+        return self.symmetrical(
+            jax.vmap(lambda *direction: along(gradient, self.moving, direction))(*directions)
+        )  # fmt: skip
+
+    def symmetrical(self, stacked: Arrays) -> Arrays:
+        """The symmetric part for an argument that is a symmetric matrix: of its function, nothing else is known."""
+        pairs = zip(stacked, self.one.chosen(self.arrays), strict=True)
+        return tuple((x + x.swapaxes(-1, -2)) / 2 if is_symmetric(np.asarray(a)) else x for x, a in pairs)
 
     def second_of_formula(self) -> Any:
         """The same of the formula, in reverse over reverse mode; a loop of unknown length has forward modes only."""
@@ -195,7 +204,7 @@ def _scan_twice(s: Subject) -> Any:
         return jnp.sum(values**2)
 
     def along_tangents(f: Callable[..., jax.Array]) -> Any:
-        return _reverse_over(jax.grad(f, s.argnums), s.moving, s.tangents)
+        return s.symmetrical(_reverse_over(jax.grad(f, s.argnums), s.moving, s.symmetrical(s.tangents)))
 
     want = s.by_formula(lambda scalar: along_tangents(lambda *moving: 2 * scalar(*moving) ** 2))
     return along_tangents(looped), want
