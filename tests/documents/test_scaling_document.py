@@ -87,16 +87,19 @@ def test_numbers_a_row(line: str, options: dict[str, Any]) -> None:
     assert counted == documented()[line]
 
 
-@pytest.mark.parametrize(("reduction", "expected"), [("sum", 4 + HIDDEN), ("none", 6 + HIDDEN)])
-def test_the_head(reduction: str, expected: int) -> None:
-    """Three numbers a row, once or twice, the row's loss, and the hidden states' gradient, whatever the blocks are."""
+@pytest.mark.parametrize("reduction", ["sum", "none"])
+def test_the_head(reduction: str) -> None:
+    """Three numbers a row, the row's loss, and the hidden states' gradient.
+
+    In one block, in which XLA forms the statistics once for both passes. In several the rows of ``none`` cross twice.
+    """
 
     def loss(x: Any, W: Any, y: Any) -> Any:
         options = {"axis_name": "class", "reduction": reduction, "chunk_size": ROWS}
         return jnp.sum(vocab_parallel_linear_softmax_cross_entropy(x, W, y, **options))
 
     sharded = jax.value_and_grad(split(loss, SHARED, LAST, SHARED), (0, 1))
-    assert numbers_a_row(sharded, floats(ROWS, HIDDEN), floats(HIDDEN, CLASSES), LABELS) == expected
+    assert numbers_a_row(sharded, floats(ROWS, HIDDEN), floats(HIDDEN, CLASSES), LABELS) == 4 + HIDDEN
 
 
 @pytest.mark.parametrize("a_device", [96, 125, 2048])
