@@ -175,6 +175,13 @@ class Reference(InlineProcessor):
         return link, m.start(0), m.end(0)
 
 
+def optional_link(target: str, text: str) -> ElementTree.Element:
+    """A link to a heading, which is plain text on a site without it."""
+    link = ElementTree.Element("autoref", {"identifier": target, "optional": ""})
+    link.text = text
+    return link
+
+
 class Statement(InlineProcessor):
     """``theorem 4.1.5``, ``G6`` or ``§4.1.3``: a link to where that is stated, on a site that has the page."""
 
@@ -185,9 +192,7 @@ class Statement(InlineProcessor):
         target = self.headings.get(m[1])
         if target is None:
             return None, None, None
-        link = ElementTree.Element("autoref", {"identifier": target, "optional": ""})
-        link.text = m[0]
-        return link, m.start(0), m.end(0)
+        return optional_link(target, m[0]), m.start(0), m.end(0)
 
 
 class PageNamed(InlineProcessor):
@@ -200,9 +205,7 @@ class PageNamed(InlineProcessor):
         title = self.titles.get(m[1])
         if title is None:
             return None, None, None
-        link = ElementTree.Element("autoref", {"identifier": slugify(title, "-"), "optional": ""})
-        link.text = title
-        return link, m.start(0), m.end(0)
+        return optional_link(slugify(title, "-"), title), m.start(0), m.end(0)
 
 
 class Raised(InlineProcessor):
