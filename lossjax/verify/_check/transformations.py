@@ -111,9 +111,12 @@ class Subject:
         """The same of the formula, in reverse over reverse mode; a loop of unknown length has forward modes only."""
         try:
             return self.by_formula(functools.partial(self.second, _reverse_over))
-        except Exception:  # JAX and the function may raise anything
+        except Exception as in_reverse:  # JAX and the function may raise anything
             plain = functools.partial(self.scalar, fn=self.pair.truth)
-            return self.second(_forward_over, plain, jax.jacfwd)
+            try:
+                return self.second(_forward_over, plain, jax.jacfwd)
+            except Exception:  # in neither: what JAX says of the mode that was asked for is what counts
+                raise in_reverse from None
 
     def by_formula(self, derivative: Callable[[Callable[..., jax.Array]], Any]) -> Any:
         """A derivative of the weighted sum as the formula has it, free of custom rules.
