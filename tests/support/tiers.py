@@ -9,6 +9,7 @@ builds the site, and runs examples, docstrings, notebooks and the wheel, as a re
 a loss.
 """
 
+import heapq
 import itertools
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
@@ -29,14 +30,21 @@ def covering(cases: Sequence[Case], strength: int = 1) -> set[int]:
     met: Counter[tuple[int, Hashable]] = Counter()
     kept: set[int] = set()
 
-    def worth(i: int) -> tuple[int, int]:
-        return sum(part in missing for part in parts[i]), -sum(met[value] for value in enumerate(cases[i]))
+    def order(i: int) -> tuple[int, int, int]:
+        """What comes first is taken. While cases are taken it only grows: what was first and has not grown, is first."""
+        return -sum(part in missing for part in parts[i]), sum(met[value] for value in enumerate(cases[i])), i
 
+    waiting = [order(i) for i in range(len(cases))]
+    heapq.heapify(waiting)
     while missing:
-        best = max(range(len(cases)), key=worth)
-        kept.add(best)
-        missing.difference_update(parts[best])
-        met.update(enumerate(cases[best]))
+        first = heapq.heappop(waiting)
+        i = first[-1]
+        if (now := order(i)) != first:
+            heapq.heappush(waiting, now)
+            continue
+        kept.add(i)
+        missing.difference_update(parts[i])
+        met.update(enumerate(cases[i]))
     return kept
 
 
