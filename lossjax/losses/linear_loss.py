@@ -31,6 +31,10 @@ def linear_loss(
     closes over, in every mode and order. The logits of each block are made again for it. The gradients of the blocks in
     W and b are summed in float32 or wider; those in what the loss closes over, in its own dtype.
 
+    Classes over devices: inside :func:`jax.shard_map`, with each device's part of W and b, the loss is given each
+    device's part of the logits, and joins them itself, as
+    :func:`~lossjax.vocab_parallel_softmax_cross_entropy` does, or by :func:`jax.lax.psum`.
+
     Args:
       loss: ``loss(logits, *row_arguments)``, a JAX function of the logits ``[r, C]`` of some rows (in float32 or
         wider), and of those rows of the row arguments. It returns a pytree of arrays ``[r, ...]``, each row's by

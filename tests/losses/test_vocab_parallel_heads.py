@@ -171,3 +171,28 @@ def test_a_name_that_is_no_axis() -> None:
     x, w = jnp.ones((2, 3)), jnp.ones((3, 4))
     with pytest.raises(ValueError, match="axis_name 'class' is no mesh axis here"):
         lossjax.vocab_parallel_linear_softmax_entropy(x, w, axis_name="class")
+
+
+def test_a_user_s_loss_joins_the_devices_parts_itself() -> None:
+    """``linear_loss`` of a loss over devices, with its gradient in every float, is that loss of all logits."""
+
+    def of_part(logits: jax.Array, labels: jax.Array) -> jax.Array:
+        entropy = lossjax.vocab_parallel_softmax_cross_entropy(logits, labels, axis_name="class")
+        return entropy**2 + jax.lax.psum(jnp.sum(logits**2, axis=-1), "class")
+
+    def of_all(logits: jax.Array, labels: jax.Array) -> jax.Array:
+        return lossjax.softmax_cross_entropy_with_integer_labels(logits, labels) ** 2 + jnp.sum(logits**2, axis=-1)
+
+    labels = jnp.array([0, 3, 7, 5, 4])
+
+    def total(loss: Callable[..., jax.Array], x: jax.Array, w: jax.Array, b: jax.Array) -> jax.Array:
+        losses = lossjax.linear_loss(loss, x, w, labels, bias=b, chunk_size=2)
+        return jnp.sum(losses * jnp.arange(1, ROWS + 1, dtype=losses.dtype))
+
+    with jax.enable_x64(True):
+        arrays, specs = arguments("softmax_entropy")
+        split = over_two(functools.partial(total, of_part), specs)
+        got = quick(jax.value_and_grad(split, (0, 1, 2)))(*arrays)
+        want = quick(jax.value_and_grad(functools.partial(total, of_all), (0, 1, 2)))(*arrays)
+    for g, w in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+        np.testing.assert_allclose(g, w, rtol=0, atol=64 * CLASSES * 2.0**-53 * np.abs(w).max())

@@ -31,7 +31,7 @@ def covering(cases: Sequence[Case], strength: int = 1) -> set[int]:
     kept: set[int] = set()
 
     def order(i: int) -> tuple[int, int, int]:
-        """What comes first is taken. While cases are taken it only grows: what was first and has not grown, is first."""
+        """The first is taken. While cases are taken this only grows: what was first and has not grown is first."""
         return -sum(part in missing for part in parts[i]), sum(met[value] for value in enumerate(cases[i])), i
 
     waiting = [order(i) for i in range(len(cases))]
