@@ -77,6 +77,46 @@ def test_the_readme_has_the_recorded_numbers(tool: Any) -> None:
     assert f"with label smoothing {ours['labels, smoothing']}, optax's {theirs['labels, smoothing']}." in said
 
 
+FIGURES = sorted((ROOT / "docs").rglob("*.png"))
+PAGES = [(path, path.read_text(encoding="utf-8")) for path in sorted((ROOT / "docs").rglob("*.md"))]
+
+
+@pytest.mark.parametrize("figure", FIGURES, ids=lambda p: p.stem)
+def test_a_figure_has_its_points_its_words_and_its_command(figure: Path) -> None:
+    """A page shows it, links to its points and to what it shows in words, and names what draws it."""
+    name = re.escape(figure.name)
+    showing = [(path, text) for path, text in PAGES if re.search(rf"!\[[^]]{{60,}}\]\(\S*{name}\)", text)]
+    assert showing, "no page shows it with an alternative text of a sentence"
+    for suffix in (".csv", ".txt"):
+        file = figure.with_suffix(suffix)
+        assert file.read_text(encoding="utf-8").strip()
+        link = re.compile(rf"\]\((\S*/)?{re.escape(file.name)}\)")
+        assert any(link.search(text) for _, text in showing), f"no page that shows it links to its {suffix}"
+    drawn_by = re.compile(rf"`(lossjax|python|make)\b[^`]*{name}`|{'|'.join(DRAWN_BY.get(figure.stem, ())) or '$^'}")
+    assert any(drawn_by.search(text) for _, text in showing), "no page that shows it says what draws it"
+
+
+DRAWN_BY = {
+    "atlas_map": ["tools/atlas.py"],
+    "growth": ["lossjax bench --suite growth --plot growth.png"],
+    "memory_traffic": ["make accelerators"],
+    "softmax_collapse": ["python examples/03_softmax_collapse.py"],
+}
+"""What draws a figure, if no command has its name."""
+
+
+def test_the_map_says_what_the_tables_say() -> None:
+    text = (ROOT / "docs" / "atlas.md").read_text(encoding="utf-8")
+    tables = re.findall(r"(?m)^\| function \|.*\n\|.*\n((?:\|.*\n)+)", text)
+    units = [row.split(" | ")[3] for table in tables for row in table.splitlines()]
+    lost = sum(entry == "∞" or float(entry) > 2**24 for entry in units)
+    words = (ROOT / "docs" / "figures" / "atlas_map.txt").read_text(encoding="utf-8")
+    assert f"{len(units)} functions as points" in words
+    assert f"{lost} of them lose all digits" in words
+    assert f"![{len(units)} functions as points" in text
+    assert f": {lost} lose all digits somewhere" in text
+
+
 def test_the_page_of_losses_has_every_loss() -> None:
     text = (ROOT / "docs" / "losses.md").read_text(encoding="utf-8")
     shown = set(re.findall(r"\[`([\w.]+)`\]\(api/\w+\.md#lossjax\.\1\)", text))

@@ -1,5 +1,6 @@
 """A wrong gradient comes with its likeliest cause, each shown on a planted fault; else nothing is guessed."""
 
+import io
 import re
 
 import jax
@@ -7,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flint import arb
+from rich.console import Console
 
 from lossjax.verify import check, subject
 from lossjax.verify._check.hints import hint
@@ -118,6 +120,17 @@ def test_it_is_smaller_than_the_example():
     loss, args, _ = FAULTS["factor"]
     (row,) = (row for row in check(loss, *args, checks="rule").rows if row.program)
     assert "jnp.array([[1.0, 1.0, 1.0, 1.0]], 'float32')" in row.program
+
+
+def test_a_long_program_is_not_cut_off():
+    """As it is printed on a terminal of 80 columns it can be copied and run."""
+    wide = np.float32(np.random.default_rng(2).normal(size=(1, 30)))
+    found = check(FAULTS["sign"][0], wide, checks="rule")
+    (row,) = (row for row in found.rows if row.program)
+    printed = io.StringIO()
+    Console(width=80, file=printed).print(found)
+    assert row.program in printed.getvalue()
+    exec(row.program, {"fn": FAULTS["sign"][0]})
 
 
 def test_what_was_saved_from_an_earlier_call_is_told():

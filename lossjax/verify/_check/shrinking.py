@@ -1,6 +1,7 @@
 """The smallest input that shows a fault: fewer rows, then rounder numbers, as long as the fault stays."""
 
 import dataclasses
+import textwrap
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -15,6 +16,8 @@ _SECONDS = 3.0
 """How long is spent on making one input smaller."""
 _MOST_ENTRIES = 24
 """Numbers are made rounder one by one where there are at most so many."""
+_COLUMNS = 78
+"""So wide is the program at most, so that a terminal does not cut it off."""
 
 Wrong = Callable[[Problem, Pair, Arrays], str]
 """What is wrong for these arguments, in words; empty where nothing is."""
@@ -94,7 +97,7 @@ def _program(one: Problem, pair: Pair, arrays: list[tuple[Any, Any]], what: str)
         results = one.shapes(tuple(array.astype(dtype) for array, dtype in arrays))
     weights = [_written(w, o.dtype) for w, o in zip(pair.cotangents, results, strict=True)]
     weight = weights[0] if len(weights) == 1 else f"({', '.join(weights)})"
-    return "\n".join([
+    lines = [
         "import jax, jax.numpy as jnp",
         where,
         "args = (",
@@ -104,7 +107,17 @@ def _program(one: Problem, pair: Pair, arrays: list[tuple[Any, Any]], what: str)
         f"{', '.join(f'args[{i}]' for i in one.moving)})",
         f"# {what}",
         f"print(pull({weight}))",
-    ])  # fmt: skip
+    ]  # fmt: skip
+    return "\n".join(_folded(line) for line in lines)
+
+
+def _folded(line: str) -> str:
+    """A line of a program, broken after spaces within its parentheses, or as several lines of a comment."""
+    if line.startswith(("from ", "import ")):
+        return line
+    whole = {"break_long_words": False, "break_on_hyphens": False}
+    indent = "# " if line.startswith("# ") else "    "
+    return "\n".join(textwrap.wrap(line, _COLUMNS, subsequent_indent=indent, **whole))
 
 
 def _written(array: np.ndarray, dtype: np.dtype) -> str:

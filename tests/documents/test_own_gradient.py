@@ -1,0 +1,49 @@
+"""The page on one's own gradient, in a project of its own: a module, its tests, and the commands of its workflow."""
+
+import doctest
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.paths import ROOT
+from tests.support.processes import environment
+
+TEXT = (ROOT / "docs" / "check_your_gradient.md").read_text(encoding="utf-8")
+SOURCES = [example.source for example in doctest.DocTestParser().get_examples(TEXT)]
+RULES = [source for source in SOURCES if source.startswith("softcap.defvjp(")]
+
+
+def written(*starts: str) -> str:
+    """The lines of the page that begin so, in its order."""
+    return "".join(source for source in SOURCES if source.startswith(starts))
+
+
+def run(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """A command of the page, by this environment's Python."""
+    program, *arguments = shlex.split(command, comments=True)
+    return subprocess.run(
+        [sys.executable, "-m", program, *arguments],
+        cwd=folder, env=environment(), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("rule", "code"), [(RULES[0], 1), (RULES[-1], 0)], ids=["forgotten slope", "mended"])
+def test_the_command_and_the_tests_tell_the_rules_apart(rule: str, code: int, tmp_path: Path) -> None:
+    module = written("import jax", "CAP =", "def formula", "softcap = ") + rule
+    (tmp_path / "mine.py").write_text(module, encoding="utf-8")
+    kernels = ("from jax.experimental", "def run", "def forward_kernel", "def backward_kernel", "def with_backward")
+    asserted = written("import jax", *kernels, "compare =", "from lossjax.verify import assert_verified", "def test_")
+    (tmp_path / "test_mine.py").write_text(f"from mine import CAP, formula, softcap\n{asserted}", encoding="utf-8")
+    [asked] = re.findall(r"^lossjax check .*$", TEXT, re.M)
+    found = run(asked, tmp_path)
+    assert found.returncode == code, found.stdout + found.stderr
+    assert f"is the gradient right? {'NO' if code else 'yes'}" in found.stdout
+    [tested] = re.findall(r"^- run: (pytest.*)$", TEXT, re.M)
+    found = run(f"{tested} -q -p no:cacheprovider", tmp_path)
+    assert found.returncode == code, found.stdout + found.stderr
+    assert ("test_the_cap_is_right" in found.stdout) is bool(code)
+    assert f"{2 - code} passed" in found.stdout
