@@ -111,6 +111,26 @@ def test_a_formula_with_a_loop_under_a_rule_without_one() -> None:
     assert found.right
 
 
+# --- what JAX remembers of the other width ----------------------------------------------------------------------------
+
+
+def test_a_solver_that_starts_from_wide_numbers() -> None:
+    """JAX confuses 32 and 64 bits of what is closed over once it was traced in both; optimistix's solvers start so."""
+    start = np.full(4, 0.1)
+
+    @jax.jit
+    def solved(first: jax.Array, x: jax.Array) -> jax.Array:
+        return jax.lax.while_loop(lambda c: c[1] < 3, lambda c: (c[0] / 2 + x, c[1] + 1), (first, 0))[0]
+
+    @jax.custom_jvp
+    def solution(x: jax.Array) -> jax.Array:
+        return solved(start, x)
+
+    solution.defjvp(lambda primals, tangents: (solution(*primals), 1.75 * tangents[0]))
+    found = check(jax.jit(solution), X, checks="modes")
+    assert row_of(found, "modes: jit").ok, str(found)
+
+
 # --- arguments that a function refuses while it runs ------------------------------------------------------------------
 
 

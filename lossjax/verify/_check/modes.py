@@ -27,6 +27,8 @@ from lossjax.verify._check.transformations import MODES, Skipped, Subject
 from lossjax.verify.tables import number
 
 _GONE = (jax.errors.TracerArrayConversionError, jax.errors.UnexpectedTracerError)
+_REMEMBERED = "Cannot lower jaxpr with verifier errors"
+"""What JAX says where it remembers in 32 bits what a jitted function closes over in 64, or the other way round."""
 _OF_THE_MACHINE = ("jit", "shard_map")
 _BY_THE_FORMULA = ("hessian", "reverse over reverse", "scan, second derivative")
 NOT_AVAILABLE = "not available"
@@ -50,7 +52,7 @@ def check_modes(one: Problem, pair: Pair, seed: int) -> list[Row]:
         return [_row(name, about) for name in MODES]
 
 
-def _row(name: str, about: Subject) -> Row:
+def _row(name: str, about: Subject, *, afresh: bool = False) -> Row:
     title, (transform, meaning) = f"modes: {name}", MODES[name]
     tolerance = about.pair.tolerance
     exactly = name not in _OF_THE_MACHINE
@@ -75,6 +77,9 @@ def _row(name: str, about: Subject) -> Row:
             return _raised(title, error)
         return Row(title, None, statement="not judged: the function refuses the arguments that it was tried with")
     except Exception as error:  # whatever JAX or the function raises is the finding
+        if _REMEMBERED in str(error) and not afresh:
+            jax.clear_caches()
+            return _row(name, about, afresh=True)
         cannot = [meaning for words, meaning in BEYOND_JAX.items() if words in str(error)]
         return Row(title, None, statement=f"{NOT_AVAILABLE}: {cannot[0]}") if cannot else _raised(title, error)
     pairs = list(zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True))
