@@ -91,6 +91,9 @@ def _add_products(
 ) -> tuple[Array, Array]:
     """``in_weight + xᵀG`` and ``G Wᵀ``, in the dtype of the loss, by groups of classes."""
     threshold = head.skip_below
+    # Where no class may be left out and G is not narrowed, all of G Wᵀ is one product, which takes no array beside its
+    # factors and is quicker than its groups.
+    at_once = threshold is None and in_logits.dtype == weight.dtype
 
     def add(first: Any, size: int, sums: tuple[Array, Array]) -> tuple[Array, Array]:
         of_logits, of_weight, so_far = (
@@ -99,7 +102,7 @@ def _add_products(
         narrow = of_logits.astype(weight.dtype)
         more = so_far + head.contract(hidden, narrow, 0, so_far)
         in_weight = lax.dynamic_update_slice_in_dim(sums[0], more, first, 1)
-        return in_weight, sums[1] + head.contract(narrow, of_weight, 1, hidden)
+        return in_weight, sums[1] if at_once else sums[1] + head.contract(narrow, of_weight, 1, hidden)
 
     def add_if_large(first: Any, size: int, sums: tuple[Array, Array]) -> tuple[Array, Array]:
         if threshold is None:
@@ -108,7 +111,9 @@ def _add_products(
         large = ~(may_skip & (jnp.max(jnp.abs(entries)) < threshold))
         return lax.cond(large, lambda sums: add(first, size, sums), lambda sums: sums, sums)
 
-    sums = in_weight, varying_alike(in_logits, jnp.zeros_like(hidden, head.dtype))
+    none_yet = jnp.zeros_like(hidden, head.dtype)
+    in_hidden = head.contract(in_logits, weight, 1, hidden) if at_once else varying_alike(in_logits, none_yet)
+    sums = in_weight, in_hidden
     classes = weight.shape[1]
     if group == classes:
         return add_if_large(0, classes, sums)
