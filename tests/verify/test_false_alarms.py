@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from lossjax.verify import Certificate, check
+from lossjax.verify._check.transformations import MODES
 
 X = np.float32([0.31, 0.72, 0.15, 0.58])
 
@@ -129,6 +130,21 @@ def test_a_solver_that_starts_from_wide_numbers() -> None:
     solution.defjvp(lambda primals, tangents: (solution(*primals), 1.75 * tangents[0]))
     found = check(jax.jit(solution), X, checks="modes")
     assert row_of(found, "modes: jit").ok, str(found)
+
+
+def test_what_stays_mixed_up_is_not_held_against_the_function(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A library may keep what it has traced in the other width, beyond JAX's own caches (optimistix's solvers do)."""
+    tried = []
+
+    def mixed_up(subject: Any) -> Any:
+        tried.append(subject)
+        raise ValueError("Cannot lower jaxpr with verifier errors: ...")
+
+    monkeypatch.setitem(MODES, "jit", (mixed_up, MODES["jit"][1]))
+    found = check(jnp.sin, X, checks="modes")
+    assert len(tried) == 2
+    assert row_of(found, "modes: jit").ok is None
+    assert found.ok is not False
 
 
 # --- arguments that a function refuses while it runs ------------------------------------------------------------------

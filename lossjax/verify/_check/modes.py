@@ -15,7 +15,7 @@ from lossjax._core.xla import LITTLE_EFFORT
 from lossjax.verify._check import compare as by
 from lossjax.verify._check.certificate import Row
 from lossjax.verify._check.inputs import generic
-from lossjax.verify._check.problem import BEYOND_JAX, Problem, is_key
+from lossjax.verify._check.problem import BEYOND_JAX, WIDTHS_MIXED, Problem, is_key
 from lossjax.verify._check.programs import (
     REFUSALS,
     Pair,
@@ -27,8 +27,6 @@ from lossjax.verify._check.transformations import MODES, Skipped, Subject
 from lossjax.verify.tables import number
 
 _GONE = (jax.errors.TracerArrayConversionError, jax.errors.UnexpectedTracerError)
-_REMEMBERED = "Cannot lower jaxpr with verifier errors"
-"""What JAX says where it remembers in 32 bits what a jitted function closes over in 64, or the other way round."""
 _OF_THE_MACHINE = ("jit", "shard_map")
 _BY_THE_FORMULA = ("hessian", "reverse over reverse", "scan, second derivative")
 NOT_AVAILABLE = "not available"
@@ -77,7 +75,7 @@ def _row(name: str, about: Subject, *, afresh: bool = False) -> Row:
             return _raised(title, error)
         return Row(title, None, statement="not judged: the function refuses the arguments that it was tried with")
     except Exception as error:  # whatever JAX or the function raises is the finding
-        if _REMEMBERED in str(error) and not afresh:
+        if WIDTHS_MIXED in str(error) and not afresh:
             jax.clear_caches()
             return _row(name, about, afresh=True)
         cannot = [meaning for words, meaning in BEYOND_JAX.items() if words in str(error)]
