@@ -115,9 +115,9 @@ def _folded(line: str) -> str:
     """A line of a program, broken after spaces within its parentheses, or as several lines of a comment."""
     if line.startswith(("from ", "import ")):
         return line
-    whole = {"break_long_words": False, "break_on_hyphens": False}
     indent = "# " if line.startswith("# ") else "    "
-    return "\n".join(textwrap.wrap(line, _COLUMNS, subsequent_indent=indent, **whole))
+    parts = textwrap.wrap(line, _COLUMNS, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    return "\n".join(parts)
 
 
 def _written(array: np.ndarray, dtype: np.dtype) -> str:
