@@ -224,18 +224,23 @@ def test_the_page_shows_the_recorded_results(page: str, names: tuple[str, ...]) 
     assert report.markdown(rows) in (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
 
 
-def test_the_heads_keep_their_targets() -> None:
-    """Recorded: time and memory beside stored logits.
+MISSED = {
+    "time": {"log-probabilities, none", "KL, none", "JS, mean", "JS, none"},
+    "memory": {"KL, none"},
+}
+"""The recorded heads that fall short of their targets, by at most 4 % of the time and 11 % of the memory."""
 
-    Summed they were to take at most 1.1 of the time, 1.2 with two heads, and do. Rows whose cotangents come later were
-    to take 1.4: log-probabilities miss it by 1 % and two heads by 4 %, and say so on the page. KL of rows misses the
-    sixth of the memory on JAX 0.10.
-    """
+
+def test_the_heads_keep_their_targets() -> None:
+    """Recorded, beside stored logits: 1.1 of the time if summed (KL 1.2), 1.4 of rows, and a sixth of the memory."""
     rows = report.read_json(ROOT / "benchmarks/results/cpu_heads.json")[1]
     stored = {row.problem: row.temporary_bytes or 0 for row in rows if row.peer == "optax"}
     assert len(stored) == 10
+    missed: dict[str, set[str]] = {"time": set(), "memory": set()}
     for row in (row for row in rows if row.peer == "lossjax"):
-        later, two = ", none," in row.problem, row.problem.startswith(("KL", "JS"))
-        assert row.ratio <= ((1.46 if two else 1.42) if later else 1.2 if two else 1.1), row.problem
-        fraction = 5.4 if later and row.problem.startswith("KL") else 6
-        assert stored[row.problem] >= fraction * (row.temporary_bytes or 0), row.problem
+        name = row.problem.partition(", value_and_grad")[0]
+        if row.ratio > (1.4 if name.endswith("none") else 1.2 if name.startswith("KL") else 1.1):
+            missed["time"].add(name)
+        if stored[row.problem] < 6 * (row.temporary_bytes or 0):
+            missed["memory"].add(name)
+    assert missed == MISSED

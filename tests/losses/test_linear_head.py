@@ -173,7 +173,7 @@ def test_logits_are_never_stored() -> None:
     assert memory(2048, by_row) <= few + 4 * (64 + width) * classes  # one array of each kind more, whatever the rows
     assert 6 * few <= memory(2048, stored)
     assert few <= 1.2 * 4 * (2 * 64 * classes + width * classes)  # two arrays of a block's logits, the sum for W
-    assert many <= few + 4 * 2048 * (width + 4)  # the hidden states' gradient, and some numbers a row
+    assert many <= few + 4 * 2048 * (width + 2)  # the hidden states' gradient, the labels, and the losses
 
 
 def test_labels_out_of_range_and_padding() -> None:
