@@ -115,34 +115,14 @@ def test_a_formula_with_a_loop_under_a_rule_without_one() -> None:
 # --- what JAX remembers of the other width ----------------------------------------------------------------------------
 
 
-def test_a_solver_that_starts_from_wide_numbers() -> None:
-    """JAX confuses 32 and 64 bits of what is closed over once it was traced in both; optimistix's solvers start so."""
-    start = np.full(4, 0.1)
+def test_what_jax_mixes_up_is_not_held_against_the_function(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a function closes over in 64 bits JAX may remember in 32; so it does of optimistix's solvers."""
 
-    @jax.jit
-    def solved(first: jax.Array, x: jax.Array) -> jax.Array:
-        return jax.lax.while_loop(lambda c: c[1] < 3, lambda c: (c[0] / 2 + x, c[1] + 1), (first, 0))[0]
-
-    @jax.custom_jvp
-    def solution(x: jax.Array) -> jax.Array:
-        return solved(start, x)
-
-    solution.defjvp(lambda primals, tangents: (solution(*primals), 1.75 * tangents[0]))
-    found = check(jax.jit(solution), X, checks="modes")
-    assert row_of(found, "modes: jit").ok, str(found)
-
-
-def test_what_stays_mixed_up_is_not_held_against_the_function(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A library may keep what it has traced in the other width, beyond JAX's own caches (optimistix's solvers do)."""
-    tried = []
-
-    def mixed_up(subject: Any) -> Any:
-        tried.append(subject)
+    def mixed_up(_: Any) -> Any:
         raise ValueError("Cannot lower jaxpr with verifier errors: ...")
 
     monkeypatch.setitem(MODES, "jit", (mixed_up, MODES["jit"][1]))
     found = check(jnp.sin, X, checks="modes")
-    assert len(tried) == 2
     assert row_of(found, "modes: jit").ok is None
     assert found.ok is not False
 

@@ -15,7 +15,7 @@ from lossjax._core.xla import LITTLE_EFFORT
 from lossjax.verify._check import compare as by
 from lossjax.verify._check.certificate import Row
 from lossjax.verify._check.inputs import generic
-from lossjax.verify._check.problem import BEYOND_JAX, WIDTHS_MIXED, Problem, is_key
+from lossjax.verify._check.problem import BEYOND_JAX, Problem, is_key
 from lossjax.verify._check.programs import (
     REFUSALS,
     Pair,
@@ -50,7 +50,7 @@ def check_modes(one: Problem, pair: Pair, seed: int) -> list[Row]:
         return [_row(name, about) for name in MODES]
 
 
-def _row(name: str, about: Subject, *, afresh: bool = False) -> Row:
+def _row(name: str, about: Subject) -> Row:
     title, (transform, meaning) = f"modes: {name}", MODES[name]
     tolerance = about.pair.tolerance
     exactly = name not in _OF_THE_MACHINE
@@ -75,9 +75,6 @@ def _row(name: str, about: Subject, *, afresh: bool = False) -> Row:
             return _raised(title, error)
         return Row(title, None, statement="not judged: the function refuses the arguments that it was tried with")
     except Exception as error:  # whatever JAX or the function raises is the finding
-        if WIDTHS_MIXED in str(error) and not afresh:
-            jax.clear_caches()
-            return _row(name, about, afresh=True)
         cannot = [meaning for words, meaning in BEYOND_JAX.items() if words in str(error)]
         return Row(title, None, statement=f"{NOT_AVAILABLE}: {cannot[0]}") if cannot else _raised(title, error)
     pairs = list(zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True))

@@ -29,12 +29,9 @@ def weighted_sum(outputs: Arrays, weights: Arrays) -> jax.Array:
     return functools.reduce(jnp.add, [t.astype(widest) for t in terms])
 
 
-WIDTHS_MIXED = "Cannot lower jaxpr with verifier errors"
-"""What JAX says of a program of its own making: it remembers in 32 bits what a jitted function closes over in 64, or
-the other way round. Its caches can be cleared, but not those that a library keeps of what it has traced."""
-
 BEYOND_JAX = {
-    WIDTHS_MIXED: "JAX mixes up 32 and 64 bits of what is closed over",
+    # A program of JAX's own making: it remembers in 32 bits what is closed over in 64, or the other way round.
+    "Cannot lower jaxpr with verifier errors": "JAX mixes up 32 and 64 bits of what is closed over",
     "forward-mode autodiff (jvp) to a custom_vjp": "JAX has no forward mode for a custom_vjp function",
     "Linearization failed to produce known values": "JAX differentiates a kernel inside once, by its rule",
     "The context mesh": "it has a shard_map over another mesh inside",
