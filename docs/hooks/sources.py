@@ -22,11 +22,15 @@ NARROW = re.compile(r"<(td|h[1-6])\b.*?</\1>", re.S)
 LONG_NAME = re.compile(r"[\w.]{17,}(?![^<]*>)")
 WHOLE = re.compile(
     r"(?<![\w)\]}-])-(?:\d[\d.]*(?:e-?\d+)?|[\w.∞]{1,10})(?![\w.])|(?<![\w-])--\w+"
-    r"|\b\d[\d.]*e-\d+|\b\d[\d.,]* (?:%|of \d[\d,]*)"
+    r"|\b\d[\d.]*e-\d+|\b\d[\d.,]* (?:%|(?:ms|[KMG]iB)\b|(?:of|/) \d[\d.,]*)"
 )
-"""``-inf``, ``-βh``, ``1.5e-16``, ``--json``, ``99.5 %``, ``5 of 6``; not ``one-hot`` or ``z-m``."""
+"""``-inf``, ``-βh``, ``1.5e-16``, ``--json``, ``99.5 %``, ``16 MiB``, ``5 of 6``, ``1.0 / 2.0``; not ``one-hot``."""
 PATH = re.compile(r"[\w./:]{40,}")
 APART = re.compile(r"(<pre.*?</pre>|<math.*?</math>|<[^>]*>)", re.S)
+
+
+IN_WORDS = re.compile(r"(?:# .*\n)+")
+"""The comment that a cell with a figure begins with, which says what it shows."""
 
 
 def cells(notebook: dict[str, Any], name: str) -> Iterator[str | tuple[str, bytes]]:
@@ -41,7 +45,8 @@ def cells(notebook: dict[str, Any], name: str) -> Iterator[str | tuple[str, byte
                 images += 1
                 picture = f"{name}_{images}.png"
                 yield picture, base64.b64decode("".join(data["image/png"]))
-                yield f"![{''.join(data['text/plain'])}]({picture})"
+                words = IN_WORDS.match(source)
+                yield f"![{' '.join(words[0].replace('# ', '').split()) if words else ''}]({picture})"
             else:
                 shown = output["text"] if output["output_type"] == "stream" else data["text/plain"]
                 yield "```text\n" + "".join(shown).rstrip() + "\n```"

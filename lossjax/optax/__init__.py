@@ -278,7 +278,7 @@ def kl_divergence_with_log_targets(
 def generalized_kl_divergence(
     log_predictions: ArrayLike, targets: ArrayLike, axis: Axes = -1, where: ArrayLike | None = None
 ) -> Array:
-    """``Σ t (log t - log q) - t + q`` with q = exp(log_predictions): never negative, whatever the masses."""
+    """``Σ t (log t - log q) - t + q`` with ``q = exp(log_predictions)``: never negative, whatever the masses."""
     return _divergence(log_predictions, targets, axis, where, log_targets=False, generalized=True)
 
 

@@ -132,6 +132,17 @@ def test_is_committed_as_it_ran_from_top_to_bottom(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_figure_is_said_in_words(path: Path) -> None:
+    """In the comment that its cell begins with, which the site takes for those who do not see it."""
+    notebook = nbformat.read(path, as_version=4)
+    for cell in notebook.cells:
+        if any("data" in output for output in cell.get("outputs", [])):
+            words = re.match(r"(# .*\n)+", cell.source)
+            assert words, cell.source
+            assert len(words[0]) > 100
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_uses_the_public_interface_only(path: Path) -> None:
     notebook = nbformat.read(path, as_version=4)
     source = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")

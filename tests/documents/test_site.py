@@ -125,6 +125,18 @@ def test_sections_of_docstrings_are_paragraphs(site: Path) -> None:
     assert "<strong>Accuracy:</strong> that of the model's own" in fisher
 
 
+def test_every_figure_is_said_in_words(site: Path) -> None:
+    """In its alternative text, also the figures of notebooks and those of the README."""
+    figures = 0
+    for page in site.rglob("*.html"):
+        for image in re.findall(r"<img\b[^>]*>", page.read_text(encoding="utf-8")):
+            words = re.search(r'alt="([^"]*)"', image)
+            assert words, (page, image)
+            assert len(words[1]) > 60, (page, image)
+            figures += 1
+    assert figures > 15
+
+
 def test_notebooks_have_their_outputs(site: Path) -> None:
     names = {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")}
     assert names

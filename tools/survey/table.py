@@ -1,6 +1,7 @@
 """The survey's table."""
 
 import importlib.metadata
+import re
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,11 @@ def _counts(rows: list[dict[str, Any]]) -> str:
     return " | ".join(str(count) for count in (len(rows), *map(answers.count, _ANSWERS)))
 
 
+def _plain(said: str) -> str:
+    """Words of a program in which Markdown sees no emphasis."""
+    return re.sub(r"__\w+__", r"`\g<0>`", " ".join(said.split()).replace("*", "∗"))
+
+
 def judgements(rows: list[dict[str, Any]]) -> str:
     """How many custom derivatives of each library are right, and what is said of the others."""
     asked = [row for row in {row["name"]: row for row in rows}.values() if not row["rule"].startswith(NONE)]
@@ -74,7 +80,7 @@ def judgements(rows: list[dict[str, Any]]) -> str:
         lines.append(f"| {library} | {_version(library)} | {_counts(own)} |")
     lines.append(f"| **all** | | {_counts(asked)} |")
     others = sorted((row["name"].removeprefix("jax."), row["rule"]) for row in asked if row["rule"] != OK)
-    said = [f"| `{name}` | {' '.join(rule.split()).replace('*', '∗')} |" for name, rule in others]
+    said = [f"| `{name}` | {_plain(rule)} |" for name, rule in others]
     return "\n".join([*lines, "", "| not found right | what is said |", "|---|---|", *said] if others else lines)
 
 
