@@ -22,6 +22,8 @@ from lossjax.verify import Atlas, atlas, functions_of
 
 ROOT = Path(__file__).resolve().parents[1]
 MODULES = ("jax.nn", "jax.scipy.special", "jax.scipy.stats", "optax.losses", "distrax", "tokamax")
+LEFT_OUT = {"jax.scipy.special": ("exp1", "expi", "expn", "hyp1f1", "hyp2f1", "sph_harm_y")}
+"""Functions whose exact values take too long at the ends of their domains."""
 
 
 def of_tokamax() -> dict[str, tuple[Callable[..., Any], tuple[str, ...]]]:
@@ -45,7 +47,8 @@ def of_tokamax() -> dict[str, tuple[Callable[..., Any], tuple[str, ...]]]:
 def functions(module: str) -> tuple[dict[str, Callable[..., Any]], dict[str, tuple[str, ...]]]:
     """The functions of one library, and the kinds of arguments of those for which they are stated here."""
     if module != "tokamax":
-        return functions_of(module), {}
+        left_out = {f"{module}.{name}" for name in LEFT_OUT.get(module, ())}
+        return {name: one for name, one in functions_of(module).items() if name not in left_out}, {}
     here = of_tokamax()
     return {name: function for name, (function, _) in here.items()}, {name: words for name, (_, words) in here.items()}
 
@@ -62,6 +65,23 @@ def measure(module: str, points: int, record: Path, show: Callable[[str], None])
         done += one.charts
         versions = one.versions | {module.partition(".")[0]: importlib.metadata.version(module.partition(".")[0])}
         record.write_text(Atlas(tuple(done), one.dtype, versions).to_json() + "\n", encoding="utf-8")
+
+
+def section(module: str, one: Atlas) -> str:
+    """What the page says of one library: versions, the table, and what is not in it; names without the library's."""
+    versions = ", ".join(f"{name} {version}" for name, version in one.versions.items())
+    table = Atlas(tuple(c for c in one.charts if not c.why), one.dtype).markdown().replace(f"\n| `{module}.", "\n| `")
+    apart = {
+        "Not measured (other arguments than numbers and rows)": [c.name for c in one.charts if c.why],
+        "Left out, because their exact values take too long at the ends of their domains": LEFT_OUT.get(module, ()),
+    }
+    prefix = f"{module}."
+    said = [
+        f"\n\n{why}: {', '.join(f'`{name.removeprefix(prefix)}`' for name in names)}."
+        for why, names in apart.items()
+        if names
+    ]
+    return f"\n{versions}; {one.dtype}.\n\n{table}{''.join(said)}\n"
 
 
 def main() -> None:
@@ -82,13 +102,7 @@ def main() -> None:
     found = {path.stem: Atlas.from_json(path.read_text(encoding="utf-8")) for path in options.records.glob("*.json")}
     if options.page:
         for module, one in found.items():
-            versions = ", ".join(f"{name} {version}" for name, version in one.versions.items())
-            table = Atlas(tuple(c for c in one.charts if not c.why), one.dtype).markdown()
-            left_out = ", ".join(f"`{c.name.removeprefix(f'{module}.')}`" for c in one.charts if c.why)
-            rest = f"\n\nNot measured (other arguments than numbers and rows): {left_out}." if left_out else ""
-            markdown_tables.replace(
-                options.page, f"atlas of {module}", f"\n{versions}; {one.dtype}.\n\n{table}{rest}\n"
-            )
+            markdown_tables.replace(options.page, f"atlas of {module}", section(module, one))
         charts = tuple(chart for one in found.values() for chart in one.charts)
         from lossjax.plot import save_map
 
