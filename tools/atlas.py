@@ -99,7 +99,8 @@ def main() -> None:
             record = options.records / f"{module}.json"
             measure(module, options.points, record, lambda name, task=task: progress.update(task, description=name))
             progress.update(task, total=1, completed=1, description=module)
-    found = {path.stem: Atlas.from_json(path.read_text(encoding="utf-8")) for path in options.records.glob("*.json")}
+    records = sorted(options.records.glob("*.json"))
+    found = {path.stem: Atlas.from_json(path.read_text(encoding="utf-8")) for path in records}
     if options.page:
         for module, one in found.items():
             markdown_tables.replace(options.page, f"atlas of {module}", section(module, one))

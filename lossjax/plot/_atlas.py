@@ -178,16 +178,21 @@ def atlas_map(atlas: "Atlas", *, ax: Axes | None = None) -> Axes:
             if word in shown and apart:
                 words.append((a, b))
                 ax.annotate(
-                    word.rpartition(".")[2], (a, b), (5, 3), textcoords="offset points", fontsize="x-small", color=GREY
+                    word.removeprefix(f"{name}."),
+                    (a, b),
+                    (5, 3),
+                    textcoords="offset points",
+                    fontsize="x-small",
+                    color=GREY,
                 )
     for at, sentence in ((allowed, "as right as rounded inputs allow"), (ceiling, "∞ or NaN for a number")):
         ax.annotate(
-            sentence, (0.99, at), (0, 3 if at == ceiling else -12), xycoords=("axes fraction", "data"),
+            sentence, (0.99, at), (0, 14 if at == ceiling else -12), xycoords=("axes fraction", "data"),
             textcoords="offset points", ha="right", color=BLACK, bbox=HALO, fontsize="small",
         )  # fmt: skip
     ax.set(xscale="log", yscale="log", xlabel="error of the value, units", ylabel="error of the derivatives, units")
     ax.set_xlim(LEAST / 2, ceiling * 4)
-    ax.set_ylim(LEAST / 2, ceiling * 4)
+    ax.set_ylim(LEAST / 2, ceiling * 16)
     ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1), fontsize="small")
     return ax
 
@@ -210,7 +215,7 @@ def save_map(atlas: "Atlas", path: Path | str) -> None:
         return figure, {"a": ax}
 
     judged = [one for one in atlas.charts if not one.why]
-    lost = sum(max(one.value_units.size, one.gradient_units.size) > LOST or bool(one.lost.size) for one in judged)
+    lost = sum(float(f"{one.worst:.1e}") > LOST for one in judged)  # as the tables round it
     write(
         path,
         drawn,
