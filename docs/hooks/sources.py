@@ -26,6 +26,7 @@ WHOLE = re.compile(
 )
 """``-inf``, ``-βh``, ``1.5e-16``, ``--json``, ``99.5 %``, ``16 MiB``, ``5 of 6``, ``1.0 / 2.0``; not ``one-hot``."""
 PATH = re.compile(r"[\w./:]{40,}")
+LONG_CELL = re.compile(r"<td(?=[^>]*><code>[^<]{40,}</code></td>)")
 APART = re.compile(r"(<pre.*?</pre>|<math.*?</math>|<[^>]*>)", re.S)
 
 
@@ -135,7 +136,8 @@ def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
 
 def on_page_content(html: str, **_: Any) -> str:
     """The page with its places to break, outside tags, formulas and blocks of code."""
-    text = NARROW.sub(lambda element: LONG_NAME.sub(breakable, element[0]), html)
+    text = LONG_CELL.sub('<td class="long"', html)
+    text = NARROW.sub(lambda element: LONG_NAME.sub(breakable, element[0]), text)
     return "".join(
         piece if piece.startswith("<") else PATH.sub(breakable, WHOLE.sub(r'<span class="whole">\g<0></span>', piece))
         for piece in APART.split(text)
