@@ -41,7 +41,7 @@ from lossjax._core.autodiff import closed_form, known_as
 from lossjax._core.masks import nan_unless
 from lossjax._softmax import functions
 from lossjax._softmax.row_statistics import Plan, RowStatistics, logit_at, row_statistics
-from lossjax._softmax.row_sum import sum_of_others
+from lossjax._softmax.row_sum import of_each_class, sum_of_others
 from lossjax.numerics import exact_difference, softplus, times, xi_series
 
 
@@ -245,6 +245,13 @@ _kl_divergence = closed_form(_kl_divergence_forward, _kl_divergence_backward)
 # --- Jensen-Shannon --------------------------------------------------------------------------------------------------
 
 
+class _Means(NamedTuple):
+    """The mean of a row's a under p, or b under q, measured from its value at a most probable class."""
+
+    origin: Array
+    mean: Array
+
+
 class _Curve(NamedTuple):
     """Of the distance |d|: ε = e^-|d|, and τ = tanh(|d|/2) = |q - p|/(q + p)."""
 
@@ -319,21 +326,29 @@ def _js_slope(u: Array, v: Array, rows_u: RowStatistics, rows_v: RowStatistics) 
     return functions.fisher_product(u, rows_u, -softplus(d) / 2)
 
 
+def _js_slopes(u: Array, v: Array, classes: Array, rows: tuple[_Pair, _Means, _Means]) -> tuple[Array, Array]:
+    """``p∘(a - <p, a>)`` and ``q∘(b - <q, b>)``."""
+    pair, of_a, of_b = rows
+    one = _class_of(u, v, pair.rows_u, pair.rows_v)
+    a, b = _shares(one, pair)
+    return (
+        times(one.p, jnp.where(classes == pair.rows_u.pivot, 0, a - of_a.origin) - of_a.mean),
+        times(one.q, jnp.where(classes == pair.rows_v.pivot, 0, b - of_b.origin) - of_b.mean),
+    )
+
+
 def _js_divergence_backward(saved: Any, cotangent: Array) -> tuple[None, Array, Array]:
     u, v, pair = saved
     rows_u, rows_v = pair.rows_u, pair.rows_v
     x, y = jax.lax.stop_gradient((u, v))
-    one = _class_of(x, y, rows_u, rows_v)
-    a, b = _shares(one, pair)
     a_there = _shares(_class_of(rows_u.pivot_logit, _at(y, rows_u), rows_u, rows_v), pair)[0]
     b_there = _shares(_class_of(_at(x, rows_v), rows_v.pivot_logit, rows_u, rows_v), pair)[1]
-    a_mean = _sum_of_others(_weighted_a, rows_u, (x, y), (pair, a_there))
-    b_mean = _sum_of_others(_weighted_b, rows_v, (x, y), (pair, b_there))
-    in_u = times(one.p, jnp.where(rows_u.is_pivot(x), 0, a - a_there) - a_mean)
-    in_v = times(one.q, jnp.where(rows_v.is_pivot(y), 0, b - b_there) - b_mean)
+    of_a = _Means(a_there, _sum_of_others(_weighted_a, rows_u, (x, y), (pair, a_there)))
+    of_b = _Means(b_there, _sum_of_others(_weighted_b, rows_v, (x, y), (pair, b_there)))
+    in_u, in_v = of_each_class(_js_slopes, (x, y, rows_u.classes_of(x)), (pair, of_a, of_b))
     g, defined = cotangent[..., None], ~pair.undefined()
     in_u, in_v = (nan_unless(defined, slope) for slope in (in_u, in_v))
-    wide_u, wide_v = u.astype(a.dtype), v.astype(a.dtype)
+    wide_u, wide_v = u.astype(in_u.dtype), v.astype(in_u.dtype)
     in_u, in_v = _js_slope(in_u, wide_u, wide_v, rows_u, rows_v), _js_slope(in_v, wide_v, wide_u, rows_v, rows_u)
     return None, g * in_u, g * in_v
 

@@ -111,7 +111,7 @@ def _form_on_cpu(arrays: Arrays, dtype: Any) -> Callable[..., Array]:
 
 def _is_short_of_several(arrays: Arrays) -> bool:
     first, *more = arrays
-    return bool(more) and _pieces(first, first.dtype) == (1, 1)
+    return bool(more) and _pieces(first, first.dtype) == (1, 1) and first.shape[-1] <= FEW_CLASSES
 
 
 def are_cut(arrays: Arrays, dtype: Any) -> bool:
@@ -197,11 +197,31 @@ def _class_by_class(term: Callable[..., Array], index: Array, arrays: Arrays, ro
     """
     none = jnp.zeros_like(index, jax.eval_shape(term, *arrays, rows).dtype)
 
-    def with_class(number: Array, added: Array) -> Array:
-        one = jax.tree.map(lambda array: lax.dynamic_slice_in_dim(array, number, 1, -1), arrays)
-        return jnp.where(index == number, added, added + term(*one, rows))
+    def with_class(added: Array, number: Array) -> tuple[Array, None]:
+        return jnp.where(index == number, added, added + term(*_class_at(number, arrays), rows)), None
 
-    return lax.fori_loop(lax.full((), 0, index.dtype), lax.full((), arrays[0].shape[-1], index.dtype), with_class, none)
+    return lax.scan(with_class, none, jnp.arange(arrays[0].shape[-1], dtype=index.dtype))[0]
+
+
+def _class_at(number: Array, arrays: Arrays) -> Arrays:
+    return jax.tree.map(lambda array: lax.dynamic_slice_in_dim(array, number, 1, -1), arrays)
+
+
+def of_each_class(terms: Callable[..., Any], arrays: Arrays, rows: Any) -> Any:
+    """``terms(*arrays, rows)``, a pytree of arrays ``[..., C]``, each entry of which is one class's."""
+    if not _is_short_of_several(arrays):
+        return terms(*arrays, rows)
+    cpu, otherwise = (functools.partial(function, terms) for function in (_each_class_by_itself, _all_classes_at_once))
+    return by_platform(arrays, rows, cpu=cpu, otherwise=otherwise)
+
+
+def _all_classes_at_once(terms: Callable[..., Any], arrays: Arrays, rows: Any) -> Any:
+    return terms(*arrays, rows)
+
+
+def _each_class_by_itself(terms: Callable[..., Any], arrays: Arrays, rows: Any) -> Any:
+    each = lax.map(lambda number: terms(*_class_at(number, arrays), rows), jnp.arange(arrays[0].shape[-1]))
+    return jax.tree.map(lambda x: jnp.moveaxis(x[..., 0], 0, -1), each)
 
 
 def _floating_apart(arrays: Arrays) -> tuple[Arrays, Arrays]:
@@ -309,6 +329,8 @@ DEFINITION = Reductions(whole_sum_of_others, _maximum, _argmax)
 # How rows are cut, measured on two CPU cores by `python benchmarks/row_sum.py` (JAX 0.10.2):
 SHORT_ROW = 20
 """Up to this many classes of 32 bits or more the pieces are single entries: the whole sum is one loop."""
+FEW_CLASSES = 12
+"""Up to this many classes of several arrays are taken one by one; of more, LLVM has a loop to vectorise."""
 SHORT_NARROW_ROW = 192
 """LLVM makes slow loops of short pieces of 16-bit logits: rows below this width are summed whole."""
 TRIPLES = range(6, 13)
