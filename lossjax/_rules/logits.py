@@ -1,22 +1,24 @@
 """Kullback-Leibler and Jensen-Shannon divergence of two rows of logits, which never leave the logits.
 
-With p = softmax u and q = softmax v, everything is a sum over the classes of functions of p, q and d = log q - log p:
+With p = softmax u and q = softmax v, everything is a sum over the classes of functions of p, q and d = log q - log p
+(``logit_pairs.py`` says how d is known of each class, and what w, c and the pivot i are):
 
     KL(p‖q) = -Σ p d = Σ p ξ(d)              ξ(x) = e^x - 1 - x, and Σ p (e^d - 1) = Σ (q - p) = 0
     ∂KL/∂u  = -p∘(w - <p, w>)                ∂KL/∂v = q - p = p∘(e^d - 1)
     JS(p, q) = ½ Σ (p + q) J(d)              J(d) = log 2 - the entropy of a coin that falls with log-odds d
     ∂JS/∂u  = p∘(a - <p, a>)                 ∂JS/∂v = q∘(b - <q, b>)
 
-with a = ½ log(p/m), b = ½ log(q/m), m = (p + q)/2.
+with a = ½ log(p/m), b = ½ log(q/m), m = (p + q)/2. All terms of both divergences are non-negative: nothing cancels.
+An error δ of c is felt to second order in JS.
 
-All terms of both divergences are non-negative: nothing cancels. What is left is to know d. The gaps to the two maxima,
-with their rounding errors, are exact, and d = (gap_v - gap_u) - log(Σ e^gap_v / Σ e^gap_u). In rows that are close this
-cancels. So let i be a most probable class under p, and w the difference v - u measured from its value at i:
+KL does without the sum that c is of close rows. Its gradient needs the mean <p, w>, and KL = c - <p, w>. Measured from
+its mean, w has the mean 0, so that
 
-    d = w - c,     c = log Σ p e^w = log1p(Σ_{j≠i} p_j (e^{w_j} - 1)) = log(p_i/q_i)
+    e^KL = Σ p e^{w - <p, w>} = 1 + X,     X = Σ p ξ(w - <p, w>),     KL = log1p(X).
 
-which is as accurate as w is, and is used where |c| < ½. An error δ of c is felt as ξ(δ) in KL, for it puts q e^-δ in
-the place of q; in JS it is felt to second order too.
+An error η of the mean is felt as η²/2 - η KL; and |η| is some roundings of Σ p |w|, whose square is below 2 KL/p_i.
+This is used where |c| and |<p, w>| are below ½, so that X < 2. Elsewhere an error δ of d is felt by the terms pξ(d) as
+ξ(δ), because their sum is that of p and of q e^δ.
 
 <p, w> and <p, a> are measured from the pivot i, and <q, b> from a most probable class under q. The pivot has no term
 then: a p that is within a rounding of 1 is never subtracted from 1.
@@ -29,13 +31,24 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from lossjax._core import checks
 from lossjax._core.autodiff import closed_form, known_as
 from lossjax._core.masks import nan_unless
+from lossjax._rules.logit_pairs import (
+    Class,
+    Pair,
+    class_of,
+    compare,
+    logit_there,
+    odds,
+    pair_of,
+    stopped,
+    sum_over_others,
+    where_near,
+)
 from lossjax._softmax import functions
-from lossjax._softmax.row_statistics import Plan, RowStatistics, logit_at, row_statistics
-from lossjax._softmax.row_sum import sum_of_others
-from lossjax.numerics import exact_difference, softplus, times, xi_series
+from lossjax._softmax.row_statistics import RowStatistics
+from lossjax._softmax.row_sum import of_each_class
+from lossjax.numerics import softplus, times, xi_series
 
 
 def kl_of_logits(u: Array, v: Array, over: str | None = None) -> Array:
@@ -43,156 +56,38 @@ def kl_of_logits(u: Array, v: Array, over: str | None = None) -> Array:
     return _kl_divergence(over, u, v)
 
 
-# --- two rows, and what is known of each class -----------------------------------------------------------------------
-
-
-class _Pair(NamedTuple):
-    """A few numbers per row, with the class axis kept as 1: all that a backward pass needs beside the logits."""
-
-    rows_u: RowStatistics
-    rows_v: RowStatistics
-    at_pivot: "_Exact"
-    """gap_v - gap_u at the pivot of u."""
-    shift: Array
-    """c where the row is close, log(Σ e^gap_v / Σ e^gap_u) elsewhere."""
-    close: Array
-    """Whether |c| < ½."""
-
-    def undefined(self) -> Array:
-        """Whether one of the rows is no row of logits, one boolean per row."""
-        return jnp.isnan(self.rows_u.rest + self.rows_v.rest)
-
-
-class _Exact(NamedTuple):
-    """A number and its rounding error."""
-
-    rounded: Array
-    error: Array
-
-    def __sub__(self, other: "_Exact") -> "_Exact":
-        return _Exact(self.rounded - other.rounded, self.error - other.error)
-
-    def value(self) -> Array:
-        return self.rounded + self.error
-
-
-def _gap(z: Array, maximum: Array) -> _Exact:
-    """``z - max z``, which is 0 at a maximum, infinite or not."""
-    largest = float(jnp.finfo(maximum.dtype).max)
-    wide = z.astype(maximum.dtype)
-    # A select, which keeps a NaN: inside a fusion XLA's CPU backend may answer it with the other operand of a minimum.
-    return _Exact(*exact_difference(jnp.where(wide > largest, largest, wide), jnp.clip(maximum, -largest, largest)))
-
-
-class _Class(NamedTuple):
-    """Of one class, or of many: its two probabilities, and its gaps."""
-
-    p: Array
-    q: Array
-    gap_u: _Exact
-    gap_v: _Exact
-    excluded: Array
-    """Whether it is possible under p and impossible under q."""
-
-    def w(self, pair: _Pair) -> Array:
-        return ((self.gap_v - self.gap_u) - pair.at_pivot).value()
-
-    def d(self, pair: _Pair) -> Array:
-        origin = _Exact(*(jnp.where(pair.close, part, 0) for part in pair.at_pivot))
-        return ((self.gap_v - self.gap_u) - origin).value() - pair.shift
-
-
-@jax.jit
-def _class_of(u: Array, v: Array, rows_u: RowStatistics, rows_v: RowStatistics) -> _Class:
-    """What is known of the classes with these logits; jitted, so that JAX traces it once for all sums over them."""
-    gap_u, gap_v = _gap(u, rows_u.maximum), _gap(v, rows_v.maximum)
-    p, q = _probability(gap_u, rows_u), _probability(gap_v, rows_v)
-    excluded = _impossible(v, rows_v) & ~_impossible(u, rows_u) | jnp.isneginf(gap_v.rounded) & (p > 0)
-    return _Class(p, q, gap_u, gap_v, excluded)
-
-
-def _probability(gap: _Exact, rows: RowStatistics) -> Array:
-    exponential = jnp.exp(gap.rounded)
-    return (exponential + exponential * gap.error) / rows.total()
-
-
-def _impossible(z: Array, rows: RowStatistics) -> Array:
-    """Whether p is 0: under a finite maximum at -inf, under a maximum of +inf at everything else."""
-    largest = float(jnp.finfo(rows.maximum.dtype).max)
-    return z <= jnp.where(jnp.isposinf(rows.maximum), largest, -jnp.inf).astype(z.dtype)
-
-
-def _near(x: Array, high: float) -> tuple[Array, Array]:
-    """Whether x lies where the series of ξ is good, and x there, 0 elsewhere."""
-    near = (x > -1) & (x < high)
-    return near, jnp.where(near, x, 0)
-
-
-def _compare(over: str | None, u: Array, v: Array) -> tuple[_Pair, _Class]:
-    """What the two rows are, and the pivot among their classes."""
-    dtype = checks.compute_dtype(u, v)
-    rows_u, rows_v = (row_statistics(z, plan=Plan(over), dtype=dtype) for z in (u, v))
-    pivot = _class_of(rows_u.pivot_logit, _at(v, rows_u), rows_u, rows_v)
-    at_pivot = pivot.gap_v - pivot.gap_u
-    total = jnp.log(rows_v.total() / rows_u.total())
-    c = total - at_pivot.value()
-    close = jnp.abs(c) < 0.5
-    at_pivot = _Exact(*(jnp.where(jnp.isfinite(at_pivot.rounded), part, 0) for part in at_pivot))
-    ratio = jnp.where(close, pivot.p / jnp.where(close, pivot.q, 1), 1)
-    pair = _Pair(rows_u, rows_v, at_pivot, total, close)
-    grown = _sum_of_others(_growth, rows_u, (u, v), (pair, ratio))
-    return pair._replace(shift=jnp.where(close, jnp.log1p(jnp.where(close, grown, 0)), total)), pivot
-
-
-def _at(z: Array, rows: RowStatistics) -> Array:
-    """The logit of another row at the pivot of this one, class axis kept."""
-    found = logit_at(z, rows.pivot, rows.over)
-    return found if rows.over is None else jax.lax.psum(found, rows.over)
-
-
-def _sum_of_others(term: Any, rows: RowStatistics, arrays: tuple[Array, Array], numbers: Any) -> Array:
-    """The sum of the terms of all classes, on all devices, but the pivot."""
-    total = sum_of_others(term, rows.pivot, arrays, numbers)
-    return total if rows.over is None else jax.lax.psum(total, rows.over)
-
-
-def _growth(u: Array, v: Array, rows: tuple[_Pair, Array]) -> Array:
-    """``p (e^w - 1)``, where e^w is q/p over its value at the pivot."""
-    pair, ratio = rows
-    one = _class_of(u, v, pair.rows_u, pair.rows_v)
-    near, w = _near(one.w(pair), 1)
-    return jnp.where(near, one.p * (w + xi_series(w)), one.q * ratio - one.p)
-
-
-def _stopped(pair: _Pair) -> _Pair:
-    return jax.tree.map(jax.lax.stop_gradient, pair)
-
-
 # --- Kullback-Leibler ------------------------------------------------------------------------------------------------
 
 
-def _kl_terms(u: Array, v: Array, pair: _Pair) -> Array:
-    return _kl_of(_class_of(u, v, pair.rows_u, pair.rows_v), pair)
+def _weighted_w(u: Array, v: Array, rows: tuple[Pair, Array]) -> Array:
+    pair, pivot_is_excluded = rows
+    one = class_of(u, v, pair.rows_u, pair.rows_v)
+    return jnp.where(one.excluded | pivot_is_excluded, -jnp.inf, times(one.p, one.w(pair)))
 
 
-def _kl_of(one: _Class, pair: _Pair) -> Array:
-    """``p ξ(d)``, which is q - p (1 + d)."""
+def _kl_terms(u: Array, v: Array, rows: tuple[Pair, Array]) -> Array:
+    pair, scale = rows
+    return _kl_of(class_of(u, v, pair.rows_u, pair.rows_v), pair, scale)
+
+
+def _kl_of(one: Class, pair: Pair, scale: Array) -> Array:
+    """``p ξ(d)``, or p e^d - p (1 + d) with q for p e^d, scaled if d is measured from the mean of a close row."""
     d = one.d(pair)
-    near, small = _near(d, 2)
-    terms = jnp.where(near, one.p * xi_series(small), one.q - times(one.p, 1 + d))
-    return jnp.where(one.excluded, jnp.inf, terms)
+    near, small = where_near(d, 2)
+    return jnp.where(near, one.p * xi_series(small), one.q * scale - one.p * jnp.where(one.p > 0, 1 + d, 0))
 
 
 def _kl_divergence_forward(over: str | None, u: Array, v: Array) -> tuple[Array, Any]:
-    pair, pivot = _compare(over, u, v)
-    kl = _sum_of_others(_kl_terms, pair.rows_u, (u, v), pair) + _kl_of(pivot, pair)
-    return nan_unless(~pair.undefined(), kl)[..., 0], (u, v, _stopped(pair))
-
-
-def _weighted_w(u: Array, v: Array, rows: tuple[_Pair, Array]) -> Array:
-    pair, pivot_is_excluded = rows
-    one = _class_of(u, v, pair.rows_u, pair.rows_v)
-    return jnp.where(one.excluded | pivot_is_excluded, -jnp.inf, times(one.p, one.w(pair)))
+    pair, pivot = pair_of(over, u, v)
+    mean = sum_over_others(_weighted_w, pair.rows_u, (u, v), (pair, pivot.excluded))
+    close = pair.close & (jnp.abs(mean) < 0.5)
+    from_mean = jnp.where(close, mean, 0)
+    about_mean = pair._replace(close=close, shift=jnp.where(close, from_mean, pair.shift))
+    scaled = (about_mean, odds(pivot, close) * jnp.exp(-from_mean))
+    x = sum_over_others(_kl_terms, pair.rows_u, (u, v), scaled) + _kl_of(pivot, *scaled)
+    kl = jnp.where(jnp.isneginf(mean), jnp.inf, jnp.where(close, jnp.log1p(jnp.where(close, x, 0)), x))
+    pair = about_mean._replace(shift=jnp.where(close, from_mean + kl, pair.shift))
+    return nan_unless(~pair.undefined(), kl)[..., 0], (u, v, stopped(pair), jax.lax.stop_gradient(mean))
 
 
 _difference = known_as(lambda u, v: v - u)
@@ -201,15 +96,13 @@ _change = known_as(lambda u, v, rows_u, rows_v: functions.probabilities(v, rows_
 
 
 def _kl_divergence_backward(saved: Any, cotangent: Array) -> tuple[None, Array, Array]:
-    u, v, pair = saved
+    u, v, pair, mean = saved
     rows_u, rows_v = pair.rows_u, pair.rows_v
-    one = _class_of(*jax.lax.stop_gradient((u, v)), rows_u, rows_v)
-    pivot = _class_of(rows_u.pivot_logit, _at(jax.lax.stop_gradient(v), rows_u), rows_u, rows_v)
+    one = class_of(*jax.lax.stop_gradient((u, v)), rows_u, rows_v)
     w, d = one.w(pair), one.d(pair)
-    mean = _sum_of_others(_weighted_w, rows_u, jax.lax.stop_gradient((u, v)), (pair, pivot.excluded))
     # Where a logit of q tends to -inf under p's eyes, so does w - <p, w> there, and to +inf at the classes beside it.
     in_u = -times(one.p, jnp.where(one.excluded, jnp.where(one.p < 1, -jnp.inf, 0), w - mean))
-    near, small = _near(d, 1)
+    near, small = where_near(d, 1)
     in_v = jnp.where(near, one.p * (small + xi_series(small)), one.q - one.p)
     g, defined = cotangent[..., None], ~pair.undefined()
     in_u, in_v = (nan_unless(defined, slope) for slope in (in_u, in_v))
@@ -224,6 +117,13 @@ _kl_divergence = closed_form(_kl_divergence_forward, _kl_divergence_backward)
 # --- Jensen-Shannon --------------------------------------------------------------------------------------------------
 
 
+class _Means(NamedTuple):
+    """The mean of a row's a under p, or b under q, measured from its value at a most probable class."""
+
+    origin: Array
+    mean: Array
+
+
 class _Curve(NamedTuple):
     """Of the distance |d|: ε = e^-|d|, and τ = tanh(|d|/2) = |q - p|/(q + p)."""
 
@@ -235,15 +135,15 @@ class _Curve(NamedTuple):
     def of(cls, d: Array) -> "_Curve":
         distance = jnp.minimum(jnp.abs(d), 1e3)  # ε is 0 long before
         epsilon = jnp.exp(-distance)
-        near, small = _near(-distance, 1)
+        near, small = where_near(-distance, 1)
         return cls(distance, epsilon, jnp.where(near, -small - xi_series(small), 1 - epsilon) / (1 + epsilon))
 
 
-def _js_terms(u: Array, v: Array, pair: _Pair) -> Array:
-    return _js_of(_class_of(u, v, pair.rows_u, pair.rows_v), pair)
+def _js_terms(u: Array, v: Array, pair: Pair) -> Array:
+    return _js_of(class_of(u, v, pair.rows_u, pair.rows_v), pair)
 
 
-def _js_of(one: _Class, pair: _Pair) -> Array:
+def _js_of(one: Class, pair: Pair) -> Array:
     """``½ (p + q) J(d)`` with J = ½[(1-τ) log(1-τ) + (1+τ) log(1+τ)].
 
     Near 0 by the series τ²/2 + τ⁴/12 + … + τ²ⁿ/2n(2n-1), all of one sign; beyond, it is log 2 - log(1+ε) - |d| ε/(1+ε).
@@ -259,12 +159,12 @@ def _js_of(one: _Class, pair: _Pair) -> Array:
 
 
 def _js_divergence_forward(over: str | None, u: Array, v: Array) -> tuple[Array, Any]:
-    pair, pivot = _compare(over, u, v)
-    js = _sum_of_others(_js_terms, pair.rows_u, (u, v), pair) + _js_of(pivot, pair)
-    return nan_unless(~pair.undefined(), js)[..., 0], (u, v, _stopped(pair))
+    pair, pivot = compare(over, u, v)
+    js = sum_over_others(_js_terms, pair.rows_u, (u, v), pair) + _js_of(pivot, pair)
+    return nan_unless(~pair.undefined(), js)[..., 0], (u, v, stopped(pair))
 
 
-def _shares(one: _Class, pair: _Pair) -> tuple[Array, Array]:
+def _shares(one: Class, pair: Pair) -> tuple[Array, Array]:
     """``a = ½ log(p/m)`` and ``b = ½ log(q/m)``, both without their ½ log 2 where the row is not close.
 
     J(p) takes no notice of a constant. Without the log 2 the digits of classes where p ≫ q are kept in rows that are
@@ -277,15 +177,15 @@ def _shares(one: _Class, pair: _Pair) -> tuple[Array, Array]:
     return (even - jnp.maximum(d, 0)) / 2, (even - jnp.maximum(-d, 0)) / 2
 
 
-def _weighted_a(u: Array, v: Array, rows: tuple[_Pair, Array]) -> Array:
+def _weighted_a(u: Array, v: Array, rows: tuple[Pair, Array]) -> Array:
     pair, a_at_pivot = rows
-    one = _class_of(u, v, pair.rows_u, pair.rows_v)
+    one = class_of(u, v, pair.rows_u, pair.rows_v)
     return times(one.p, _shares(one, pair)[0] - a_at_pivot)
 
 
-def _weighted_b(u: Array, v: Array, rows: tuple[_Pair, Array]) -> Array:
+def _weighted_b(u: Array, v: Array, rows: tuple[Pair, Array]) -> Array:
     pair, b_at_pivot = rows
-    one = _class_of(u, v, pair.rows_u, pair.rows_v)
+    one = class_of(u, v, pair.rows_u, pair.rows_v)
     return times(one.q, _shares(one, pair)[1] - b_at_pivot)
 
 
@@ -298,21 +198,29 @@ def _js_slope(u: Array, v: Array, rows_u: RowStatistics, rows_v: RowStatistics) 
     return functions.fisher_product(u, rows_u, -softplus(d) / 2)
 
 
+def _js_slopes(u: Array, v: Array, classes: Array, rows: tuple[Pair, _Means, _Means]) -> tuple[Array, Array]:
+    """``p∘(a - <p, a>)`` and ``q∘(b - <q, b>)``."""
+    pair, of_a, of_b = rows
+    one = class_of(u, v, pair.rows_u, pair.rows_v)
+    a, b = _shares(one, pair)
+    return (
+        times(one.p, jnp.where(classes == pair.rows_u.pivot, 0, a - of_a.origin) - of_a.mean),
+        times(one.q, jnp.where(classes == pair.rows_v.pivot, 0, b - of_b.origin) - of_b.mean),
+    )
+
+
 def _js_divergence_backward(saved: Any, cotangent: Array) -> tuple[None, Array, Array]:
     u, v, pair = saved
     rows_u, rows_v = pair.rows_u, pair.rows_v
     x, y = jax.lax.stop_gradient((u, v))
-    one = _class_of(x, y, rows_u, rows_v)
-    a, b = _shares(one, pair)
-    a_there = _shares(_class_of(rows_u.pivot_logit, _at(y, rows_u), rows_u, rows_v), pair)[0]
-    b_there = _shares(_class_of(_at(x, rows_v), rows_v.pivot_logit, rows_u, rows_v), pair)[1]
-    a_mean = _sum_of_others(_weighted_a, rows_u, (x, y), (pair, a_there))
-    b_mean = _sum_of_others(_weighted_b, rows_v, (x, y), (pair, b_there))
-    in_u = times(one.p, jnp.where(rows_u.is_pivot(x), 0, a - a_there) - a_mean)
-    in_v = times(one.q, jnp.where(rows_v.is_pivot(y), 0, b - b_there) - b_mean)
+    a_there = _shares(class_of(rows_u.pivot_logit, logit_there(y, rows_u), rows_u, rows_v), pair)[0]
+    b_there = _shares(class_of(logit_there(x, rows_v), rows_v.pivot_logit, rows_u, rows_v), pair)[1]
+    of_a = _Means(a_there, sum_over_others(_weighted_a, rows_u, (x, y), (pair, a_there)))
+    of_b = _Means(b_there, sum_over_others(_weighted_b, rows_v, (x, y), (pair, b_there)))
+    in_u, in_v = of_each_class(_js_slopes, (x, y, rows_u.classes_of(x)), (pair, of_a, of_b))
     g, defined = cotangent[..., None], ~pair.undefined()
     in_u, in_v = (nan_unless(defined, slope) for slope in (in_u, in_v))
-    wide_u, wide_v = u.astype(a.dtype), v.astype(a.dtype)
+    wide_u, wide_v = u.astype(in_u.dtype), v.astype(in_u.dtype)
     in_u, in_v = _js_slope(in_u, wide_u, wide_v, rows_u, rows_v), _js_slope(in_v, wide_v, wide_u, rows_v, rows_u)
     return None, g * in_u, g * in_v
 

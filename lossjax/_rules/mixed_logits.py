@@ -1,7 +1,7 @@
 """Jensen-Shannon divergence of two rows of logits about any mixture of the two.
 
-With p = softmax u, q = softmax v, the mixture m = βp + γq, γ = 1 - β, and d = log q - log p (``logits.py`` says how d
-is known of each class):
+With p = softmax u, q = softmax v, the mixture m = βp + γq, γ = 1 - β, and d = log q - log p (``logit_pairs.py`` says
+how d is known of each class):
 
     JS_β     = β KL(p‖m) + γ KL(q‖m)
              = Σ [β p ψ(γ (e^d - 1)) + γ q ψ(β (e^-d - 1))]          ψ(t) = t - log(1 + t)
@@ -28,8 +28,7 @@ from jax import Array
 from lossjax._core.autodiff import closed_form, known_as
 from lossjax._core.masks import nan_unless
 from lossjax._core.sharding import same_on_all
-from lossjax._rules import logits as two
-from lossjax._rules.logits import _Class, _class_of, _Pair
+from lossjax._rules.logit_pairs import Class, Pair, class_of, compare, logit_there, stopped, sum_over_others
 from lossjax._softmax import functions
 from lossjax._softmax.row_statistics import RowStatistics
 from lossjax.numerics import expm1, psi_series, softplus, times
@@ -44,7 +43,7 @@ class _Parts(NamedTuple):
     log_q: Array
 
     @classmethod
-    def of(cls, one: _Class, pair: _Pair, beta: Array) -> "_Parts":
+    def of(cls, one: Class, pair: Pair, beta: Array) -> "_Parts":
         d, gamma = one.d(pair), 1 - beta
         rises = d > 0
         larger, own, other = (jnp.where(rises, *x) for x in ((one.q, one.p), (gamma, beta), (beta, gamma)))
@@ -69,28 +68,28 @@ class _Parts(NamedTuple):
         )
 
 
-def _terms(u: Array, v: Array, rows: tuple[_Pair, Array]) -> Array:
+def _terms(u: Array, v: Array, rows: tuple[Pair, Array]) -> Array:
     pair, beta = rows
-    return _term_of(_class_of(u, v, pair.rows_u, pair.rows_v), pair, beta)
+    return _term_of(class_of(u, v, pair.rows_u, pair.rows_v), pair, beta)
 
 
-def _term_of(one: _Class, pair: _Pair, beta: Array) -> Array:
+def _term_of(one: Class, pair: Pair, beta: Array) -> Array:
     parts = _Parts.of(one, pair, beta)
     return beta * parts.of_p + (1 - beta) * parts.of_q
 
 
 def _forward(over: str | None, u: Array, v: Array, mixture: Array) -> tuple[Array, Any]:
-    pair, pivot = two._compare(over, u, v)
+    pair, pivot = compare(over, u, v)
     beta = _each_row(mixture, pair)
-    js = two._sum_of_others(_terms, pair.rows_u, (u, v), (pair, beta)) + _term_of(pivot, pair, beta)
-    return nan_unless(~pair.undefined(), js)[..., 0], (u, v, mixture, two._stopped(pair))
+    js = sum_over_others(_terms, pair.rows_u, (u, v), (pair, beta)) + _term_of(pivot, pair, beta)
+    return nan_unless(~pair.undefined(), js)[..., 0], (u, v, mixture, stopped(pair))
 
 
-def _each_row(mixture: Array, pair: _Pair) -> Array:
+def _each_row(mixture: Array, pair: Pair) -> Array:
     return jnp.zeros_like(pair.shift) + same_on_all(mixture, pair.rows_u.over)
 
 
-def _shares(one: _Class, pair: _Pair, beta: Array) -> tuple[Array, Array]:
+def _shares(one: Class, pair: Pair, beta: Array) -> tuple[Array, Array]:
     """``a`` and ``b``, both without a constant where the row is not close, of which J(p) takes no notice.
 
     log(p/m) = -log β - log(1 + (γ/β) e^d): without the first part the digits of classes where p ≫ q are kept.
@@ -103,15 +102,15 @@ def _shares(one: _Class, pair: _Pair, beta: Array) -> tuple[Array, Array]:
     )
 
 
-def _weighted_a(u: Array, v: Array, rows: tuple[_Pair, Array, Array]) -> Array:
+def _weighted_a(u: Array, v: Array, rows: tuple[Pair, Array, Array]) -> Array:
     pair, beta, at_pivot = rows
-    one = _class_of(u, v, pair.rows_u, pair.rows_v)
+    one = class_of(u, v, pair.rows_u, pair.rows_v)
     return times(one.p, _shares(one, pair, beta)[0] - at_pivot)
 
 
-def _weighted_b(u: Array, v: Array, rows: tuple[_Pair, Array, Array]) -> Array:
+def _weighted_b(u: Array, v: Array, rows: tuple[Pair, Array, Array]) -> Array:
     pair, beta, at_pivot = rows
-    one = _class_of(u, v, pair.rows_u, pair.rows_v)
+    one = class_of(u, v, pair.rows_u, pair.rows_v)
     return times(one.q, _shares(one, pair, beta)[1] - at_pivot)
 
 
@@ -143,12 +142,12 @@ def _backward(saved: Any, cotangent: Array) -> tuple[None, Array, Array, Array]:
     u, v, mixture, pair = saved
     rows_u, rows_v = pair.rows_u, pair.rows_v
     x, y, constant = jax.lax.stop_gradient((u, v, mixture))
-    one, beta = _class_of(x, y, rows_u, rows_v), _each_row(constant, pair)
+    one, beta = class_of(x, y, rows_u, rows_v), _each_row(constant, pair)
     a, b = _shares(one, pair, beta)
-    a_there = _shares(_class_of(rows_u.pivot_logit, two._at(y, rows_u), rows_u, rows_v), pair, beta)[0]
-    b_there = _shares(_class_of(two._at(x, rows_v), rows_v.pivot_logit, rows_u, rows_v), pair, beta)[1]
-    a_mean = two._sum_of_others(_weighted_a, rows_u, (x, y), (pair, beta, a_there))
-    b_mean = two._sum_of_others(_weighted_b, rows_v, (x, y), (pair, beta, b_there))
+    a_there = _shares(class_of(rows_u.pivot_logit, logit_there(y, rows_u), rows_u, rows_v), pair, beta)[0]
+    b_there = _shares(class_of(logit_there(x, rows_v), rows_v.pivot_logit, rows_u, rows_v), pair, beta)[1]
+    a_mean = sum_over_others(_weighted_a, rows_u, (x, y), (pair, beta, a_there))
+    b_mean = sum_over_others(_weighted_b, rows_v, (x, y), (pair, beta, b_there))
     in_u = times(one.p, jnp.where(rows_u.is_pivot(x), 0, a - a_there) - a_mean)
     in_v = times(one.q, jnp.where(rows_v.is_pivot(y), 0, b - b_there) - b_mean)
     parts = _Parts.of(one, pair, beta)

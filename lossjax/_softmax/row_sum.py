@@ -95,21 +95,32 @@ def sum_of_others(term: Callable[..., Array], index: Array, arrays: Arrays, rows
         of 1 in place of the rows, and some may be None.
       rows: a pytree of arrays ``[..., 1]``, or of numbers, in the dtype of the term.
     """
-    if not are_cut(arrays, jax.eval_shape(term, *arrays, rows).dtype):
-        return whole_sum_of_others(term, index, arrays, rows)
-    cpu, otherwise = (functools.partial(function, term) for function in (_by_pieces, whole_sum_of_others))
+    form = _form_on_cpu(arrays, jax.eval_shape(term, *arrays, rows).dtype)
+    if form is whole_sum_of_others:
+        return form(term, index, arrays, rows)
+    cpu, otherwise = (functools.partial(function, term) for function in (form, whole_sum_of_others))
     return by_platform(index, arrays, rows, cpu=cpu, otherwise=otherwise)
+
+
+def _form_on_cpu(arrays: Arrays, dtype: Any) -> Callable[..., Array]:
+    """The form of the sum of these rows' terms, of this dtype, that is fastest on a CPU."""
+    if are_cut(arrays, dtype):
+        return _by_pieces
+    return _class_by_class if _is_short_of_several(arrays) else whole_sum_of_others
+
+
+def _is_short_of_several(arrays: Arrays) -> bool:
+    first, *more = arrays
+    return bool(more) and _pieces(first, first.dtype) == (1, 1) and first.shape[-1] <= FEW_CLASSES
 
 
 def are_cut(arrays: Arrays, dtype: Any) -> bool:
     """Whether a CPU sums terms of these rows, of this dtype, by pieces."""
-    # Of a short row's terms of several arrays, pieces make a program that is too long: KL and its gradient of
-    # (65536, 10) take 1.2 times as long in float32, twice as long in bfloat16, and compile for twice as long.
-    # And of several arrays that an explicit mesh splits, XLA gathers what the pieces share.
+    # Of several arrays that an explicit mesh splits, XLA gathers what the pieces share.
     first, *more = arrays
-    if _pieces(first, dtype) is None:  # first: a size of `jax.export` may be a symbol, which no number is compared with
+    if _pieces(first, dtype) is None or _is_short_of_several(arrays):
         return False
-    return not (more and (first.shape[-1] <= SHORT_ROW or sharding.split_count(first) > 1))
+    return not (more and sharding.split_count(first) > 1)
 
 
 def whole_sum_of_others(term: Callable[..., Array], index: Array, arrays: Arrays, rows: Any) -> Array:
@@ -176,6 +187,41 @@ def _by_pieces(term: Callable[..., Array], index: Array, arrays: Arrays, rows: A
         piece = _piece(whole, start, width)
         added = _with_piece(term, added, piece, number, within - start, rows, skip_first=first - start)
     return closed_off(sum_over_classes(jnp.sum(added, axis=-1)), index)
+
+
+def _class_by_class(term: Callable[..., Array], index: Array, arrays: Arrays, rows: Any) -> Array:
+    """The same sum in a loop over the classes, of many short rows at once.
+
+    Short rows leave LLVM no loop that is worth vectorising, and pieces of one entry of several arrays a program that is
+    too long. Here a pass adds one class of all rows.
+    """
+    none = jnp.zeros_like(index, jax.eval_shape(term, *arrays, rows).dtype)
+
+    def with_class(added: Array, number: Array) -> tuple[Array, None]:
+        return jnp.where(index == number, added, added + term(*_class_at(number, arrays), rows)), None
+
+    return lax.scan(with_class, none, jnp.arange(arrays[0].shape[-1], dtype=index.dtype))[0]
+
+
+def _class_at(number: Array, arrays: Arrays) -> Arrays:
+    return jax.tree.map(lambda array: lax.dynamic_slice_in_dim(array, number, 1, -1), arrays)
+
+
+def of_each_class(terms: Callable[..., Any], arrays: Arrays, rows: Any) -> Any:
+    """``terms(*arrays, rows)``, a pytree of arrays ``[..., C]``, each entry of which is one class's."""
+    if not _is_short_of_several(arrays):
+        return terms(*arrays, rows)
+    cpu, otherwise = (functools.partial(function, terms) for function in (_each_class_by_itself, _all_classes_at_once))
+    return by_platform(arrays, rows, cpu=cpu, otherwise=otherwise)
+
+
+def _all_classes_at_once(terms: Callable[..., Any], arrays: Arrays, rows: Any) -> Any:
+    return terms(*arrays, rows)
+
+
+def _each_class_by_itself(terms: Callable[..., Any], arrays: Arrays, rows: Any) -> Any:
+    each = lax.map(lambda number: terms(*_class_at(number, arrays), rows), jnp.arange(arrays[0].shape[-1]))
+    return jax.tree.map(lambda x: jnp.moveaxis(x[..., 0], 0, -1), each)
 
 
 def _floating_apart(arrays: Arrays) -> tuple[Arrays, Arrays]:
@@ -269,8 +315,7 @@ class Reductions(NamedTuple):
 
 
 def _sum_on_cpu(term: Callable[..., Array], index: Array, arrays: Arrays, rows: Any) -> Array:
-    by_pieces = are_cut(arrays, jax.eval_shape(term, *arrays, rows).dtype)
-    return (_by_pieces if by_pieces else whole_sum_of_others)(term, index, arrays, rows)
+    return _form_on_cpu(arrays, jax.eval_shape(term, *arrays, rows).dtype)(term, index, arrays, rows)
 
 
 def _argmax_on_cpu(z: Array, valid: Array | None = None) -> Array:
@@ -284,6 +329,8 @@ DEFINITION = Reductions(whole_sum_of_others, _maximum, _argmax)
 # How rows are cut, measured on two CPU cores by `python benchmarks/row_sum.py` (JAX 0.10.2):
 SHORT_ROW = 20
 """Up to this many classes of 32 bits or more the pieces are single entries: the whole sum is one loop."""
+FEW_CLASSES = 12
+"""Up to this many classes of several arrays are taken one by one; of more, LLVM has a loop to vectorise."""
 SHORT_NARROW_ROW = 192
 """LLVM makes slow loops of short pieces of 16-bit logits: rows below this width are summed whole."""
 TRIPLES = range(6, 13)

@@ -1,0 +1,156 @@
+"""Two rows of logits beside each other: what is known of each class, and sums over the classes.
+
+With p = softmax u and q = softmax v, divergences are sums over the classes of functions of p, q and d = log q - log p.
+What has to be known is d. The gaps to the two maxima, with their rounding errors, are exact, and
+
+    d = (gap_v - gap_u) - log(Σ e^gap_v / Σ e^gap_u).
+
+In rows that are close this cancels. So let i be a most probable class under p, the pivot, and w the difference v - u
+measured from its value at i:
+
+    d = w - c,     c = log Σ p e^w = log1p(Σ_{j≠i} p_j (e^{w_j} - 1)) = log(p_i/q_i)
+
+which is as accurate as w is, and is used where |c| < ½.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from lossjax._core import checks
+from lossjax._softmax.row_statistics import Plan, RowStatistics, logit_at, row_statistics
+from lossjax._softmax.row_sum import sum_of_others
+from lossjax.numerics import exact_difference, xi_series
+
+
+class Pair(NamedTuple):
+    """A few numbers per row, with the class axis kept as 1: all that a backward pass needs beside the logits."""
+
+    rows_u: RowStatistics
+    rows_v: RowStatistics
+    at_pivot: "Exact"
+    """gap_v - gap_u at the pivot of u."""
+    shift: Array
+    """c where the row is close, log(Σ e^gap_v / Σ e^gap_u) elsewhere: d is what is left of the gaps' difference."""
+    close: Array
+    """Whether the gaps' difference is measured from the pivot, as w is. Then |c| < ½."""
+
+    def undefined(self) -> Array:
+        """Whether one of the rows is no row of logits, one boolean per row."""
+        return jnp.isnan(self.rows_u.rest + self.rows_v.rest)
+
+
+class Exact(NamedTuple):
+    """A number and its rounding error."""
+
+    rounded: Array
+    error: Array
+
+    def __sub__(self, other: "Exact") -> "Exact":
+        return Exact(self.rounded - other.rounded, self.error - other.error)
+
+    def value(self) -> Array:
+        return self.rounded + self.error
+
+
+def _gap(z: Array, maximum: Array) -> Exact:
+    """``z - max z``, which is 0 at a maximum, infinite or not."""
+    largest = float(jnp.finfo(maximum.dtype).max)
+    wide = z.astype(maximum.dtype)
+    # A select, which keeps a NaN: inside a fusion XLA's CPU backend may answer it with the other operand of a minimum.
+    return Exact(*exact_difference(jnp.where(wide > largest, largest, wide), jnp.clip(maximum, -largest, largest)))
+
+
+class Class(NamedTuple):
+    """Of one class, or of many: its two probabilities, and its gaps."""
+
+    p: Array
+    q: Array
+    gap_u: Exact
+    gap_v: Exact
+    excluded: Array
+    """Whether it is possible under p and impossible under q."""
+
+    def w(self, pair: Pair) -> Array:
+        return ((self.gap_v - self.gap_u) - pair.at_pivot).value()
+
+    def d(self, pair: Pair) -> Array:
+        origin = Exact(*(jnp.where(pair.close, part, 0) for part in pair.at_pivot))
+        return ((self.gap_v - self.gap_u) - origin).value() - pair.shift
+
+
+@jax.jit
+def class_of(u: Array, v: Array, rows_u: RowStatistics, rows_v: RowStatistics) -> Class:
+    """What is known of the classes with these logits; jitted, so that JAX traces it once for all sums over them."""
+    gap_u, gap_v = _gap(u, rows_u.maximum), _gap(v, rows_v.maximum)
+    p, q = _probability(gap_u, rows_u), _probability(gap_v, rows_v)
+    excluded = _impossible(v, rows_v) & ~_impossible(u, rows_u) | jnp.isneginf(gap_v.rounded) & (p > 0)
+    return Class(p, q, gap_u, gap_v, excluded)
+
+
+def _probability(gap: Exact, rows: RowStatistics) -> Array:
+    exponential = jnp.exp(gap.rounded)
+    return (exponential + exponential * gap.error) * (1 / rows.total())  # one division a row: they are slow
+
+
+def _impossible(z: Array, rows: RowStatistics) -> Array:
+    """Whether p is 0: under a finite maximum at -inf, under a maximum of +inf at everything else."""
+    largest = float(jnp.finfo(rows.maximum.dtype).max)
+    return z <= jnp.where(jnp.isposinf(rows.maximum), largest, -jnp.inf).astype(z.dtype)
+
+
+def where_near(x: Array, high: float) -> tuple[Array, Array]:
+    """Whether x lies where the series of ξ is good, and x there, 0 elsewhere."""
+    near = (x > -1) & (x < high)
+    return near, jnp.where(near, x, 0)
+
+
+def pair_of(over: str | None, u: Array, v: Array) -> tuple[Pair, Class]:
+    """What the two rows are, but for c, and the pivot among their classes."""
+    dtype = checks.compute_dtype(u, v)
+    rows_u, rows_v = (row_statistics(z, plan=Plan(over), dtype=dtype) for z in (u, v))
+    pivot = class_of(rows_u.pivot_logit, logit_there(v, rows_u), rows_u, rows_v)
+    at_pivot = pivot.gap_v - pivot.gap_u
+    total = jnp.log(rows_v.total() / rows_u.total())
+    close = jnp.abs(total - at_pivot.value()) < 0.5
+    at_pivot = Exact(*(jnp.where(jnp.isfinite(at_pivot.rounded), part, 0) for part in at_pivot))
+    return Pair(rows_u, rows_v, at_pivot, total, close), pivot
+
+
+def compare(over: str | None, u: Array, v: Array) -> tuple[Pair, Class]:
+    """What the two rows are, and the pivot among their classes."""
+    pair, pivot = pair_of(over, u, v)
+    grown = sum_over_others(_growth, pair.rows_u, (u, v), (pair, odds(pivot, pair.close)))
+    c = jnp.log1p(jnp.where(pair.close, grown, 0))
+    return pair._replace(shift=jnp.where(pair.close, c, pair.shift)), pivot
+
+
+def odds(pivot: Class, close: Array) -> Array:
+    """``p_i/q_i`` where the rows are close, 1 elsewhere."""
+    return jnp.where(close, pivot.p / jnp.where(close, pivot.q, 1), 1)
+
+
+def logit_there(z: Array, rows: RowStatistics) -> Array:
+    """The logit of another row at the pivot of this one, class axis kept."""
+    found = logit_at(z, rows.pivot, rows.over)
+    return found if rows.over is None else jax.lax.psum(found, rows.over)
+
+
+def sum_over_others(term: Any, rows: RowStatistics, arrays: tuple[Array, Array], numbers: Any) -> Array:
+    """The sum of the terms of all classes, on all devices, but the pivot."""
+    total = sum_of_others(term, rows.pivot, arrays, numbers)
+    return total if rows.over is None else jax.lax.psum(total, rows.over)
+
+
+def _growth(u: Array, v: Array, rows: tuple[Pair, Array]) -> Array:
+    """``p (e^w - 1)``, where e^w is q/p over its value at the pivot."""
+    pair, ratio = rows
+    one = class_of(u, v, pair.rows_u, pair.rows_v)
+    near, w = where_near(one.w(pair), 1)
+    return jnp.where(near, one.p * (w + xi_series(w)), one.q * ratio - one.p)
+
+
+def stopped(pair: Pair) -> Pair:
+    return jax.tree.map(jax.lax.stop_gradient, pair)
