@@ -150,3 +150,23 @@ def test_the_mean_of_losses_of_numbers_stores_the_losses(case: Case) -> None:
 def test_the_mean_of_short_rows_stores_few_numbers_a_row(case: Case) -> None:
     """The maximum, the label's logit, the sum, whether the row is defined, and the loss."""
     assert of_a_mean(case, Family("rows", rows=NUMBERS, classes=10)) < 5
+
+
+@pytest.mark.parametrize(("loss", "numbers"), [("softmax_kl_divergence", 30), ("softmax_js_divergence", 45)])
+def test_the_gradient_of_a_divergence_of_short_rows_stores_few_numbers_a_row(loss: str, numbers: int) -> None:
+    """KL: what is known of the rows, 26 numbers, and less than optax stores of 10 classes. JS: a gradient beside it."""
+
+    def usual(u: jax.Array, v: jax.Array) -> jax.Array:
+        return optax.losses.kl_divergence_with_log_targets(jax.nn.log_softmax(v), jax.nn.log_softmax(u))
+
+    z = jax.ShapeDtypeStruct((NUMBERS, 10), "float32")
+
+    def stored(loss: Callable[..., Any]) -> float:
+        step = jax.value_and_grad(lambda u, v: jnp.mean(loss(u, v)))
+        analysis = jax.jit(step).lower(z, z).compile().memory_analysis()
+        if analysis is None:
+            pytest.skip("this backend does not say how much memory a program takes")
+        return analysis.temp_size_in_bytes / (4 * NUMBERS)
+
+    assert stored(getattr(lossjax, loss)) < numbers
+    assert stored(usual) > 30

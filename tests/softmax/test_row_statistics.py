@@ -14,7 +14,15 @@ import lossjax
 from lossjax._softmax import row_statistics as row_statistics_module
 from lossjax._softmax import row_sum
 from lossjax._softmax.row_statistics import row_statistics
-from lossjax._softmax.row_sum import _by_pieces, _pieces, difference_error, shifted_exponential, whole_sum_of_others
+from lossjax._softmax.row_sum import (
+    _by_pieces,
+    _pieces,
+    difference_error,
+    of_each_class,
+    shifted_exponential,
+    sum_of_others,
+    whole_sum_of_others,
+)
 from tests.support.quick import quick
 
 UNIT = {np.float32: 2.0**-24, np.float64: 2.0**-53}
@@ -111,6 +119,29 @@ def test_a_sum_has_every_class_once(
         found = summed(np.array([[pivot]], np.int32), (z[None],), maximum)
         scaled = float(found[0, 0]) * np.exp(float(z.max()))
         assert abs(scaled - (exact.sum() - left_out)) <= 8 * 2.0**-24 * exact.sum(), pivot
+
+
+def _product(u: jax.Array, v: jax.Array, of_row: jax.Array) -> jax.Array:
+    return u.astype(of_row.dtype) * v * of_row
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("classes", [1, 2, 5, 12])
+def test_short_rows_of_two_arrays_are_taken_class_by_class(
+    classes: int, dtype: Any, random: np.random.Generator
+) -> None:
+    """On a CPU, in a loop over the classes: without the pivot, or whole if that is no class; and of each, its term."""
+    u, v = (jnp.asarray(random.normal(size=(9, classes)), kind) for kind in (dtype, jnp.float32))
+    of_row = jnp.asarray(random.normal(size=(9, 1)), jnp.float32)
+    pivot = (jnp.arange(9, dtype=jnp.int32) % (classes + 2) - 1)[:, None]
+    exact = np.asarray(u, np.float64) * np.asarray(v, np.float64) * np.asarray(of_row, np.float64)
+    others = np.arange(classes) != np.asarray(pivot)
+    summed = jax.jit(functools.partial(sum_of_others, _product)).lower(pivot, (u, v), of_row).compile()
+    each = jax.jit(functools.partial(of_each_class, _product)).lower((u, v), of_row).compile()
+    room = 16 * 2.0**-24 * np.sum(np.abs(exact), axis=-1)
+    assert (np.abs(summed(pivot, (u, v), of_row)[:, 0] - np.sum(exact, axis=-1, where=others)) <= room).all()
+    np.testing.assert_allclose(each((u, v), of_row), exact, rtol=4 * 2.0**-24)
+    assert classes == 1 or all(" while(" in program.as_text() for program in (summed, each))  # XLA unrolls one pass
 
 
 def test_on_an_automatic_mesh_no_block_lies_on_two_devices() -> None:
