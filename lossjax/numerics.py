@@ -4,6 +4,7 @@ Every function is elementwise and computes in the dtype of its arguments. Most h
 called a formula are differentiated by JAX. ``u`` is the unit roundoff (2^-24 in float32, 2^-53 in float64).
 """
 
+import itertools
 import math
 from typing import Any
 
@@ -79,10 +80,11 @@ def psi(t: Array) -> Array:
     return jnp.where(small, psi_series(inside), jnp.where(jnp.isposinf(t), t, direct))
 
 
-def xi_series(x: Array) -> Array:
-    """:func:`xi` on [-1, 2], where its series needs no exponential; a formula, which JAX differentiates."""
-    # x²/2! + x³/3! + … + xⁿ/n! by Horner's rule, with 2ⁿ/n! < u/2.
-    terms = 16 if _is_single(x) else 25
+def xi_series(x: Array, reach: float = 2) -> Array:
+    """:func:`xi` on [-1, reach], where its series needs no exponential; a formula, which JAX differentiates."""
+    # x²/2! + x³/3! + … + xⁿ/n! by Horner's rule. What is left out is about 2 reachⁿ⁻¹/(n+1)! of the sum, below u/8.
+    room = float(jnp.finfo(x.dtype).eps) / 16
+    terms = next(n for n in itertools.count(2) if 2 * reach ** (n - 1) / math.factorial(n + 1) < room)
     total = jnp.full_like(x, 1 / math.factorial(terms))
     for k in range(terms - 1, 1, -1):
         total = total * x + 1 / math.factorial(k)

@@ -149,7 +149,7 @@ def _growth(u: Array, v: Array, rows: tuple[Pair, Array]) -> Array:
     pair, ratio = rows
     one = class_of(u, v, pair.rows_u, pair.rows_v)
     near, w = where_near(one.w(pair), 1)
-    return jnp.where(near, one.p * (w + xi_series(w)), one.q * ratio - one.p)
+    return jnp.where(near, one.p * (w + xi_series(w, 1)), one.q * ratio - one.p)
 
 
 def stopped(pair: Pair) -> Pair:

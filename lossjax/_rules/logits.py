@@ -74,7 +74,7 @@ def _kl_of(one: Class, pair: Pair, scale: Array) -> Array:
     """``p ξ(d)``, or p e^d - p (1 + d) with q for p e^d, scaled if d is measured from the mean of a close row."""
     d = one.d(pair)
     near, small = where_near(d, 2)
-    return jnp.where(near, one.p * xi_series(small), one.q * scale - one.p * jnp.where(one.p > 0, 1 + d, 0))
+    return jnp.where(near, one.p * xi_series(small, 2), one.q * scale - one.p * jnp.where(one.p > 0, 1 + d, 0))
 
 
 def _kl_divergence_forward(over: str | None, u: Array, v: Array) -> tuple[Array, Any]:
@@ -103,7 +103,7 @@ def _kl_divergence_backward(saved: Any, cotangent: Array) -> tuple[None, Array, 
     # Where a logit of q tends to -inf under p's eyes, so does w - <p, w> there, and to +inf at the classes beside it.
     in_u = -times(one.p, jnp.where(one.excluded, jnp.where(one.p < 1, -jnp.inf, 0), w - mean))
     near, small = where_near(d, 1)
-    in_v = jnp.where(near, one.p * (small + xi_series(small)), one.q - one.p)
+    in_v = jnp.where(near, one.p * (small + xi_series(small, 1)), one.q - one.p)
     g, defined = cotangent[..., None], ~pair.undefined()
     in_u, in_v = (nan_unless(defined, slope) for slope in (in_u, in_v))
     wide_u, wide_v = u.astype(w.dtype), v.astype(w.dtype)
@@ -136,7 +136,7 @@ class _Curve(NamedTuple):
         distance = jnp.minimum(jnp.abs(d), 1e3)  # ε is 0 long before
         epsilon = jnp.exp(-distance)
         near, small = where_near(-distance, 1)
-        return cls(distance, epsilon, jnp.where(near, -small - xi_series(small), 1 - epsilon) / (1 + epsilon))
+        return cls(distance, epsilon, jnp.where(near, -small - xi_series(small, 1), 1 - epsilon) / (1 + epsilon))
 
 
 def _js_terms(u: Array, v: Array, pair: Pair) -> Array:

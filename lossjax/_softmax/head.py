@@ -8,7 +8,7 @@ states, its weight and its bias. When the gradient is formed depends on what is 
   gradient is formed where the logits are, in the same pass, with three matrix products in all (logits, ∂/∂x, ∂/∂W), as
   with stored logits.
 * With one result per row, the rows' cotangents are not known in that pass. The backward pass makes the logits again,
-  which is a fourth product.
+  which is a fourth product, but not what the forward pass knows of each row, such as its maximum and its sums.
 
 These are the two rules of ``head_rules.py``. Either way the gradients of the blocks are formed and added by
 ``head_gradient.py``, in the dtype of the loss, whatever the dtype of W. A derivative of the gradient is that of
@@ -16,6 +16,7 @@ These are the two rules of ``head_rules.py``. Either way the gradients of the bl
 """
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -116,6 +117,20 @@ class Head(NamedTuple):
         )
         return self.loss(shared.terms, logits, block)
 
+    def linearized(
+        self, shared: Shared, block: Rows, of: Callable[[Outputs], Any] = lambda outputs: outputs
+    ) -> tuple[Any, Any]:
+        """Those results of a block's rows that ``of`` picks, and their pull-back, a pytree of what it has to know.
+
+        It makes of cotangents those in x W, in what rows share, and in the floats that rows have of their own.
+        """
+        products, rest = self.products(shared, block), shared._replace(weight=())
+
+        def outputs_of(products: tuple[Array, ...], rest: Shared, own: Any) -> Outputs:
+            return of(self.outputs(products, rest, block.with_floats(own)))
+
+        return jax.vjp(outputs_of, products, rest, block.floats())
+
     def contract(self, a: Array, b: Array, axis: int, like: Array) -> Array:
         """The product of a and b that sums over this axis of both, in the dtype of the loss, laid out as ``like``."""
         how = {"precision": self.precision, "preferred_element_type": self.dtype}
@@ -162,6 +177,41 @@ def outputs_by_block(head: Head, cut: Cut, shared: Callable[[], Shared], rows: R
     def of_block(block: Rows) -> Outputs:
         here = shared()
         return head.outputs(head.products(here, block), here, block)
+
+    return blocks.undo(cut, lax.map(of_block, rows))
+
+
+MOST_OF_A_ROW = 16
+"""How many numbers of a row an array may have that is kept for the backward pass."""
+
+Known = list[Array | None]
+"""What a pull-back has to know, None in place of what is made again."""
+
+
+def known_of_rows(pullback: Any, rows: Any) -> Known:
+    """What a block's pull-back has to know, and that is a few numbers for each of its rows."""
+
+    def is_of_rows(shape: tuple[Any, ...]) -> bool:
+        numbers = math.prod(shape[1:])
+        return shape[:1] == (rows,) and isinstance(numbers, int) and numbers <= MOST_OF_A_ROW
+
+    return [lax.stop_gradient(leaf) if is_of_rows(leaf.shape) else None for leaf in jax.tree.leaves(pullback)]
+
+
+def with_known(pullback: Any, known: Known) -> Any:
+    """The pull-back that is told what is known, so that XLA does not compute it again."""
+    leaves, structure = jax.tree.flatten(pullback)
+    told = [leaf if given is None else given for leaf, given in zip(leaves, known, strict=True)]
+    return jax.tree.unflatten(structure, told)
+
+
+def outputs_and_known(head: Head, cut: Cut, shared: Shared, rows: Rows) -> tuple[Outputs, Known]:
+    """The results of all rows, given in blocks, and what their gradient has to know of them."""
+
+    @jax.checkpoint
+    def of_block(block: Rows) -> tuple[Outputs, Known]:
+        outputs, pullback = head.linearized(shared, block)
+        return outputs, known_of_rows(pullback, block.shape[0])
 
     return blocks.undo(cut, lax.map(of_block, rows))
 

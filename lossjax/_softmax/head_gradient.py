@@ -18,7 +18,7 @@ from lossjax._core.masks import hide
 from lossjax._core.platform import by_platform
 from lossjax._core.sharding import varying_alike
 from lossjax._softmax import blocks
-from lossjax._softmax.head import Gradients, Head, Outputs, Rows, Shared, in_blocks
+from lossjax._softmax.head import Gradients, Head, Known, Outputs, Rows, Shared, in_blocks, with_known
 
 GROUP = 2048
 """Classes that are multiplied, or left out, together: enough to be worth a matrix product of their own. On a CPU a
@@ -32,10 +32,12 @@ def one_pass(
     rows: Rows,
     cotangents: Any,
     of: Callable[[Outputs], Any] = lambda outputs: outputs,
+    known: Known | tuple[()] = (),
 ) -> tuple[Any, Gradients]:
     """The results of all rows, and the gradients by their cotangents.
 
-    ``of`` picks the results that are wanted, for which there are cotangents.
+    ``of`` picks the results that are wanted, for which there are cotangents. ``known`` is what the pull-back of all
+    results has to know of the rows, if it has been formed.
     """
     classes = shared.weight[0].shape[1]
     grouped = GROUP if isinstance(classes, int) and classes > GROUP else classes
@@ -44,27 +46,35 @@ def one_pass(
         shared,
         rows,
         cotangents,
+        known,
         cpu=functools.partial(_by_blocks, head, of, head.chunk_size.cpu, grouped),
         otherwise=functools.partial(_by_blocks, head, of, head.chunk_size.otherwise, whole),
     )
 
 
 def _by_blocks(
-    head: Head, of: Callable[[Outputs], Any], size: int, group: int, shared: Shared, rows: Rows, cotangents: Any
+    head: Head,
+    of: Callable[[Outputs], Any],
+    size: int,
+    group: int,
+    shared: Shared,
+    rows: Rows,
+    cotangents: Any,
+    known: Known,
 ) -> tuple[Any, Gradients]:
-    def in_logits(block: Rows, cotangents: Any) -> tuple[Any, tuple[tuple[Array, ...], Shared, Any]]:
+    cut, cut_rows = in_blocks(rows, size)
+    # Of rows that fill up a block nothing is known.
+    given = blocks.apply(cut, known) if cut.is_even else []
+
+    def in_logits(block: Rows, cotangents: Any, known: Known) -> tuple[Any, tuple[tuple[Array, ...], Shared, Any]]:
         # The products x W are formed inside, so that XLA may write the gradient over them.
-        products, rest = head.products(shared, block), shared._replace(weight=())
-
-        def outputs_of(products: tuple[Array, ...], rest: Shared, own: Any) -> Any:
-            return of(head.outputs(products, rest, block.with_floats(own)))
-
-        outputs, pullback = jax.vjp(outputs_of, products, rest, block.floats())
+        outputs, pullback = head.linearized(shared, block, of)
+        pullback = with_known(pullback, known) if known else pullback
         return outputs, pullback(jax.tree.map(varying_alike, outputs, cotangents))
 
-    def step(gradient: Shared, of_block: tuple[Rows, Any]) -> tuple[Shared, tuple[Any, Any, Any]]:
-        block, cotangents = of_block
-        outputs, (in_products, in_rest, in_own) = in_logits(block, cotangents)
+    def step(gradient: Shared, of_block: tuple[Rows, Any, Known]) -> tuple[Shared, tuple[Any, Any, Any]]:
+        block, cotangents, known = of_block
+        outputs, (in_products, in_rest, in_own) = in_logits(block, cotangents, known)
         # A NaN among the entries of the gradient, which a maximum may not show, is in these.
         sound = jnp.isfinite(sum(map(jnp.sum, jax.tree.leaves((outputs, cotangents)))))
         in_weight, in_hidden = [], []
@@ -80,8 +90,7 @@ def _by_blocks(
         return rest._replace(weight=tuple(in_weight)), (outputs, tuple(in_hidden), in_own)
 
     zeros = varying_alike(shared.weight, jax.tree.map(lambda a: jnp.zeros_like(a, head.dtype), shared))
-    cut, cut_rows = in_blocks(rows, size)
-    in_shared, of_rows = lax.scan(step, zeros, (cut_rows, blocks.apply(cut, cotangents)))
+    in_shared, of_rows = lax.scan(step, zeros, (cut_rows, blocks.apply(cut, cotangents), given))
     outputs, in_hidden, in_own = blocks.undo(cut, of_rows)
     return outputs, (in_shared, in_hidden, in_own)
 

@@ -11,7 +11,18 @@ from lossjax._core.autodiff import closed_form, known_as
 from lossjax._core.masks import hide
 from lossjax._core.platform import by_platform
 from lossjax._core.sharding import on_one_device, same_on_all
-from lossjax._softmax.head import Gradients, Head, Outputs, Rows, Shared, in_blocks, outputs_by_block, pull_back
+from lossjax._softmax.head import (
+    Gradients,
+    Head,
+    Known,
+    Outputs,
+    Rows,
+    Shared,
+    in_blocks,
+    outputs_and_known,
+    outputs_by_block,
+    pull_back,
+)
 from lossjax._softmax.head_gradient import one_pass
 
 
@@ -21,13 +32,23 @@ def _wide(head: Head, gradients: Gradients) -> Gradients:
     return jax.tree.map(lambda g: g.astype(head.dtype), in_shared), in_hidden, in_own
 
 
-def _each_forward(head: Head, shared: Shared, rows: Rows) -> tuple[Outputs, Any]:
+def _each_value(head: Head, shared: Shared, rows: Rows) -> tuple[Outputs, None]:
     def of_blocks(size: int, shared: Shared, rows: Rows) -> Outputs:
         cut, cut_rows = in_blocks(rows, size)
         return outputs_by_block(head, cut, lambda: shared, cut_rows)
 
     cpu, otherwise = (functools.partial(of_blocks, size) for size in head.chunk_size)
-    return by_platform(shared, rows, cpu=cpu, otherwise=otherwise), (head, shared, rows)
+    return by_platform(shared, rows, cpu=cpu, otherwise=otherwise), None
+
+
+def _each_forward(head: Head, shared: Shared, rows: Rows) -> tuple[Outputs, Any]:
+    def of_blocks(size: int, shared: Shared, rows: Rows) -> tuple[Outputs, Known]:
+        cut, cut_rows = in_blocks(rows, size)
+        return outputs_and_known(head, cut, shared, cut_rows)
+
+    cpu, otherwise = (functools.partial(of_blocks, size) for size in head.chunk_size)
+    outputs, known = by_platform(shared, rows, cpu=cpu, otherwise=otherwise)
+    return outputs, (head, shared, rows, lax.stop_gradient(known))
 
 
 @known_as
@@ -36,13 +57,13 @@ def _gradients_of_rows(head: Head, shared: Shared, rows: Rows, cotangents: Outpu
 
 
 def _each_backward(saved: Any, cotangents: Outputs) -> tuple[None, Shared, Rows]:
-    head, shared, rows = saved
-    formed = lax.stop_gradient(one_pass(head, shared, rows, cotangents)[1])
+    head, shared, rows, known = saved
+    formed = lax.stop_gradient(one_pass(head, shared, rows, cotangents, known=known)[1])
     in_shared, in_hidden, in_own = _gradients_of_rows(formed, head, shared, rows, cotangents)
     return None, in_shared, Rows(in_hidden, in_own, None)
 
 
-row_outputs = closed_form(_each_forward, _each_backward)
+row_outputs = closed_form(_each_forward, _each_backward, value=_each_value)
 """(head, shared, rows) -> the results of every row, without weights."""
 
 
