@@ -1,6 +1,7 @@
 """Heads in larger programs: rows over devices stay where they are; exported for every chip, sizes unknown."""
 
 import functools
+import re
 from typing import Any
 
 import jax
@@ -11,6 +12,8 @@ from jax import export
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+import lossjax
+from lossjax._softmax import head
 from tests.support.compiled import collectives
 from tests.support.heads import CASES, CLASSES, HEADS, MASK, NEVER_REDUCED, OTHER, WIDTH, Arrays, drawn, listed
 from tests.support.quick import quick
@@ -80,3 +83,33 @@ def test_exported_with_sizes_that_are_not_known(name: str, how: str) -> None:
     want = quick(functools.partial(slopes, stored=True))(floats, classes)
     for g, w in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
         np.testing.assert_allclose(g, w, rtol=0, atol=256 * 2.0**-24 * max(1, np.max(np.abs(w))))
+
+
+def _reductions_beside_the_products(step: Any, *shapes: Any) -> int:
+    """How many reductions the backward pass has in its loop over blocks: of the loops, the one with most products."""
+    text = jax.jit(jax.grad(step, (0, 1))).lower(*shapes).compile().as_text() or ""
+    computations = {
+        m.group(1): m.group(0) for m in re.finditer(r"^%([\w.]+) \(.*?\n\}", text, re.DOTALL | re.MULTILINE)
+    }
+
+    def within(name: str) -> str:
+        called = re.findall(r"(?:calls|to_apply|body)=%([\w.]+)", computations[name])
+        return computations[name] + "".join(map(within, called))
+
+    loops = [within(name) for name in set(re.findall(r"body=%([\w.]+)", text))]
+    return max(loops, key=lambda loop: loop.count(" dot(")).count(" reduce(")
+
+
+@pytest.mark.parametrize("name", ["linear_token_log_probs", "linear_softmax_kl_divergence"])
+def test_what_the_forward_pass_knows_of_a_row_is_not_formed_again(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of losses that are not summed: maxima, sums and means of rows. Without what is kept all are formed twice."""
+
+    def step(size: int, hidden: jax.Array, weight: jax.Array, tokens: jax.Array, cotangents: jax.Array) -> jax.Array:
+        other = (tokens,) if name.endswith("probs") else (hidden[:, ::-1], weight)
+        return jnp.sum(cotangents * getattr(lossjax, name)(hidden, weight, *other, chunk_size=size))
+
+    sizes = ((64, 8), jnp.float32), ((8, 200), jnp.float32), ((64,), jnp.int32), ((64,), jnp.float32)
+    shapes = [jax.ShapeDtypeStruct(*size) for size in sizes]
+    assert _reductions_beside_the_products(functools.partial(step, 16), *shapes) == 0
+    monkeypatch.setattr(head, "MOST_OF_A_ROW", 0)
+    assert _reductions_beside_the_products(functools.partial(step, 8), *shapes) > 0
