@@ -96,12 +96,13 @@ def test_sixteen_bits_are_summed_in_thirty_two(name: str, dtype: Any) -> None:
 
 
 @pytest.mark.covering
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 @pytest.mark.parametrize(("name", "how"), CASES)
-def test_gradients_in_batches_of_sixteen_bits(name: str, how: str) -> None:
+def test_gradients_in_batches_of_sixteen_bits(name: str, how: str, dtype: Any) -> None:
     """By two cotangents, and of two sets of arrays: each is the gradient alone, bit by bit."""
     narrow = ("hidden", "weight", "bias", "other_hidden", "other_weight", "other_bias")
     a = drawn(np.float32)
-    moving = {n: a[n].astype(jnp.bfloat16) for n in narrow}
+    moving = {n: a[n].astype(dtype) for n in narrow}
 
     def of(moving: Arrays, scale: jax.Array) -> Any:
         return scale * total(HEADS[name][0](a | moving, chunk_size=3, **options_of(name, how)))

@@ -112,6 +112,34 @@ def test_it_is_the_function_of_the_logits(name: str, how: str) -> None:
             np.testing.assert_allclose(g, w, rtol=0, atol=256 * CLASSES * 2.0**-53 * size)
 
 
+@pytest.mark.covering
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+@pytest.mark.parametrize(("name", "how"), CASES)
+def test_gradients_in_batches_of_sixteen_bits(name: str, how: str, dtype: Any) -> None:
+    """By two cotangents, and of two sets of arrays: each is the gradient alone, bit by bit."""
+    options = {} if "token" in name else {"reduction": how}
+    drawn, specs = arguments(name)
+    heads = 6 if "divergence" in name else 3
+    arrays = [a.astype(dtype if i < heads else jnp.float32) for i, a in enumerate(drawn)]
+
+    def of(arrays: list[jax.Array], scale: jax.Array) -> jax.Array:
+        def split(*floats: Any) -> Any:
+            return weighed(called(name, *floats, axis_name="class", **options))
+
+        return scale * over_two(split, specs)(*arrays)
+
+    gradient = jax.grad(of)
+    want = quick(gradient)(arrays, jnp.float32(1))
+    pairs = [jnp.stack([a, a]) for a in arrays]
+    for got in (
+        quick(jax.vmap(gradient, (None, 0)))(arrays, jnp.ones(2)),
+        quick(jax.vmap(gradient, (0, None)))(pairs, jnp.float32(1)),
+    ):
+        for g, w in zip(got, want, strict=True):
+            assert g.dtype == w.dtype
+            assert np.array_equal(g, np.stack([w] * 2))
+
+
 def test_a_token_of_no_device_is_nan() -> None:
     arrays, specs = arguments("token_log_probs")
     tokens = jnp.array([0, CLASSES, -1, 7, 4])
