@@ -1,7 +1,7 @@
 """Heads in larger programs: rows over devices stay where they are; exported for every chip, sizes unknown."""
 
 import functools
-import re
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -14,7 +14,8 @@ from jax.sharding import PartitionSpec as P
 
 import lossjax
 from lossjax._softmax import head
-from tests.support.compiled import collectives
+from lossjax.accelerators.text import Program
+from tests.support.compiled import collectives, text_of
 from tests.support.heads import CASES, CLASSES, HEADS, MASK, NEVER_REDUCED, OTHER, WIDTH, Arrays, drawn, listed
 from tests.support.quick import quick
 
@@ -87,17 +88,17 @@ def test_exported_with_sizes_that_are_not_known(name: str, how: str) -> None:
 
 def _reductions_beside_the_products(step: Any, *shapes: Any) -> int:
     """How many reductions the backward pass has in its loop over blocks: of the loops, the one with most products."""
-    text = jax.jit(jax.grad(step, (0, 1))).lower(*shapes).compile().as_text() or ""
-    computations = {
-        m.group(1): m.group(0) for m in re.finditer(r"^%([\w.]+) \(.*?\n\}", text, re.DOTALL | re.MULTILINE)
-    }
+    computations = Program(text_of(jax.grad(step, (0, 1)), *shapes)).computations
 
-    def within(name: str) -> str:
-        called = re.findall(r"(?:calls|to_apply|body)=%([\w.]+)", computations[name])
-        return computations[name] + "".join(map(within, called))
+    def kinds(name: str) -> Iterator[str]:
+        for operation in computations[name].values():
+            yield operation.kind
+            for called in ("calls", "to_apply", "body"):
+                yield from (kind for callee in operation.called(called) for kind in kinds(callee))
 
-    loops = [within(name) for name in set(re.findall(r"body=%([\w.]+)", text))]
-    return max(loops, key=lambda loop: loop.count(" dot(")).count(" reduce(")
+    operations = (operation for computation in computations.values() for operation in computation.values())
+    loops = [list(kinds(loop.called("body")[0])) for loop in operations if loop.kind == "while"]
+    return max(loops, key=lambda loop: loop.count("dot")).count("reduce")
 
 
 @pytest.mark.parametrize("name", ["linear_token_log_probs", "linear_softmax_kl_divergence"])
