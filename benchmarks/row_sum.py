@@ -1,4 +1,4 @@
-"""How a row is best cut into pieces on this CPU: the measurement behind the constants of ``_softmax/row_sum.py``.
+"""How a row is best cut into pieces on this CPU: the measurement behind the constants of ``_softmax/pieces.py``.
 
     python benchmarks/row_sum.py
 
@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lossjax._softmax import row_sum
+from lossjax._softmax import pieces, row_sum
 
 SHAPES = ((65536, 10), (65536, 50), (4096, 1000), (256, 32768), (256, 50257))
 WIDTHS = (1, 3, 8, 16, 32, 64, 96, 128, 256, 512, 1024, 2048)
@@ -23,14 +23,14 @@ REPEATS = 15
 
 def compiled(formula: Callable[..., Any], width: int | None, arguments: tuple[Any, ...]) -> Callable[..., Any]:
     """The sum with pieces of this width; None for the width that lossjax chooses, or for no pieces."""
-    chosen = row_sum._pieces
+    chosen = pieces.pieces_of
     if width is not None:
-        row_sum._pieces = lambda z, dtype: ((chosen(z, dtype) or (1, 0))[0], width)
+        pieces.pieces_of = lambda z, dtype: ((chosen(z, dtype) or (1, 0))[0], width)
     try:
         jax.clear_caches()
         return jax.jit(lambda *given: formula(row_sum.shifted_exponential, *given)).lower(*arguments).compile()
     finally:
-        row_sum._pieces = chosen
+        pieces.pieces_of = chosen
 
 
 def ratio(one: Callable[..., Any], other: Callable[..., Any], arguments: tuple[Any, ...]) -> float:
@@ -54,7 +54,7 @@ def main() -> None:
             index = jnp.asarray(random.integers(0, classes, (rows, 1)))
             arguments = index, (z,), jnp.max(z, axis=-1, keepdims=True).astype(jnp.float32)
             whole = compiled(row_sum.whole_sum_of_others, None, arguments)
-            blocks, taken = row_sum._pieces(z, jnp.float32) or (1, None)
+            blocks, taken = pieces.pieces_of(z, jnp.float32) or (1, None)
             cells = []
             for width in WIDTHS:
                 # More pieces than this compile for minutes.

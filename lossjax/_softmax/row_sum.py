@@ -15,6 +15,7 @@ from jax import Array, lax
 from lossjax._core import sharding
 from lossjax._core.platform import by_platform
 from lossjax._core.xla import closed_off, total
+from lossjax._softmax.pieces import FEW_CLASSES, SHORT_ROW, cut, part_of, pieces_of
 
 Arrays = tuple[Any, ...]
 """Arrays of one entry per class, or None in place of one."""
@@ -111,14 +112,14 @@ def _form_on_cpu(arrays: Arrays, dtype: Any) -> Callable[..., Array]:
 
 def _is_short_of_several(arrays: Arrays) -> bool:
     first, *more = arrays
-    return bool(more) and _pieces(first, first.dtype) == (1, 1) and first.shape[-1] <= FEW_CLASSES
+    return bool(more) and pieces_of(first, first.dtype) == (1, 1) and first.shape[-1] <= FEW_CLASSES
 
 
 def are_cut(arrays: Arrays, dtype: Any) -> bool:
     """Whether a CPU sums terms of these rows, of this dtype, by pieces."""
     # Of several arrays that an explicit mesh splits, XLA gathers what the pieces share.
     first, *more = arrays
-    if _pieces(first, dtype) is None or _is_short_of_several(arrays):
+    if pieces_of(first, dtype) is None or _is_short_of_several(arrays):
         return False
     return not (more and sharding.split_count(first) > 1)
 
@@ -142,7 +143,7 @@ def largest_of(term: Callable[..., Array], arrays: Arrays, rows: Any) -> Array:
 
 def _is_compared_by_pieces(z: Array) -> bool:
     # Of what an explicit mesh splits, XLA would gather the pieces.
-    return sharding.split_count(z) == 1 and _pieces(z, z.dtype) is not None and z.shape[-1] > SHORT_ROW
+    return sharding.split_count(z) == 1 and pieces_of(z, z.dtype) is not None and z.shape[-1] > SHORT_ROW
 
 
 def _whole_largest(term: Callable[..., Array], arrays: Arrays, rows: Any) -> Array:
@@ -151,10 +152,10 @@ def _whole_largest(term: Callable[..., Array], arrays: Arrays, rows: Any) -> Arr
 
 def _largest_by_pieces(term: Callable[..., Array], arrays: Arrays, rows: Any) -> Array:
     arrays, rows = lax.optimization_barrier((arrays, rows))  # as in a sum; and pieces in common would be stored, too
-    blocks, length, pieces = _cut(arrays, arrays[0].dtype)
+    blocks, length, pieces = cut(arrays, arrays[0].dtype)
     whole = jax.tree.map(lambda array: array.reshape(*array.shape[:-1], blocks, length), arrays)
     rows = jax.tree.map(lambda row: row[..., None] if row.ndim else row, rows)
-    each = [term(*_piece(whole, start, width), rows) for _, start, width in pieces]
+    each = [term(*part_of(whole, start, width), rows) for _, start, width in pieces]
     # By selects, which XLA's library of arithmetic does not take: it would be given an array of each piece's terms.
     largest = functools.reduce(lambda a, b: jnp.where(b > a, b, a), each)
     return jnp.max(largest, axis=(-2, -1))[..., None]
@@ -176,7 +177,7 @@ def _by_pieces(term: Callable[..., Array], index: Array, arrays: Arrays, rows: A
     real, rest = _floating_apart(arrays)
     index, real, rows = lax.optimization_barrier((index, real, rows))
     arrays = tuple(rest if one is None else one for one, rest in zip(real, rest, strict=True))
-    blocks, length, pieces = _cut(arrays, dtype)
+    blocks, length, pieces = cut(arrays, dtype)
     whole = jax.tree.map(lambda array: array.reshape(*array.shape[:-1], blocks, length), arrays)
     size = lax.full_like(index, length)
     # An index that is not a class is in no block, or at a negative place.
@@ -184,7 +185,7 @@ def _by_pieces(term: Callable[..., Array], index: Array, arrays: Arrays, rows: A
     rows = jax.tree.map(lambda row: row[..., None] if row.ndim else row, rows)
     added = jnp.zeros_like(whole[0][..., : pieces[0][-1]], dtype)
     for first, start, width in pieces:
-        piece = _piece(whole, start, width)
+        piece = part_of(whole, start, width)
         added = _with_piece(term, added, piece, number, within - start, rows, skip_first=first - start)
     return closed_off(sum_over_classes(jnp.sum(added, axis=-1)), index)
 
@@ -229,19 +230,6 @@ def _floating_apart(arrays: Arrays) -> tuple[Arrays, Arrays]:
     is_real = [array is not None and jnp.issubdtype(array.dtype, jnp.floating) for array in arrays]
     each = list(zip(arrays, is_real, strict=True))
     return tuple(a if real else None for a, real in each), tuple(None if real else a for a, real in each)
-
-
-def _cut(arrays: Arrays, dtype: Any) -> tuple[int, int, list[tuple[int, int, int]]]:
-    """How many blocks a row has, their length, and of each piece of a block: its first new entry, start and width."""
-    classes = arrays[0].shape[-1]
-    blocks, width = _pieces(arrays[0], dtype) or (1, classes)
-    length = classes // blocks
-    # the last piece overlaps the one before
-    return blocks, length, [(first, min(first, length - width), width) for first in range(0, length, width)]
-
-
-def _piece(whole: Any, start: int, width: int) -> Any:
-    return jax.tree.map(lambda array: array[..., start : start + width], whole)
 
 
 @functools.partial(jax.jit, static_argnames=("term", "skip_first"))
@@ -290,7 +278,7 @@ def _argmax_by_pieces(z: Array, valid: Array | None = None) -> Array:
     row. So this is the least index at which a logit equals the maximum. The barrier makes the logits that are compared
     those that the maximum was taken of; without it, a row whose logits are computed twice may have none that is equal.
     """
-    blocks, length, pieces = _cut((z,), z.dtype)
+    blocks, length, pieces = cut((z,), z.dtype)
     z = lax.optimization_barrier(z)
     maximum = _shown_wide(_maximum_on_cpu(z, valid), None)[..., None]
     valid_blocks = None if valid is None else valid[..., None]
@@ -319,46 +307,8 @@ def _sum_on_cpu(term: Callable[..., Array], index: Array, arrays: Arrays, rows: 
 
 
 def _argmax_on_cpu(z: Array, valid: Array | None = None) -> Array:
-    return (_argmax if _pieces(z, z.dtype) is None or z.shape[-1] <= SHORT_ROW else _argmax_by_pieces)(z, valid)
+    return (_argmax if pieces_of(z, z.dtype) is None or z.shape[-1] <= SHORT_ROW else _argmax_by_pieces)(z, valid)
 
 
 ON_CPU = Reductions(_sum_on_cpu, _maximum_on_cpu, _argmax_on_cpu)
 DEFINITION = Reductions(whole_sum_of_others, _maximum, _argmax)
-
-
-# How rows are cut, measured on two CPU cores by `python benchmarks/row_sum.py` (JAX 0.10.2):
-SHORT_ROW = 20
-"""Up to this many classes of 32 bits or more the pieces are single entries: the whole sum is one loop."""
-FEW_CLASSES = 12
-"""Up to this many classes of several arrays are taken one by one; of more, LLVM has a loop to vectorise."""
-SHORT_NARROW_ROW = 192
-"""LLVM makes slow loops of short pieces of 16-bit logits: rows below this width are summed whole."""
-TRIPLES = range(6, 13)
-"""These 16-bit rows are the exception: pieces of three are fast."""
-MOST_PIECES = 12
-"""Of twice as many pieces XLA stores a wider copy of 16-bit logits, and compiles for twice as long."""
-LANES = 16
-"""Piece widths are multiples of this many entries, which LLVM vectorises in every dtype."""
-SHORTEST_BLOCK = 96
-"""A partitioner that splits the classes unseen, into 2ⁿ parts of at least this many, must not find a block on two
-devices; so rows are halved into blocks until the blocks are about this short."""
-
-
-def _pieces(z: Array, dtype: Any) -> tuple[int, int] | None:
-    """Into how many blocks to cut a row, and the width of the pieces that are added of each; None: not at all.
-
-    The terms of the sum are of ``dtype``.
-    """
-    classes, devices, narrow = z.shape[-1], sharding.split_count(z), z.dtype != dtype
-    if not isinstance(classes, int):  # a symbolic dimension of jax.export
-        return None
-    if devices == 1 and classes <= SHORT_ROW and not narrow:
-        return 1, 1
-    if narrow and classes < SHORT_NARROW_ROW:
-        return (1, 3) if devices == 1 and classes in TRIPLES else None
-    blocks = devices
-    while classes % (2 * blocks) == 0 and classes // (2 * blocks) >= SHORTEST_BLOCK:
-        blocks *= 2
-    length = classes // blocks
-    width = min(length, LANES * -(-length // (LANES * MOST_PIECES)))
-    return None if width == length else (blocks, width)

@@ -66,22 +66,25 @@ FAULTS = [
     ("entropy", "none", "hidden"), ("entropy", "mean", "row weights"), ("sparse targets", "mean", "own"),
     ("sparse targets", "none", "bias"), ("kl", "mean", "other hidden"), ("kl", "none", "other weight"),
     ("entropy", "mean", "terms"), ("token statistics", "none", "weight"), ("any loss", "none", "products"),
+    ("entropy", "none", "known"),
 ]  # fmt: skip
 """Every factor, and both ways to form a gradient: with cotangents that are known, and that are not. The factors are
 those of the engine that all heads share: each is taken out of the head that costs least to check, and a second head's
-own ones out of the divergence."""
+own ones out of the divergence. What is known of the rows is doubled."""
 
 
 @pytest.mark.parametrize(("name", "how", "what"), FAULTS)
 def test_a_head_without_a_factor_is_rejected(name: str, how: str, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
     one_pass, products = head_rules.one_pass, head.Head.products
 
-    def wrong_pass(*args: Any) -> Any:
+    def wrong_pass(*args: Any, **known: Any) -> Any:
         if what == "row weights":
             *rest, weights, of = args
             return one_pass(*rest, jnp.ones_like(weights), of)
-        outputs, gradients = one_pass(*args)
-        return outputs, twice(gradients, what)
+        if what == "known":
+            known = jax.tree.map(lambda a: 2 * a if jnp.issubdtype(a.dtype, jnp.floating) else a, known)
+        outputs, gradients = one_pass(*args, **known)
+        return outputs, gradients if what == "known" else twice(gradients, what)
 
     def wrong_products(self: head.Head, shared: head.Shared, block: head.Rows) -> Any:
         weight = tuple(map(with_half_a_derivative, shared.weight))

@@ -13,10 +13,10 @@ import pytest
 import lossjax
 from lossjax._softmax import row_statistics as row_statistics_module
 from lossjax._softmax import row_sum
+from lossjax._softmax.pieces import pieces_of
 from lossjax._softmax.row_statistics import row_statistics
 from lossjax._softmax.row_sum import (
     _by_pieces,
-    _pieces,
     difference_error,
     of_each_class,
     shifted_exponential,
@@ -147,7 +147,7 @@ def test_short_rows_of_two_arrays_are_taken_class_by_class(
 
 def test_on_an_automatic_mesh_no_block_lies_on_two_devices() -> None:
     for classes in (192, 1000, 32000, 32768, 50304, 128256, 151936):
-        blocks, _ = _pieces(jnp.zeros((1, classes)), jnp.dtype("float32")) or (0, 0)
+        blocks, _ = pieces_of(jnp.zeros((1, classes)), jnp.dtype("float32")) or (0, 0)
         for devices in (2, 4, 8, 16, 32, 64, 128, 256):
             if classes % devices == 0 and classes // devices >= 96:
                 assert blocks % devices == 0
