@@ -87,19 +87,19 @@ def test_numbers_a_row(line: str, options: dict[str, Any]) -> None:
     assert counted == documented()[line]
 
 
-@pytest.mark.parametrize("reduction", ["sum", "none"])
-def test_the_head(reduction: str) -> None:
-    """Three numbers a row, the row's loss, and the hidden states' gradient.
-
-    In one block, in which XLA forms the statistics once for both passes. In several the rows of ``none`` cross twice.
-    """
+@pytest.mark.parametrize("blocks", [1, 4])
+@pytest.mark.parametrize(("reduction", "beside"), [("sum", 1), ("none", 0)])
+def test_the_head(reduction: str, beside: int, blocks: int) -> None:
+    """Three numbers a row, in each block; and once the hidden states' gradient, and of a sum each row's loss."""
 
     def loss(x: Any, W: Any, y: Any) -> Any:
-        options = {"axis_name": "class", "reduction": reduction, "chunk_size": ROWS}
+        options = {"axis_name": "class", "reduction": reduction, "chunk_size": ROWS // blocks}
         return jnp.sum(vocab_parallel_linear_softmax_cross_entropy(x, W, y, **options))
 
     sharded = jax.value_and_grad(split(loss, SHARED, LAST, SHARED), (0, 1))
-    assert numbers_a_row(sharded, floats(ROWS, HIDDEN), floats(HIDDEN, CLASSES), LABELS) == 4 + HIDDEN
+    *in_block, at_once = collectives(text_of(sharded, floats(ROWS, HIDDEN), floats(HIDDEN, CLASSES), LABELS))
+    assert sum(size for _, size in in_block) == 3 * ROWS // blocks
+    assert at_once == ("all-reduce", (HIDDEN + beside) * ROWS)
 
 
 @pytest.mark.parametrize("a_device", [96, 125, 2048])
