@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 import lossjax
+from lossjax._rules import logits
 from lossjax.verify import oracle, ulp
 
 INF, NAN = np.inf, np.nan
@@ -174,3 +175,52 @@ def test_divergences_of_many_confident_rows(loss: Any, random: np.random.Generat
     with jax.enable_x64(True):
         truth = jax.jit(loss)(first.astype(np.float64), second.astype(np.float64))
     np.testing.assert_allclose(np.asarray(value, float), truth, rtol=33 * 2.0**-24, atol=20 * 130 * 2.0**-126)
+
+
+def _half_apart(random: np.random.Generator, classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows about where KL measures d another way: log(p/q) at the pivot, and the mean of w, are about a half."""
+    u = random.normal(size=(4000, classes)).astype(np.float32)
+    pivot = np.arange(4000), np.argmax(u, axis=-1)
+    v = u - random.uniform(0.2, 1.3, size=(4000, 1))
+    v[:2000] += random.normal(size=(2000, classes)) / 4
+    v[pivot] = u[pivot] + random.uniform(-0.1, 0.1, size=4000)
+    return u, v.astype(np.float32)
+
+
+def _errors_half_apart(classes: int, random: np.random.Generator) -> list[float]:
+    """The largest errors of KL and its two gradients, in units of 2^-24 of the value, and of a row's largest entry."""
+    u, v = _half_apart(random, classes)
+
+    def logs(z: np.ndarray) -> np.ndarray:
+        gaps = z.astype(np.longdouble) - np.max(z, axis=-1, keepdims=True)
+        return gaps - np.log(np.sum(np.exp(gaps), axis=-1, keepdims=True))
+
+    d = logs(v) - logs(u)
+    p, q = np.exp(logs(u)), np.exp(logs(v))
+    kl = np.sum(p * (np.expm1(d) - d), axis=-1)
+    exact = kl[:, None], -p * (d - np.sum(p * d, axis=-1, keepdims=True)), q - p
+    value, slopes = jax.jit(_pulled(lossjax.softmax_kl_divergence))(jnp.ones(len(u)), u, v)
+    found = np.asarray(value)[:, None], *slopes
+    of = (
+        np.max(np.abs(np.asarray(f) - e), axis=-1) / np.max(np.abs(e), axis=-1)
+        for f, e in zip(found, exact, strict=True)
+    )
+    first, second, third = (float(np.max(error)) * 2.0**24 for error in of)
+    return first, second, third
+
+
+@pytest.mark.parametrize("classes", [2, 3, 10, 13, 100])
+def test_kl_of_rows_that_are_half_apart(classes: int, random: np.random.Generator) -> None:
+    assert max(_errors_half_apart(classes, random)) <= 33  # as the docstring promises
+
+
+def test_a_wrong_scale_of_rows_half_apart_is_noticed(
+    random: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The odds at the pivot scale q where d is measured from the mean, in classes where d is not small."""
+    monkeypatch.setattr(logits, "odds", lambda pivot, close: jnp.ones_like(pivot.p))
+    jax.clear_caches()
+    try:
+        assert max(_errors_half_apart(5, random)) > 33
+    finally:
+        jax.clear_caches()

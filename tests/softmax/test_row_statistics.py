@@ -138,9 +138,9 @@ def test_short_rows_of_two_arrays_are_taken_class_by_class(
     others = np.arange(classes) != np.asarray(pivot)
     summed = jax.jit(functools.partial(sum_of_others, _product)).lower(pivot, (u, v), of_row).compile()
     each = jax.jit(functools.partial(of_each_class, _product)).lower((u, v), of_row).compile()
-    room = 16 * 2.0**-24 * np.sum(np.abs(exact), axis=-1)
+    room = (classes + 2) * 2.0**-24 * np.sum(np.abs(exact), axis=-1)  # two roundings a term, one an addition
     assert (np.abs(summed(pivot, (u, v), of_row)[:, 0] - np.sum(exact, axis=-1, where=others)) <= room).all()
-    np.testing.assert_allclose(each((u, v), of_row), exact, rtol=4 * 2.0**-24)
+    np.testing.assert_allclose(each((u, v), of_row), exact, rtol=2.01 * 2.0**-24)
     texts = [program.as_text() or "" for program in (summed, each)]
     assert classes == 1 or all(" while(" in text for text in texts)  # XLA unrolls a loop of one pass
 
