@@ -200,13 +200,9 @@ def _errors_half_apart(classes: int, random: np.random.Generator) -> list[float]
     kl = np.sum(p * (np.expm1(d) - d), axis=-1)
     exact = kl[:, None], -p * (d - np.sum(p * d, axis=-1, keepdims=True)), q - p
     value, slopes = jax.jit(_pulled(lossjax.softmax_kl_divergence))(jnp.ones(len(u)), u, v)
-    found = np.asarray(value)[:, None], *slopes
-    of = (
-        np.max(np.abs(np.asarray(f) - e), axis=-1) / np.max(np.abs(e), axis=-1)
-        for f, e in zip(found, exact, strict=True)
-    )
-    first, second, third = (float(np.max(error)) * 2.0**24 for error in of)
-    return first, second, third
+    found = map(np.asarray, (value[:, None], *slopes))
+    pairs = zip(found, exact, strict=True)
+    return [float(np.max(np.abs(f - e) / np.max(np.abs(e), axis=-1, keepdims=True))) / U for f, e in pairs]
 
 
 @pytest.mark.parametrize("classes", [2, 3, 10, 13, 100])
