@@ -13,6 +13,7 @@ measured from its value at i:
 which is as accurate as w is, and is used where |c| < ½.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -20,9 +21,10 @@ import jax.numpy as jnp
 from jax import Array
 
 from lossjax._core import checks
+from lossjax._core.platform import by_platform
 from lossjax._softmax.row_statistics import Plan, RowStatistics, logit_at, row_statistics
-from lossjax._softmax.row_sum import sum_of_others
-from lossjax.numerics import exact_difference, xi_series
+from lossjax._softmax.row_sum import of_each_class, sum_of_others
+from lossjax.numerics import exact_difference, times, xi_series
 
 
 class Pair(NamedTuple):
@@ -154,3 +156,51 @@ def _growth(u: Array, v: Array, rows: tuple[Pair, Array]) -> Array:
 
 def stopped(pair: Pair) -> Pair:
     return jax.tree.map(jax.lax.stop_gradient, pair)
+
+
+class _FromPivots(NamedTuple):
+    """What ``shares`` says of each class, measured from its values at the two pivots."""
+
+    shares: Callable[..., tuple[Array, Array]]
+
+    def __call__(self, u: Array, v: Array, classes: Array, rows: Any) -> tuple[Array, Array]:
+        numbers, origins = rows
+        pair = numbers[0]
+        measured = self.shares(class_of(u, v, pair.rows_u, pair.rows_v), *numbers)
+        pivots = pair.rows_u.pivot, pair.rows_v.pivot
+        a, b = (jnp.where(classes == i, 0, x - at) for i, x, at in zip(pivots, measured, origins, strict=True))
+        return a, b
+
+
+def _weighted(z: Array, share: Array, rows: RowStatistics) -> Array:
+    return times(_probability(_gap(z, rows.maximum), rows), share)
+
+
+def _about_means(u: Array, v: Array, a: Array, b: Array, rows: Any) -> tuple[Array, Array]:
+    pair, mean_a, mean_b = rows
+    return _weighted(u, a - mean_a, pair.rows_u), _weighted(v, b - mean_b, pair.rows_v)
+
+
+def _not_stored(shares: tuple[Array, Array]) -> tuple[Array, Array]:
+    return shares
+
+
+def slopes_of_shares(
+    shares: Callable[..., tuple[Array, Array]], u: Array, v: Array, pair: Pair, *more: Array
+) -> tuple[Array, Array]:
+    """``p∘(a - <p, a>)`` and ``q∘(b - <q, b>)`` with ``(a, b) = shares(class, pair, *more)`` of each class.
+
+    <p, a> is measured from the value of a at the pivot of u, and <q, b> from that of b at the pivot of v. Two passes
+    over the classes want each share: a CPU stores it, where the gradient will be, for there logarithms cost more than
+    memory; GPU and TPU form it twice.
+    """
+    rows_u, rows_v = pair.rows_u, pair.rows_v
+    numbers = (pair, *more)
+    at_u = class_of(rows_u.pivot_logit, logit_there(v, rows_u), rows_u, rows_v)
+    at_v = class_of(logit_there(u, rows_v), rows_v.pivot_logit, rows_u, rows_v)
+    origins = shares(at_u, *numbers)[0], shares(at_v, *numbers)[1]
+    a, b = of_each_class(_FromPivots(shares), (u, v, rows_u.classes_of(u)), (numbers, origins))
+    a, b = by_platform((a, b), cpu=jax.lax.optimization_barrier, otherwise=_not_stored)
+    mean_a = sum_over_others(_weighted, rows_u, (u, a), rows_u)
+    mean_b = sum_over_others(_weighted, rows_v, (v, b), rows_v)
+    return of_each_class(_about_means, (u, v, a, b), (pair, mean_a, mean_b))

@@ -38,16 +38,15 @@ from lossjax._rules.logit_pairs import (
     Pair,
     class_of,
     compare,
-    logit_there,
     odds,
     pair_of,
+    slopes_of_shares,
     stopped,
     sum_over_others,
     where_near,
 )
 from lossjax._softmax import functions
 from lossjax._softmax.row_statistics import RowStatistics
-from lossjax._softmax.row_sum import of_each_class
 from lossjax.numerics import softplus, times, xi_series
 
 
@@ -117,13 +116,6 @@ _kl_divergence = closed_form(_kl_divergence_forward, _kl_divergence_backward)
 # --- Jensen-Shannon --------------------------------------------------------------------------------------------------
 
 
-class _Means(NamedTuple):
-    """The mean of a row's a under p, or b under q, measured from its value at a most probable class."""
-
-    origin: Array
-    mean: Array
-
-
 class _Curve(NamedTuple):
     """Of the distance |d|: ε = e^-|d|, and τ = tanh(|d|/2) = |q - p|/(q + p)."""
 
@@ -177,18 +169,6 @@ def _shares(one: Class, pair: Pair) -> tuple[Array, Array]:
     return (even - jnp.maximum(d, 0)) / 2, (even - jnp.maximum(-d, 0)) / 2
 
 
-def _weighted_a(u: Array, v: Array, rows: tuple[Pair, Array]) -> Array:
-    pair, a_at_pivot = rows
-    one = class_of(u, v, pair.rows_u, pair.rows_v)
-    return times(one.p, _shares(one, pair)[0] - a_at_pivot)
-
-
-def _weighted_b(u: Array, v: Array, rows: tuple[Pair, Array]) -> Array:
-    pair, b_at_pivot = rows
-    one = class_of(u, v, pair.rows_u, pair.rows_v)
-    return times(one.q, _shares(one, pair)[1] - b_at_pivot)
-
-
 @known_as
 def _js_slope(u: Array, v: Array, rows_u: RowStatistics, rows_v: RowStatistics) -> Array:
     """``J(p) a``."""
@@ -198,26 +178,10 @@ def _js_slope(u: Array, v: Array, rows_u: RowStatistics, rows_v: RowStatistics) 
     return functions.fisher_product(u, rows_u, -softplus(d) / 2)
 
 
-def _js_slopes(u: Array, v: Array, classes: Array, rows: tuple[Pair, _Means, _Means]) -> tuple[Array, Array]:
-    """``p∘(a - <p, a>)`` and ``q∘(b - <q, b>)``."""
-    pair, of_a, of_b = rows
-    one = class_of(u, v, pair.rows_u, pair.rows_v)
-    a, b = _shares(one, pair)
-    return (
-        times(one.p, jnp.where(classes == pair.rows_u.pivot, 0, a - of_a.origin) - of_a.mean),
-        times(one.q, jnp.where(classes == pair.rows_v.pivot, 0, b - of_b.origin) - of_b.mean),
-    )
-
-
 def _js_divergence_backward(saved: Any, cotangent: Array) -> tuple[None, Array, Array]:
     u, v, pair = saved
     rows_u, rows_v = pair.rows_u, pair.rows_v
-    x, y = jax.lax.stop_gradient((u, v))
-    a_there = _shares(class_of(rows_u.pivot_logit, logit_there(y, rows_u), rows_u, rows_v), pair)[0]
-    b_there = _shares(class_of(logit_there(x, rows_v), rows_v.pivot_logit, rows_u, rows_v), pair)[1]
-    of_a = _Means(a_there, sum_over_others(_weighted_a, rows_u, (x, y), (pair, a_there)))
-    of_b = _Means(b_there, sum_over_others(_weighted_b, rows_v, (x, y), (pair, b_there)))
-    in_u, in_v = of_each_class(_js_slopes, (x, y, rows_u.classes_of(x)), (pair, of_a, of_b))
+    in_u, in_v = slopes_of_shares(_shares, *jax.lax.stop_gradient((u, v)), pair)
     g, defined = cotangent[..., None], ~pair.undefined()
     in_u, in_v = (nan_unless(defined, slope) for slope in (in_u, in_v))
     wide_u, wide_v = u.astype(in_u.dtype), v.astype(in_u.dtype)

@@ -28,7 +28,7 @@ from jax import Array
 from lossjax._core.autodiff import closed_form, known_as
 from lossjax._core.masks import nan_unless
 from lossjax._core.sharding import same_on_all
-from lossjax._rules.logit_pairs import Class, Pair, class_of, compare, logit_there, stopped, sum_over_others
+from lossjax._rules.logit_pairs import Class, Pair, class_of, compare, slopes_of_shares, stopped, sum_over_others
 from lossjax._softmax import functions
 from lossjax._softmax.row_statistics import RowStatistics
 from lossjax.numerics import expm1, psi_series, softplus, times
@@ -102,18 +102,6 @@ def _shares(one: Class, pair: Pair, beta: Array) -> tuple[Array, Array]:
     )
 
 
-def _weighted_a(u: Array, v: Array, rows: tuple[Pair, Array, Array]) -> Array:
-    pair, beta, at_pivot = rows
-    one = class_of(u, v, pair.rows_u, pair.rows_v)
-    return times(one.p, _shares(one, pair, beta)[0] - at_pivot)
-
-
-def _weighted_b(u: Array, v: Array, rows: tuple[Pair, Array, Array]) -> Array:
-    pair, beta, at_pivot = rows
-    one = class_of(u, v, pair.rows_u, pair.rows_v)
-    return times(one.q, _shares(one, pair, beta)[1] - at_pivot)
-
-
 def _log_ratio(u: Array, v: Array, rows_u: RowStatistics, rows_v: RowStatistics) -> Array:
     """``d`` as JAX differentiates it, 0 where neither is possible."""
     log_p, log_q = functions.log_probabilities(u, rows_u), functions.log_probabilities(v, rows_v)
@@ -142,19 +130,13 @@ def _backward(saved: Any, cotangent: Array) -> tuple[None, Array, Array, Array]:
     u, v, mixture, pair = saved
     rows_u, rows_v = pair.rows_u, pair.rows_v
     x, y, constant = jax.lax.stop_gradient((u, v, mixture))
-    one, beta = class_of(x, y, rows_u, rows_v), _each_row(constant, pair)
-    a, b = _shares(one, pair, beta)
-    a_there = _shares(class_of(rows_u.pivot_logit, logit_there(y, rows_u), rows_u, rows_v), pair, beta)[0]
-    b_there = _shares(class_of(logit_there(x, rows_v), rows_v.pivot_logit, rows_u, rows_v), pair, beta)[1]
-    a_mean = sum_over_others(_weighted_a, rows_u, (x, y), (pair, beta, a_there))
-    b_mean = sum_over_others(_weighted_b, rows_v, (x, y), (pair, beta, b_there))
-    in_u = times(one.p, jnp.where(rows_u.is_pivot(x), 0, a - a_there) - a_mean)
-    in_v = times(one.q, jnp.where(rows_v.is_pivot(y), 0, b - b_there) - b_mean)
-    parts = _Parts.of(one, pair, beta)
+    beta = _each_row(constant, pair)
+    in_u, in_v = slopes_of_shares(_shares, x, y, pair, beta)
+    parts = _Parts.of(class_of(x, y, rows_u, rows_v), pair, beta)
     in_mixture = jnp.sum(parts.of_p - parts.of_q, axis=-1)
     g, defined = cotangent[..., None], ~pair.undefined()
     in_u, in_v = (nan_unless(defined, slope) for slope in (in_u, in_v))
-    wide_u, wide_v = u.astype(a.dtype), v.astype(a.dtype)
+    wide_u, wide_v = u.astype(in_u.dtype), v.astype(in_u.dtype)
     of_rows, moving = _each_row(mixture, pair), (wide_u, wide_v, rows_u, rows_v)
     in_mixture = _in_mixture(nan_unless(defined[..., 0], in_mixture), *moving, of_rows)
     return (
