@@ -109,11 +109,14 @@ def where_near(x: Array, high: float) -> tuple[Array, Array]:
     return near, jnp.where(near, x, 0)
 
 
-def pair_of(over: str | None, u: Array, v: Array) -> tuple[Pair, Class]:
-    """What the two rows are, but for c, and the pivot among their classes."""
-    dtype = checks.compute_dtype(u, v)
-    rows_u, rows_v = (row_statistics(z, plan=Plan(over), dtype=dtype) for z in (u, v))
-    pivot = class_of(rows_u.pivot_logit, logit_there(v, rows_u), rows_u, rows_v)
+def rows_of(over: str | None, z: Array, dtype: Any, about: Array | None = None) -> RowStatistics:
+    """What is known of a row, about a maximum, or about the class of another row's pivot."""
+    return row_statistics(z, None if about is None else about[..., 0], plan=Plan(over), dtype=dtype)
+
+
+def pair_of(rows_u: RowStatistics, rows_v: RowStatistics, v_there: Array) -> tuple[Pair, Class]:
+    """What the two rows are, but for c, and the pivot among their classes; ``v_there`` is the logit of v at it."""
+    pivot = class_of(rows_u.pivot_logit, v_there, rows_u, rows_v)
     at_pivot = pivot.gap_v - pivot.gap_u
     total = jnp.log(rows_v.total() / rows_u.total())
     close = jnp.abs(total - at_pivot.value()) < 0.5
@@ -123,7 +126,9 @@ def pair_of(over: str | None, u: Array, v: Array) -> tuple[Pair, Class]:
 
 def compare(over: str | None, u: Array, v: Array) -> tuple[Pair, Class]:
     """What the two rows are, and the pivot among their classes."""
-    pair, pivot = pair_of(over, u, v)
+    dtype = checks.compute_dtype(u, v)
+    rows_u, rows_v = (rows_of(over, z, dtype) for z in (u, v))
+    pair, pivot = pair_of(rows_u, rows_v, logit_there(v, rows_u))
     grown = sum_over_others(_growth, pair.rows_u, (u, v), (pair, odds(pivot, pair.close)))
     c = jnp.log1p(jnp.where(pair.close, grown, 0))
     return pair._replace(shift=jnp.where(pair.close, c, pair.shift)), pivot

@@ -31,6 +31,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from lossjax._core import checks
 from lossjax._core.autodiff import closed_form, known_as
 from lossjax._core.masks import nan_unless
 from lossjax._rules.logit_pairs import (
@@ -40,6 +41,7 @@ from lossjax._rules.logit_pairs import (
     compare,
     odds,
     pair_of,
+    rows_of,
     slopes_of_shares,
     stopped,
     sum_over_others,
@@ -77,7 +79,10 @@ def _kl_of(one: Class, pair: Pair, scale: Array) -> Array:
 
 
 def _kl_divergence_forward(over: str | None, u: Array, v: Array) -> tuple[Array, Any]:
-    pair, pivot = pair_of(over, u, v)
+    dtype = checks.compute_dtype(u, v)
+    rows_u = rows_of(over, u, dtype)
+    rows_v = rows_of(over, v, dtype, about=rows_u.pivot)  # no formula wants a most probable class of q
+    pair, pivot = pair_of(rows_u, rows_v, rows_v.pivot_logit)
     mean = sum_over_others(_weighted_w, pair.rows_u, (u, v), (pair, pivot.excluded))
     close = pair.close & (jnp.abs(mean) < 0.5)
     from_mean = jnp.where(close, mean, 0)
