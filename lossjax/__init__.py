@@ -35,6 +35,7 @@ from lossjax.losses.likelihood import poisson_nll as poisson_nll
 from lossjax.losses.likelihood import student_t_nll as student_t_nll
 from lossjax.losses.linear_head import linear_softmax_cross_entropy as linear_softmax_cross_entropy
 from lossjax.losses.linear_loss import linear_loss as linear_loss
+from lossjax.losses.linear_loss import vocab_parallel_linear_loss as vocab_parallel_linear_loss
 from lossjax.losses.linear_measures import linear_softmax_entropy as linear_softmax_entropy
 from lossjax.losses.linear_measures import linear_softmax_js_divergence as linear_softmax_js_divergence
 from lossjax.losses.linear_measures import linear_softmax_kl_divergence as linear_softmax_kl_divergence
@@ -165,6 +166,7 @@ __all__ = [
     "token_log_probs",
     "token_statistics",
     "verify",
+    "vocab_parallel_linear_loss",
     "vocab_parallel_linear_softmax_cross_entropy",
     "vocab_parallel_linear_softmax_cross_entropy_with_sparse_targets",
     "vocab_parallel_linear_softmax_entropy",

@@ -1,9 +1,9 @@
 """Bring every measured table of the documents up to date: `make tables`.
 
 The errors on handwritten digits are what the first example prints; times and memory are the recorded results in
-`benchmarks/results`, which `lossjax bench --json` writes, all of them in `docs/benchmarks.md` and the steps of training
-in the README; the certified errors are those of `lossjax verify`, and take minutes. (The table of features is prose:
-`tests/contract/test_features.py` keeps it true.)
+`benchmarks/results`, which `lossjax bench --json` writes, each suite on the page that discusses it and the steps of
+training in the README; the certified errors are those of `lossjax verify`, and take minutes. (The table of features is
+prose: `tests/contract/test_features.py` keeps it true.)
 """
 
 import re
@@ -15,11 +15,13 @@ from pathlib import Path
 from lossjax.bench import Measured, markdown_tables, report
 
 ROOT = Path(__file__).resolve().parents[1]
-README, ACCURACY, BENCHMARKS, HEADS = (
-    ROOT / name for name in ("README.md", "docs/accuracy.md", "docs/benchmarks.md", "docs/post_training_heads.md")
-)
-RESULTS = [ROOT / f"benchmarks/results/cpu_{name}.json" for name in ("rows", "head")]
-OF_HEADS = ROOT / "benchmarks/results/cpu_heads.json"
+README, ACCURACY = ROOT / "README.md", ROOT / "docs" / "accuracy.md"
+SUITES = {
+    "benchmarks": ("rows", "head"),
+    "benchmarks_of_losses": ("options", "divergences"),
+    "post_training_heads": ("heads",),
+}
+"""The suites of `lossjax bench` whose recorded results a page of the documents shows."""
 ERRORS = re.compile(r"^ (\S.*?) {2,}(\S+) +≤ \S+u +(\S+) +optax *$", re.MULTILINE)
 STEP = re.compile(r"(?P<what>value_and_grad|head) \((?P<shape>[\d, ]+)\) (?P<dtype>\w+)")
 
@@ -64,9 +66,10 @@ def table(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def recorded() -> list[Measured]:
-    """The results of the rows and of the head."""
-    return [one for path in RESULTS for one in report.read_json(path)[1]]
+def recorded(page: str) -> list[Measured]:
+    """The results that this page shows."""
+    files = [ROOT / f"benchmarks/results/cpu_{suite}.json" for suite in SUITES[page]]
+    return [one for file in files for one in report.read_json(file)[1]]
 
 
 def main() -> None:
@@ -74,9 +77,9 @@ def main() -> None:
     command = [sys.executable, str(ROOT / "examples" / "01_train_digits.py")]
     example = subprocess.run(command, stdout=subprocess.PIPE, encoding="utf-8", check=True)
     markdown_tables.replace(ACCURACY, "digits", digits(example.stdout))
-    markdown_tables.replace(README, "steps", steps(recorded()))
-    markdown_tables.replace(BENCHMARKS, "bench", report.markdown(recorded()))
-    markdown_tables.replace(HEADS, "bench", report.markdown(report.read_json(OF_HEADS)[1]))
+    markdown_tables.replace(README, "steps", steps(recorded("benchmarks")))
+    for page in SUITES:
+        markdown_tables.replace(ROOT / "docs" / f"{page}.md", "bench", report.markdown(recorded(page)))
     certify = [sys.executable, "-m", "lossjax", "verify", "--all", "--markdown", str(ACCURACY)]
     subprocess.run(certify, cwd=ROOT, check=True)
 

@@ -170,7 +170,7 @@ def test_what_crosses_the_devices_does_not_grow_with_the_classes() -> None:
     assert all(size <= 2 * ROWS * max(WIDTH, 8) for _, size in small)
 
 
-@pytest.mark.parametrize("name", ["softmax_cross_entropy", "token_log_probs", "softmax_kl_divergence"])
+@pytest.mark.parametrize("name", ["softmax_cross_entropy", "token_log_probs", "softmax_kl_divergence", "loss"])
 def test_sixteen_bit_gradients_are_summed_over_devices_in_float32(name: str) -> None:
     """Those in the hidden states over the classes' devices, that in the weight over the rows'; unless one asks."""
     mesh = AbstractMesh((2, 2), ("data", "class"), axis_types=(AxisType.Auto,) * 2)
@@ -183,7 +183,10 @@ def test_sixteen_bit_gradients_are_summed_over_devices_in_float32(name: str) -> 
             if in_16_bits:
                 x, w = jax.lax.pcast(x, "class", to="varying"), jax.lax.pcast(w, "data", to="varying")
             others = (x, w) if "divergence" in name else (labels,)
-            losses = getattr(lossjax, f"vocab_parallel_linear_{name}")(x, w, *others, axis_name="class")
+            of_part = functools.partial(lossjax.vocab_parallel_softmax_cross_entropy, axis_name="class")
+            function = getattr(lossjax, f"vocab_parallel_linear_{name}")
+            function = functools.partial(function, of_part) if name == "loss" else function
+            losses = function(x, w, *others, axis_name="class", chunk_size=2)
             return jax.lax.pmean(jnp.mean(losses), "data")
 
         program = jax.value_and_grad(jax.shard_map(mean, mesh=mesh, in_specs=specs, out_specs=P()), (0, 1))
@@ -199,10 +202,12 @@ def test_a_name_that_is_no_axis() -> None:
     x, w = jnp.ones((2, 3)), jnp.ones((3, 4))
     with pytest.raises(ValueError, match="axis_name 'class' is no mesh axis here"):
         lossjax.vocab_parallel_linear_softmax_entropy(x, w, axis_name="class")
+    with pytest.raises(ValueError, match="axis_name 'class' is no mesh axis here"):
+        lossjax.vocab_parallel_linear_loss(jnp.sum, x, w, axis_name="class")
 
 
 def test_a_user_s_loss_joins_the_devices_parts_itself() -> None:
-    """``linear_loss`` of a loss over devices, with its gradient in every float, is that loss of all logits."""
+    """With its gradient in every float it is that loss of all logits."""
 
     def of_part(logits: jax.Array, labels: jax.Array) -> jax.Array:
         entropy = lossjax.vocab_parallel_softmax_cross_entropy(logits, labels, axis_name="class")
@@ -213,14 +218,17 @@ def test_a_user_s_loss_joins_the_devices_parts_itself() -> None:
 
     labels = jnp.array([0, 3, 7, 5, 4])
 
-    def total(loss: Callable[..., jax.Array], x: jax.Array, w: jax.Array, b: jax.Array) -> jax.Array:
-        losses = lossjax.linear_loss(loss, x, w, labels, bias=b, chunk_size=2)
+    def total(
+        linear_loss: Callable[..., Any], loss: Callable[..., Any], x: jax.Array, w: jax.Array, b: jax.Array
+    ) -> jax.Array:
+        losses = linear_loss(loss, x, w, labels, bias=b, chunk_size=2)
         return jnp.sum(losses * jnp.arange(1, ROWS + 1, dtype=losses.dtype))
 
     with jax.enable_x64(True):
         arrays, specs = arguments("softmax_entropy")
-        split = over_two(functools.partial(total, of_part), specs)
+        over_devices = functools.partial(lossjax.vocab_parallel_linear_loss, axis_name="class")
+        split = over_two(functools.partial(total, over_devices, of_part), specs)
         got = quick(jax.value_and_grad(split, (0, 1, 2)))(*arrays)
-        want = quick(jax.value_and_grad(functools.partial(total, of_all), (0, 1, 2)))(*arrays)
+        want = quick(jax.value_and_grad(functools.partial(total, lossjax.linear_loss, of_all), (0, 1, 2)))(*arrays)
     for g, w in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
         np.testing.assert_allclose(g, w, rtol=0, atol=64 * CLASSES * 2.0**-53 * np.abs(w).max())
