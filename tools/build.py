@@ -1,7 +1,7 @@
 """Build the source distribution and the wheel into a folder, the same byte for byte whoever builds them: `make wheel`.
 
 Their date is that of the version in the changelog. The wheel is made from the source distribution, and both are made in
-an environment that pip makes for it.
+an environment that pip makes for it, with one version of setuptools. Only zlib, which compresses them, is the machine's.
 """
 
 import datetime
@@ -16,6 +16,8 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+BUILDER = "setuptools==84.2.1"
+"""The wheel names the version that made it. pyproject.toml admits others, for who builds it otherwise."""
 RELEASE = re.compile(r"^## \[\d[^]]*\] - (\d{4}-\d\d-\d\d)$", re.MULTILINE)
 
 
@@ -47,9 +49,13 @@ def normalised(archive: bytes, when: int) -> bytes:
 def build(what: str, source: Path, folder: Path) -> Path:
     """One of both, and where it is."""
     os.umask(0o022)
-    environment = os.environ | {"SOURCE_DATE_EPOCH": str(date())}
     command = [sys.executable, "-m", "build", f"--{what}", "--outdir", str(folder), str(source)]
-    subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
+    with tempfile.TemporaryDirectory() as name:
+        constraint = Path(name) / "builder.txt"
+        constraint.write_text(BUILDER, encoding="utf-8")
+        # As a URL, for pip splits what a variable holds at its spaces.
+        environment = os.environ | {"SOURCE_DATE_EPOCH": str(date()), "PIP_CONSTRAINT": constraint.as_uri()}
+        subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
     [made] = folder.glob({"sdist": "*.tar.gz", "wheel": "*.whl"}[what])
     return made
 

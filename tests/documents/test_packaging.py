@@ -101,10 +101,12 @@ def test_the_wheel_works_in_a_clean_environment(tmp_path: Path) -> None:
     folder = copy(tmp_path, "lossjax", "tools", "README.md", "CHANGELOG.md", "LICENSE", "pyproject.toml")
     run(sys.executable, "tools/build.py", tmp_path / "dist", cwd=folder)
     [wheel] = (tmp_path / "dist").glob("*.whl")
-    for path in folder.rglob("*"):  # another clone, at another time, by another user
+    for path in folder.rglob("*"):  # another clone, at another time, by another user, who builds with another version
         os.utime(path, (1e9, 1e9))
         path.chmod(0o700 if path.is_dir() else 0o600)
-    run(sys.executable, "tools/build.py", tmp_path / "again", cwd=folder)
+    (tmp_path / "constraint.txt").write_text("setuptools==80.9.0", encoding="utf-8")
+    variables = {"PIP_CONSTRAINT": (tmp_path / "constraint.txt").as_uri()}
+    run(sys.executable, "tools/build.py", tmp_path / "again", cwd=folder, **variables)
     made = {path.name: path.read_bytes() for path in (tmp_path / "dist").iterdir()}
     assert len(made) == 2
     assert made == {path.name: path.read_bytes() for path in (tmp_path / "again").iterdir()}, "not reproducible"
