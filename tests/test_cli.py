@@ -48,13 +48,14 @@ def run(*arguments: str, cwd: Path | None = None, code: str | None = None) -> su
     return subprocess.run([*command, *arguments], capture_output=True, text=True, cwd=cwd, env=environment())
 
 
-def test_verify_proves_a_section_and_writes_json(tmp_path: Path) -> None:
-    result = run("verify", "--section", "4.1", "--json", "out.json", cwd=tmp_path)
+def test_verify_proves_a_section_with_a_loss_and_writes_json(tmp_path: Path) -> None:
+    result = run("verify", "--section", "4.1", "--loss", "squared_error", "--json", "out.json", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert "0.1" in result.stdout
-    assert "claims hold on this machine" in result.stdout
+    said = " ".join(result.stdout.split())
+    assert re.search(r"All 2 claims hold on this machine, \d of them as corrected\. All 1 losses are certified", said)
     written = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
-    assert {entry["name"] for entry in written} == {"0.1", "0.2"}
+    assert {entry["name"] for entry in written} == {"0.1", "0.2", "squared_error"}
     assert all(set(entry) >= {"name", "ok", "measured", "allowed", "statement"} for entry in written)
 
 

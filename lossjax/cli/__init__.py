@@ -101,7 +101,7 @@ def verify(
         raise typer.BadParameter(f"cannot write {error.filename}: {error.strerror}") from error
     ok = all(r.ok for r in (*proven, *certified))
     parts = [summary for summary in (report.summary(proven), loss_report.summary(certified)) if summary]
-    console.print(f"{'; '.join(parts)} ({took:.0f} s).", style="bold green" if ok else "bold red", markup=False)
+    console.print(f"{'. '.join(parts)} ({took:.0f} s).", style="bold green" if ok else "bold red", markup=False)
     raise typer.Exit(0 if ok else 1)
 
 
