@@ -1,7 +1,8 @@
 """Build the source distribution and the wheel into a folder, the same byte for byte whoever builds them: `make wheel`.
 
 Their date is that of the version in the changelog. The wheel is made from the source distribution, and both are made in
-an environment that pip makes for it, with one version of setuptools. Only zlib, which compresses them, is the machine's.
+an environment that pip makes for it, with one version of setuptools. Only zlib, by which they are compressed, is the
+machine's.
 """
 
 import datetime

@@ -268,6 +268,31 @@ def test_a_kernel_over_a_grid_is_held_against_its_reference() -> None:
     assert check(kernel(3), Z, checks="rule", reference=jnp.sin).right is False
 
 
+def test_what_jax_cannot_do_for_a_backward_kernel_is_not_held_against_it() -> None:
+    """Its slope and its cotangent are two arguments of a kernel, and a Hessian has a tangent for the first alone."""
+
+    def slopes(x_ref: Any, g_ref: Any, o_ref: Any) -> None:
+        o_ref[...] = g_ref[...] * jnp.cos(x_ref[...])
+
+    def backward(kept: Any, g: jax.Array) -> tuple[jax.Array]:
+        shape = jax.ShapeDtypeStruct(g.shape, g.dtype)
+        return (pl.pallas_call(slopes, out_shape=shape, interpret=True)(kept[0], g),)
+
+    by_kernels = check(ruled(jnp.sin, backward), Z[0], checks="modes")
+    assert by_kernels.ok is not False, str(by_kernels)
+    row = next(r for r in by_kernels.rows if r.name == "modes: hessian")
+    assert row.ok is None
+    assert "forward in all of its arguments" in row.statement
+
+    def tangent(primals: Any, tangents: Any) -> Any:
+        raise ValueError("safe_map() argument 1 is longer than argument 0")
+
+    cosine = jax.custom_jvp(jnp.cos)
+    cosine.defjvp(tangent)
+    by_hand = check(ruled(jnp.sin, lambda kept, g: (g * cosine(kept[0]),)), Z[0], checks="modes")
+    assert by_hand.ok is False, "without a kernel the same words are a fault"
+
+
 def typed(x: Any, y: Any) -> jax.Array:
     """Arguments looked at as jaxtyping does: NumPy's arrays are not JAX's."""
     assert isinstance(x, Float[jax.Array, "rows columns"])

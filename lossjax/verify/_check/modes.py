@@ -14,6 +14,7 @@ import numpy as np
 from lossjax._core.xla import LITTLE_EFFORT
 from lossjax.verify._check import compare as by
 from lossjax.verify._check.certificate import Row
+from lossjax.verify._check.inlining import uses
 from lossjax.verify._check.inputs import generic
 from lossjax.verify._check.problem import BEYOND_JAX, Problem, is_key
 from lossjax.verify._check.programs import (
@@ -75,8 +76,8 @@ def _row(name: str, about: Subject) -> Row:
             return _raised(title, error)
         return Row(title, None, statement="not judged: the function refuses the arguments that it was tried with")
     except Exception as error:  # whatever JAX or the function raises is the finding
-        cannot = [meaning for words, meaning in BEYOND_JAX.items() if words in str(error)]
-        return Row(title, None, statement=f"{NOT_AVAILABLE}: {cannot[0]}") if cannot else _raised(title, error)
+        cannot = _beyond_jax(str(error), about)
+        return Row(title, None, statement=f"{NOT_AVAILABLE}: {cannot}") if cannot else _raised(title, error)
     pairs = list(zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True))
     if exactly:
         allowed = tolerance.of_entry / tolerance.u
@@ -94,6 +95,19 @@ def _row(name: str, about: Subject) -> Row:
         detail = f"{meaning}, computed, relative to the largest entry"
         wrong = [f"off by {number(worst)} of the largest entry, allowed {number(allowed)}"]
     return Row(title, ok, worst, allowed, detail, () if ok else (f"{wrong[0]}: {meaning}",))
+
+
+def _beyond_jax(said: str, about: Subject) -> str:
+    """What an error of JAX means where it says that JAX cannot do this for any function of a kind; else nothing."""
+    for words, meaning in BEYOND_JAX.items():
+        if words in said:
+            return meaning
+    # JAX loses count of a kernel's arguments where some of them have no tangent, and says so in words about its lists.
+    if said.startswith(("safe_map() argument", "safe_zip() argument")) and uses(
+        jax.make_jaxpr(about.both_of)(about.arrays), ("pallas_call",)
+    ):
+        return "JAX differentiates a kernel forward in all of its arguments or not at all"
+    return ""
 
 
 def _raised(title: str, error: Exception) -> Row:
