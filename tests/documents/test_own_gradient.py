@@ -3,6 +3,7 @@
 import doctest
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -38,6 +39,9 @@ def test_the_command_and_the_tests_tell_the_rules_apart(rule: str, code: int, tm
     kernels = ("from jax.experimental", "def run", "def forward_kernel", "def backward_kernel", "def with_backward")
     asserted = written("import jax", *kernels, "compare =", "from lossjax.verify import assert_verified", "def test_")
     (tmp_path / "test_mine.py").write_text(f"from mine import CAP, formula, softcap\n{asserted}", encoding="utf-8")
+    clone = tmp_path / "lossjax" / "tests"  # the workflow has a clone of lossjax in its folder
+    clone.mkdir(parents=True)
+    shutil.copy(ROOT / "tests" / "conftest.py", clone)
     [asked] = re.findall(r"^lossjax check .*$", TEXT, re.M)
     found = run(asked, tmp_path)
     assert found.returncode == code, found.stdout + found.stderr
