@@ -48,9 +48,9 @@ def steps(measured: Sequence[Measured]) -> str:
             memory = (mebibytes(bytes_of[one.problem, peer] or 0) for peer in ("lossjax", "optax"))
             sizes = " × ".join(f"{int(size):,}" for size in step["shape"].split(", "))
             name = f"{'head, ' * (step['what'] == 'head')}{sizes}"
-            cells.setdefault(name, {})[step["dtype"]] = (f"{one.ratio:.2f}", " of ".join(memory))
+            cells.setdefault(name, {})[step["dtype"]] = (f"{one.ratio:.2f}", " / ".join(memory))
     dtypes = ("float32", "bfloat16")
-    head = ("rows × classes", *(name for dtype in dtypes for name in (f"{dtype}: time", "MiB, ours of optax's")))
+    head = ("rows × (hidden ×) classes", *(name for dtype in dtypes for name in (f"{dtype}: time", "MiB, ours / optax's")))
     rows = [(name, *(cell for dtype in dtypes for cell in row[dtype])) for name, row in cells.items()]
     return table([head, ("---", *("---:",) * 4), *rows])
 

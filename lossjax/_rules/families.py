@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from lossjax._core.autodiff import closed_form
-from lossjax._rules.logits import kl_of_logits
+from lossjax._rules.logit_divergences import kl_of_logits
 from lossjax._rules.positive import exponential
 from lossjax._rules.probabilities import divergence_terms
 from lossjax.numerics import expm1, log_growth, log_quotient, psi, sigmoid, times, xi

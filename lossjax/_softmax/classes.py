@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 from lossjax._core import checks
 from lossjax._core.autodiff import scalar_rule
 from lossjax._core.options import Option
-from lossjax._softmax.inputs import AxisOption, TemperatureOption, classes_last
+from lossjax._softmax.options import AxisOption, TemperatureOption, classes_last
 
 
 class FunctionOptions(AxisOption, TemperatureOption, total=False):

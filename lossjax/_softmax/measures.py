@@ -14,7 +14,7 @@ from lossjax._core.masks import nan_unless
 from lossjax._core.options import Option, complete
 from lossjax._core.reduction import Reducer, ReductionOptions
 from lossjax._softmax.classes import Classes
-from lossjax._softmax.inputs import TemperatureOption
+from lossjax._softmax.options import TemperatureOption
 from lossjax.numerics import per_nat
 
 

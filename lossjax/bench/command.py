@@ -1,4 +1,4 @@
-"""What ``lossjax bench`` does; ``cli.py`` holds its options."""
+"""What ``lossjax bench`` does; the package ``cli`` holds its options."""
 
 from collections.abc import Sequence
 from pathlib import Path

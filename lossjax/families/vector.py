@@ -11,7 +11,7 @@ from lossjax._core import checks
 from lossjax._core.autodiff import closed_form
 from lossjax._core.domains import AMOUNTS, Domain
 from lossjax._core.masks import nan_unless
-from lossjax._rules.logits import kl_of_logits
+from lossjax._rules.logit_divergences import kl_of_logits
 from lossjax._rules.positive import itakura_saito
 from lossjax._rules.probabilities import relative_entropy
 from lossjax._softmax import functions, row_statistics

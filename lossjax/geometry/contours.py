@@ -16,7 +16,7 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 
 from lossjax._core.autodiff import closed_form
-from lossjax._rules.logits import kl_of_logits
+from lossjax._rules.logit_divergences import kl_of_logits
 from lossjax._softmax.functions import softmax
 from lossjax.geometry._vectors import per_row, vectors
 from lossjax.numerics import log_ratio, unit_roundoff

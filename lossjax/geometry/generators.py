@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from lossjax._rules.logits import kl_of_logits
+from lossjax._rules.logit_divergences import kl_of_logits
 from lossjax._rules.positive import binary_entropy, exponential, itakura_saito, power_divergence
 from lossjax._rules.probabilities import relative_entropy
 from lossjax._softmax.functions import log_sum_exp, softmax

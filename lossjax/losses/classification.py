@@ -12,7 +12,7 @@ from lossjax._core.options import with_options, with_overloads
 from lossjax._core.plain import with_plain
 from lossjax._rules.sigmoid import elementwise_sigmoid_cross_entropy
 from lossjax._softmax.curves import CROSS_ENTROPY
-from lossjax._softmax.inputs import DistributionOptions, LogitLoss, SoftmaxOptions
+from lossjax._softmax.options import DistributionOptions, LogitLoss, SoftmaxOptions
 
 
 class LabelCrossEntropy(Protocol):

@@ -14,7 +14,7 @@ from lossjax._core.options import complete, with_options
 from lossjax._softmax import functions, row_statistics
 from lossjax._softmax.cross_entropy import softmax_losses
 from lossjax._softmax.curves import CROSS_ENTROPY
-from lossjax._softmax.inputs import HessianOptions, LogitLoss, classes_last
+from lossjax._softmax.options import HessianOptions, LogitLoss, classes_last
 from lossjax._softmax.smoothing import Smoothing
 from lossjax._softmax.transform import LogitTransform
 

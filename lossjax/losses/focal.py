@@ -16,7 +16,7 @@ from lossjax._core.options import with_options
 from lossjax._core.plain import with_plain
 from lossjax._rules.sigmoid import elementwise_sigmoid_focal
 from lossjax._softmax.curves import FOCAL, GENERALIZED, POLY
-from lossjax._softmax.inputs import LogitLoss, SoftmaxOptions
+from lossjax._softmax.options import LogitLoss, SoftmaxOptions
 
 
 @with_plain

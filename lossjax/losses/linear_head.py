@@ -13,7 +13,7 @@ from lossjax._softmax.chunk_size import auto_chunk_size
 from lossjax._softmax.curves import CROSS_ENTROPY
 from lossjax._softmax.head import CrossEntropy
 from lossjax._softmax.head_inputs import BlockOptions, HeadLoss, LinearHeads
-from lossjax._softmax.inputs import LogitLoss, VocabOptions
+from lossjax._softmax.options import LogitLoss, VocabOptions
 
 __all__ = ["HeadOptions", "auto_chunk_size", "linear_head", "linear_softmax_cross_entropy"]
 

@@ -12,7 +12,7 @@ from lossjax._core import checks
 from lossjax._core.masks import hide
 from lossjax._core.options import complete, with_options
 from lossjax._core.reduction import CountedOptions, Reducer
-from lossjax._rules import logits as rules
+from lossjax._rules import logit_divergences as rules
 from lossjax._softmax.head import Rows
 from lossjax._softmax.head_inputs import (
     BlockOptions,
@@ -21,8 +21,8 @@ from lossjax._softmax.head_inputs import (
     transform_of,
     transformed,
 )
-from lossjax._softmax.inputs import TransformOptions
 from lossjax._softmax.measures import BaseOption
+from lossjax._softmax.options import TransformOptions
 from lossjax._softmax.tokens import Asked, token_answers
 from lossjax._softmax.transform import LogitTransform
 from lossjax.losses.logit_divergences import js_divergence, mixture_of

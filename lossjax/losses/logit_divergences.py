@@ -10,9 +10,9 @@ from lossjax._core import checks
 from lossjax._core.masks import nan_unless
 from lossjax._core.options import with_options
 from lossjax._core.plain import with_plain
-from lossjax._rules import logits as rules
-from lossjax._rules import mixed_logits
-from lossjax._rules.logits import kl_of_logits
+from lossjax._rules import logit_divergences as rules
+from lossjax._rules import logit_mixtures
+from lossjax._rules.logit_divergences import kl_of_logits
 from lossjax._softmax.measures import LogitMeasureOptions, Measure
 
 
@@ -122,7 +122,7 @@ def mixture_of(mixture: ArrayLike, dtype: Any) -> tuple[Array, ...]:
 
 def js_divergence(over: str | None, u: Array, v: Array, *mixture: Array) -> Array:
     """Of rows of logits whose classes are all here, or split over the devices of a mesh axis."""
-    return mixed_logits.js_divergence(over, u, v, *mixture) if mixture else rules.js_divergence(over, u, v)
+    return logit_mixtures.js_divergence(over, u, v, *mixture) if mixture else rules.js_divergence(over, u, v)
 
 
 def _pair(logits_p: ArrayLike, logits_q: ArrayLike, options: LogitMeasureOptions) -> tuple[Array, Array, Measure]:

@@ -13,7 +13,7 @@ from lossjax._core.masks import nan_unless
 from lossjax._core.options import with_options
 from lossjax._core.plain import with_plain
 from lossjax._rules.margins import below_margin, binary_sparsemax, margin_shortfall, multiclass_sparsemax
-from lossjax._softmax.inputs import LogitLoss, ScoreOptions
+from lossjax._softmax.options import LogitLoss, ScoreOptions
 
 
 def _with_margin(margin: float, dtype: Any, score: Array, target: Array) -> Array:

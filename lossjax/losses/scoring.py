@@ -12,7 +12,7 @@ from lossjax._core.options import with_options
 from lossjax._core.plain import with_plain
 from lossjax._core.reduction import Reduction
 from lossjax._rules import brier as rules
-from lossjax._softmax.inputs import LabelOptions, LogitLoss, ScoreOptions
+from lossjax._softmax.options import LabelOptions, LogitLoss, ScoreOptions
 
 
 @with_plain

@@ -13,7 +13,7 @@ from lossjax._core.options import Option, complete, with_options
 from lossjax._core.plain import with_plain
 from lossjax._core.reduction import Reducer, ReductionOptions
 from lossjax._rules import cosine as rules
-from lossjax._softmax.inputs import classes_last
+from lossjax._softmax.options import classes_last
 
 
 class VectorOptions(ReductionOptions, total=False):

@@ -15,7 +15,7 @@ from lossjax._core.reduction import CountedOptions, MaskOption, Reducer, Reducti
 from lossjax._core.sharding import same_on_all
 from lossjax._softmax.head import Rows
 from lossjax._softmax.head_inputs import BlockOptions, HeadLoss, LinearHeads, transform_of, transformed
-from lossjax._softmax.inputs import TransformOptions, classes_last
+from lossjax._softmax.options import TransformOptions, classes_last
 from lossjax._softmax.tokens import Asked, token_answers
 from lossjax._softmax.transform import LogitTransform
 from lossjax.losses.tokens import checked_tokens

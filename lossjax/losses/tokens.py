@@ -12,7 +12,7 @@ from lossjax._core.options import Option, complete, with_options
 from lossjax._core.plain import with_plain
 from lossjax._softmax.head import Rows
 from lossjax._softmax.head_inputs import BlockOptions, HeadLoss, LinearHeads, transform_of, transformed
-from lossjax._softmax.inputs import AxisOption, TransformOptions, classes_last
+from lossjax._softmax.options import AxisOption, TransformOptions, classes_last
 from lossjax._softmax.tokens import Answers, Asked, token_answers
 from lossjax._softmax.transform import LogitTransform
 

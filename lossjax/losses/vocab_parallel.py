@@ -10,7 +10,7 @@ from lossjax._core import checks
 from lossjax._core.options import with_options
 from lossjax._core.sharding import varies_over
 from lossjax._softmax.curves import CROSS_ENTROPY
-from lossjax._softmax.inputs import LogitLoss, VocabOptions
+from lossjax._softmax.options import LogitLoss, VocabOptions
 from lossjax.losses.linear_head import HeadOptions, linear_head
 
 

@@ -32,7 +32,7 @@ from lossjax._core.domains import AMOUNTS, REALS
 from lossjax._core.masks import hide, nan_unless
 from lossjax._rules.log_probabilities import LogOptions, log_divergence
 from lossjax._softmax.curves import CROSS_ENTROPY
-from lossjax._softmax.inputs import LogitLoss, classes_last
+from lossjax._softmax.options import LogitLoss, classes_last
 from lossjax.optax._broadcasting import (
     Axes,
     all_axes,

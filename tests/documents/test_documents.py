@@ -68,7 +68,7 @@ def test_the_readme_has_the_recorded_numbers(tool: Any) -> None:
     chips = (ROOT / "docs" / "accelerators.md").read_text(encoding="utf-8").partition("### h100")[2]
     rows = re.findall(r"^\| ([^|]+) \| [^|]+\| ([\d.]+) / ([\d.]+) \|", chips.split("###")[0], re.MULTILINE)
     ours, theirs = ({row[0]: row[1 + side] for row in rows} for side in (0, 1))
-    of_labels = f"moves {ours['labels']} times the bytes of its float32 logits, two readings and one writing"
+    of_labels = f"moves {ours['labels']} times the bytes of its float32 logits, two reads and one write"
     assert f"with its gradient {of_labels}, and optax's {theirs['labels']} (" in said
     assert (
         f"With soft targets, a second array, it moves {ours['distributions']}, optax's {theirs['distributions']};"

@@ -16,7 +16,7 @@ be, and nothing overflows:
     S ψ(l (1/ε - 1)) = L [l (1 - ε) - ε log(m/S)]          L ψ(-s (1 - ε))          m/S = 1 + l (1/ε - 1)
     m/L = 1 - s (1 - ε) = l + sε
 
-At β = ½ the formula in ``logits.py`` is the same number for half the work.
+At β = ½ the formula in ``logit_divergences.py`` is the same number for half the work.
 """
 
 from typing import Any, NamedTuple
