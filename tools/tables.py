@@ -50,7 +50,10 @@ def steps(measured: Sequence[Measured]) -> str:
             name = f"{'head, ' * (step['what'] == 'head')}{sizes}"
             cells.setdefault(name, {})[step["dtype"]] = (f"{one.ratio:.2f}", " / ".join(memory))
     dtypes = ("float32", "bfloat16")
-    head = ("rows × (hidden ×) classes", *(name for dtype in dtypes for name in (f"{dtype}: time", "MiB, ours / optax's")))
+    head = (
+        "rows × (hidden ×) classes",
+        *(name for dtype in dtypes for name in (f"{dtype}: time", "MiB, ours / optax's")),
+    )
     rows = [(name, *(cell for dtype in dtypes for cell in row[dtype])) for name, row in cells.items()]
     return table([head, ("---", *("---:",) * 4), *rows])
 

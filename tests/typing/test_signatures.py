@@ -12,8 +12,8 @@ import lossjax
 from lossjax._core.elementwise import EntryOptions
 from lossjax._core.options import options_of, with_options
 from lossjax._softmax.classes import FunctionOptions
-from lossjax._softmax.options import SoftmaxOptions
 from lossjax._softmax.measures import InformationOptions, LogitMeasureOptions
+from lossjax._softmax.options import SoftmaxOptions
 from lossjax.losses.linear_head import HeadOptions
 from tests.support.paths import ROOT
 
