@@ -1,4 +1,4 @@
-"""Information measures of probabilities: §4.1.1. Those of logits, where no digit is lost, are in ``logit_divergences.py``."""
+"""Information measures of probabilities: §4.1.1. Those of logits are in ``logits`` and ``logit_divergences``."""
 
 from typing import Unpack
 
