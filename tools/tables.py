@@ -18,7 +18,6 @@ ROOT = Path(__file__).resolve().parents[1]
 README, ACCURACY = ROOT / "README.md", ROOT / "docs" / "accuracy.md"
 SUITES = {
     "benchmarks": ("rows", "head"),
-    "benchmarks_of_losses": ("options", "divergences"),
     "post_training_heads": ("heads",),
 }
 """The suites of `lossjax bench` whose recorded results a page of the documents shows."""
