@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 import lossjax
-from lossjax._rules import logits
+from lossjax._rules import logit_divergences
 from lossjax.verify import oracle, ulp
 
 INF, NAN = np.inf, np.nan
@@ -214,7 +214,7 @@ def test_a_wrong_scale_of_rows_half_apart_is_noticed(
     random: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The odds at the pivot scale q where d is measured from the mean, in classes where d is not small."""
-    monkeypatch.setattr(logits, "odds", lambda pivot, close: jnp.ones_like(pivot.p))
+    monkeypatch.setattr(logit_divergences, "odds", lambda pivot, close: jnp.ones_like(pivot.p))
     jax.clear_caches()
     try:
         assert max(_errors_half_apart(5, random)) > 33
