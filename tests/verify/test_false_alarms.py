@@ -246,3 +246,23 @@ def test_a_function_of_symmetric_matrices() -> None:
     found = check(trace_of_square, np.float32([[2, 0.5], [0.5, 1]]), checks=("rule", "modes"))
     assert found.ok, str(found)
     assert row_of(found, "modes: hessian").ok
+
+
+# --- rows that feel each other where no slope says so -----------------------------------------------------------------
+
+
+@jax.custom_jvp
+def ranks(x: jax.Array) -> jax.Array:
+    """Of each entry the number of those that are not larger; it is constant wherever it has a derivative."""
+    return jnp.sum(x[:, None] >= x[None], axis=1).astype(x.dtype)
+
+
+ranks.defjvp(lambda primals, tangents: (ranks(*primals), jnp.zeros_like(tangents[0])))
+
+
+@pytest.mark.parametrize(
+    ("function", "ok"), [(ranks, None), (lambda x: jnp.sign(x - 0.4) * x.shape[0], False), (jnp.sign, True)]
+)
+def test_ranks_change_with_the_rows_beside_them(function: Any, ok: bool | None) -> None:
+    """A number of rows that a step function multiplies is a fault, as before."""
+    assert row_of(check(function, X, checks="modes"), "modes: other batch sizes").ok is ok

@@ -173,10 +173,21 @@ def independent_rows(pair: Pair, arrays: Arrays) -> int | None:
     batched = [k for k, m in enumerate(moving) if np.ndim(m) and m.shape[0] == rows]
     if not batched:
         return None
+
+    def pulled(arrays: Arrays, cotangents: Arrays) -> tuple[Arrays, Arrays]:
+        return exactly_or_compiled(lambda: pair.one.pullback(pair.one.fn)(arrays, cotangents), pair.wide)
+
     for row in {0, rows - 1}:
         of_row = tuple(np.where((np.arange(rows) == row).reshape(-1, *[1] * (np.ndim(w) - 1)), w, np.zeros_like(w))
                        for w in pair.cotangents)  # fmt: skip
-        gradients = exactly_or_compiled(lambda w=of_row: pair.one.pullback(pair.one.fn)(arrays, w)[1], pair.wide)
+        values, gradients = pulled(arrays, of_row)
         if any(np.delete(gradients[k], row, axis=0).any() for k in batched):
             return None
+        if not any(gradients[k].any() for k in batched):  # the slopes of a rank, say, do not tell: its value does
+            alike = list(arrays)
+            for position in (pair.one.moving[k] for k in batched):
+                alike[position] = np.repeat(np.asarray(arrays[position])[row : row + 1], rows, axis=0)
+            among_alike, _ = pulled(tuple(alike), of_row)
+            if not all(np.allclose(v[row], a[row], equal_nan=True) for v, a in zip(values, among_alike, strict=True)):
+                return None
     return rows
