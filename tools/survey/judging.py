@@ -25,9 +25,17 @@ _SOLVERS = (
     "AndersonAcceleration", "ProximalGradient", "Bisection",
 )  # fmt: skip
 _TO_A_TOLERANCE = ("CG", "BiCGStab", "GMRES", "NormalCG")
+_STEPS_WITH_OTHER_DERIVATIVES = (
+    "root_find (Bisection)", "fixed_point",
+    *(f"minimise ({name})" for name in ("BFGS", "NelderMead", "GradientDescent", "NonlinearCG")),
+)  # fmt: skip
 OF_NO_FORMULA = {
     **{f"jaxopt.{name}": "the derivative of the solution, and the survey stops after a few steps" for name in _SOLVERS},
     **{f"lineax.{name}": "that of the solution, and the survey solves to 10^-3" for name in _TO_A_TOLERANCE},
+    **{
+        f"optimistix.{name}": "that of the solution, and the survey solves to between 10^-2 and 10^-6"
+        for name in _STEPS_WITH_OTHER_DERIVATIVES
+    },
     "jaxopt.projection.projection_box_section": "that of a point of the section, and the survey's section is empty",
     "distrax.VonMises.sample": "that of a draw of the same probability, and the steps reject draws",
 }
