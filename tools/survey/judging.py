@@ -36,6 +36,7 @@ OF_NO_FORMULA = {
         f"optimistix.{name}": "that of the solution, and the survey solves to between 10^-2 and 10^-6"
         for name in _STEPS_WITH_OTHER_DERIVATIVES
     },
+    "diffrax.BacksolveAdjoint": "that of the equation solved backwards, which the steps follow to a tolerance",
     "jaxopt.projection.projection_box_section": "that of a point of the section, and the survey's section is empty",
     "distrax.VonMises.sample": "that of a draw of the same probability, and the steps reject draws",
 }
@@ -58,12 +59,23 @@ def judged(subject: Subject, limit: float) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _gradient(function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+    """In every argument that has floats, of the sum of all that the function returns."""
+
+    def total(*args: Any) -> Any:
+        results = map(jnp.asarray, jax.tree.leaves(function(*args)))
+        return sum(jnp.real(jnp.sum(x)) for x in results if jnp.issubdtype(x.dtype, jnp.inexact))
+
+    has_floats = [any(jnp.issubdtype(jnp.result_type(x), jnp.inexact) for x in jax.tree.leaves(arg)) for arg in args]
+    return jax.grad(total, tuple(i for i, has in enumerate(has_floats) if has), allow_int=True)(*args)
+
+
 def _said(subject: Subject) -> str:
     if not any(is_float(x) for x in jax.tree.leaves(subject.args)):
         return f"{NONE}: no float argument"
     try:
         program = jax.make_jaxpr(subject.function)(*subject.args)
-        jax.eval_shape(lambda *args: jax.vjp(subject.function, *args)[0], *subject.args)
+        jax.eval_shape(lambda *args: _gradient(subject.function, args), *subject.args)
     except Exception as problem:
         return f"{NONE}: {type(problem).__name__}"
     if not has_custom_rules(program):
