@@ -89,7 +89,8 @@ def test_an_array_of_the_size_of_the_logits_is_noticed() -> None:
 
 @pytest.mark.parametrize(("name", "dtype", "allowed"), [
     ("softmax", "float32", 0.5), ("log_softmax", "float32", 0.5), ("logsumexp", "float32", 0.5),
-    ("softmax", "bfloat16", 1.5 if jax.__version_info__ < (0, 11) else 2.5), ("log_softmax", "bfloat16", 1.5), ("logsumexp", "bfloat16", 0.5),
+    ("softmax", "bfloat16", 1.5 if jax.__version_info__ < (0, 11) else 2.5),
+    ("log_softmax", "bfloat16", 1.5), ("logsumexp", "bfloat16", 0.5),
 ])  # fmt: skip
 def test_nor_beside_the_gradient_of_a_function(name: str, dtype: str, allowed: float) -> None:
     """By any cotangent. In 16 bits the exponentials that the value is made of are one array, in float32.
