@@ -13,6 +13,7 @@ measured from its value at i:
 which is as accurate as w is, and is used where |c| < ½.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -23,7 +24,7 @@ from jax import Array
 from lossjax._core import checks
 from lossjax._core.platform import by_platform
 from lossjax._softmax.row_statistics import Plan, RowStatistics, logit_at, row_statistics
-from lossjax._softmax.row_sum import of_each_class, sum_of_others
+from lossjax._softmax.row_sum import are_short, of_each_class, sum_of_others
 from lossjax.numerics import exact_difference, times, xi_series
 
 
@@ -145,7 +146,7 @@ def logit_there(z: Array, rows: RowStatistics) -> Array:
     return found if rows.over is None else jax.lax.psum(found, rows.over)
 
 
-def sum_over_others(term: Any, rows: RowStatistics, arrays: tuple[Array, Array], numbers: Any) -> Array:
+def sum_over_others(term: Any, rows: RowStatistics, arrays: tuple[Array, ...], numbers: Any) -> Array:
     """The sum of the terms of all classes, on all devices, but the pivot."""
     total = sum_of_others(term, rows.pivot, arrays, numbers)
     return total if rows.over is None else jax.lax.psum(total, rows.over)
@@ -163,7 +164,8 @@ def stopped(pair: Pair) -> Pair:
     return jax.tree.map(jax.lax.stop_gradient, pair)
 
 
-class _FromPivots(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class _FromPivots:
     """What ``shares`` says of each class, measured from its values at the two pivots."""
 
     shares: Callable[..., tuple[Array, Array]]
@@ -186,6 +188,30 @@ def _about_means(u: Array, v: Array, a: Array, b: Array, rows: Any) -> tuple[Arr
     return _weighted(u, a - mean_a, pair.rows_u), _weighted(v, b - mean_b, pair.rows_v)
 
 
+@dataclasses.dataclass(frozen=True)
+class _WeightedFromPivots:
+    """``p a`` or ``q b``, with a and b formed anew."""
+
+    of: _FromPivots
+    which: int
+
+    def __call__(self, u: Array, v: Array, classes: Array, rows: Any) -> Array:
+        pair = rows[0][0]
+        z, of_row = ((u, pair.rows_u), (v, pair.rows_v))[self.which]
+        return _weighted(z, self.of(u, v, classes, rows)[self.which], of_row)
+
+
+@dataclasses.dataclass(frozen=True)
+class _AboutMeansFromPivots:
+    """Both slopes, with a and b formed anew."""
+
+    of: _FromPivots
+
+    def __call__(self, u: Array, v: Array, classes: Array, rows: Any) -> tuple[Array, Array]:
+        of_pivots, means = rows
+        return _about_means(u, v, *self.of(u, v, classes, of_pivots), (of_pivots[0][0], *means))
+
+
 def _not_stored(shares: tuple[Array, Array]) -> tuple[Array, Array]:
     return shares
 
@@ -204,8 +230,13 @@ def slopes_of_shares(
     at_u = class_of(rows_u.pivot_logit, logit_there(v, rows_u), rows_u, rows_v)
     at_v = class_of(logit_there(u, rows_v), rows_v.pivot_logit, rows_u, rows_v)
     origins = shares(at_u, *numbers)[0], shares(at_v, *numbers)[1]
-    a, b = of_each_class(_FromPivots(shares), (u, v, rows_u.classes_of(u)), (numbers, origins))
+    measured, arrays, of_pivots = _FromPivots(shares), (u, v, rows_u.classes_of(u)), (numbers, origins)
+    if are_short(arrays):  # class by class a stored share would be two arrays, with the classes first and last
+        each = (_WeightedFromPivots(measured, which) for which in (0, 1))
+        means = [sum_over_others(of, r, arrays, of_pivots) for of, r in zip(each, (rows_u, rows_v), strict=True)]
+        return of_each_class(_AboutMeansFromPivots(measured), arrays, (of_pivots, means))
+    a, b = measured(*arrays, of_pivots)
     a, b = by_platform((a, b), cpu=jax.lax.optimization_barrier, otherwise=_not_stored)
     mean_a = sum_over_others(_weighted, rows_u, (u, a), rows_u)
     mean_b = sum_over_others(_weighted, rows_v, (v, b), rows_v)
-    return of_each_class(_about_means, (u, v, a, b), (pair, mean_a, mean_b))
+    return _about_means(u, v, a, b, (pair, mean_a, mean_b))

@@ -107,10 +107,11 @@ def _form_on_cpu(arrays: Arrays, dtype: Any) -> Callable[..., Array]:
     """The form of the sum of these rows' terms, of this dtype, that is fastest on a CPU."""
     if are_cut(arrays, dtype):
         return _by_pieces
-    return _class_by_class if _is_short_of_several(arrays) else whole_sum_of_others
+    return _class_by_class if are_short(arrays) else whole_sum_of_others
 
 
-def _is_short_of_several(arrays: Arrays) -> bool:
+def are_short(arrays: Arrays) -> bool:
+    """Whether a CPU takes these rows, of several arrays, class by class."""
     first, *more = arrays
     return bool(more) and pieces_of(first, first.dtype) == (1, 1) and first.shape[-1] <= FEW_CLASSES
 
@@ -119,7 +120,7 @@ def are_cut(arrays: Arrays, dtype: Any) -> bool:
     """Whether a CPU sums terms of these rows, of this dtype, by pieces."""
     # Of several arrays that an explicit mesh splits, XLA gathers what the pieces share.
     first, *more = arrays
-    if pieces_of(first, dtype) is None or _is_short_of_several(arrays):
+    if pieces_of(first, dtype) is None or are_short(arrays):
         return False
     return not (more and sharding.split_count(first) > 1)
 
@@ -210,7 +211,7 @@ def _class_at(number: Array, arrays: Arrays) -> Arrays:
 
 def of_each_class(terms: Callable[..., Any], arrays: Arrays, rows: Any) -> Any:
     """``terms(*arrays, rows)``, a pytree of arrays ``[..., C]``, each entry of which is one class's."""
-    if not _is_short_of_several(arrays):
+    if not are_short(arrays):
         return terms(*arrays, rows)
     cpu, otherwise = (functools.partial(function, terms) for function in (_each_class_by_itself, _all_classes_at_once))
     return by_platform(arrays, rows, cpu=cpu, otherwise=otherwise)
