@@ -27,6 +27,7 @@ def by_platform(
     otherwise: Callable[..., R],
     cpu: Callable[..., R] | None = None,
     accelerator: Callable[..., R] | None = None,
+    tpu: Callable[..., R] | None = None,
 ) -> R:
     """Evaluate one of several formulas of the same value.
 
@@ -35,9 +36,11 @@ def by_platform(
       otherwise: the definition, and the formula for every platform that is given none of its own.
       cpu: the formula that XLA's CPU backend makes a good program of.
       accelerator: that for GPU and TPU.
+      tpu: that for TPU alone.
     """
     if rules_are_off():
         return otherwise(*arguments)
     given = {"cpu": cpu, **dict.fromkeys(ACCELERATORS, accelerator)}
+    given["tpu"] = tpu or accelerator
     formulas = {platform: formula for platform, formula in given.items() if formula is not None}
     return lax.platform_dependent(*arguments, default=otherwise, **formulas)

@@ -56,9 +56,8 @@ def _negated(targets: Array, valid: Array | None) -> Array:
     return -shown(targets, valid)
 
 
-def _forward(
-    options: Options, inputs: SoftmaxInputs, *, differentiated: bool = True
-) -> tuple[tuple[Array, Array], Any]:
+def forward(options: Options, inputs: SoftmaxInputs, *, differentiated: bool = True) -> tuple[tuple[Array, Array], Any]:
+    """The loss and the log-sum-exp of each row, and what :func:`backward` wants to know."""
     valid, x, view = inputs.valid, inputs.logits, inputs.view
     plan = Plan.of(x, options.dtype, options.over, differentiated=differentiated)
     entries, wanted, sums = inputs.entries(options), _gap_weights(options, inputs), None
@@ -121,7 +120,8 @@ def _weighted(weight: Array | None, value: Array) -> Array:
     return value if weight is None else times(weight, value)
 
 
-def _backward(saved: Any, cotangents: tuple[Array, Array]) -> tuple[None, SoftmaxInputs]:
+def backward(saved: Any, cotangents: tuple[Array, Array]) -> tuple[None, SoftmaxInputs]:
+    """The gradient in everything that the rule is given."""
     options, inputs, rows, sums = saved
     valid, parameter = inputs.valid, inputs.parameter
     in_loss, in_lse = (hide(valid, c)[..., None] for c in cotangents)
@@ -198,5 +198,5 @@ def _backward(saved: Any, cotangents: tuple[Array, Array]) -> tuple[None, Softma
     )
 
 
-softmax_losses = closed_form(_forward, _backward, value=functools.partial(_forward, differentiated=False))
+softmax_losses = closed_form(forward, backward, value=functools.partial(forward, differentiated=False))
 """(options, inputs) -> (loss, log-sum-exp) of each row."""

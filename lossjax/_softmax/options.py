@@ -16,6 +16,7 @@ from lossjax._core.reduction import MaskOption, Reducer, ReductionOptions, Weigh
 from lossjax._softmax.cross_entropy import softmax_losses
 from lossjax._softmax.cross_entropy_terms import Options, SoftmaxInputs
 from lossjax._softmax.curves import Curve
+from lossjax._softmax.reduced import has_a_kernel, reduced_loss
 from lossjax._softmax.row_sum import class_count
 from lossjax._softmax.transform import LogitTransform
 
@@ -209,18 +210,22 @@ class LogitLoss(NamedTuple):
         here = (held >= 0) & (held < self.class_weights.size)
         return lax.psum(jnp.where(here, jnp.take(self.class_weights, held, mode="clip"), 0), self.over)
 
-    def reduced(
-        self, curve: Curve, parameter: Array | None = None, multiplier: Array | None = None
-    ) -> tuple[Array, Array]:
-        """The loss of this curve, reduced, and the log-sum-exp of each row.
+    def reduced(self, curve: Curve, parameter: Array | None = None, multiplier: Array | None = None) -> Array:
+        """The loss of this curve, reduced.
 
         ``multiplier``, of shape [C], multiplies the classes' terms as class weights do, but is not counted by "mean".
         """
-        inputs = self.inputs()._replace(parameter=parameter)
+        options, inputs = self.rule_options(curve), self.inputs()._replace(parameter=parameter)
         if multiplier is not None:
             weights = self.class_weights
             inputs = inputs._replace(class_weights=multiplier if weights is None else weights * multiplier)
-        losses, lse = softmax_losses(self.rule_options(curve), inputs)
+        if has_a_kernel(options, inputs, self.reducer):
+            return reduced_loss(options, inputs, self.reducer, self.row_weights())
+        return self.reducer(softmax_losses(options, inputs)[0], self.row_weights())
+
+    def reduced_with_logsumexp(self, curve: Curve) -> tuple[Array, Array]:
+        """The same, and the log-sum-exp of each row."""
+        losses, lse = softmax_losses(self.rule_options(curve), self.inputs())
         return self.reducer(losses, self.row_weights()), lse
 
 

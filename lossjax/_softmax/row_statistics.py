@@ -27,6 +27,7 @@ from lossjax._core import sharding
 from lossjax._core.masks import nan_unless
 from lossjax._core.plain import rules_are_off
 from lossjax._core.platform import by_platform
+from lossjax._core.whole_rows import rows_are_on_chip
 from lossjax._core.xla import closed_off
 from lossjax._softmax import one_pass
 from lossjax._softmax.one_pass import WeightedGaps
@@ -244,7 +245,7 @@ def logit_at(z: Array, index: Array, over: str | None = None) -> Array:
 
     Of an array of one row, which all rows share, an entry for each index.
     """
-    if over is not None or sharding.split_count(z) > 1:
+    if over is not None or rows_are_on_chip() or sharding.split_count(z) > 1:
         return sum_over_classes(jnp.where(class_index(z, index.dtype) == index, z, 0))
     if z.shape[:-1] != index.shape[:-1]:
         return jnp.take(z.reshape(-1), index, mode="clip")

@@ -115,8 +115,9 @@ def softmax_cross_entropy_with_integer_labels(
     Source: theorems 4.1.2, 4.1.5 and 4.1.6, equations (4.1.4) and (4.1.5) with the sign corrected.
     """
     given = LogitLoss.of(logits, labels, "labels", **options)
-    loss, lse = given.reduced(CROSS_ENTROPY)
-    return (loss, lse) if checks.flag("return_logsumexp", return_logsumexp) else loss
+    if checks.flag("return_logsumexp", return_logsumexp):
+        return given.reduced_with_logsumexp(CROSS_ENTROPY)
+    return given.reduced(CROSS_ENTROPY)
 
 
 @with_plain
@@ -168,8 +169,9 @@ def softmax_cross_entropy(
     Source: §4.1.3, H(P, Q); theorem 4.1.5.
     """
     given = LogitLoss.of(logits, targets, "distributions", **options)
-    loss, lse = given.reduced(CROSS_ENTROPY)
-    return (loss, lse) if checks.flag("return_logsumexp", return_logsumexp) else loss
+    if checks.flag("return_logsumexp", return_logsumexp):
+        return given.reduced_with_logsumexp(CROSS_ENTROPY)
+    return given.reduced(CROSS_ENTROPY)
 
 
 @with_plain

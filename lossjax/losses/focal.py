@@ -69,7 +69,7 @@ def softmax_focal_loss(
         classes = given.logits.shape[-1:]
         checks.broadcastable("alpha", multiplier.shape, classes)
         multiplier = jnp.broadcast_to(multiplier.astype(given.dtype), classes)
-    return given.reduced(FOCAL, checks.number("gamma", gamma, given.dtype, positive=False), multiplier)[0]
+    return given.reduced(FOCAL, checks.number("gamma", gamma, given.dtype, positive=False), multiplier)
 
 
 @with_plain
@@ -110,7 +110,7 @@ def poly_cross_entropy(
     Source: Leng et al., PolyLoss (2022).
     """
     given = LogitLoss.of(logits, labels, "either", **options)
-    return given.reduced(POLY, checks.real("epsilon", epsilon, given.dtype))[0]
+    return given.reduced(POLY, checks.real("epsilon", epsilon, given.dtype))
 
 
 @with_plain
@@ -153,7 +153,7 @@ def generalized_cross_entropy(
     Source: Zhang and Sabuncu, Generalized Cross Entropy Loss for Training Deep Networks with Noisy Labels (2018).
     """
     given = LogitLoss.of(logits, labels, "either", **options)
-    return given.reduced(GENERALIZED, checks.number("q", q, given.dtype, positive=True, at_most=1))[0]
+    return given.reduced(GENERALIZED, checks.number("q", q, given.dtype, positive=True, at_most=1))
 
 
 @with_plain

@@ -95,8 +95,9 @@ def vocab_parallel_softmax_cross_entropy(
     Source: theorem 4.1.5; Shoeybi et al., Megatron-LM (2019), §3.
     """
     given = LogitLoss.of(logits, labels, "either", over=mesh_axis(axis_name), **options)
-    loss, lse = given.reduced(CROSS_ENTROPY)
-    return (loss, lse) if checks.flag("return_logsumexp", return_logsumexp) else loss
+    if checks.flag("return_logsumexp", return_logsumexp):
+        return given.reduced_with_logsumexp(CROSS_ENTROPY)
+    return given.reduced(CROSS_ENTROPY)
 
 
 @overload

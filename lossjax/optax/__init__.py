@@ -214,7 +214,7 @@ def poly_loss_cross_entropy(
 
 def _cross_entropy(z: Array, t: Array, *, where: Array | None = None) -> Array:
     """Of targets of any sign, as optax's is: one-hot labels times an advantage, or a difference quotient at 0."""
-    return LogitLoss.of(z, t, "distributions", domain=REALS, where=where).reduced(CROSS_ENTROPY)[0]
+    return LogitLoss.of(z, t, "distributions", domain=REALS, where=where).reduced(CROSS_ENTROPY)
 
 
 def _of_distributions(
