@@ -205,6 +205,37 @@ def known_as(function: Callable[..., R]) -> Callable[..., R]:
     return precomputed
 
 
+def moved_also_by(function: Callable[..., R]) -> Callable[..., R]:
+    """``moved(value, fixed, *args)``: the value, to whose derivative that of ``function(fixed, *args)`` is added.
+
+    That is the derivative in ``args`` alone, and is formed only where these move. What ``fixed`` is moved by is in the
+    value's own derivative; the second derivative, of what is added, is a derivative in ``fixed`` as well.
+    """
+
+    @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
+    def moved_of(structure: Structure, fixed: int, value: Any, *arrays: Any) -> Any:
+        return value
+
+    def push(structure: Structure, fixed: int, primals: Any, tangents: Any) -> tuple[Any, Any]:
+        (value, *arrays), (pushed, *in_arrays) = primals, tangents
+        moving = [i for i, tangent in enumerate(in_arrays) if i >= fixed and _is_moving(tangent)]
+        if moving:
+            of_moving = _of_moving(lambda *arrays: function(*structure.filled(arrays)), arrays, moving)
+            more = jax.jvp(of_moving, [arrays[i] for i in moving], [in_arrays[i] for i in moving])[1]
+            pushed = more if isinstance(pushed, SymbolicZero) else pushed + more
+        return moved_of(structure, fixed, value, *arrays), pushed
+
+    moved_of.defjvp(push, symbolic_zeros=True)
+
+    def moved(value: Any, fixed: Any, *args: Any) -> Any:
+        if rules_are_off():
+            return value
+        packed = Packed.of((fixed, *args))
+        return moved_of(packed.structure, len(Packed.of(fixed).arrays), value, *packed.arrays)
+
+    return moved
+
+
 def zeros_like(tree: Any) -> Any:
     """The cotangent of an argument that the output does not depend on: a zero for every array of it."""
     return jax.tree.map(lambda leaf: jnp.zeros_like(leaf) if is_array(leaf) else None, tree)

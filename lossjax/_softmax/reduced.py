@@ -10,6 +10,7 @@ rows.
 """
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -17,7 +18,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from lossjax._core import whole_rows
-from lossjax._core.autodiff import closed_form, known_as
+from lossjax._core.autodiff import closed_form, known_as, moved_also_by, zeros_like
 from lossjax._core.packed import Packed, Structure
 from lossjax._core.platform import by_platform
 from lossjax._core.reduction import Reducer
@@ -25,6 +26,7 @@ from lossjax._core.sharding import varying_alike
 from lossjax._core.whole_rows import Kind, Operand
 from lossjax._softmax import cross_entropy
 from lossjax._softmax.cross_entropy_terms import Options, SoftmaxInputs
+from lossjax._softmax.row_statistics import RowStatistics
 
 
 def has_a_kernel(options: Options, inputs: SoftmaxInputs, reducer: Reducer) -> bool:
@@ -53,6 +55,16 @@ def _pull_back(losses: Array, reducer: Reducer, own_weights: Array | None, cotan
     return given.structure.filled([None if x.dtype == jax.dtypes.float0 else x for x in found])
 
 
+def _losses_and_gradient(options: Options, inputs: SoftmaxInputs, coefficients: Array) -> tuple[Array, Array]:
+    (losses, _), saved = cross_entropy.forward(options, inputs)
+    in_logits = cross_entropy.backward(saved, (coefficients, jnp.zeros_like(coefficients)))[1].logits
+    return losses, in_logits.astype(inputs.logits.dtype)
+
+
+def _gradient(options: Options, inputs: SoftmaxInputs, coefficients: Array) -> Array:
+    return _losses_and_gradient(options, inputs, coefficients)[1]
+
+
 @dataclasses.dataclass(frozen=True)
 class _LossAndGradient:
     """The formula of the kernel: (options, inputs, coefficients) -> the losses, and the gradient of their sum."""
@@ -60,10 +72,7 @@ class _LossAndGradient:
     structure: Structure
 
     def __call__(self, *arrays: Array) -> tuple[Array, Array]:
-        options, inputs, coefficients = self.structure.filled(arrays)
-        (losses, _), saved = cross_entropy.forward(options, inputs)
-        in_logits = cross_entropy.backward(saved, (coefficients, jnp.zeros_like(coefficients)))[1].logits
-        return losses, in_logits.astype(inputs.logits.dtype)
+        return _losses_and_gradient(*self.structure.filled(arrays))
 
 
 def _operands(options: Options, inputs: SoftmaxInputs, coefficients: Array) -> list[Operand]:
@@ -88,17 +97,22 @@ def _arrays_held(options: Options, inputs: SoftmaxInputs) -> int:
     return (5 if options.labelled else 7) if plain else 10
 
 
-def _in_one_reading(options: Options, inputs: SoftmaxInputs, coefficients: Array) -> tuple[Array, Array]:
-    """The losses, and the gradient of their sum by these coefficients."""
+def _in_one_reading(options: Options, losses: Array, inputs: SoftmaxInputs, coefficients: Array) -> tuple[Array, Array]:
+    """The losses, which are given by their formula, and the gradient of their sum by these coefficients."""
     if options.labelled:
         labels, classes = inputs.targets, inputs.logits.shape[-1]
         inside = (labels >= 0) & (labels < classes)
         inputs = inputs._replace(targets=jnp.where(inside, labels, -1).astype(jnp.int32))
-    formula = _LossAndGradient(Packed.of((options, inputs, coefficients)).structure)
-    operands = _operands(options, inputs, coefficients)
+    given = options, inputs, coefficients
+    formula = _LossAndGradient(Packed.of(given).structure)
+    operands = _operands(options, *lax.stop_gradient((inputs, coefficients)))
     kernel = _Kernel(_arrays_held(options, inputs))
-    losses, in_logits = whole_rows.formed(formula, kernel, operands, (len(operands) - 1, 0))
-    return losses, in_logits
+    known, in_logits = whole_rows.formed(formula, kernel, operands, (len(operands) - 1, 0))
+    return _known_losses(known, losses), _known_gradient(in_logits, *given)
+
+
+_known_losses = known_as(lambda losses: losses)
+_known_gradient = known_as(_gradient)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,33 +133,48 @@ def _value(options: Options, inputs: SoftmaxInputs, reducer: Reducer, own_weight
 
 
 def _forward(options: Options, inputs: SoftmaxInputs, reducer: Reducer, own_weights: Array | None) -> tuple[Array, Any]:
-    (losses, _), saved = cross_entropy.forward(options, inputs)
+    (losses, _), (*_, rows, sums) = cross_entropy.forward(options, inputs)
     # Of losses that are not 0: of nothing but these, divided by 0, a reduction makes 0.
     coefficients = _pull_back(jnp.ones_like(losses), reducer, own_weights)[0].astype(options.dtype)
-    known = by_platform(
-        *lax.stop_gradient((losses, inputs, coefficients)),
-        tpu=lambda _, inputs, coefficients: _in_one_reading(options, inputs, coefficients),
+    losses, logits_or_gradient = by_platform(
+        losses,
+        inputs,
+        coefficients,
+        tpu=functools.partial(_in_one_reading, options),
         otherwise=lambda losses, inputs, _: (losses, inputs.logits),
     )
-    losses = _known(known[0], losses)
-    return reducer(losses, own_weights), (saved, lax.stop_gradient(known[1]), losses, reducer, own_weights)
+    saved = inputs._replace(logits=logits_or_gradient), rows, sums
+    return reducer(losses, own_weights), (options, saved, losses, reducer, own_weights)
 
 
-_known = known_as(lambda formula: formula)
+def _backward(saved: Any, cotangent: Array) -> tuple[Any, ...]:
+    options, (inputs, rows, sums), losses, reducer, own_weights = saved
+
+    def by_kernel(inputs: SoftmaxInputs, *_: Any) -> Array:
+        return cotangent.astype(losses.dtype) * inputs.logits
+
+    def by_formula(inputs: SoftmaxInputs, rows: RowStatistics, sums: Any) -> Array:
+        in_losses = _pull_back(losses, reducer, own_weights, cotangent)[0].astype(losses.dtype)
+        of_rows = options, inputs, rows, sums
+        return cross_entropy.backward(of_rows, (in_losses, jnp.zeros_like(in_losses)))[1].logits
+
+    in_logits = by_platform(inputs, rows, sums, tpu=by_kernel, otherwise=by_formula)
+    rest = zeros_like(inputs._replace(logits=None))
+    return None, rest._replace(logits=in_logits), zeros_like(reducer), zeros_like(own_weights)
 
 
-def _backward(saved: Any, cotangent: Array) -> tuple[None, SoftmaxInputs, Reducer, Array | None]:
-    of_rows, in_logits, losses, reducer, own_weights = saved
-    in_losses, in_reducer, in_own_weights = _pull_back(losses, reducer, own_weights, cotangent)
-    _, gradients = cross_entropy.backward(of_rows, (in_losses.astype(losses.dtype), jnp.zeros_like(losses)))
-    scaled = cotangent.astype(losses.dtype) * in_logits
-    known = by_platform(
-        *lax.stop_gradient((scaled, gradients.logits)),
-        tpu=lambda scaled, formula: scaled,
-        otherwise=lambda scaled, formula: formula,
-    )
-    return None, gradients._replace(logits=_known(known, gradients.logits)), in_reducer, in_own_weights
+_of_logits = closed_form(_forward, _backward, value=_value)
+"""The reduced loss, with the derivative in its logits alone."""
 
 
-reduced_loss = closed_form(_forward, _backward, value=_value)
-"""(options, inputs, reducer, weights that the losses contain already) -> the reduced loss."""
+@moved_also_by
+def _of_the_rest(
+    logits: Array, options: Options, inputs: SoftmaxInputs, reducer: Reducer, own_weights: Array | None
+) -> Array:
+    return reducer(cross_entropy.softmax_losses(options, inputs._replace(logits=logits))[0], own_weights)
+
+
+def reduced_loss(options: Options, inputs: SoftmaxInputs, reducer: Reducer, own_weights: Array | None) -> Array:
+    """The loss, reduced; ``own_weights`` are those that the losses contain already."""
+    loss = _of_logits(options, inputs, reducer, own_weights)
+    return _of_the_rest(loss, inputs.logits, options, inputs._replace(logits=None), reducer, own_weights)
