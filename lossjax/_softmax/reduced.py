@@ -151,7 +151,7 @@ def _backward(saved: Any, cotangent: Array) -> tuple[Any, ...]:
     options, (inputs, rows, sums), losses, reducer, own_weights = saved
 
     def by_kernel(inputs: SoftmaxInputs, *_: Any) -> Array:
-        return cotangent.astype(losses.dtype) * inputs.logits
+        return cotangent.astype(losses.dtype) * inputs.logits.astype(losses.dtype)
 
     def by_formula(inputs: SoftmaxInputs, rows: RowStatistics, sums: Any) -> Array:
         in_losses = _pull_back(losses, reducer, own_weights, cotangent)[0].astype(losses.dtype)
