@@ -42,16 +42,18 @@ from lossjax.numerics import times
 
 
 def _softmax_forward(z: Array, dtype: Any) -> tuple[Array, Any]:
+    # In the dtype of the logits, and so is its cotangent: made wider as a whole, that would be an array of its own.
     rows = row_statistics(z, plan=Plan.of(z, dtype, differentiated=True), dtype=dtype)
-    return p_of(z, rows), (z, rows.stopped())
+    return p_of(z, rows).astype(z.dtype), (z, rows.stopped())
 
 
 def _softmax_backward(saved: Any, cotangent: Array) -> tuple[Array, None]:
     z, rows = saved
-    if not are_cut((z, cotangent), cotangent.dtype):
-        return fisher_product(z, rows, cotangent), None
+    dtype = rows.maximum.dtype
+    if not are_cut((z, cotangent), dtype):
+        return fisher_product(z, rows, cotangent.astype(dtype)), None
     value = _fisher_product_by_sums(*lax.stop_gradient((z, rows, cotangent)))
-    return _fisher_product_of(value, z, rows, cotangent), None
+    return _fisher_product_of(value, z, rows, cotangent.astype(dtype)), None
 
 
 def _log_softmax_forward(z: Array, dtype: Any) -> tuple[Array, Any]:
@@ -80,12 +82,12 @@ _log_sum_exp = closed_form(_log_sum_exp_forward, _log_sum_exp_backward)
 
 
 def softmax(z: Array, dtype: Any = None) -> Array:
-    """``p`` over the last axis, in this dtype, the logits' own by default; so the two below."""
+    """``p`` over the last axis, computed in this dtype, the logits' own by default, and rounded to theirs."""
     return _softmax(z, dtype or z.dtype)
 
 
 def log_softmax(z: Array, dtype: Any = None) -> Array:
-    """``log p``, accurate where p_k is near 1."""
+    """``log p`` in this dtype, accurate where p_k is near 1; so the function below."""
     return _log_softmax(z, dtype or z.dtype)
 
 
@@ -180,6 +182,7 @@ def fisher_product(z: Array, rows: RowStatistics, v: Array) -> Array:
 def _weighed(entries: Any, rows: RowStatistics, mean: Array | None) -> Array:
     """``p_j (v_j - mean)``."""
     z, v, _ = entries
+    v = v.astype(rows.maximum.dtype)
     return times(probabilities(z.astype(rows.maximum.dtype), rows), v if mean is None else v - mean)
 
 
@@ -187,7 +190,8 @@ def _fisher_product_by_sums(z: Array, rows: RowStatistics, v: Array) -> Array:
     """The value of :func:`fisher_product`, with no array beside z and v: its sums are sums of terms."""
     mean = terms.of_all(_weighed, (z, v), rows, None)
     own, elsewhere = (of(_weighed, (z, v), rows, mean) for of in (terms.of_pivot, terms.of_others))
-    p, away, complement = probabilities(z, rows), v - mean, -p_minus_one_hot(z, rows)
+    p, away = probabilities(z, rows), v.astype(rows.maximum.dtype) - mean
+    complement = -p_minus_one_hot(z, rows)
     # The sums stand in the branches of a select, where XLA's CPU backend gives them to no library.
     return jnp.where(rows.is_pivot(z), p * (complement * away - elsewhere), p * (away - own - elsewhere))
 
