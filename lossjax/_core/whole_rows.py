@@ -4,7 +4,8 @@ A kernel is one program on one device, and the compiler does not see into it. So
 decided when the program is lowered, by what is known only then: the platform, and over how many devices XLA is to lay
 the arrays. On several (but not inside ``jax.shard_map``, where a program is each device's own) the formula stays, which
 XLA takes apart. To every transformation of JAX the two are one operation, which ``jax.vmap`` gives one more axis of
-rows. It has no derivative: who calls it gives one, as a rule does.
+rows, and whose derivative is the formula's. (A primitive, and no ``custom_jvp``: in the body of a loop JAX 0.10 would
+drop that one, and take the derivative of a kernel's result for 0.)
 """
 
 import contextlib
@@ -16,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.extend.core import Primitive
-from jax.interpreters import batching, mlir
+from jax.interpreters import ad, batching, mlir
 
 Kind = Literal["classes", "rows", "shared"]
 """What an array has: ``[..., C]`` a number for each class of each row, ``[...]`` one for each row, or neither."""
@@ -98,6 +99,22 @@ def _with_axis(array: Array, axis: Any, mapped: bool, kind: Kind, size: int) -> 
 
 
 batching.primitive_batchers[_formed] = _batched
+
+
+def _pushed(primals: Sequence[Any], tangents: Sequence[Any], *, formula: Any, **how: Any) -> tuple[Any, Any]:
+    moving = [i for i, tangent in enumerate(tangents) if not isinstance(tangent, ad.Zero)]
+
+    def of_moving(*moved: Any) -> list[Any]:
+        full = list(primals)
+        for place, array in zip(moving, moved, strict=True):
+            full[place] = array
+        return list(formula(*full))
+
+    pushed = jax.jvp(of_moving, [primals[i] for i in moving], [tangents[i] for i in moving])[1]
+    return _formed.bind(*primals, formula=formula, **how), pushed
+
+
+ad.primitive_jvps[_formed] = _pushed
 
 
 def _is_one_program(context: Any) -> bool:

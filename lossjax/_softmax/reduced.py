@@ -15,10 +15,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 
 from lossjax._core import whole_rows
-from lossjax._core.autodiff import closed_form, known_as, moved_also_by, zeros_like
+from lossjax._core.autodiff import closed_form, moved_also_by, zeros_like
 from lossjax._core.packed import Packed, Structure
 from lossjax._core.platform import by_platform
 from lossjax._core.reduction import Reducer
@@ -55,16 +55,6 @@ def _pull_back(losses: Array, reducer: Reducer, own_weights: Array | None, cotan
     return given.structure.filled([None if x.dtype == jax.dtypes.float0 else x for x in found])
 
 
-def _losses_and_gradient(options: Options, inputs: SoftmaxInputs, coefficients: Array) -> tuple[Array, Array]:
-    (losses, _), saved = cross_entropy.forward(options, inputs)
-    in_logits = cross_entropy.backward(saved, (coefficients, jnp.zeros_like(coefficients)))[1].logits
-    return losses, in_logits.astype(inputs.logits.dtype)
-
-
-def _gradient(options: Options, inputs: SoftmaxInputs, coefficients: Array) -> Array:
-    return _losses_and_gradient(options, inputs, coefficients)[1]
-
-
 @dataclasses.dataclass(frozen=True)
 class _LossAndGradient:
     """The formula of the kernel: (options, inputs, coefficients) -> the losses, and the gradient of their sum."""
@@ -72,7 +62,10 @@ class _LossAndGradient:
     structure: Structure
 
     def __call__(self, *arrays: Array) -> tuple[Array, Array]:
-        return _losses_and_gradient(*self.structure.filled(arrays))
+        options, inputs, coefficients = self.structure.filled(arrays)
+        (losses, _), saved = cross_entropy.forward(options, inputs)
+        in_logits = cross_entropy.backward(saved, (coefficients, jnp.zeros_like(coefficients)))[1].logits
+        return losses, in_logits.astype(inputs.logits.dtype)
 
 
 def _operands(options: Options, inputs: SoftmaxInputs, coefficients: Array) -> list[Operand]:
@@ -97,22 +90,17 @@ def _arrays_held(options: Options, inputs: SoftmaxInputs) -> int:
     return (5 if options.labelled else 7) if plain else 10
 
 
-def _in_one_reading(options: Options, losses: Array, inputs: SoftmaxInputs, coefficients: Array) -> tuple[Array, Array]:
-    """The losses, which are given by their formula, and the gradient of their sum by these coefficients."""
+def _in_one_reading(options: Options, _: Array, inputs: SoftmaxInputs, coefficients: Array) -> tuple[Array, Array]:
+    """The losses, and the gradient of their sum by these coefficients."""
     if options.labelled:
         labels, classes = inputs.targets, inputs.logits.shape[-1]
         inside = (labels >= 0) & (labels < classes)
         inputs = inputs._replace(targets=jnp.where(inside, labels, -1).astype(jnp.int32))
-    given = options, inputs, coefficients
-    formula = _LossAndGradient(Packed.of(given).structure)
-    operands = _operands(options, *lax.stop_gradient((inputs, coefficients)))
+    formula = _LossAndGradient(Packed.of((options, inputs, coefficients)).structure)
+    operands = _operands(options, inputs, coefficients)
     kernel = _Kernel(_arrays_held(options, inputs))
-    known, in_logits = whole_rows.formed(formula, kernel, operands, (len(operands) - 1, 0))
-    return _known_losses(known, losses), _known_gradient(in_logits, *given)
-
-
-_known_losses = known_as(lambda losses: losses)
-_known_gradient = known_as(_gradient)
+    losses, in_logits = whole_rows.formed(formula, kernel, operands, (len(operands) - 1, 0))
+    return losses, in_logits
 
 
 @dataclasses.dataclass(frozen=True)

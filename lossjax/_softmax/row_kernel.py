@@ -6,6 +6,7 @@ no formula of its own: it executes the rule's, whatever the options, on a block 
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -31,6 +32,9 @@ MOST_ROWS = 256
 SHORTEST_ROW = 4096
 """Bytes. A number for each row takes as much memory as 128 of them, in the layout that a kernel wants. Of shorter rows
 these, and what brings them into the layout, are more than a second reading of the logits."""
+LARGEST = 2**29
+"""Bytes of logits. The kernel writes beside the logits, which XLA's formula may write over if nobody else wants them:
+of larger ones a second array is dearer than a second reading."""
 VMEM = 60 * 2**20
 """Bytes of VMEM that each generation from v5e on has to spare; v5p and 7x have 64 MiB, v5e and v6e 128."""
 
@@ -82,7 +86,8 @@ def in_blocks_if_possible(formula: Formula, kinds: Sequence[Kind], held: int, *a
     classes = of_classes[0].shape[-1]
     itemsizes = [x.dtype.itemsize for x in (*of_classes, *(one for one in results if one.shape[-1:] == (classes,)))]
     blocks = Blocks.of(classes, itemsizes, held, room())
-    if blocks is None or classes * of_classes[0].dtype.itemsize < SHORTEST_ROW or not of_classes[0].size:
+    short = classes * of_classes[0].dtype.itemsize < SHORTEST_ROW
+    if blocks is None or short or not 0 < of_classes[0].nbytes <= LARGEST:
         return formula(*arrays)
     return in_blocks(formula, kinds, arrays, blocks)
 
@@ -106,7 +111,7 @@ def in_blocks(
     def kernel(*refs: Any) -> None:
         inputs, outputs = refs[: len(given)], refs[len(given) :]
 
-        def compute(first: Any) -> None:
+        def compute(first: int) -> None:
             here = pl.ds(first, blocks.at_once)
             seen = (
                 _seen(ref[...] if kind == "shared" else ref[here, :], x, kind)
@@ -117,11 +122,11 @@ def in_blocks(
             for ref, one in zip(outputs, found, strict=True):
                 ref[here, :] = one.reshape(blocks.at_once, -1).astype(ref.dtype)
 
-        if blocks.at_once == blocks.rows:
-            compute(0)
-        else:
-            step = blocks.at_once
-            lax.fori_loop(0, blocks.rows // step, lambda i, _: compute(pl.multiple_of(i * step, step)), None)
+        parts = [functools.partial(compute, first) for first in range(0, blocks.rows, blocks.at_once)]
+        if len(parts) == 1:
+            parts[0]()
+        else:  # each by itself, or the compiler holds the arrays of all; and from a known row, which a 7x demands
+            lax.fori_loop(0, len(parts), lambda i, _: lax.switch(i, parts), None)
 
     def cut(width: int, *, shared: bool = False) -> pl.BlockSpec:
         if shared:
@@ -142,7 +147,7 @@ def in_blocks(
             for width, one in zip(widths, results, strict=True)
         ],
         compiler_params=pltpu.CompilerParams(
-            vmem_limit_bytes=max(blocks.needed, 16 * 2**20), dimension_semantics=("parallel",)
+            vmem_limit_bytes=blocks.needed * 5 // 4, dimension_semantics=("parallel",)
         ),
         interpret=interpret,
         name="lossjax_whole_rows",

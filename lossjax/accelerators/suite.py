@@ -25,6 +25,8 @@ PASSES: tuple[Pass, ...] = ("value", "value and gradient")
 DTYPES = ("float32", "bfloat16")
 SHAPE = (8192, 65536)
 """Rows and classes: logits that no chip keeps in its caches."""
+FOR_A_KERNEL = (8192, 16384)
+"""Logits of 256 or 512 MiB: of larger ones lossjax keeps to the formula that needs no second array."""
 ALLOWANCE = 0.1
 """Of the logits, for all that has one number a row, and for what a reduction's kernels hand on."""
 
@@ -37,7 +39,8 @@ class Case(NamedTuple):
     units: tuple[float, float]
     optax: Callable[..., Any] | None = None
     elsewhere: Mapping[str, tuple[float, float]] = MappingProxyType({})
-    """On chips whose compiler stores what another's does not, by their names."""
+    """On chips whose compiler stores what another's does not, or that have no kernel, by their names."""
+    shape: tuple[int, int] = SHAPE
 
     def allowed(self, chip: Chip, what: Pass) -> float:
         """How much the program of a chip may move, in units of the logits."""
@@ -50,8 +53,20 @@ def _labelled(**options: Any) -> Callable[..., Any]:
 
 _theirs = optax.losses.softmax_cross_entropy_with_integer_labels
 
+GPUS = ("h100", "a100", "b200")
+
 CASES: dict[str, Case] = {
     "labels": Case(_labelled(), "labels", (1, 3), _theirs),
+    "labels, mean": Case(
+        _labelled(reduction="mean"), "labels", (1, 2), _theirs, dict.fromkeys(GPUS, (1.0, 3.0)), FOR_A_KERNEL
+    ),
+    "labels, mean, smoothing and z-loss": Case(
+        _labelled(reduction="mean", label_smoothing=0.1, z_loss=1e-4, ignore_index=-100),
+        "labels",
+        (1, 2),
+        elsewhere=dict.fromkeys(GPUS, (1.0, 3.0)),
+        shape=FOR_A_KERNEL,
+    ),
     "labels, z-loss and ignored rows": Case(_labelled(z_loss=1e-4, ignore_index=-100), "labels", (1, 3)),
     "labels, temperature and mask": Case(
         lambda z, y: lossjax.softmax_cross_entropy_with_integer_labels(z, y, temperature=2.0, where=y != 3),
@@ -71,10 +86,18 @@ CASES: dict[str, Case] = {
         "labels",
         (1, 3),
         lambda z, y: _theirs((30.0 * jnp.tanh(z / 30.0)).astype(z.dtype), y),
-        elsewhere=dict.fromkeys(("h100", "a100", "b200"), (5.0, 9.0)),
+        elsewhere=dict.fromkeys(GPUS, (5.0, 9.0)),
     ),
     "log-sum-exp": Case(lossjax.logsumexp, None, (1, 3), lambda z: jax.nn.logsumexp(z, axis=-1)),
     "distributions": Case(lossjax.softmax_cross_entropy, "distributions", (2, 5), optax.losses.softmax_cross_entropy),
+    "distributions, mean": Case(
+        lambda z, t: lossjax.softmax_cross_entropy(z, t, reduction="mean"),
+        "distributions",
+        (2, 3),
+        optax.losses.softmax_cross_entropy,
+        dict.fromkeys(GPUS, (2.0, 5.0)),
+        FOR_A_KERNEL,
+    ),
     "distributions, smoothing": Case(
         lambda z, t: lossjax.softmax_cross_entropy(z, t, label_smoothing=0.1), "distributions", (2, 5)
     ),
@@ -88,7 +111,7 @@ CASES: dict[str, Case] = {
     "KL of logits": Case(lossjax.softmax_kl_divergence, "logits", (10.1, 22.7)),
 }
 """By the name that tables show."""
-EVERYWHERE = ("labels", "log-sum-exp")
+EVERYWHERE = ("labels", "labels, mean", "log-sum-exp")
 """The cases that are compiled for every chip; libtpu takes some ten seconds for each of their programs."""
 ON_EVERY_GPU = (*EVERYWHERE, "labels, smoothing", "labels, softcap", "distributions", "binary labels")
 """The compiler for GPUs takes two."""
@@ -142,8 +165,9 @@ def program_of(loss: Callable[..., Any], what: Pass) -> Callable[..., Any]:
     return mean if what == "value" else jax.value_and_grad(mean)
 
 
-def arguments_of(case: Case, dtype: str, shape: tuple[int, int] = SHAPE) -> list[Any]:
+def arguments_of(case: Case, dtype: str, shape: tuple[int, int] | None = None) -> list[Any]:
     """The shapes of the arguments."""
+    shape = case.shape if shape is None else shape
     logits = jax.ShapeDtypeStruct(shape, dtype)
     if case.second is None:
         return [logits]
@@ -153,7 +177,7 @@ def arguments_of(case: Case, dtype: str, shape: tuple[int, int] = SHAPE) -> list
 def rows(chip: Chip, name: str, what: Pass, dtype: str, *, beside_optax: bool = True) -> list[Row]:
     """Compile one case for one chip, ours and optax's."""
     case = CASES[name]
-    unit = float(np.prod(SHAPE)) * jnp.dtype(dtype).itemsize
+    unit = float(np.prod(case.shape)) * jnp.dtype(dtype).itemsize
     found = []
     for peer, loss in (("lossjax", case.loss), ("optax", case.optax if beside_optax else None)):
         if loss is None:
