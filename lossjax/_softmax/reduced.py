@@ -5,8 +5,12 @@
 The coefficients c_r = ∂R/∂l_r are those of the reduction, by masks, weights and what they are divided by, and are known
 before any loss is. So where a kernel reads the rows (``row_kernel.py``), the forward pass forms c_r ∂l_r/∂z_rk in the
 same reading, in the dtype of the logits, and the backward pass multiplies it by g; that is 1 in most programs, where
-XLA leaves the product out. Everywhere else, and for all other arguments, the backward pass is that of the losses of the
-rows.
+XLA leaves the product out. (An entry that is rounded there is so once more by the product, and one that underflows
+there is not brought back by a large g.) Everywhere else, and for all other arguments, the backward pass is that of the
+losses of the rows.
+
+The forward pass saves one array of the logits' size: what the platform's backward pass needs, its logits or its
+gradient. So the other arguments' gradients, which need the logits, come of the rule of the rows, where they are asked.
 """
 
 import dataclasses

@@ -25,7 +25,7 @@ PASSES: tuple[Pass, ...] = ("value", "value and gradient")
 DTYPES = ("float32", "bfloat16")
 SHAPE = (8192, 65536)
 """Rows and classes: logits that no chip keeps in its caches."""
-FOR_A_KERNEL = (8192, 16384)
+FOR_A_KERNEL = (4096, 32768)
 """Logits of 256 or 512 MiB: of larger ones lossjax keeps to the formula that needs no second array."""
 ALLOWANCE = 0.1
 """Of the logits, for all that has one number a row, and for what a reduction's kernels hand on."""
