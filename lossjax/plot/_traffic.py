@@ -82,13 +82,13 @@ def save_memory_traffic(found: "Sequence[Row]", path: Path | str) -> None:
       ValueError: another suffix, or nothing of labels, or of one chip, in float32.
     """
     chosen = [row for row in found if row.dtype == "float32"]
-    labels = [row for row in chosen if row.case == "labels"]
-    on_one = [row for row in chosen if row.chip == ON_ONE_CHIP]
+    labels = [row for row in chosen if row.case == "labels, mean"]
+    on_one = [row for row in chosen if row.chip == ON_ONE_CHIP and ", mean" not in row.case]
 
     def drawn() -> tuple[Figure, dict[str, Axes]]:
         figure = Figure(figsize=(13.0, 5.2), layout="constrained")
         panels: dict[str, Any] = figure.subplot_mosaic([["a", "b"]])
-        memory_traffic(labels, ax=panels["a"]).set_title("a  A cross-entropy of labels, on each chip")
+        memory_traffic(labels, ax=panels["a"]).set_title("a  The mean cross-entropy of labels, on each chip")
         memory_traffic(on_one, ax=panels["b"]).set_title(f"b  Losses of logits, on {ON_ONE_CHIP}")
         figure.legend(*panels["a"].get_legend_handles_labels(), loc="outside lower center", ncols=len(MARKS))
         return figure, panels

@@ -280,6 +280,9 @@ def test_the_traffic_of_chips_is_what_was_recorded(tmp_path: Path) -> None:
     assert len(chip) == len(CHIPS)
     assert np.all(bytes_moved < 4.4)
     assert np.all(bytes_moved < points["a", "optax, value"][0])
+    with_gradient = points["a", "lossjax, value and gradient"][0]
+    on_tpus = np.array([chip.platform == "tpu" for chip in CHIPS.values()])
+    np.testing.assert_allclose(with_gradient, np.where(on_tpus, 8, 12), rtol=0.03)  # the kernel's, and the formula's
     with pytest.raises(ValueError, match=r"dtypes \['float32', 'bfloat16'\]"):
         plot.memory_traffic(found)
     with pytest.raises(ValueError, match=r"wanted results in float32, of labels and of h100"):
