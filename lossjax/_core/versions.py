@@ -28,6 +28,11 @@ CALLS = (*CUSTOM_RULES, "jit", "remat2", "eval_jaxpr", "closed_call", "call")
 ``call``.
 """
 
+KERNELS = (0, 10) <= jax.__version_info__[:2] <= (0, 12)
+"""Whether kernels have been compiled, and executed by an interpreter, on this version of JAX: what Pallas takes, and
+what it is called, changes with each. Elsewhere the formulas stand for them.
+"""
+
 
 def is_jaxpr(value: Any) -> bool:
     """Whether a parameter of an equation is a program."""

@@ -19,6 +19,8 @@ from jax import Array
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
+from lossjax._core.versions import KERNELS
+
 Kind = Literal["classes", "rows", "shared"]
 """What an array has: ``[..., C]`` a number for each class of each row, ``[...]`` one for each row, or neither."""
 
@@ -51,7 +53,7 @@ def formed(
     formula: Callable[..., tuple[Array, ...]],
     kernel: Callable[..., tuple[Array, ...]],
     operands: Sequence[Operand],
-    results_like: Sequence[int],
+    like: Sequence[Array],
 ) -> tuple[Array, ...]:
     """``formula(*arrays)``, by the kernel where a program for one TPU is lowered.
 
@@ -60,10 +62,10 @@ def formed(
       kernel: hashable; of the formula, the kinds, and the arrays, whose sizes are known numbers. It may call the
         formula where it has no better way.
       operands: the arrays.
-      results_like: for each result, which operand it has the shape, dtype and layout of.
+      like: for each result, an array of its shape, dtype and layout, with rows; what it holds is not felt.
     """
     arrays, kinds = zip(*operands, strict=True)
-    return tuple(_formed.bind(*arrays, formula=formula, kernel=kernel, kinds=kinds, results_like=tuple(results_like)))
+    return tuple(_formed.bind(*arrays, *like, formula=formula, kernel=kernel, kinds=kinds))
 
 
 _formed = Primitive("lossjax_whole_rows")
@@ -71,50 +73,68 @@ _formed.multiple_results = True
 
 
 @_formed.def_impl
-def _(*arrays: Array, formula: Any, **_: Any) -> list[Array]:
-    return list(formula(*arrays))
+def _(*given: Array, formula: Any, kinds: Sequence[Kind], **_: Any) -> list[Array]:
+    return list(formula(*given[: len(kinds)]))
 
 
 @_formed.def_abstract_eval
-def _(*shapes: Any, results_like: tuple[int, ...], **_: Any) -> list[Any]:
-    return [shapes[like].update(weak_type=False) for like in results_like]
+def _(*shapes: Any, kinds: Sequence[Kind], **_: Any) -> list[Any]:
+    return [like.update(weak_type=False) for like in shapes[len(kinds) :]]
 
 
-def _batched(arrays: Sequence[Array], axes: Sequence[Any], *, formula: Any, kinds: Any, **how: Any) -> tuple[Any, Any]:
-    mapped = [axis is not None for axis in axes]
-    if any(here and kind == "shared" for here, kind in zip(mapped, kinds, strict=True)):
-        in_axes = [axis if here else None for axis, here in zip(axes, mapped, strict=True)]
-        found = jax.vmap(lambda *each: list(formula(*each)), in_axes)(*arrays)
-    else:
-        size = next(x.shape[axis] for x, axis, here in zip(arrays, axes, mapped, strict=True) if here)
-        each = zip(arrays, axes, mapped, kinds, strict=True)
-        found = _formed.bind(*(_with_axis(*one, size) for one in each), formula=formula, kinds=kinds, **how)
-    return found, [0] * len(found)
+def _of_some(formula: Any, given: Sequence[Any], kinds: Sequence[Kind], moving: Sequence[int]) -> Callable[..., Any]:
+    """The formula of the operands in these places alone."""
 
-
-def _with_axis(array: Array, axis: Any, mapped: bool, kind: Kind, size: int) -> Array:
-    if mapped:
-        return jnp.moveaxis(array, axis, 0)
-    return array if kind == "shared" else jnp.broadcast_to(array, (size, *array.shape))
-
-
-batching.primitive_batchers[_formed] = _batched
-
-
-def _pushed(primals: Sequence[Any], tangents: Sequence[Any], *, formula: Any, **how: Any) -> tuple[Any, Any]:
-    moving = [i for i, tangent in enumerate(tangents) if not isinstance(tangent, ad.Zero)]
-
-    def of_moving(*moved: Any) -> list[Any]:
-        full = list(primals)
+    def of_some(*moved: Any) -> list[Any]:
+        full = list(given[: len(kinds)])
         for place, array in zip(moving, moved, strict=True):
             full[place] = array
         return list(formula(*full))
 
-    pushed = jax.jvp(of_moving, [primals[i] for i in moving], [tangents[i] for i in moving])[1]
-    return _formed.bind(*primals, formula=formula, **how), pushed
+    return of_some
 
 
+def _batched(given: Sequence[Array], axes: Sequence[Any], *, formula: Any, kinds: Any, **how: Any) -> tuple[Any, Any]:
+    """One more axis of rows; of an array that all rows share, the formula of each."""
+    mapped = [axis is not None for axis in axes]
+    if any(here and kind == "shared" for here, kind in zip(mapped, kinds, strict=False)):
+        moving = [i for i, here in enumerate(mapped[: len(kinds)]) if here]
+        of_some = _of_some(formula, given, kinds, moving)
+        found = jax.vmap(of_some, [axes[i] for i in moving])(*(given[i] for i in moving))
+    else:
+        size = next(x.shape[axis] for x, axis, here in zip(given, axes, mapped, strict=True) if here)
+        of_likes = ["rows"] * (len(given) - len(kinds))
+        each = zip(given, axes, (*kinds, *of_likes), strict=True)
+        found = _formed.bind(*(_with_axis(*one, size) for one in each), formula=formula, kinds=kinds, **how)
+    return found, [0] * len(found)
+
+
+def _with_axis(array: Array, axis: Any, kind: str, size: int) -> Array:
+    if axis is not None:
+        return jnp.moveaxis(array, axis, 0)
+    return array if kind == "shared" else jnp.broadcast_to(array, (size, *array.shape))
+
+
+def _pushed(primals: Sequence[Any], tangents: Sequence[Any], *, formula: Any, kinds: Any, **how: Any) -> Any:
+    moving = [i for i, tangent in enumerate(tangents[: len(kinds)]) if not isinstance(tangent, ad.Zero)]
+    moved = [primals[i] for i in moving], [tangents[i] for i in moving]
+    pushed = jax.jvp(_of_some(formula, primals, kinds, moving), *moved)[1]
+    return _formed.bind(*primals, formula=formula, kinds=kinds, **how), pushed
+
+
+def _transposed(cotangents: Sequence[Any], *given: Any, formula: Any, kinds: Any, **_: Any) -> list[Any]:
+    moving = [i for i, x in enumerate(given[: len(kinds)]) if ad.is_undefined_primal(x)]
+    shapes = [jax.ShapeDtypeStruct(given[i].aval.shape, given[i].aval.dtype) for i in moving]
+    transpose = jax.linear_transpose(_of_some(formula, given, kinds, moving), *shapes)
+    found: list[Any] = [None] * len(given)
+    for place, cotangent in zip(moving, transpose([ad.instantiate_zeros(c) for c in cotangents]), strict=True):
+        found[place] = cotangent
+    return found
+
+
+batching.primitive_batchers[_formed] = _batched
 ad.primitive_jvps[_formed] = _pushed
+ad.primitive_transposes[_formed] = _transposed
 
 
 def _is_one_program(context: Any) -> bool:
@@ -125,17 +145,20 @@ def _is_one_program(context: Any) -> bool:
     return getattr(axes, "num_devices", None) == 1
 
 
-def _lowered(context: Any, *operands: Any, formula: Any, **_: Any) -> Any:
-    return mlir.lower_fun(formula, multiple_results=True)(context, *operands)
+def _lowered(context: Any, *operands: Any, formula: Any, kinds: Sequence[Kind], **_: Any) -> Any:
+    def by_formula(*given: Array) -> tuple[Array, ...]:
+        return formula(*given[: len(kinds)])
+
+    return mlir.lower_fun(by_formula, multiple_results=True)(context, *operands)
 
 
-def _lowered_for_tpu(context: Any, *operands: Any, formula: Any, kernel: Any, kinds: Any, **_: Any) -> Any:
+def _lowered_for_tpu(context: Any, *operands: Any, formula: Any, kernel: Any, kinds: Sequence[Kind]) -> Any:
     sizes = [size for shape in context.avals_in for size in shape.shape]
-    if not (_is_one_program(context) and all(isinstance(size, int) for size in sizes)):
-        return _lowered(context, *operands, formula=formula)
+    if not (KERNELS and _is_one_program(context) and all(isinstance(size, int) for size in sizes)):
+        return _lowered(context, *operands, formula=formula, kinds=kinds)
 
-    def by_kernel(*arrays: Array) -> tuple[Array, ...]:
-        return kernel(formula, kinds, *arrays)
+    def by_kernel(*given: Array) -> tuple[Array, ...]:
+        return kernel(formula, kinds, *given[: len(kinds)])
 
     with jax.enable_x64(False):  # no kernel has a number of 64 bits, not even to count by
         return mlir.lower_fun(by_kernel, multiple_results=True)(context, *operands)

@@ -48,6 +48,7 @@ from lossjax._rules.logit_pairs import (
     where_near,
 )
 from lossjax._softmax import functions
+from lossjax._softmax.kernels import with_kernels
 from lossjax._softmax.row_statistics import RowStatistics
 from lossjax.numerics import softplus, times, xi_series
 
@@ -115,7 +116,7 @@ def _kl_divergence_backward(saved: Any, cotangent: Array) -> tuple[None, Array, 
     return None, g * _kl_slope(in_u, wide_u, rows_u, w), g * _change(in_v, wide_u, wide_v, rows_u, rows_v)
 
 
-_kl_divergence = closed_form(_kl_divergence_forward, _kl_divergence_backward)
+_kl_divergence = closed_form(*with_kernels(_kl_divergence_forward, _kl_divergence_backward, held=12))
 
 
 # --- Jensen-Shannon --------------------------------------------------------------------------------------------------
@@ -194,4 +195,4 @@ def _js_divergence_backward(saved: Any, cotangent: Array) -> tuple[None, Array, 
     return None, g * in_u, g * in_v
 
 
-js_divergence = closed_form(_js_divergence_forward, _js_divergence_backward)
+js_divergence = closed_form(*with_kernels(_js_divergence_forward, _js_divergence_backward, held=12))

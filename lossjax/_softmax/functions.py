@@ -25,6 +25,7 @@ from jax import Array, lax
 
 from lossjax._core.autodiff import closed_form, known_as, zeros_like
 from lossjax._softmax import terms
+from lossjax._softmax.kernels import with_kernels
 from lossjax._softmax.row_statistics import (
     Plan,
     RowStatistics,
@@ -76,8 +77,8 @@ def _log_sum_exp_backward(saved: Any, cotangent: Array) -> tuple[Array, None]:
     return cotangent[..., None] * probabilities(z, rows), None
 
 
-_softmax = closed_form(_softmax_forward, _softmax_backward)
-_log_softmax = closed_form(_log_softmax_forward, _log_softmax_backward)
+_softmax = closed_form(*with_kernels(_softmax_forward, _softmax_backward, held=5))
+_log_softmax = closed_form(*with_kernels(_log_softmax_forward, _log_softmax_backward, held=6))
 _log_sum_exp = closed_form(_log_sum_exp_forward, _log_sum_exp_backward)
 
 

@@ -30,6 +30,7 @@ from lossjax._core.sharding import varying_alike
 from lossjax._core.whole_rows import Kind, Operand
 from lossjax._softmax import cross_entropy
 from lossjax._softmax.cross_entropy_terms import Options, SoftmaxInputs
+from lossjax._softmax.kernels import Kernel
 from lossjax._softmax.row_statistics import RowStatistics
 
 
@@ -102,21 +103,9 @@ def _in_one_reading(options: Options, _: Array, inputs: SoftmaxInputs, coefficie
         inputs = inputs._replace(targets=jnp.where(inside, labels, -1).astype(jnp.int32))
     formula = _LossAndGradient(Packed.of((options, inputs, coefficients)).structure)
     operands = _operands(options, inputs, coefficients)
-    kernel = _Kernel(_arrays_held(options, inputs))
-    losses, in_logits = whole_rows.formed(formula, kernel, operands, (len(operands) - 1, 0))
+    kernel = Kernel(_arrays_held(options, inputs))
+    losses, in_logits = whole_rows.formed(formula, kernel, operands, (coefficients, inputs.logits))
     return losses, in_logits
-
-
-@dataclasses.dataclass(frozen=True)
-class _Kernel:
-    """The kernel, as ``whole_rows.formed`` calls it where a program for a TPU is lowered."""
-
-    held: int
-
-    def __call__(self, formula: Any, kinds: Any, *arrays: Array) -> tuple[Array, ...]:
-        from lossjax._softmax.row_kernel import in_blocks_if_possible  # Pallas takes as long to import as JAX
-
-        return in_blocks_if_possible(formula, kinds, self.held, *arrays)
 
 
 def _value(options: Options, inputs: SoftmaxInputs, reducer: Reducer, own_weights: Array | None) -> tuple[Array, None]:

@@ -1,0 +1,114 @@
+"""Rules of rows of logits that a kernel executes on a TPU: each pass reads its rows once and writes its results once.
+
+A rule's forward pass needs a row several times, for its maximum, for the sum about it, and for what is made of the two.
+Where a kernel has the row on the chip (``row_kernel.py``), the forward pass is one reading, and so is the backward
+pass, in which the kernel forms anew what the forward pass knew of the row: it saves nothing for that.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+from jax import Array
+
+from lossjax._core.packed import Packed, Structure
+from lossjax._core.platform import by_platform
+from lossjax._core.whole_rows import Kind, Operand, formed
+
+Forward = Callable[..., tuple[Array, Any]]
+Backward = Callable[..., tuple[Any, ...]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Kernel:
+    """The kernel of a formula, as ``whole_rows.formed`` calls it where a program for a TPU is lowered."""
+
+    held: int
+    """How many arrays of float32 the formula holds at once, of the size of what it is given."""
+
+    def __call__(self, formula: Any, kinds: Sequence[Kind], *arrays: Array) -> tuple[Array, ...]:
+        from lossjax._softmax.row_kernel import in_blocks_if_possible  # Pallas takes as long to import as JAX
+
+        return in_blocks_if_possible(formula, kinds, self.held, *arrays)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Value:
+    """A forward pass without what it saves."""
+
+    forward: Forward
+    structure: Structure
+
+    def __call__(self, *arrays: Array) -> tuple[Array, ...]:
+        return (self.forward(*self.structure.filled(arrays))[0],)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Gradient:
+    """A backward pass for one of the arrays, with the forward pass in front; its cotangent is the last argument.
+
+    Of one array: a kernel writes all that it forms, whether it is wanted or not.
+    """
+
+    forward: Forward
+    backward: Backward
+    structure: Structure
+    which: int
+
+    def __call__(self, *arrays: Array) -> tuple[Array, ...]:
+        *given, cotangent = arrays
+        found = self.backward(self.forward(*self.structure.filled(given))[1], cotangent)
+        return (self.structure.leaves_of(found)[self.which].astype(given[self.which].dtype),)
+
+
+def with_kernels(forward: Forward, backward: Backward, *, held: int) -> tuple[Forward, Backward]:
+    """The passes of a rule of logits, with a kernel for each on a platform that has one.
+
+    Args:
+      forward: ``(*args) -> (output, saved)``, as ``closed_form`` takes it, of arrays ``[..., C]`` and of static
+        arguments; the output is ``[..., C]`` or ``[...]``.
+      backward: ``(saved, cotangent) -> cotangents``.
+      held: how many arrays of float32 either of them holds at once, as TPUs' compiler reports it.
+    """
+    kernel = Kernel(held)
+
+    def forward_with_kernel(*args: Any) -> tuple[Array, Any]:
+        output, saved = forward(*args)
+        given = Packed.of(args)
+        if _may_have_a_kernel(given, output):
+
+            def by_kernel(output: Array, *arrays: Array) -> Array:
+                operands = [Operand(x, "classes") for x in arrays]
+                return formed(_Value(forward, given.structure), kernel, operands, [output])[0]
+
+            output = by_platform(output, *given.arrays, tpu=by_kernel, otherwise=lambda output, *_: output)
+        return output, (saved, args)
+
+    def backward_with_kernel(both: Any, cotangent: Array) -> tuple[Any, ...]:
+        saved, args = both
+        given = Packed.of(args)
+        if not _may_have_a_kernel(given, cotangent):
+            return backward(saved, cotangent)
+
+        def by_formula(saved: Any, cotangent: Array, *arrays: Array) -> tuple[Array, ...]:
+            found = given.structure.leaves_of(backward(saved, cotangent))
+            return tuple(g.astype(x.dtype) for g, x in zip(found, arrays, strict=True))
+
+        def by_kernel(_: Any, cotangent: Array, *arrays: Array) -> tuple[Array, ...]:
+            kind: Kind = "classes" if cotangent.ndim == arrays[0].ndim else "rows"
+            operands = [*(Operand(x, "classes") for x in arrays), Operand(cotangent, kind)]
+            each = [_Gradient(forward, backward, given.structure, which) for which in range(len(arrays))]
+            return tuple(formed(one, kernel, operands, [x])[0] for one, x in zip(each, arrays, strict=True))
+
+        found = by_platform(saved, cotangent, *given.arrays, tpu=by_kernel, otherwise=by_formula)
+        return given.structure.filled(found)
+
+    return forward_with_kernel, backward_with_kernel
+
+
+def _may_have_a_kernel(given: Packed, output: Array) -> bool:
+    """Whether these are rows on one device, in dtypes that a TPU has."""
+    on_devices = any(isinstance(leaf, str) for leaf in given.structure.leaves)  # the mesh axis of the classes
+    narrow = all(x.dtype in (jnp.float32, jnp.bfloat16) for x in (*given.arrays, output))
+    return narrow and not on_devices and given.arrays[0].ndim > 1
