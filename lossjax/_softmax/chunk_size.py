@@ -9,6 +9,11 @@ _BLOCK_BYTES = {"cpu": 50 * 2**20, "gpu": 2**29, "tpu": 2**29}
 
 On a CPU: `lossjax bench --suite head`."""
 
+_BLOCK_BYTES_OF_NARROW = 32 * 2**20
+"""On a CPU, of heads of 16 bits. There the sum of the weight's gradient, in float32, is an array beside the gradient,
+and a block is held twice: with that sum, so much is a sixth of what stored logits take (`lossjax bench --suite heads`).
+"""
+
 _FEWEST_ROWS = {"cpu": 8, "gpu": 1024, "tpu": 1024}
 """Rows that a block has whatever the budget. On GPU and TPU, on paper: a block reads and writes the sum of the weight's
 gradient once, which takes less time than the product that is added to it only from about 1000 rows on
@@ -36,11 +41,12 @@ def auto_chunk_size(
     Args:
       rows: N, the number of rows.
       classes: C, the number of classes.
-      dtype: the dtype of the logits; 16-bit heads have logits in float32.
+      dtype: the dtype of the hidden states and the weight; 16-bit heads have logits in float32.
       platform: the kind of chip that the program is compiled for.
 
     Returns:
-      A number of rows; the budget is 50 MiB of logits on a CPU, 512 on a GPU or TPU, and the fewest are 8 and 1024.
+      A number of rows; the budget is 50 MiB of logits on a CPU (32 in 16 bits), 512 on a GPU or TPU, and the fewest are
+      8 and 1024.
 
     Example:
       >>> auto_chunk_size(2048, 50304), auto_chunk_size(2048, 50304, platform="gpu")
@@ -49,8 +55,9 @@ def auto_chunk_size(
     Source: measured on 2 CPU cores at 50304 classes: blocks of 128 rows cost 1.4, of 192 rows 1.1, of 256 rows 1.03 of
     stored logits. For a chip :func:`lossjax.accelerators.plan_head` says what the size holds and what bounds the time.
     """
-    width = max(jnp.dtype(dtype).itemsize, 4)
-    most = max(_FEWEST_ROWS[platform], _BLOCK_BYTES[platform] // max(classes * width, 1) // 8 * 8)
+    size = jnp.dtype(dtype).itemsize
+    budget = _BLOCK_BYTES_OF_NARROW if platform == "cpu" and size < 4 else _BLOCK_BYTES[platform]
+    most = max(_FEWEST_ROWS[platform], budget // max(classes * max(size, 4), 1) // 8 * 8)
     blocks = -(-max(rows, 1) // most)
     return max(1, min(rows, -(-rows // blocks // 8) * 8))
 

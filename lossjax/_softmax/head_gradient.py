@@ -17,13 +17,12 @@ from jax import Array, lax
 from lossjax._core.masks import hide
 from lossjax._core.platform import by_platform
 from lossjax._core.sharding import varying_alike
+from lossjax._core.xla import sliced
 from lossjax._softmax import blocks
-from lossjax._softmax.head import Gradients, Head, Known, Outputs, Rows, Shared, in_blocks, with_known
+from lossjax._softmax.head import GROUP, Gradients, Head, Known, Outputs, Rows, Shared, in_blocks, with_known
 
-GROUP = 2048
-"""Classes that are multiplied, or left out, together: enough to be worth a matrix product of their own. On a CPU a
-product to be added to a sum is an array beside the sum, so it is formed by groups to be small; on a GPU or TPU the
-addition is a part of the product, and all classes are one group unless some may be left out."""
+# On a CPU a product to be added to a sum is an array beside the sum, so it is formed by groups of classes to be small;
+# on a GPU or TPU the addition is a part of the product, and all classes are one group unless some may be left out.
 
 
 def one_pass(
@@ -105,9 +104,7 @@ def _add_products(
     at_once = threshold is None and in_logits.dtype == weight.dtype
 
     def add(first: Any, size: int, sums: tuple[Array, Array]) -> tuple[Array, Array]:
-        of_logits, of_weight, so_far = (
-            lax.dynamic_slice_in_dim(array, first, size, 1) for array in (in_logits, weight, sums[0])
-        )
+        of_logits, of_weight, so_far = (sliced(array, first, size, 1) for array in (in_logits, weight, sums[0]))
         narrow = of_logits.astype(weight.dtype)
         more = so_far + head.contract(hidden, narrow, 0, so_far)
         in_weight = lax.dynamic_update_slice_in_dim(sums[0], more, first, 1)

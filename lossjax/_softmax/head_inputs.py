@@ -100,9 +100,9 @@ class LinearHeads(NamedTuple):
         """What the rows of the engine share."""
         return Shared(self.weight, self.bias, terms)
 
-    def block_rows(self, chunk_size: int | str, dtype: Any) -> ChunkSize:
+    def block_rows(self, chunk_size: int | str) -> ChunkSize:
         """How many rows are in a block."""
-        return chunk_size_of(chunk_size, math.prod(self.rows), self.classes, dtype)
+        return chunk_size_of(chunk_size, math.prod(self.rows), self.classes, self.weight[0].dtype)
 
 
 class HeadLoss(NamedTuple):
@@ -126,7 +126,7 @@ class HeadLoss(NamedTuple):
         skip_below: float | None = None,
     ) -> "HeadLoss":
         """With the options that say how the logits are formed, checked."""
-        size = heads.block_rows(options.get("chunk_size", "auto"), dtype)
+        size = heads.block_rows(options.get("chunk_size", "auto"))
         head = Head(loss, dtype, over, size, checked_precision(options.get("precision")), skip_below)
         return cls(head, heads.shared(terms), Rows(heads.hidden, own, valid))
 

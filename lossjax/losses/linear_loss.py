@@ -159,7 +159,7 @@ def _of_head(
     parts, structure = jax.tree.flatten((heads, own))
     varying = () if over is None else (lax.axis_index(over),)
     heads, own = jax.tree.unflatten(structure, alike((*varying, *parts))[len(varying) :])
-    size = heads.block_rows(chunk_size, heads.dtype)
+    size = heads.block_rows(chunk_size)
     head = Head(_Users(loss), heads.dtype, None, size, checked_precision(precision))
     return any_outputs(head, heads.shared(()), Rows(heads.hidden, own, None))
 

@@ -1,6 +1,8 @@
 """Every way round a compiler is still needed: each test fails on the first JAX whose compiler no longer needs it."""
 
+import functools
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -64,6 +66,28 @@ def test_products_of_one_row_are_summed_sixteen_at_a_time() -> None:
 
 def _of_classes(x: jax.Array) -> jax.Array:
     return jnp.sum(x, axis=-1)
+
+
+def test_sixteen_bit_numbers_are_made_wider_to_be_sliced() -> None:
+    """In a loop all of them, before it."""
+    w = jax.ShapeDtypeStruct((64, 4096), jnp.bfloat16)
+
+    def total(slice_of: Any, w: jax.Array) -> jax.Array:
+        def add(i: jax.Array, so_far: jax.Array) -> jax.Array:
+            return so_far + slice_of(w, 256 * i, 256, 1).astype(jnp.float32)
+
+        return jax.lax.fori_loop(0, 16, add, jnp.zeros((64, 256)))
+
+    def temporary(slice_of: Any) -> int:
+        memory: Any = jax.jit(functools.partial(total, slice_of)).lower(w).compile().memory_analysis()
+        return int(memory.temp_size_in_bytes)
+
+    x = jnp.arange(32, dtype=jnp.bfloat16).reshape(2, 16)
+    np.testing.assert_array_equal(xla.sliced(x, 5, 3, 1), x[:, 5:8])
+    whole = 4 * 64 * 4096
+    assert temporary(xla.sliced) < whole
+    if jax.__version_info__ < (0, 11):
+        assert temporary(jax.lax.dynamic_slice_in_dim) >= whole, f"sliced: {OBSOLETE}"
 
 
 def test_a_batch_of_one_sixteen_bit_factor_is_not_multiplied() -> None:
