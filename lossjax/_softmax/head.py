@@ -27,16 +27,12 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from lossjax._core.masks import hide
 from lossjax._core.platform import by_platform
-from lossjax._core.sharding import varying_alike
-from lossjax._core.xla import contracted, sliced
+from lossjax._core.xla import contracted
 from lossjax._softmax import blocks
 from lossjax._softmax.blocks import Cut
 from lossjax._softmax.chunk_size import ChunkSize
 from lossjax._softmax.cross_entropy import softmax_losses
 from lossjax._softmax.cross_entropy_terms import Options, SoftmaxInputs
-
-GROUP = 2048
-"""Classes that are multiplied, or left out, together: enough to be worth a matrix product of their own."""
 
 Outputs = Any
 """Results of each row, a pytree of ``[...]``; of a sum over rows a tuple, whose first entry is the loss."""
@@ -106,37 +102,12 @@ class Head(NamedTuple):
 
     def products(self, shared: Shared, block: Rows) -> tuple[Array, ...]:
         """``x W``, of unmasked rows: no other row's number may reach a sum. 16-bit products are summed in 32 bits."""
-        return tuple(self._product(hide(block.valid, x), w) for x, w in zip(block.hidden, shared.weight, strict=True))
-
-    def products_alone(self, shared: Shared, block: Rows) -> tuple[Array, ...]:
-        """The same, of which no derivative is taken. On a CPU, for weights of 16 bits, by groups of classes.
-
-        XLA's CPU backend (JAX 0.10 to 0.12) makes the factors of such a product wider first: here those of a group, and
-        not all of W, which in float32 is as large as the sum of its gradient.
-        """
-
-        def of_head(x: Array, w: Array) -> Array:
-            x, classes = hide(block.valid, x), w.shape[1]
-            if not isinstance(classes, int) or classes <= GROUP or w.dtype.itemsize >= 4:
-                return self._product(x, w)
-            return by_platform(x, w, cpu=self._product_by_groups, otherwise=self._product)
-
-        return tuple(of_head(x, w) for x, w in zip(block.hidden, shared.weight, strict=True))
-
-    def _product(self, x: Array, w: Array) -> Array:
-        return jnp.matmul(x, w, precision=self.precision, preferred_element_type=self.dtype).astype(self.dtype)
-
-    def _product_by_groups(self, x: Array, w: Array) -> Array:
-        def add(first: Any, size: int, product: Array) -> Array:
-            part = self._product(x, sliced(w, first, size, 1))
-            return lax.dynamic_update_slice_in_dim(product, part, first, 1)
-
-        groups, left = divmod(w.shape[1], GROUP)
-        none_yet = jnp.zeros_like(x, self.dtype, shape=(*x.shape[:-1], w.shape[1]))
-        product = lax.fori_loop(
-            0, groups, lambda i, so_far: add(i * GROUP, GROUP, so_far), varying_alike((x, w), none_yet)
+        return tuple(
+            jnp.matmul(hide(block.valid, x), w, precision=self.precision, preferred_element_type=self.dtype).astype(
+                self.dtype
+            )
+            for x, w in zip(block.hidden, shared.weight, strict=True)
         )
-        return add(w.shape[1] - left, left, product) if left else product
 
     def outputs(self, products: tuple[Array, ...], shared: Shared, block: Rows) -> Outputs:
         """The results of a block's rows, from x W."""
@@ -153,7 +124,7 @@ class Head(NamedTuple):
 
         It makes of cotangents those in x W, in what rows share, and in the floats that rows have of their own.
         """
-        products, rest = self.products_alone(shared, block), shared._replace(weight=())
+        products, rest = self.products(shared, block), shared._replace(weight=())
 
         def outputs_of(products: tuple[Array, ...], rest: Shared, own: Any) -> Outputs:
             return of(self.outputs(products, rest, block.with_floats(own)))
@@ -195,10 +166,8 @@ def in_blocks(rows: Rows, size: int) -> tuple[Cut, Rows]:
     return cut, blocks.apply(cut, rows)
 
 
-def outputs_by_block(
-    head: Head, cut: Cut, shared: Callable[[], Shared], rows: Rows, *, differentiated: bool = True
-) -> Outputs:
-    """The results of all rows, given in blocks; a derivative, if one is taken, makes each block's logits again.
+def outputs_by_block(head: Head, cut: Cut, shared: Callable[[], Shared], rows: Rows) -> Outputs:
+    """The results of all rows, given in blocks; a derivative makes each block's logits again.
 
     ``shared`` is called for each block: what it closes over, in whatever dtype, is what the blocks' gradients are
     summed in.
@@ -207,8 +176,7 @@ def outputs_by_block(
     @jax.checkpoint
     def of_block(block: Rows) -> Outputs:
         here = shared()
-        products = (head.products if differentiated else head.products_alone)(here, block)
-        return head.outputs(products, here, block)
+        return head.outputs(head.products(here, block), here, block)
 
     return blocks.undo(cut, lax.map(of_block, rows))
 

@@ -19,10 +19,12 @@ from lossjax._core.platform import by_platform
 from lossjax._core.sharding import varying_alike
 from lossjax._core.xla import sliced
 from lossjax._softmax import blocks
-from lossjax._softmax.head import GROUP, Gradients, Head, Known, Outputs, Rows, Shared, in_blocks, with_known
+from lossjax._softmax.head import Gradients, Head, Known, Outputs, Rows, Shared, in_blocks, with_known
 
-# On a CPU a product to be added to a sum is an array beside the sum, so it is formed by groups of classes to be small;
-# on a GPU or TPU the addition is a part of the product, and all classes are one group unless some may be left out.
+GROUP = 2048
+"""Classes that are multiplied, or left out, together: enough to be worth a matrix product of their own. On a CPU a
+product to be added to a sum is an array beside the sum, so it is formed by groups to be small; on a GPU or TPU the
+addition is a part of the product, and all classes are one group unless some may be left out."""
 
 
 def one_pass(

@@ -35,7 +35,7 @@ def _wide(head: Head, gradients: Gradients) -> Gradients:
 def _each_value(head: Head, shared: Shared, rows: Rows) -> tuple[Outputs, None]:
     def of_blocks(size: int, shared: Shared, rows: Rows) -> Outputs:
         cut, cut_rows = in_blocks(rows, size)
-        return outputs_by_block(head, cut, lambda: shared, cut_rows, differentiated=False)
+        return outputs_by_block(head, cut, lambda: shared, cut_rows)
 
     cpu, otherwise = (functools.partial(of_blocks, size) for size in head.chunk_size)
     return by_platform(shared, rows, cpu=cpu, otherwise=otherwise), None

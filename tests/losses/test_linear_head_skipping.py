@@ -12,7 +12,7 @@ from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 from lossjax import linear_softmax_cross_entropy, vocab_parallel_linear_softmax_cross_entropy
-from lossjax._softmax.head import GROUP
+from lossjax._softmax.head_gradient import GROUP
 from tests.support.compiled import text_of
 from tests.support.quick import quick
 
