@@ -24,11 +24,26 @@ _ROWS_OF_UNKNOWN: dict[Literal["cpu", "gpu"], int] = {"cpu": 256, "gpu": 1024}
 many."""
 
 
+_BLOCK_BYTES_OF_VALUE = 16 * 2**20
+"""On a CPU, where no gradient is formed. There is no sum that a block of few rows reads and writes as a whole."""
+
+
 class ChunkSize(NamedTuple):
-    """Rows per block: on a CPU, and on a GPU or TPU."""
+    """Rows per block: on a CPU, and on a GPU or TPU; and on a CPU where no gradient is formed."""
 
     cpu: int
     otherwise: int
+    cpu_value: int
+
+    @property
+    def with_gradient(self) -> tuple[int, int]:
+        """On a CPU, and otherwise."""
+        return self.cpu, self.otherwise
+
+    @property
+    def without(self) -> tuple[int, int]:
+        """The same where no gradient is formed."""
+        return self.cpu_value, self.otherwise
 
 
 def auto_chunk_size(
@@ -57,7 +72,12 @@ def auto_chunk_size(
     """
     size = jnp.dtype(dtype).itemsize
     budget = _BLOCK_BYTES_OF_NARROW if platform == "cpu" and size < 4 else _BLOCK_BYTES[platform]
-    most = max(_FEWEST_ROWS[platform], budget // max(classes * max(size, 4), 1) // 8 * 8)
+    return _filling(budget, rows, classes, max(size, 4), _FEWEST_ROWS[platform])
+
+
+def _filling(budget: int, rows: int, classes: int, size: int, fewest: int) -> int:
+    """Rows of equal blocks, with as many as this budget has room for."""
+    most = max(fewest, budget // max(classes * size, 1) // 8 * 8)
     blocks = -(-max(rows, 1) // most)
     return max(1, min(rows, -(-rows // blocks // 8) * 8))
 
@@ -68,10 +88,12 @@ def chunk_size_of(chunk_size: int | str, rows: int, classes: int, dtype: Any) ->
         known = classes if isinstance(classes, int) else 1
         most = {"cpu": rows, "gpu": rows} if isinstance(rows, int) and known is classes else _ROWS_OF_UNKNOWN
         cpu, gpu = (max(1, auto_chunk_size(most[p], known, dtype, platform=p)) for p in ("cpu", "gpu"))
-        return ChunkSize(cpu, gpu)
+        width = max(jnp.dtype(dtype).itemsize, 4)
+        value = _filling(_BLOCK_BYTES_OF_VALUE, most["cpu"], known, width, _FEWEST_ROWS["cpu"])
+        return ChunkSize(cpu, gpu, min(cpu, max(1, value)))
     if not isinstance(chunk_size, int) or isinstance(chunk_size, bool):
         raise TypeError(f"chunk_size must be 'auto' or a Python integer, got {chunk_size!r}")
     if chunk_size < 1:
         raise ValueError(f"chunk_size must be at least 1 row, got {chunk_size}")
     size = min(chunk_size, max(rows, 1)) if isinstance(rows, int) else chunk_size
-    return ChunkSize(size, size)
+    return ChunkSize(size, size, size)

@@ -148,7 +148,7 @@ def any_outputs(head: Head, shared: Shared, rows: Rows) -> Outputs:
         cut = Cut.of(rows.shape, size, jax.typeof(rows.hidden[0]).sharding.spec[: len(rows.shape)])
         return outputs_by_block(head, cut, lambda: _narrow(wide, shared), blocks.apply(cut, rows, copies=True))
 
-    of_size = [functools.partial(of_blocks, size) for size in head.chunk_size]
+    of_size = [functools.partial(of_blocks, size) for size in head.chunk_size.with_gradient]
     if head.chunk_size.cpu == head.chunk_size.otherwise:
         return of_size[0](wide, rows)
     return by_platform(wide, rows, cpu=of_size[0], otherwise=of_size[1])
@@ -241,7 +241,7 @@ def pull_back(
         found, pullback = jax.vjp(outputs, shared, rows.hidden, rows.floats())
         return found, pullback(complete(found, cotangents))
 
-    cpu, otherwise = (functools.partial(of_blocks, size) for size in head.chunk_size)
+    cpu, otherwise = (functools.partial(of_blocks, size) for size in head.chunk_size.with_gradient)
     if head.chunk_size.cpu == head.chunk_size.otherwise:
         return cpu(shared, rows, cotangents)
     # The choice is outside the derivative, so that nothing of the formula not chosen is kept.

@@ -37,7 +37,7 @@ def _each_value(head: Head, shared: Shared, rows: Rows) -> tuple[Outputs, None]:
         cut, cut_rows = in_blocks(rows, size)
         return outputs_by_block(head, cut, lambda: shared, cut_rows)
 
-    cpu, otherwise = (functools.partial(of_blocks, size) for size in head.chunk_size)
+    cpu, otherwise = (functools.partial(of_blocks, size) for size in head.chunk_size.without)
     return by_platform(shared, rows, cpu=cpu, otherwise=otherwise), None
 
 
@@ -46,7 +46,7 @@ def _each_forward(head: Head, shared: Shared, rows: Rows) -> tuple[Outputs, Any]
         cut, cut_rows = in_blocks(rows, size)
         return outputs_and_known(head, cut, shared, cut_rows)
 
-    cpu, otherwise = (functools.partial(of_blocks, size) for size in head.chunk_size)
+    cpu, otherwise = (functools.partial(of_blocks, size) for size in head.chunk_size.with_gradient)
     outputs, known = by_platform(shared, rows, cpu=cpu, otherwise=otherwise)
     return outputs, (head, shared, rows, lax.stop_gradient(known))
 

@@ -117,3 +117,34 @@ def test_larger_logits_are_not_held_twice() -> None:
     chip = chip_or_skip("v5e")
     found = compiled(chip, 8192, 65536, "bfloat16", labelled())
     assert units(found, 8192, 65536, "bfloat16") > 2.9
+
+
+def kl(u: jax.Array, v: jax.Array) -> jax.Array:
+    return jnp.mean(lossjax.softmax_kl_divergence(u, v))
+
+
+def js(u: jax.Array, v: jax.Array) -> jax.Array:
+    return jnp.mean(lossjax.softmax_js_divergence(u, v))
+
+
+def pulled_back(z: jax.Array, cotangent: jax.Array) -> jax.Array:
+    return jax.vjp(lossjax.softmax, z)[1](cotangent)[0]
+
+
+PASSES: dict[str, tuple[Callable[..., Any], int, float]] = {
+    "KL": (kl, 2, 2), "KL, one gradient": (jax.value_and_grad(kl, 1), 2, 5), "KL, both": (jax.grad(kl, (0, 1)), 2, 6),
+    "JS": (js, 2, 2), "JS, one gradient": (jax.value_and_grad(js), 2, 5),
+    "softmax": (lossjax.softmax, 1, 2), "softmax, pulled back": (pulled_back, 2, 3),
+    "log_softmax": (lossjax.log_softmax, 1, 2), "entropy": (lambda z: jnp.mean(lossjax.softmax_entropy(z)), 1, 1),
+}  # fmt: skip
+"""Of functions of logits: the pass, how many arrays it has, and how many it reads and writes."""
+
+
+@pytest.mark.parametrize("name", ["v5e", "7x"])
+@pytest.mark.parametrize("case", PASSES)
+def test_functions_of_logits_read_once_and_write_once(case: str, name: str) -> None:
+    function, count, least = PASSES[case]
+    logits = jax.ShapeDtypeStruct((1024, 32768), jnp.float32)
+    found = compiled_for(chip_or_skip(name), function, *[logits] * count)
+    assert units(found, 1024, 32768, "float32") < least + 0.1
+    assert found.temporary < 0.1 * 1024 * 32768 * 4
