@@ -25,6 +25,7 @@ DEPENDS_ON_JAX = (
     "tests/core",
     "tests/softmax",
     "tests/contract/test_contract.py",
+    "tests/contract/test_memory.py",
     "tests/losses/test_linear_head.py",
     "tests/losses/test_linear_head_skipping.py",
     "tests/losses/test_vocab_parallel.py",
