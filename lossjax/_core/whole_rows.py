@@ -10,6 +10,7 @@ drop that one, and take the derivative of a kernel's result for 0.)
 
 import contextlib
 import contextvars
+import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -137,6 +138,11 @@ ad.primitive_jvps[_formed] = _pushed
 ad.primitive_transposes[_formed] = _transposed
 
 
+def _are_wanted() -> bool:
+    """Whether this version of JAX has kernels, and ``LOSSJAX_KERNELS=off`` in the environment does not forbid them."""
+    return KERNELS and os.environ.get("LOSSJAX_KERNELS", "on") != "off"
+
+
 def _is_one_program(context: Any) -> bool:
     """Whether what is lowered here is executed as it stands, and not laid over devices by XLA."""
     axes = context.module_context.axis_context
@@ -154,7 +160,7 @@ def _lowered(context: Any, *operands: Any, formula: Any, kinds: Sequence[Kind], 
 
 def _lowered_for_tpu(context: Any, *operands: Any, formula: Any, kernel: Any, kinds: Sequence[Kind]) -> Any:
     sizes = [size for shape in context.avals_in for size in shape.shape]
-    if not (KERNELS and _is_one_program(context) and all(isinstance(size, int) for size in sizes)):
+    if not (_are_wanted() and _is_one_program(context) and all(isinstance(size, int) for size in sizes)):
         return _lowered(context, *operands, formula=formula, kinds=kinds)
 
     def by_kernel(*given: Array) -> tuple[Array, ...]:

@@ -56,6 +56,14 @@ def test_what_has_no_kernel_keeps_its_formula() -> None:
     assert kernels(focal, z, y) == 0
 
 
+def test_the_environment_may_forbid_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOSSJAX_KERNELS", "off")
+    assert kernels(lambda z, y: gradient(z, y), *shapes(96)) == 0
+    monkeypatch.setenv("LOSSJAX_KERNELS", "on")
+    jax.clear_caches()
+    assert kernels(lambda z, y: gradient(z, y), *shapes(96)) == 1
+
+
 def test_through_transformations() -> None:
     many = shapes(4, 16)
     assert kernels(jax.vmap(gradient), *many) == 1
