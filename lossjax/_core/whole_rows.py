@@ -4,8 +4,8 @@ A kernel is one program on one device, and the compiler does not see into it. So
 decided when the program is lowered, by what is known only then: the platform, and over how many devices XLA is to lay
 the arrays. On several (but not inside ``jax.shard_map``, where a program is each device's own) the formula stays, which
 XLA takes apart. To every transformation of JAX the two are one operation, which ``jax.vmap`` gives one more axis of
-rows, and whose derivative is the formula's. (A primitive, and no ``custom_jvp``: in the body of a loop JAX 0.10 would
-drop that one, and take the derivative of a kernel's result for 0.)
+rows, and whose derivative is the formula's. (A primitive, and no rule around the kernel: in the body of a loop JAX 0.10
+would drop that one, and take the derivative of a kernel's result for 0.)
 """
 
 import contextlib

@@ -89,7 +89,8 @@ def _arrays_held(options: Options, inputs: SoftmaxInputs) -> int:
     """How many arrays of float32 the formula holds at once, of the size of the logits: as TPUs' compiler reports it.
 
     Without options it is 4.9 for labels and 7.0 for distributions; label smoothing adds 2.0, a softcap 1.1, and all
-    options together make it 9.2 (``tests/accelerators/test_row_kernel.py``).
+    options together make it 9.2. ``tests/accelerators/test_row_kernel.py`` compiles the longest rows that this leaves
+    room for, without options and with all.
     """
     plain = inputs.smoothing is None and inputs.transform.softcap is None and inputs.class_weights is None
     return (5 if options.labelled else 7) if plain else 10
