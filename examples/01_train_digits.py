@@ -6,7 +6,7 @@ itself, and there the usual cross-entropy goes wrong: the last part measures by 
 
     python examples/01_train_digits.py
 
-Needs `pip install "lossjax[examples]"`; takes about ten seconds on a laptop.
+Needs `pip install ".[examples]"` in a clone of lossjax; takes about ten seconds on a laptop.
 """
 
 import sys

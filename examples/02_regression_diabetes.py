@@ -7,7 +7,7 @@ their gradients are checked against exact arithmetic, at the residuals of the la
 
     python examples/02_regression_diabetes.py
 
-Needs `pip install "lossjax[examples]"`; takes about ten seconds on a laptop.
+Needs `pip install ".[examples]"` in a clone of lossjax; takes about ten seconds on a laptop.
 """
 
 from collections.abc import Iterator

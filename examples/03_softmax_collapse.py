@@ -18,7 +18,7 @@ small gradients: with Adam's usual eps of 1e-8 and an unscaled loss, optax's run
 steps: about 1 % at most). The paper's remedies are others, StableMax and ⟂Grad: they change the function and the
 direction.
 
-Needs `pip install "lossjax[examples]"`.
+Needs `pip install ".[examples]"` in a clone of lossjax.
 """
 
 import argparse

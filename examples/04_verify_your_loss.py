@@ -7,7 +7,7 @@ part: which argument, which entry, what came, what was wanted. The corrected rul
 
     python examples/04_verify_your_loss.py
 
-Needs `pip install "lossjax[examples]"`; takes a few seconds.
+Needs `pip install ".[examples]"` in a clone of lossjax; takes a few seconds.
 """
 
 import sys

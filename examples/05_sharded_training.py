@@ -7,7 +7,7 @@ The model predicts the next byte of Python's own standard library from the eight
 
     python examples/05_sharded_training.py
 
-Needs `pip install "lossjax[examples]"`; takes half a minute on a laptop.
+Needs `pip install ".[examples]"` in a clone of lossjax; takes half a minute on a laptop.
 """
 
 import argparse

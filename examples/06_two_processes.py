@@ -5,7 +5,7 @@ row crosses the processes. Both must print the same losses, digit for digit, and
 
     python examples/06_two_processes.py
 
-Needs `pip install "lossjax[examples]"`; takes about ten seconds on a laptop.
+Needs `pip install ".[examples]"` in a clone of lossjax; takes about ten seconds on a laptop.
 """
 
 import argparse

@@ -6,7 +6,7 @@ fits every training image under either weighting, and little of it is left.
 
     python examples/07_flax_nnx.py
 
-Needs `pip install "lossjax[examples]"`; takes a few seconds.
+Needs `pip install ".[examples]"` in a clone of lossjax; takes a few seconds.
 """
 
 import argparse

@@ -6,7 +6,7 @@ sure of others: the temperature that divides its logits is then fitted by the sa
 
     python examples/08_equinox.py
 
-Needs `pip install "lossjax[examples]"`; takes a few seconds.
+Needs `pip install ".[examples]"` in a clone of lossjax; takes a few seconds.
 """
 
 import argparse

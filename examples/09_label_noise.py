@@ -6,7 +6,7 @@ Four losses that differ in one option learn from these rows; the true labels of 
 
     python examples/09_label_noise.py
 
-Needs `pip install "lossjax[examples]"`; takes about ten seconds on a laptop.
+Needs `pip install ".[examples]"` in a clone of lossjax; takes about ten seconds on a laptop.
 """
 
 import argparse

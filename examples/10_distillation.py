@@ -7,7 +7,7 @@ by a temperature T, times T² so that gradients keep their size. Once the studen
 
     python examples/10_distillation.py
 
-Needs `pip install "lossjax[examples]"`; takes about ten seconds on a laptop.
+Needs `pip install ".[examples]"` in a clone of lossjax; takes about ten seconds on a laptop.
 """
 
 import argparse

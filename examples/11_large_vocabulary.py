@@ -7,7 +7,7 @@ them all. The compiled programs say how much memory they take, without and with 
 
     python examples/11_large_vocabulary.py
 
-Needs `pip install "lossjax[examples]"`; takes about a minute on a laptop.
+Needs `pip install ".[examples]"` in a clone of lossjax; takes about a minute on a laptop.
 """
 
 import argparse

@@ -8,7 +8,7 @@ these the accuracy does not suffer: the examples whose gradient is lost are lear
 
     python examples/12_mixed_precision.py
 
-Needs `pip install "lossjax[examples]"`; takes about ten seconds on a laptop.
+Needs `pip install ".[examples]"` in a clone of lossjax; takes about ten seconds on a laptop.
 """
 
 import argparse

@@ -7,7 +7,7 @@ adds them up to answers, and `lossjax.preference.dpo_loss` compares the answers 
 
     python examples/13_preference_tuning.py
 
-Needs `pip install "lossjax[examples]"`; takes about half a minute on a laptop.
+Needs `pip install ".[examples]"` in a clone of lossjax; takes about half a minute on a laptop.
 """
 
 import argparse

@@ -8,7 +8,7 @@ come from hidden states, by `lossjax.linear_token_log_probs`.
     python examples/14_policy_gradient.py
     python examples/14_policy_gradient.py --figure learning_policy.png    # draws what is learned, too
 
-Needs `pip install "lossjax[examples]"`; takes about half a minute on a laptop.
+Needs `pip install ".[examples]"` in a clone of lossjax; takes about half a minute on a laptop.
 """
 
 import argparse

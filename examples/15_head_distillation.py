@@ -8,7 +8,7 @@ teacher at all any more, but its ten likeliest classes of each row, and one bin 
     python examples/15_head_distillation.py
     python examples/15_head_distillation.py --figure learning_distillation.png    # draws what is learned, too
 
-Needs `pip install "lossjax[examples]"`; takes about a minute on a laptop.
+Needs `pip install ".[examples]"` in a clone of lossjax; takes about a minute on a laptop.
 """
 
 import argparse

@@ -23,7 +23,8 @@ HELP = """Usage: lossjax [--version] [--help] COMMAND
 
 Loss functions for JAX whose values and gradients are proven.
 
-Commands: verify, check, atlas, figure, bench. They need an extra: pip install "lossjax[verify]"
+Commands: verify, check, atlas, figure, bench. They need an extra: pip install "lossjax[verify]",
+or in a clone of lossjax: pip install ".[verify]"
 """
 
 
@@ -41,7 +42,11 @@ def _without_typer(package: str, arguments: list[str]) -> int:
 
 
 def _missing(package: str) -> int:
-    print(f'lossjax: the command line needs {package}; install it with: pip install "lossjax[verify]"', file=sys.stderr)
+    print(
+        f'lossjax: the command line needs {package}; install it with: pip install "lossjax[verify]", '
+        'or in a clone of lossjax: pip install ".[verify]"',
+        file=sys.stderr,
+    )
     return 2
 
 

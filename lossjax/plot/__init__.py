@@ -1,13 +1,17 @@
 """Chapter 4.1 in pictures. Every function takes the axes to draw on and returns them, so that a user can restyle them.
 
-The package needs the extra ``plot`` (matplotlib): ``pip install "lossjax[plot]"``. The colours are those of Okabe and
-Ito, which can be told apart under every colour blindness. Each curve also has its own line style, for grey print.
+The package needs the extra ``plot`` (matplotlib): ``pip install ".[plot]"`` in a clone of lossjax. The colours are
+those of Okabe and Ito, which can be told apart under every colour blindness. Each curve also has its own line style,
+for grey print.
 """
 
 import importlib.util
 
 if importlib.util.find_spec("matplotlib") is None:
-    raise ImportError('lossjax.plot needs matplotlib; install it with: pip install "lossjax[plot]"')
+    raise ImportError(
+        'lossjax.plot needs matplotlib; install it with: pip install "lossjax[plot]", '
+        'or in a clone of lossjax: pip install ".[plot]"'
+    )
 
 from lossjax.plot._accuracy import errors_against_margin as errors_against_margin
 from lossjax.plot._atlas import atlas_map as atlas_map

@@ -1,12 +1,15 @@
 """Proofs: claims of a textbook's chapter 4.1 on basic loss functions, checked here, and the exact arithmetic behind.
 
-Needs the extra ``verify`` (python-flint, rich, typer): ``pip install "lossjax[verify]"``.
+Needs the extra ``verify`` (python-flint, rich, typer): ``pip install ".[verify]"`` in a clone of lossjax.
 """
 
 import importlib.util
 
 if importlib.util.find_spec("flint") is None:
-    raise ImportError('lossjax.verify needs python-flint; install it with: pip install "lossjax[verify]"')
+    raise ImportError(
+        'lossjax.verify needs python-flint; install it with: pip install "lossjax[verify]", '
+        'or in a clone of lossjax: pip install ".[verify]"'
+    )
 
 from lossjax.verify._atlas import Atlas as Atlas
 from lossjax.verify._atlas import Chart as Chart
