@@ -1,7 +1,8 @@
 """Elementary functions that keep their relative accuracy where the textbook expression cancels or divides by zero.
 
-Every function is elementwise and computes in the dtype of its arguments. Most have a derivative in closed form; those
-called a formula are differentiated by JAX. ``u`` is the unit roundoff (2^-24 in float32, 2^-53 in float64).
+Every function is elementwise and computes in the dtype of its arguments. Most have a derivative in closed form; a
+function whose description says that it is a formula has none, and JAX differentiates its code. ``u`` is the unit
+roundoff (2^-24 in float32, 2^-53 in float64).
 """
 
 import itertools

@@ -43,9 +43,8 @@ def sampled_kl(
 
     with p the policy's probability of the token and q the reference's. In expectation over the policy's tokens k1 and
     k3 are the divergence. k1 varies most, and may be negative; k2 is biased, by little where the two are close; k3 is
-    unbiased and never negative. Differentiated through the log-probabilities of tokens already drawn, none of the three
-    has the gradient of the divergence in expectation: k1's is 0, k2's is that of KL(policy ‖ reference), k3's that of
-    KL(reference ‖ policy).
+    unbiased and never negative. Differentiated through the log-probabilities of tokens already drawn, only k2 has the
+    gradient of the divergence in expectation; k1's is 0, and k3's is that of KL(reference ‖ policy).
 
     Domain: all real numbers; a log-probability of -inf gives the limits.
 

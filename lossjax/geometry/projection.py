@@ -139,7 +139,7 @@ def r_squared(predictions: ArrayLike, targets: ArrayLike) -> Array:
       >>> print(r_squared(jnp.array([1.0, 2.0, 2.0]), jnp.array([1.0, 2.0, 3.0])))
       0.5
 
-    Source: §4.1.7.
+    Source: the chapter's summary, §4.1.7, corrected as G14 says.
     """
     predictions, targets = vectors(predictions=predictions, targets=targets)
     # The targets are measured from the first one: constant targets then give exactly 0, and an offset adds no rounding.

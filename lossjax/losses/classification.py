@@ -96,9 +96,9 @@ def softmax_cross_entropy_with_integer_labels(
       ``return_logsumexp`` a pair, both parts of it differentiable.
 
     Accuracy: value and gradient lie within 8u of the exact result for logits taken as exact, at every scale, offset
-    and gap, for up to 1000 classes (beyond, log2(C)/2 more), plus C times the smallest normal number. Label smoothing,
-    class weights under smoothing, and the z-loss subtract terms of one size: the error is then within 13u of the terms.
-    Softcap and temperature round the logits once more.
+    and gap, for up to 1000 classes (beyond, log2(C)/2 u more), plus C times the smallest normal number. Label
+    smoothing, class weights under smoothing, and the z-loss subtract terms of one size: the error is then within 13u of
+    the terms. Softcap and temperature round the logits once more.
 
     Raises:
       TypeError: logits that are not floats, labels that are not integers, a ``where`` that is not boolean.

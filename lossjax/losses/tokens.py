@@ -73,8 +73,8 @@ def token_statistics(logits: ArrayLike, tokens: ArrayLike, **options: Unpack[Tok
       A :class:`TokenStatistics` in float32 or wider: ``log_probs`` and ``is_top`` of the shape of the tokens,
       ``entropy`` and ``logsumexp`` ``[...]``.
 
-    Accuracy: 8u for log-probabilities, also where a token is nearly certain; 33u for the entropy (67u where a gap
-    reaches 16). A temperature rounds the logits once more.
+    Accuracy: 8u for log-probabilities of up to 1000 classes (beyond, log2(C)/2 u more), also where a token is nearly
+    certain; 33u for the entropy (67u where a gap reaches 16). A temperature rounds the logits once more.
 
     Raises:
       TypeError: logits that are not floats, tokens that are not integers, a ``where`` that is not boolean.
@@ -111,7 +111,8 @@ def token_log_probs(logits: ArrayLike, tokens: ArrayLike, **options: Unpack[Toke
     Returns:
       Nats, never positive, of the shape of the tokens, in float32 or wider.
 
-    Accuracy: 8u, also where a token is nearly certain. A temperature rounds the logits once more.
+    Accuracy: 8u for up to 1000 classes (beyond, log2(C)/2 u more), also where a token is nearly certain. A temperature
+    rounds the logits once more.
 
     Raises:
       TypeError: logits that are not floats, tokens that are not integers, a ``where`` that is not boolean.

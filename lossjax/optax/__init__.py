@@ -2,10 +2,10 @@
 
     from lossjax import optax as losses        # was: from optax import losses
 
-The losses in ``OWN`` are lossjax's: few-ulp values and gradients, finite where the mathematics is. Where optax's are
-wrong they differ from it:
+The losses in ``OWN`` are lossjax's: few-ulp values and gradients, finite where the mathematics is. They give what
+optax's give, but for these cases, in which optax's lose digits or are wrong:
 
-* logits far from 0, confident rows, 16-bit inputs (computed in float32, returned in their dtype): no digit is lost;
+* logits far from 0, confident rows, 16-bit inputs (computed in float32, returned in their dtype): they lose no digit;
 * a label outside [0, C) gives NaN, in value and gradient, and so does a target that optax's documentation excludes (a
   hinge loss of labels 0 and 1, a negative probability of a divergence or of the poly loss); a ``where`` that hides the
   label gives +inf;

@@ -79,7 +79,7 @@ def check(fn: Callable[..., Any], *example_args: Any, **options: Unpack[CheckOpt
       exactly.
     * ``value``, ``gradient``: how accurate, entry by entry? The unit is u of the exact result and of what a rounding of
       the inputs changes in it, ``u (|out| + Σ |∂out/∂xᵢ|·|xᵢ|)``, from exact derivatives; these are asked only where
-      the error is above 8 without them. The largest error in ulps is shown beside it. Where outputs feel each
+      the error is above 4 without them. The largest error in ulps is shown beside it. Where outputs feel each
       other's inputs, cotangents of a single output are tried too. ``gradient`` brings ``rule`` with it where there is
       a custom rule: the digits of a wrong one mean nothing.
     * ``modes``: a row for each of jit, grad of jit, vmap, jvp, linearize, jacfwd, hessian, reverse over reverse, remat,
