@@ -97,6 +97,12 @@ def space_names(row: ElementTree.Element) -> None:
     row[:] = spaced
 
 
+SHORT = 24
+"""So many signs of a formula fit a line of a list on a telephone."""
+DIRECTIVE = re.compile(r"\s+# doctest: .*$")
+"""What an example tells its test, and no reader."""
+
+
 class Blocks(Preprocessor):
     """``.. math::``, ``$$``, ``>>>`` and the sections of one line, outside code."""
 
@@ -110,7 +116,7 @@ class Blocks(Preprocessor):
                 fence = "" if fence else mark[1]
             if fence or mark:
                 session = line.strip() == "```python" and "".join(lines[i + 1 : i + 2]).startswith(">>>")
-                text.append("```pycon" if session else line)
+                text.append("```pycon" if session else DIRECTIVE.sub("", line))
                 i += 1
             elif line.lstrip().startswith(".. math::"):
                 i, tex = self.directive(lines, i)
@@ -121,7 +127,7 @@ class Blocks(Preprocessor):
                 i = end + 1
             elif line.startswith(">>>"):
                 end = next((j for j in range(i, len(lines)) if not lines[j].strip()), len(lines))
-                text += ["```pycon", *lines[i:end], "```"]
+                text += ["```pycon", *(DIRECTIVE.sub("", shown) for shown in lines[i:end]), "```"]
                 i = end
             else:
                 text.append(re.sub(r"^(Domain|Gradient|Accuracy|Source): ", r"**\1:** ", line))
@@ -152,10 +158,13 @@ class Blocks(Preprocessor):
 
 
 class Formula(InlineProcessor):
-    """A formula within a line."""
+    """A formula within a line. A long one is marked as such: it breaks nowhere, and may be wider than a telephone."""
 
     def handleMatch(self, m: re.Match[str], data: str) -> tuple[Any, int, int]:  # noqa: D102  # described by its class
-        return self.md.htmlStash.store(mathml(m[1])), m.start(0), m.end(0)
+        formula = mathml(m[1])
+        if len(re.sub(r"<[^>]*>", "", formula)) > SHORT:
+            formula = f'<span class="wide">{formula}</span>'
+        return self.md.htmlStash.store(formula), m.start(0), m.end(0)
 
 
 class Reference(InlineProcessor):

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files, InclusionLevel
@@ -134,8 +135,21 @@ def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
     return relinked(markdown, posixpath.dirname(f"docs/{uri}"), uri) if page.file.generated_by is None else markdown
 
 
-def on_page_content(html: str, **_: Any) -> str:
-    """The page with its places to break, outside tags, formulas and blocks of code."""
+def on_post_template(output_content: str, *, template_name: str, config: MkDocsConfig) -> str:
+    """The page for what is not found, with a way home."""
+    if template_name != "404.html":
+        return output_content
+    home = posixpath.join(urlsplit(config.site_url or "/").path or "/", "index.html")
+    return output_content.replace("</h1>", f'</h1>\n<p>There is no such page. <a href="{home}">To the start</a></p>', 1)
+
+
+def on_page_content(html: str, *, page: Page, **_: Any) -> str:
+    """The page with its places to break, outside tags, formulas and blocks of code; its contents with theirs."""
+    below = list(page.toc.items)
+    while below:
+        entry = below.pop()
+        entry.title = LONG_NAME.sub(breakable, entry.title)
+        below += entry.children
     text = LONG_CELL.sub('<td class="long"', html)
     text = NARROW.sub(lambda element: LONG_NAME.sub(breakable, element[0]), text)
     return "".join(
