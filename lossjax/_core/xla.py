@@ -79,6 +79,22 @@ def closed_off(of_row: Array, index: Array) -> Array:
     return jnp.where(index == jnp.iinfo(index.dtype).min, 0, of_row)
 
 
+# --- a few numbers a row ---------------------------------------------------------------------------------------------
+
+
+def written_down(numbers: Any) -> Any:
+    """A few numbers a row, which stand in memory before anything is made of them. Two things go wrong without it.
+
+    Of exponentials that two sums want, or a sum and a result, XLA's GPU backend (JAX 0.10 to 0.12) stores an array of
+    the logits' size, and reads it twice, where each has room for exponentials of its own. Made of numbers that have
+    been written down each by itself, they are not known to be the same.
+
+    And it puts the formulas of such numbers into each loop that uses them, one inside the other: it compiles for
+    minutes.
+    """
+    return lax.optimization_barrier(numbers)
+
+
 # --- a slice of 16-bit numbers ---------------------------------------------------------------------------------------
 
 

@@ -24,16 +24,20 @@ This is used where |c| and |<p, w>| are below ½, so that X < 2. Elsewhere an er
 then: a p that is within a rounding of 1 is never subtracted from 1.
 """
 
+import functools
 import math
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.typing import ArrayLike
 
 from lossjax._core import checks
 from lossjax._core.autodiff import closed_form, known_as
 from lossjax._core.masks import nan_unless
+from lossjax._core.platform import by_platform
+from lossjax._core.xla import written_down
 from lossjax._rules.logit_pairs import (
     Class,
     Pair,
@@ -45,12 +49,13 @@ from lossjax._rules.logit_pairs import (
     slopes_of_shares,
     stopped,
     sum_over_others,
+    sums_over_others,
     where_near,
 )
 from lossjax._softmax import functions
 from lossjax._softmax.kernels import with_kernels
-from lossjax._softmax.row_statistics import RowStatistics
-from lossjax.numerics import softplus, times, xi_series
+from lossjax._softmax.row_statistics import RowStatistics, rows_of_pair
+from lossjax.numerics import psi, softplus, times, xi_series
 
 
 def kl_of_logits(u: Array, v: Array, over: str | None = None) -> Array:
@@ -62,9 +67,14 @@ def kl_of_logits(u: Array, v: Array, over: str | None = None) -> Array:
 
 
 def _weighted_w(u: Array, v: Array, rows: tuple[Pair, Array]) -> Array:
-    pair, pivot_is_excluded = rows
+    return _weighted_rest(u, v, (*rows, 0))
+
+
+def _weighted_rest(u: Array, v: Array, rows: tuple[Pair, Array, ArrayLike]) -> Array:
+    """``p (w - μ)``."""
+    pair, pivot_is_excluded, mean = rows
     one = class_of(u, v, pair.rows_u, pair.rows_v)
-    return jnp.where(one.excluded | pivot_is_excluded, -jnp.inf, times(one.p, one.w(pair)))
+    return jnp.where(one.excluded | pivot_is_excluded, -jnp.inf, times(one.p, one.w(pair) - mean))
 
 
 def _kl_terms(u: Array, v: Array, rows: tuple[Pair, Array]) -> Array:
@@ -79,20 +89,71 @@ def _kl_of(one: Class, pair: Pair, scale: Array) -> Array:
     return jnp.where(near, one.p * xi_series(small, 2), one.q * scale - one.p * jnp.where(one.p > 0, 1 + d, 0))
 
 
-def _kl_divergence_forward(over: str | None, u: Array, v: Array) -> tuple[Array, Any]:
-    dtype = checks.compute_dtype(u, v)
+class _Kl(NamedTuple):
+    """Of two rows each, with the class axis kept as 1."""
+
+    value: Array
+    mean: Array
+    """``<p, w>``, -inf where a class is possible under p and impossible under q."""
+    pair: Pair
+    """With a shift that is log p/q at the pivot."""
+
+
+def _measured(pair: Pair, pivot: Class, mean: Array) -> tuple[Pair, Array]:
+    """What the terms are formed of: d measured from the mean of a close row, and p_i/q_i e^-mean there."""
+    close = pair.close & (jnp.abs(mean) < 0.5)
+    origin = jnp.where(close, mean, 0)
+    about_mean = pair._replace(close=close, shift=jnp.where(close, origin, pair.shift))
+    return about_mean, odds(pivot, close) * jnp.exp(-origin)
+
+
+def _known(pair: Pair, mean: Array, close_value: Array, value: Array) -> _Kl:
+    kl = jnp.where(jnp.isneginf(mean), jnp.inf, jnp.where(pair.close, close_value, value))
+    return _Kl(kl, mean, pair._replace(shift=jnp.where(pair.close, mean + kl, pair.shift)))
+
+
+def _kl_in_passes(over: str | None, dtype: Any, u: Array, v: Array) -> _Kl:
     rows_u = rows_of(over, u, dtype)
     rows_v = rows_of(over, v, dtype, about=rows_u.pivot)  # no formula wants a most probable class of q
     pair, pivot = pair_of(rows_u, rows_v, rows_v.pivot_logit)
     mean = sum_over_others(_weighted_w, pair.rows_u, (u, v), (pair, pivot.excluded))
-    close = pair.close & (jnp.abs(mean) < 0.5)
-    from_mean = jnp.where(close, mean, 0)
-    about_mean = pair._replace(close=close, shift=jnp.where(close, from_mean, pair.shift))
-    scaled = (about_mean, odds(pivot, close) * jnp.exp(-from_mean))
-    x = sum_over_others(_kl_terms, pair.rows_u, (u, v), scaled) + _kl_of(pivot, *scaled)
-    kl = jnp.where(jnp.isneginf(mean), jnp.inf, jnp.where(close, jnp.log1p(jnp.where(close, x, 0)), x))
-    pair = about_mean._replace(shift=jnp.where(close, from_mean + kl, pair.shift))
-    return nan_unless(~pair.undefined(), kl)[..., 0], (u, v, stopped(pair), jax.lax.stop_gradient(mean))
+    measured = _measured(pair, pivot, mean)
+    x = sum_over_others(_kl_terms, pair.rows_u, (u, v), measured) + _kl_of(pivot, *measured)
+    return _known(measured[0], mean, jnp.log1p(jnp.where(measured[0].close, x, 0)), x)
+
+
+def _kl_in_two_readings(dtype: Any, u: Array, v: Array, reduce: Any = jax.lax.reduce) -> _Kl:
+    """By a first guess μ of the mean, of the reading that the statistics are of; a second one gives X and the rest δ.
+
+    Σ p (w - μ) = δ and Σ p ξ(w - μ) = X, so that Σ p e^(w - μ) = 1 + s with s = X + δ, and
+
+        KL = log1p(s) - δ = X - ψ(s),     ψ(s) = s - log1p(s)
+
+    of which the second keeps its digits where s is small: ψ(s) is about δ²/2 there, and the guess near enough for
+    that to be far below X. A μ that is no guess costs digits, never the truth.
+    """
+    rows_u, rows_v, guess = rows_of_pair(u, v, dtype, reduce)
+    pair, pivot = written_down(pair_of(rows_u, rows_v, rows_v.pivot_logit))
+    measured = _measured(pair, pivot, guess)
+    terms = (_kl_terms, measured), (_weighted_rest, (pair, pivot.excluded, guess))
+    x, rest = sums_over_others(terms, rows_u, (u, v), reduce)
+    x, rest = x + _kl_of(pivot, *measured), rest - pivot.p * guess
+    mean = guess + rest
+    s = jnp.where(measured[0].close, x + rest, 0)
+    close_value = jnp.where(jnp.abs(s) < 0.5, x - psi(s), jnp.log1p(s) - rest)
+    return _known(*written_down((measured[0], mean, jnp.where(close_value < 0, 0, close_value), x)))
+
+
+def _kl_divergence_forward(over: str | None, u: Array, v: Array) -> tuple[Array, Any]:
+    dtype = checks.compute_dtype(u, v)
+    in_passes = functools.partial(_kl_in_passes, over, dtype)
+    if over is None:
+        in_two_readings = functools.partial(_kl_in_two_readings, dtype)
+        kl = by_platform(u, v, otherwise=in_passes, accelerator=in_two_readings)
+    else:
+        kl = in_passes(u, v)
+    value = nan_unless(~kl.pair.undefined(), kl.value)[..., 0]
+    return value, (u, v, stopped(kl.pair), jax.lax.stop_gradient(kl.mean))
 
 
 _difference = known_as(lambda u, v: v - u)
@@ -100,8 +161,13 @@ _kl_slope = known_as(lambda u, rows_u, w: -functions.fisher_product(u, rows_u, w
 _change = known_as(lambda u, v, rows_u, rows_v: functions.probabilities(v, rows_v) - functions.probabilities(u, rows_u))
 
 
+def _as_known(numbers: Any) -> Any:
+    return numbers
+
+
 def _kl_divergence_backward(saved: Any, cotangent: Array) -> tuple[None, Array, Array]:
     u, v, pair, mean = saved
+    pair, mean = by_platform((pair, mean), accelerator=written_down, otherwise=_as_known)
     rows_u, rows_v = pair.rows_u, pair.rows_v
     one = class_of(*jax.lax.stop_gradient((u, v)), rows_u, rows_v)
     w, d = one.w(pair), one.d(pair)

@@ -14,7 +14,7 @@ which is as accurate as w is, and is used where |c| < ½.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -23,6 +23,7 @@ from jax import Array
 
 from lossjax._core import checks
 from lossjax._core.platform import by_platform
+from lossjax._core.xla import written_down
 from lossjax._softmax.row_statistics import Plan, RowStatistics, logit_at, row_statistics
 from lossjax._softmax.row_sum import are_short, of_each_class, sum_of_others
 from lossjax.numerics import exact_difference, times, xi_series
@@ -150,6 +151,28 @@ def sum_over_others(term: Any, rows: RowStatistics, arrays: tuple[Array, ...], n
     """The sum of the terms of all classes, on all devices, but the pivot."""
     total = sum_of_others(term, rows.pivot, arrays, numbers)
     return total if rows.over is None else jax.lax.psum(total, rows.over)
+
+
+def sums_over_others(
+    terms: Sequence[tuple[Any, Any]], rows: RowStatistics, arrays: tuple[Array, ...], reduce: Any
+) -> tuple[Array, ...]:
+    """Several sums over all classes but the pivot in one reduction, of which a GPU or TPU makes one reading.
+
+    Args:
+      terms: pairs of a term and its numbers, as :func:`sum_over_others` takes them.
+      rows: of the array whose pivot is left out; all classes on one device.
+      arrays: as in :func:`sum_over_others`.
+      reduce: as ``lax.reduce``.
+    """
+    is_pivot = rows.is_pivot(arrays[0])
+    each = tuple(jnp.where(is_pivot, 0, term(*arrays, written_down(numbers))) for term, numbers in terms)
+    starts = tuple(jnp.zeros((), term.dtype) for term in each)
+    found = reduce(each, starts, _added, (arrays[0].ndim - 1,))
+    return tuple(total[..., None] for total in found)
+
+
+def _added(a: tuple[Array, ...], b: tuple[Array, ...]) -> tuple[Array, ...]:
+    return tuple(one + other for one, other in zip(a, b, strict=True))
 
 
 def _growth(u: Array, v: Array, rows: tuple[Pair, Array]) -> Array:

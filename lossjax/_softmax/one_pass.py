@@ -61,17 +61,18 @@ SCALE = 2.0**24
 Parts = tuple[Array, ...]
 
 
-def _reference(z: Array) -> Array:
+def reference(z: Array) -> Array:
+    """R(z), the logit rounded to a multiple of 16."""
     return jnp.floor(z * (1 / GRID) + 0.5) * GRID
 
 
-def _term(z: Array) -> Array:
+def term(z: Array) -> Array:
     """``exp(z - R)`` times the scale; 1 for an infinity, about itself."""
-    reference = _reference(z)
-    return jnp.exp(jnp.where(z == reference, 0, z - reference)) * SCALE
+    own = reference(z)
+    return jnp.exp(jnp.where(z == own, 0, z - own)) * SCALE
 
 
-def _together(r1: Array, s1: Array, r2: Array, s2: Array) -> Array:
+def together(r1: Array, s1: Array, r2: Array, s2: Array) -> Array:
     """The sum of two sums about their references, about the larger one."""
     # A chip's exp of 0 need not be 1, and two infinities have no difference.
     decay = jnp.where(r1 == r2, 1, jnp.exp(-0.5 * jnp.abs(r1 - r2)))
@@ -112,7 +113,7 @@ def _about_label(a: Parts, b: Parts) -> Parts:
         )
         for one, two in zip(_each(g1), _each(g2), strict=True)
     ]
-    total = _together(_reference(m1), s1, _reference(m2), s2)
+    total = together(reference(m1), s1, reference(m2), s2)
     return jnp.maximum(m1, m2), total, z1 + z2, *_flat(gaps)
 
 
@@ -120,9 +121,9 @@ def _about_maximum(a: Parts, b: Parts) -> Parts:
     """Two parts as one: (maximum, sum without it, its index), and the weighted gaps."""
     (m1, s1, i1, *g1), (m2, s2, i2, *g2) = a, b
     first = (m1 > m2) | ((m1 == m2) & (i1 < i2))
-    joins = _term(jnp.where(first, m2, m1))
+    joins = term(jnp.where(first, m2, m1))
     s1, s2 = jnp.where(first, s1, s1 + joins), jnp.where(first, s2 + joins, s2)
-    total = _together(_reference(m1), s1, _reference(m2), s2)
+    total = together(reference(m1), s1, reference(m2), s2)
     gaps = []
     for one, two in zip(_each(g1), _each(g2), strict=True):
         kept, joining = jnp.where(first, one.own, two.own), jnp.where(first, two.own, one.own)
@@ -167,7 +168,7 @@ def statistics(
     else:
         is_pivot = class_index(z, index.dtype) == index
         start, first = zero, jnp.where(is_pivot, z, 0)
-        terms, combine = jnp.where(is_pivot, 0, _term(z)), _about_label
+        terms, combine = jnp.where(is_pivot, 0, term(z)), _about_label
     gaps = [_gaps_of_one(weight, is_pivot) for weight in weights]
     parts = z, terms, first, *_flat(gaps)
     starts = jnp.asarray(-jnp.inf, dtype), zero, start, *[zero] * (3 * len(gaps))
@@ -176,7 +177,7 @@ def statistics(
         pivot, logit = found.astype(jax.eval_shape(DEFINITION.index_of_maximum, z).dtype), maximum
     else:
         pivot, logit = index, found
-    return pivot, logit, maximum, rest * _to_maximum(maximum) / SCALE, tuple(_each(sums))
+    return pivot, logit, maximum, rest * to_maximum(maximum) / SCALE, tuple(_each(sums))
 
 
 def _gaps_of_one(weight: Array, is_pivot: Array | None) -> WeightedGaps:
@@ -187,9 +188,9 @@ def _gaps_of_one(weight: Array, is_pivot: Array | None) -> WeightedGaps:
     return WeightedGaps(nothing, jnp.where(is_pivot, weight, 0), jnp.where(is_pivot, 0, weight))
 
 
-def _to_maximum(maximum: Array) -> Array:
+def to_maximum(maximum: Array) -> Array:
     """``exp(R - m)``; 0 where m is -inf, about which nothing is summed."""
     largest = float(jnp.finfo(maximum.dtype).max)
-    reference, ceiling = _reference(maximum), jnp.clip(maximum, -largest, largest)
-    factor = shifted_exponential(jnp.minimum(reference, ceiling), jnp.maximum(reference, ceiling))
-    return jnp.where(reference > ceiling, 1 / factor, factor)
+    origin, ceiling = reference(maximum), jnp.clip(maximum, -largest, largest)
+    factor = shifted_exponential(jnp.minimum(origin, ceiling), jnp.maximum(origin, ceiling))
+    return jnp.where(origin > ceiling, 1 / factor, factor)

@@ -29,7 +29,7 @@ from lossjax._core.plain import rules_are_off
 from lossjax._core.platform import by_platform
 from lossjax._core.whole_rows import rows_are_on_chip
 from lossjax._core.xla import closed_off
-from lossjax._softmax import one_pass
+from lossjax._softmax import one_pass, one_pass_pair
 from lossjax._softmax.one_pass import WeightedGaps
 from lossjax._softmax.plan import ONE_DEVICE, Plan
 from lossjax._softmax.row_sum import (
@@ -143,6 +143,26 @@ def row_statistics_and_gaps(
     accelerator = functools.partial(_in_one_pass, plan, dtype)
     found = by_platform(x, weights, index, view, cpu=cpu, otherwise=otherwise, accelerator=accelerator)
     index, logit, maximum, rest, gaps = found
+    return _of_parts(index, logit, maximum, rest, plan, of_maximum=pivot is None), gaps
+
+
+def rows_of_pair(
+    u: Array, v: Array, dtype: Any, reduce: Any = lax.reduce
+) -> tuple[RowStatistics, RowStatistics, Array]:
+    """The statistics of two rows each in one reading of both, and a first guess of ``<p, w>`` (``one_pass_pair.py``).
+
+    Of u about a maximum, and of v about the same class.
+    """
+    index, of_u, (there, largest, others), weighted = one_pass_pair.statistics_of_pair(u, v, dtype, reduce)
+    logit, maximum, rest = of_u
+    rows_u = _of_parts(index, logit, maximum, rest, ONE_DEVICE, of_maximum=True)
+    rows_v = _of_parts(index, there, largest, others, ONE_DEVICE, of_maximum=False)
+    return rows_u, rows_v, weighted / rows_u.total()
+
+
+def _of_parts(
+    index: Array, logit: Array, maximum: Array, rest: Array, plan: Plan, *, of_maximum: bool
+) -> RowStatistics:
     own = shifted_exponential(logit, maximum)
     # With a maximum of +inf every finite entry has E = 0, so that own + rest counts the infinities. XLA's maximum of a
     # long row may not be NaN for a NaN in it.
@@ -153,7 +173,7 @@ def row_statistics_and_gaps(
         nothing = jnp.isneginf(maximum) & jnp.isneginf(logit) & (rest == 0)
         own, rest, defined = jnp.where(nothing, 0, own), jnp.where(nothing, 1, rest), defined | nothing
     own, rest = (nan_unless(defined, part) for part in (own, rest))
-    return RowStatistics(index, logit, maximum, own, rest, plan, of_maximum=pivot is None), gaps
+    return RowStatistics(index, logit, maximum, own, rest, plan, of_maximum)
 
 
 def _exponential(x: Array, rows: tuple[Array, View]) -> Array:
