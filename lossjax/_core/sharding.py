@@ -17,7 +17,7 @@ def alike(arrays: tuple[Any, ...]) -> tuple[Any, ...]:
     16-bit sums of hundreds of devices lose digits. Who wants those, for they are half as many bytes, casts by
     ``lax.pcast`` before the call.
     """
-    union = frozenset().union(*(_varying_axes(a) for a in arrays))
+    union = frozenset().union(*(varying_axes(a) for a in arrays))
     if not union:
         return arrays
     return tuple(_varying_over(union, a) if jnp.issubdtype(a.dtype, jnp.inexact) else a for a in arrays)
@@ -25,13 +25,13 @@ def alike(arrays: tuple[Any, ...]) -> tuple[Any, ...]:
 
 def varying_alike(references: Any, arrays: Any) -> Any:
     """Make the arrays vary over every mesh axis that a reference varies over, as a loop or a branch requires."""
-    axes = frozenset().union(*map(_varying_axes, jax.tree.leaves(references)))
+    axes = frozenset().union(*map(varying_axes, jax.tree.leaves(references)))
     return jax.tree.map(lambda array: _varying_over(axes, array), arrays)
 
 
 def varies_over(array: Any, axis_name: str) -> bool:
     """Whether ``jax.shard_map`` takes the array to differ between the devices along a mesh axis."""
-    return axis_name in _varying_axes(array)
+    return axis_name in varying_axes(array)
 
 
 def on_one_device(x: Array, over: str | None) -> Array:
@@ -69,7 +69,7 @@ def split_as(array: Array, shape: tuple[Any, ...], names: tuple[Any, ...]) -> Ar
 
 
 def _varying_over(axes: frozenset[str], array: Any) -> Any:
-    missing = axes - _varying_axes(array)
+    missing = axes - varying_axes(array)
     if not missing:
         return array
     narrow = jnp.issubdtype(array.dtype, jnp.floating) and array.dtype.itemsize < 4
@@ -77,6 +77,6 @@ def _varying_over(axes: frozenset[str], array: Any) -> Any:
     return lax.pcast(array.astype(wide), tuple(sorted(missing)), to="varying").astype(array.dtype)
 
 
-def _varying_axes(argument: Any) -> frozenset[str]:
+def varying_axes(argument: Any) -> frozenset[str]:
     manual = getattr(jax.typeof(argument), "manual_axis_type", None)
     return frozenset() if manual is None else manual.varying

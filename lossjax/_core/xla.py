@@ -6,12 +6,14 @@ version of JAX that does not have it: then the function can go.
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax import Array, lax
 from jax.sharding import NamedSharding, PartitionSpec
 from jax.typing import ArrayLike
 
 from lossjax._core.masks import nan_unless
+from lossjax._core.sharding import varying_axes
 
 LITTLE_EFFORT = {"xla_backend_optimization_level": "0"}
 """Options for ``jax.jit`` that make XLA compile without LLVM's optimisation, for programs that run once."""
@@ -91,8 +93,16 @@ def written_down(numbers: Any) -> Any:
 
     And it puts the formulas of such numbers into each loop that uses them, one inside the other: it compiles for
     minutes.
+
+    Behind one barrier ``jax.shard_map`` takes all numbers to vary where one does. So those that vary alike have one.
     """
-    return lax.optimization_barrier(numbers)
+    leaves, structure = jax.tree.flatten(numbers)
+    axes = [varying_axes(leaf) for leaf in leaves]
+    for kind in dict.fromkeys(axes):
+        alike = [i for i, found in enumerate(axes) if found == kind]
+        for i, leaf in zip(alike, lax.optimization_barrier([leaves[i] for i in alike]), strict=True):
+            leaves[i] = leaf
+    return jax.tree.unflatten(structure, leaves)
 
 
 # --- a slice of 16-bit numbers ---------------------------------------------------------------------------------------

@@ -48,6 +48,7 @@ from lossjax._rules.logit_pairs import (
     rows_of,
     slopes_of_shares,
     stopped,
+    stored_on_chips,
     sum_over_others,
     sums_over_others,
     where_near,
@@ -133,7 +134,7 @@ def _kl_in_two_readings(dtype: Any, u: Array, v: Array, reduce: Any = jax.lax.re
     that to be far below X. A μ that is no guess costs digits, never the truth.
     """
     rows_u, rows_v, guess = rows_of_pair(u, v, dtype, reduce)
-    pair, pivot = written_down(pair_of(rows_u, rows_v, rows_v.pivot_logit))
+    pair, pivot = pair_of(rows_u, rows_v, rows_v.pivot_logit)
     measured = _measured(pair, pivot, guess)
     terms = (_kl_terms, measured), (_weighted_rest, (pair, pivot.excluded, guess))
     x, rest = sums_over_others(terms, rows_u, (u, v), reduce)
@@ -161,13 +162,9 @@ _kl_slope = known_as(lambda u, rows_u, w: -functions.fisher_product(u, rows_u, w
 _change = known_as(lambda u, v, rows_u, rows_v: functions.probabilities(v, rows_v) - functions.probabilities(u, rows_u))
 
 
-def _as_known(numbers: Any) -> Any:
-    return numbers
-
-
 def _kl_divergence_backward(saved: Any, cotangent: Array) -> tuple[None, Array, Array]:
     u, v, pair, mean = saved
-    pair, mean = by_platform((pair, mean), accelerator=written_down, otherwise=_as_known)
+    pair, mean = stored_on_chips((pair, mean))
     rows_u, rows_v = pair.rows_u, pair.rows_v
     one = class_of(*jax.lax.stop_gradient((u, v)), rows_u, rows_v)
     w, d = one.w(pair), one.d(pair)

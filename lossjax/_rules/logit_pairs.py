@@ -14,6 +14,7 @@ which is as accurate as w is, and is used where |c| < ½.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -123,7 +124,16 @@ def pair_of(rows_u: RowStatistics, rows_v: RowStatistics, v_there: Array) -> tup
     total = jnp.log(rows_v.total() / rows_u.total())
     close = jnp.abs(total - at_pivot.value()) < 0.5
     at_pivot = Exact(*(jnp.where(jnp.isfinite(at_pivot.rounded), part, 0) for part in at_pivot))
-    return Pair(rows_u, rows_v, at_pivot, total, close), pivot
+    return stored_on_chips((Pair(rows_u, rows_v, at_pivot, total, close), pivot))
+
+
+def stored_on_chips(numbers: Any) -> Any:
+    """A few numbers a row, which a program for a GPU or TPU stores before arrays are made of them."""
+    return by_platform(numbers, accelerator=written_down, otherwise=_as_they_are)
+
+
+def _as_they_are(numbers: Any) -> Any:
+    return numbers
 
 
 def compare(over: str | None, u: Array, v: Array) -> tuple[Pair, Class]:
@@ -149,7 +159,7 @@ def logit_there(z: Array, rows: RowStatistics) -> Array:
 
 def sum_over_others(term: Any, rows: RowStatistics, arrays: tuple[Array, ...], numbers: Any) -> Array:
     """The sum of the terms of all classes, on all devices, but the pivot."""
-    total = sum_of_others(term, rows.pivot, arrays, numbers)
+    total = sum_of_others(term, rows.pivot, arrays, stored_on_chips(numbers))
     return total if rows.over is None else jax.lax.psum(total, rows.over)
 
 
@@ -235,10 +245,6 @@ class _AboutMeansFromPivots:
         return _about_means(u, v, *self.of(u, v, classes, of_pivots), (of_pivots[0][0], *means))
 
 
-def _not_stored(shares: tuple[Array, Array]) -> tuple[Array, Array]:
-    return shares
-
-
 def slopes_of_shares(
     shares: Callable[..., tuple[Array, Array]], u: Array, v: Array, pair: Pair, *more: Array
 ) -> tuple[Array, Array]:
@@ -255,11 +261,24 @@ def slopes_of_shares(
     origins = shares(at_u, *numbers)[0], shares(at_v, *numbers)[1]
     measured, arrays, of_pivots = _FromPivots(shares), (u, v, rows_u.classes_of(u)), (numbers, origins)
     if are_short(arrays):  # class by class a stored share would be two arrays, with the classes first and last
-        each = (_WeightedFromPivots(measured, which) for which in (0, 1))
-        means = [sum_over_others(of, r, arrays, of_pivots) for of, r in zip(each, (rows_u, rows_v), strict=True)]
-        return of_each_class(_AboutMeansFromPivots(measured), arrays, (of_pivots, means))
-    a, b = measured(*arrays, of_pivots)
-    a, b = by_platform((a, b), cpu=jax.lax.optimization_barrier, otherwise=_not_stored)
-    mean_a = sum_over_others(_weighted, rows_u, (u, a), rows_u)
-    mean_b = sum_over_others(_weighted, rows_v, (v, b), rows_v)
+        return _slopes_formed_twice(measured, arrays, of_pivots)
+    twice, once = (functools.partial(form, measured) for form in (_slopes_formed_twice, _slopes_formed_once))
+    kept = functools.partial(once, keep=jax.lax.optimization_barrier)
+    return by_platform(arrays, of_pivots, cpu=kept, accelerator=twice, otherwise=once)
+
+
+def _slopes_formed_twice(measured: _FromPivots, arrays: tuple[Array, ...], of_pivots: Any) -> tuple[Array, Array]:
+    pair = of_pivots[0][0]
+    each = (_WeightedFromPivots(measured, which) for which in (0, 1))
+    means = [sum_over_others(of, r, arrays, of_pivots) for of, r in zip(each, (pair.rows_u, pair.rows_v), strict=True)]
+    return of_each_class(_AboutMeansFromPivots(measured), arrays, stored_on_chips((of_pivots, means)))
+
+
+def _slopes_formed_once(
+    measured: _FromPivots, arrays: tuple[Array, ...], of_pivots: Any, keep: Callable[..., Any] = _as_they_are
+) -> tuple[Array, Array]:
+    pair, (u, v, _) = of_pivots[0][0], arrays
+    a, b = keep(measured(*arrays, of_pivots))
+    mean_a = sum_over_others(_weighted, pair.rows_u, (u, a), pair.rows_u)
+    mean_b = sum_over_others(_weighted, pair.rows_v, (v, b), pair.rows_v)
     return _about_means(u, v, a, b, (pair, mean_a, mean_b))

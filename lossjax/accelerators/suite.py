@@ -19,6 +19,7 @@ import optax
 import lossjax
 from lossjax.accelerators.chips import CHIPS, Chip
 from lossjax.accelerators.program import compiled_for
+from lossjax.bench.losses import usual_js
 
 Pass = Literal["value", "value and gradient"]
 PASSES: tuple[Pass, ...] = ("value", "value and gradient")
@@ -119,6 +120,14 @@ CASES: dict[str, Case] = {
         (2, 5),
         optax_kl_divergence,
         dict.fromkeys(GPUS, (4.0, 7.0)),
+        FOR_A_KERNEL,
+    ),
+    "JS of logits": Case(
+        lossjax.softmax_js_divergence,
+        "logits",
+        (2, 5),
+        usual_js,
+        dict.fromkeys(GPUS, (6.0, 11.0)),
         FOR_A_KERNEL,
     ),
 }
