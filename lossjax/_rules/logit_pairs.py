@@ -277,8 +277,8 @@ def _slopes_formed_twice(measured: _FromPivots, arrays: tuple[Array, ...], of_pi
 def _slopes_formed_once(
     measured: _FromPivots, arrays: tuple[Array, ...], of_pivots: Any, keep: Callable[..., Any] = _as_they_are
 ) -> tuple[Array, Array]:
-    pair, (u, v, _) = of_pivots[0][0], arrays
-    a, b = keep(measured(*arrays, of_pivots))
+    pair, (u, v, classes) = of_pivots[0][0], arrays
+    a, b = keep(measured(u, v, classes, of_pivots))
     mean_a = sum_over_others(_weighted, pair.rows_u, (u, a), pair.rows_u)
     mean_b = sum_over_others(_weighted, pair.rows_v, (v, b), pair.rows_v)
     return _about_means(u, v, a, b, (pair, mean_a, mean_b))

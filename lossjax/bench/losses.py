@@ -10,6 +10,7 @@ import optax
 from jax import Array
 
 import lossjax
+from lossjax.accelerators.suite import optax_js_divergence, optax_kl_divergence
 
 Pass = Literal["forward", "value_and_grad"]
 """What is timed of a problem."""
@@ -49,20 +50,6 @@ def _weights_of(classes: int, dtype: Any = jnp.float32) -> Array:
     return jnp.linspace(0.5, 2.0, classes, dtype=dtype)
 
 
-def _usual_divergence(u: Array, v: Array) -> Array:
-    """Of the second distribution from the first."""
-    return optax.losses.kl_divergence_with_log_targets(jax.nn.log_softmax(v), jax.nn.log_softmax(u))
-
-
-def usual_js(u: Array, v: Array) -> Array:
-    """The Jensen-Shannon divergence as it is written on optax."""
-    """The Jensen-Shannon divergence as it is written on optax."""
-    log_p, log_q = jax.nn.log_softmax(u), jax.nn.log_softmax(v)
-    log_m = jnp.logaddexp(log_p, log_q) - jnp.log(2).astype(u.dtype)
-    of = optax.losses.kl_divergence_with_log_targets
-    return (of(log_m, log_p) + of(log_m, log_q)) / 2
-
-
 OPTIONS: dict[str, Pair] = {
     "label smoothing": Pair("labels", _labels(label_smoothing=SMOOTHING), _smoothed),
     "z-loss": Pair("labels", _labels(z_loss=Z_LOSS), _with_z_loss),
@@ -91,8 +78,8 @@ OPTIONS: dict[str, Pair] = {
 }  # fmt: skip
 """By the name that tables show."""
 DIVERGENCES: dict[str, Pair] = {
-    "KL": Pair("logits", lossjax.softmax_kl_divergence, _usual_divergence),
-    "JS": Pair("logits", lossjax.softmax_js_divergence, usual_js),
+    "KL": Pair("logits", lossjax.softmax_kl_divergence, optax_kl_divergence),
+    "JS": Pair("logits", lossjax.softmax_js_divergence, optax_js_divergence),
 }
 PAIRS = OPTIONS | DIVERGENCES
 
