@@ -111,7 +111,7 @@ def ipo_loss(
       **options: the options of :class:`EntryOptions`, one entry per pair of answers.
 
     Returns:
-      The loss in nats, ``[...]`` or a scalar, in float32 or wider.
+      The loss, a pure number, ``[...]`` or a scalar, in float32 or wider.
 
     Accuracy: 8u of the terms of the difference.
 
@@ -162,9 +162,9 @@ def kto_loss(
       **options: the options of :class:`EntryOptions`, one entry per pair of answers.
 
     Returns:
-      The loss in nats, ``[...]`` or a scalar, in float32 or wider.
+      The loss, a number from 0 to 1, ``[...]`` or a scalar, in float32 or wider.
 
-    Accuracy: 8u and that of βx, also where σ saturates.
+    Accuracy: 8u and that of x, the argument of σ, also where σ saturates.
 
     Raises:
       TypeError: arguments that are not floats, a ``where`` that is not boolean.

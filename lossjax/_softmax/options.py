@@ -28,9 +28,7 @@ class AxisOption(TypedDict, total=False):
 
     axis: Annotated[
         int | Sequence[int],
-        Option(
-            -1, "the class axis, or several axes that are taken as one (a label then indexes the flattened classes)."
-        ),
+        Option(-1, "the class axis, or several axes that are taken as one, flattened."),
     ]
 
 

@@ -44,7 +44,7 @@ def project_to_simplex(y: ArrayLike) -> Array:
 
 
 def project_to_box(y: ArrayLike, lower: ArrayLike, upper: ArrayLike) -> Array:
-    r"""The point nearest to y with lower ≤ y ≤ upper, elementwise.
+    r"""The point x nearest to y with lower ≤ x ≤ upper, elementwise.
 
     Domain: any y. NaN where lower > upper, if that is known only at run time.
 
@@ -81,7 +81,7 @@ def project_to_box(y: ArrayLike, lower: ArrayLike, upper: ArrayLike) -> Array:
 
 
 def project_to_ball(y: ArrayLike, radius: ArrayLike = 1.0) -> Array:
-    r"""The point nearest to y with ‖y‖₂ ≤ radius.
+    r"""The point x nearest to y with ‖x‖₂ ≤ radius.
 
     .. math:: y \min(1, r/\|y\|_2)
 

@@ -1,4 +1,4 @@
-r"""Information projections: onto given moments (i-projection), and onto an exponential family (m-projection).
+r"""Information projections: onto given moments (I-projection), and onto an exponential family (m-projection).
 
 They minimise KL in its first argument, and in its second: G6 (docs/theorems.md). One computation gives both. Let
 p* = softmax(log q + Tᵀλ) have the moments Tp* = b. For every p with the same moments, log p*/q = Tᵀλ - const has the
@@ -7,7 +7,7 @@ same mean under p and under p*, so that
     KL(p‖q) = KL(p‖p*) + ⟨p, log p*/q⟩ = KL(p‖p*) + KL(p*‖q),                                             (Pythagoras)
 
 hence p* is the I-projection of q onto {p : Tp = b}. The equation also holds with any member q' = softmax(log q + Tᵀλ')
-of the family of q in place of q: so p* is the M-projection onto that family of every p with Tp = b.
+of the family of q in place of q: so p* is the m-projection onto that family of every p with Tp = b.
 """
 
 import functools
@@ -98,7 +98,7 @@ def m_projection(
 def m_projection(
     p: ArrayLike, T: ArrayLike, base: ArrayLike, *, max_iterations: int = 100, return_info: bool = False
 ) -> Array | tuple[Array, ProjectionInfo]:
-    r"""The member of an exponential family nearest to p: the M-projection, the fit of maximum likelihood.
+    r"""The member of an exponential family nearest to p: the m-projection, the fit of maximum likelihood.
 
     .. math:: q^* = \arg\min_q \{ \mathrm{KL}(p \| q) : q = \operatorname{softmax}(\log q_0 + T^\top \lambda) \}
 

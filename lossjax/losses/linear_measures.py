@@ -153,7 +153,7 @@ def linear_softmax_js_divergence(
               q = \operatorname{softmax}(x'W' + b')
 
     Domain: that of :func:`~lossjax.softmax_js_divergence` for the two rows of logits and β. The result lies between 0
-    and the entropy of a coin that falls with β, at ½ log 2.
+    and the entropy of a coin that falls with β, which is log 2 for β = ½.
 
     Gradient: with g = p∘(a - Σ p a), a = β log(p/m), that in the logits, :math:`g W^\top` in x, :math:`x^\top g` in W,
     g in b, and likewise in x', W' and b', p and q exchanged: true in all of them. KL(p‖m) - KL(q‖m) in β.

@@ -78,7 +78,7 @@ def softmax_js_divergence(
     ones. Divided by β it tends to KL(p‖q) as β → 0, divided by 1 - β to KL(q‖p) as β → 1.
 
     Domain: that of :func:`softmax` for both logits, and β in (0, 1). The result lies between 0 and the entropy of a
-    coin that falls with β, at ½ log 2, for any two distributions.
+    coin that falls with β (log 2 for β = ½), for any two distributions.
 
     Gradient: p∘(a - Σ p a) in ``logits_p`` with a = β log(p/m), q∘(b - Σ q b) in ``logits_q`` with
     b = (1 - β) log(q/m), and KL(p‖m) - KL(q‖m) in β.

@@ -152,7 +152,7 @@ def log_cosh(predictions: ArrayLike, targets: ArrayLike, **options: Unpack[Entry
     Returns:
       The loss, a pure number, ``[...]`` or a scalar, in float32 or wider.
 
-    Accuracy: a relative error within 16u in the value, also near 0 (the first form is used below \|r\| = 1, the second
+    Accuracy: a relative error within 16u in the value, also near 0 (the second form is used below \|r\| = 1, the third
     beyond), and within 8u in the gradient.
 
     Raises:

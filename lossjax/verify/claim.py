@@ -32,7 +32,7 @@ class Measurement:
     measured: float
     allowed: float
     refutes: bool = False
-    """Whether the printed statement is refuted by a number of at least ``allowed``; else at most that is wanted."""
+    """True: at least ``allowed`` is wanted, which refutes the printed statement. False: at most that."""
     ok: bool = dataclasses.field(init=False)
     """Whether the number is within its limit; a NaN never is."""
 

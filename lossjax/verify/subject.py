@@ -69,7 +69,7 @@ def _file(path: Path) -> Any:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.path.insert(0, str(path.parent.resolve()))
-    sys.modules.setdefault(path.stem, module)  # dataclasses look their module up, and so does `own_name`
+    sys.modules.setdefault(path.stem, module)  # dataclasses look their module up, and so does `home`
     spec.loader.exec_module(module)
     return module
 
@@ -157,20 +157,29 @@ def _required(function: Callable[..., Any]) -> int | None:
     return sum(p.kind in positional and p.default is inspect.Parameter.empty for p in parameters)
 
 
-def own_name(function: Callable[..., Any]) -> str | None:
-    """The name by which the function's module has it, or None.
+def home(function: Callable[..., Any]) -> tuple[str, str] | None:
+    """The module that has the function and the name by which it has it, or None.
 
-    What wraps a function takes over its ``__name__``: ``softcap = jax.custom_vjp(formula)`` calls itself ``formula``,
-    but ``from module import formula`` gets the formula without its rule.
+    What wraps a function takes over its ``__name__`` and its ``__module__``: ``softcap = jax.custom_vjp(formula)``
+    calls itself ``formula``, also where the formula comes from another module; but ``from module import formula`` gets
+    the formula without its rule.
     """
-    module = sys.modules.get(getattr(function, "__module__", None) or "")
-    called = getattr(function, "__name__", None)
-    names = [name for name, value in getattr(module, "__dict__", {}).items() if value is function]
-    return called if called in names else next(iter(names), None)
+    declared, called = getattr(function, "__module__", None) or "", getattr(function, "__name__", None)
+    for module in (declared, *list(sys.modules)):
+        names = [name for name, value in list(_contents(module).items()) if value is function]
+        if names:
+            return module, called if called in names else names[0]
+    return None
+
+
+def _contents(module: str) -> dict[str, Any]:
+    """What a module that is imported has at its top."""
+    return getattr(sys.modules.get(module), "__dict__", {})
 
 
 def _name(function: Callable[..., Any]) -> str:
-    return own_name(function) or getattr(function, "__name__", repr(function))
+    found = home(function)
+    return found[1] if found else getattr(function, "__name__", repr(function))
 
 
 def _first_line(error: BaseException) -> str:

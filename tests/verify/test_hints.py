@@ -2,6 +2,7 @@
 
 import io
 import re
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -98,9 +99,17 @@ softcap.defvjp(lambda z: (formula(z), z), lambda z, g: (g,))
 """
 
 
-def test_a_function_is_called_as_its_module_calls_it(tmp_path, monkeypatch):
-    """A ``custom_vjp`` takes over the name of its formula, and the program that imports that shows no fault."""
-    (tmp_path / "capped_for_a_test.py").write_text(CAPPED, encoding="utf-8")
+@pytest.mark.parametrize("apart", [False, True], ids=["one module", "formula imported"])
+def test_a_function_is_called_as_its_module_calls_it(apart, tmp_path, monkeypatch):
+    """A ``custom_vjp`` takes over the name of its formula, and the program that imports that shows no fault; and it
+    takes over the formula's module, which does not have it.
+    """
+    formula, rule = CAPPED.split("softcap =", 1)
+    names = "import jax\nfrom formula_for_a_test import formula\n" if apart else formula
+    (tmp_path / "formula_for_a_test.py").write_text(formula, encoding="utf-8")
+    (tmp_path / "capped_for_a_test.py").write_text(f"{names}softcap ={rule}", encoding="utf-8")
+    for module in ("formula_for_a_test", "capped_for_a_test"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
     monkeypatch.syspath_prepend(tmp_path)
     softcap = subject.load("capped_for_a_test:softcap")
     assert softcap.__name__ == "formula"

@@ -24,7 +24,7 @@ from lossjax.verify._check.modes import check_modes
 from lossjax.verify._check.problem import Problem, is_float, problem
 from lossjax.verify._check.programs import Pair
 from lossjax.verify._check.rule import check_rule
-from lossjax.verify.subject import own_name
+from lossjax.verify.subject import home
 
 __all__ = ["CHECKS", "Certificate", "Row", "assert_verified", "check", "inlined"]
 
@@ -141,7 +141,8 @@ def check(fn: Callable[..., Any], *example_args: Any, **options: Unpack[CheckOpt
     if unknown := [c for c in wanted if c not in CHECKS]:
         raise ValueError(f"there is no check {unknown[0]!r}; there are {', '.join(CHECKS)}")
     start = time.perf_counter()
-    name = own_name(fn) or getattr(fn, "__name__", None) or type(fn).__name__
+    known = home(fn)
+    name = (known and known[1]) or getattr(fn, "__name__", None) or type(fn).__name__
     try:
         one = problem(fn, example_args, argnums, keywords)
     except jax.errors.JAXTypeError as error:  # the function runs on concrete numbers only, so it cannot be traced
@@ -228,8 +229,8 @@ def assert_verified(
       The certificate, all of whose judged rows hold.
 
     Raises:
-      AssertionError: something falls short, or nothing could be judged; one line each, with the inputs. Or a gradient
-        that was made an eighth too large passed, as it does where it is 0 or not finite for all the arguments tried.
+      AssertionError: something falls short, or nothing could be judged; one line each, with the inputs. With
+        ``plant``: the gradient made an eighth too large was not rejected, as where it is 0 for all arguments tried.
 
     Example:
       >>> import jax.numpy as jnp

@@ -121,7 +121,8 @@ class Pair:
                 return Program(pullback(truth), *examples, wide=self.wide)
             except Exception as error:  # perhaps there is a custom rule because JAX cannot differentiate the formula
                 first_line = next(iter(str(error).splitlines()), "")
-                said = f"JAX cannot differentiate the formula: {type(error).__name__}: {first_line}"
+                said = f"JAX cannot differentiate the formula ({type(error).__name__}: {first_line})"
+                said += "; say what it should compute by `reference` (`--reference FILE:FUNCTION`)"
                 self.undifferentiable = self.undifferentiable or said  # of reverse mode, which was asked for
         return None
 

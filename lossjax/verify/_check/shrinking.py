@@ -10,7 +10,7 @@ import numpy as np
 
 from lossjax.verify._check.problem import Arrays, Problem, is_float
 from lossjax.verify._check.programs import REFUSALS, Pair, x64
-from lossjax.verify.subject import own_name
+from lossjax.verify.subject import home
 
 _SECONDS = 3.0
 """How long is spent on making one input smaller."""
@@ -88,9 +88,9 @@ def _rounder(arrays: Arrays, still_wrong: Callable[[Arrays], bool], until: float
 
 def _program(one: Problem, pair: Pair, arrays: list[tuple[Any, Any]], what: str) -> str:
     """``what`` is wrong for these arrays, each with the dtype that it is given in."""
-    name = own_name(one.fn)
-    where = f"from {one.fn.__module__} import {name}" if name else "# fn: the function that was checked"
-    name = name or "fn"
+    found = home(one.fn)
+    where = "from {} import {}".format(*found) if found else "# fn: the function that was checked"
+    name = found[1] if found else "fn"
     moving = [f"x{i}" for i in one.moving]
     every = [f"x{i}" if i in one.moving else f"args[{i}]" for i in range(len(arrays))]
     with x64(pair.wide):
