@@ -45,12 +45,12 @@ def dpo_loss(
     ``reference_chosen``; h (ε - σ(-βh)) in β; βh in ε.
 
     Args:
-      chosen: ``[...]`` floats, the log-probabilities of the answers that were preferred: each the sum over its
+      chosen: c, ``[...]`` floats, the log-probabilities of the answers that were preferred: each the sum over its
         tokens (:func:`lossjax.policy.sequence_log_probs`).
-      rejected: ``[...]`` floats of the shape of ``chosen``, those of the answers that were not.
-      reference_chosen: floats that broadcast to the shape of ``chosen``, the log-probabilities of the same answers
+      rejected: r, ``[...]`` floats of the shape of ``chosen``, those of the answers that were not.
+      reference_chosen: c₀, floats that broadcast to the shape of ``chosen``, the log-probabilities of the same answers
         under the reference; 0 for none.
-      reference_rejected: floats that broadcast to the shape of ``chosen``, the same for the rejected answers.
+      reference_rejected: r₀, floats that broadcast to the shape of ``chosen``, the same for the rejected answers.
       beta: β, how strongly the margin counts: the larger, the nearer to the reference.
       label_smoothing: ε, the probability that a preference is the wrong way round.
       **options: the options of :class:`EntryOptions`, one entry per pair of answers.
@@ -101,12 +101,12 @@ def ipo_loss(
     ``reference_chosen``; (h - 1/(2β))/β² in β.
 
     Args:
-      chosen: ``[...]`` floats, the log-probabilities of the answers that were preferred; the authors take
+      chosen: c, ``[...]`` floats, the log-probabilities of the answers that were preferred; the authors take
         means over the tokens.
-      rejected: ``[...]`` floats of the shape of ``chosen``, those of the answers that were not.
-      reference_chosen: floats that broadcast to the shape of ``chosen``, the log-probabilities of the same answers
+      rejected: r, ``[...]`` floats of the shape of ``chosen``, those of the answers that were not.
+      reference_chosen: c₀, floats that broadcast to the shape of ``chosen``, the log-probabilities of the same answers
         under the reference; 0 for none.
-      reference_rejected: floats that broadcast to the shape of ``chosen``, the same for the rejected answers.
+      reference_rejected: r₀, floats that broadcast to the shape of ``chosen``, the same for the rejected answers.
       beta: β, the regularisation.
       **options: the options of :class:`EntryOptions`, one entry per pair of answers.
 
@@ -204,8 +204,8 @@ def cpo_loss(
     Gradient: -βσ(-β(c - r)) - 1 in ``chosen``, βσ(-β(c - r)) in ``rejected``, -(c - r) σ(-β(c - r)) in β.
 
     Args:
-      chosen: ``[...]`` floats, the log-probabilities of the answers that were preferred.
-      rejected: ``[...]`` floats of the shape of ``chosen``, those of the answers that were not.
+      chosen: c, ``[...]`` floats, the log-probabilities of the answers that were preferred.
+      rejected: r, ``[...]`` floats of the shape of ``chosen``, those of the answers that were not.
       beta: β, how strongly the margin counts.
       **options: the options of :class:`EntryOptions`, one entry per pair of answers.
 
@@ -243,9 +243,9 @@ def simpo_loss(
     Gradient: with g = σ(m - β(c - r)): -βg in ``chosen``, βg in ``rejected``, -(c - r) g in β, g in the margin.
 
     Args:
-      chosen: ``[...]`` floats, the log-probabilities of the answers that were preferred: the means over their
+      chosen: c, ``[...]`` floats, the log-probabilities of the answers that were preferred: the means over their
         tokens (:func:`lossjax.policy.sequence_log_probs` with ``mean=True``).
-      rejected: ``[...]`` floats of the shape of ``chosen``, those of the answers that were not.
+      rejected: r, ``[...]`` floats of the shape of ``chosen``, those of the answers that were not.
       beta: β, the scale of the difference.
       margin: m, by how much the scaled difference shall exceed 0.
       **options: the options of :class:`EntryOptions`, one entry per pair of answers.
@@ -283,9 +283,9 @@ def orpo_loss(chosen: ArrayLike, rejected: ArrayLike, *, weight: ArrayLike, **op
     Gradient: -1 - wσ(-o)/(1 - e^c) in ``chosen``, wσ(-o)/(1 - e^r) in ``rejected``, s(-o) in w.
 
     Args:
-      chosen: ``[...]`` floats, the log-probabilities of the answers that were preferred: the means over their
+      chosen: c, ``[...]`` floats, the log-probabilities of the answers that were preferred: the means over their
         tokens (:func:`lossjax.policy.sequence_log_probs` with ``mean=True``).
-      rejected: ``[...]`` floats of the shape of ``chosen``, those of the answers that were not.
+      rejected: r, ``[...]`` floats of the shape of ``chosen``, those of the answers that were not.
       weight: w, how much the odds count beside the likelihood.
       **options: the options of :class:`EntryOptions`, one entry per pair of answers.
 

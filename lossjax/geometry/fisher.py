@@ -27,7 +27,7 @@ def fisher_information(p: ArrayLike, coordinates: Coordinates = "logits") -> Arr
 
     .. math::
         \text{logits: } \operatorname{diag}(p) - p p^\top \qquad \text{ambient: } \operatorname{diag}(1/p) \qquad
-        \text{mean } (p_1, \ldots, p_{n-1}): \operatorname{diag}(1/p_i) + 1 1^\top/p_n
+        \text{mean } (p_1, \ldots, p_{n-1}): \operatorname{diag}(1/p_i) + \mathbf{1}\mathbf{1}^\top/p_n
 
     In natural coordinates (logits with :math:`z_n = 0`) it is the logits' matrix without its last row and column, the
     inverse of the mean's. On the sphere (:math:`\xi = 2\sqrt p`, of length 2) it is the identity at every point.
@@ -168,7 +168,7 @@ def natural_gradient(logits: ArrayLike, gradient: ArrayLike) -> Array:
     r"""The gradient in Fisher's metric: the direction of steepest descent, whatever the coordinates.
 
     .. math:: F^+ g = C \operatorname{diag}(1/p)\, C g, \qquad F = J(p), \quad p = \operatorname{softmax}(z),
-              \quad C = 1 - \tfrac1n 1 1^\top
+              \quad C = I - \tfrac1n \mathbf{1}\mathbf{1}^\top
 
     For the gradient of a cross-entropy, :math:`g = \hat p - t`, it is :math:`1 - t/\hat p` less its mean.
 

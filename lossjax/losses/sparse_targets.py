@@ -42,10 +42,10 @@ def softmax_cross_entropy_with_sparse_targets(
 ) -> Array:
     r"""Softmax cross-entropy whose target is given for K classes of each row: a teacher's top k, say.
 
-    .. math:: L = -\textstyle\sum_k q_k \log p_{c_k} \; \left[ - (1 - \sum_k q_k)
-              \log (1 - \textstyle\sum_k p_{c_k}) \right]
+    .. math:: L = -\textstyle\sum_k q_k \log p_{c_k}, \quad \text{with tail} \quad
+              L - (1 - \textstyle\sum_k q_k) \log (1 - \textstyle\sum_k p_{c_k})
 
-    with the term in brackets, one bin for all other classes, where ``tail`` is True. Without it the target has the mass
+    where ``tail`` adds one bin for all other classes. Without it the target has the mass
     Σq, and the student is not asked what it does with the classes that are not listed, except through the sum to 1.
     Less the entropy of the bins, which the student does not change, the loss with tail is the divergence KL(q‖p) of the
     K + 1 bins.
