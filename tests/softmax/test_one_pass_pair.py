@@ -71,11 +71,13 @@ def test_it_is_accurate_in_any_order(random: np.random.Generator) -> None:
 
 
 def test_a_guess_costs_digits_and_never_the_truth(monkeypatch: pytest.MonkeyPatch, random: np.random.Generator) -> None:
-    """With a guess that is off by more than the rows' own differences, and by less."""
+    """With a guess that is off by η: more than the rows' own differences, or less. X and ψ are about η²/2 then, each
+    within 8u, so that KL is within 8u η²/KL beside its own 30u.
+    """
     right = row_statistics.rows_of_pair
     u, v = (z[[2, 3, 5, 7]] for z in pairs(random))
-    want, mean = truths(u, v)
-    for wrong, tolerance in ((0.1, 1e-2), (1e-3, 1e-4), (0.0, 2e-6)):
+    want, _ = truths(u, v)
+    for wrong in (0.1, 1e-3, 0.0):
 
         def guessed(*given: Any, wrong: float = wrong) -> Any:
             *rows, guess = right(*given)
@@ -83,13 +85,12 @@ def test_a_guess_costs_digits_and_never_the_truth(monkeypatch: pytest.MonkeyPatc
 
         monkeypatch.setattr(logit_divergences, "rows_of_pair", guessed)
         found = in_two_readings(u, v)
-        near = np.asarray(want > (1e-4 if wrong else 0))
-        np.testing.assert_allclose(np.asarray(found.value)[near, 0], want[near], rtol=tolerance)
-        np.testing.assert_allclose(np.asarray(found.mean)[:, 0], mean, rtol=tolerance, atol=2.0**-22 * wrong)
+        error = np.abs(np.asarray(found.value)[:, 0] - want)
+        assert np.all(error <= U["float32"] * (30 * want + 8 * wrong**2)), error / want / U["float32"]
 
 
 def test_the_guess_is_near(random: np.random.Generator) -> None:
-    """Its error is far below what the value feels: the square of it below u times KL."""
+    """The value feels u times the square of its error: within 16u of KL."""
     u, v = pairs(random)
     rows_u, _, guess = jax.jit(lambda u, v: row_statistics.rows_of_pair(u, v, F32, in_a_tree))(u, v)
     kl, mean = truths(u, v)
