@@ -34,6 +34,7 @@ from jax.custom_derivatives import SymbolicZero
 from lossjax._core import sharding
 from lossjax._core.packed import Dtypes, Packed, Saved, Structure, is_array, is_inexact
 from lossjax._core.plain import rules_are_off
+from lossjax._core.platform import traced_for
 from lossjax._core.pushed import pushed_forward
 
 P = ParamSpec("P")
@@ -73,12 +74,13 @@ def closed_form(
 
     @functools.partial(jax.jit, static_argnums=0)
     def compiled_value(structure: Structure, *arrays: Any) -> R:
-        return cheaper(*structure.filled(arrays))[0]
+        return structure.called(cheaper, arrays)[0]
 
     @functools.partial(jax.jit, static_argnums=0)
     def compiled_forward(structure: Structure, *arrays: Any) -> tuple[R, Saved]:
-        output, saved = formula(*structure.filled(arrays))
-        return output, Saved.of(saved, arrays)
+        with traced_for(structure.platforms):
+            output, saved = formula(*structure.filled(arrays))
+            return output, Saved.of(saved, arrays)
 
     @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
     def whole_forward(structure: Structure, *arrays: Any) -> tuple[R, Saved]:
@@ -93,7 +95,8 @@ def closed_form(
 
     @functools.partial(jax.jit, static_argnums=0)
     def compiled_backward(structure: Structure, saved: Any, cotangent: Any) -> tuple[Any, ...]:
-        return structure.leaves_of(backward(saved.unpacked(), cotangent))
+        with traced_for(structure.platforms):
+            return structure.leaves_of(backward(saved.unpacked(), cotangent))
 
     @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
     def output_of(structure: Structure, *arrays: Any) -> Any:
@@ -195,7 +198,7 @@ def known_as(function: Callable[..., R]) -> Callable[..., R]:
     @precomputed_of.defjvp
     def _(structure: Structure, primals: Any, tangents: Any) -> tuple[Any, Any]:
         value, *arrays = primals
-        pushed = jax.jvp(lambda *moved: function(*structure.filled(moved)), tuple(arrays), tuple(tangents[1:]))[1]
+        pushed = jax.jvp(lambda *moved: structure.called(function, moved), tuple(arrays), tuple(tangents[1:]))[1]
         return precomputed_of(structure, value, *arrays), jax.tree.map(sharding.varying_alike, value, pushed)
 
     def precomputed(value: Any, *args: Any) -> Any:
@@ -220,7 +223,7 @@ def moved_also_by(function: Callable[..., R]) -> Callable[..., R]:
         (value, *arrays), (pushed, *in_arrays) = primals, tangents
         moving = [i for i, tangent in enumerate(in_arrays) if i >= fixed and _is_moving(tangent)]
         if moving:
-            of_moving = _of_moving(lambda *arrays: function(*structure.filled(arrays)), arrays, moving)
+            of_moving = _of_moving(lambda *arrays: structure.called(function, arrays), arrays, moving)
             more = jax.jvp(of_moving, [arrays[i] for i in moving], [in_arrays[i] for i in moving])[1]
             pushed = more if isinstance(pushed, SymbolicZero) else pushed + more
         return moved_of(structure, fixed, value, *arrays), pushed

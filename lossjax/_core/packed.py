@@ -2,12 +2,14 @@
 
 import dataclasses
 import inspect
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from lossjax._core.platform import Platforms, platforms, traced_for
 
 
 def is_array(leaf: Any) -> bool:
@@ -27,6 +29,17 @@ class Structure:
     tree: Any
     leaves: tuple[Hashable, ...]
     are_arrays: tuple[bool, ...]
+    platforms: Platforms
+    """What it was taken apart for: a rule may be traced for these alone, and may be traced later."""
+
+    def called(self, function: Callable[..., Any], arrays: Any) -> Any:
+        """The function of the pytree's parts, with these arrays in them."""
+        with traced_for(self.platforms):
+            return function(*self.filled(arrays))
+
+    def here(self) -> "Structure":
+        """The same, for the platforms that this place is traced for."""
+        return dataclasses.replace(self, platforms=platforms())
 
     def filled(self, arrays: Any) -> Any:
         """The pytree with these arrays in it."""
@@ -63,7 +76,7 @@ class Packed:
         are_arrays = tuple(is_array(leaf) for leaf in leaves)
         arrays = tuple(leaf for here, leaf in zip(are_arrays, leaves, strict=True) if here)
         kept = tuple(None if here else leaf for here, leaf in zip(are_arrays, leaves, strict=True))
-        return cls(arrays, Structure(treedef, kept, are_arrays))
+        return cls(arrays, Structure(treedef, kept, are_arrays, platforms()))
 
     def unpacked(self) -> Any:
         return self.structure.filled(self.arrays)

@@ -7,9 +7,16 @@ the one for the platform at hand is the only one that is compiled.
 To give one kind of chip a formula of its own (a kernel, say), write it beside the formula that it replaces, with the
 same arguments and result, and choose between the two here. The formula called ``otherwise`` stays the definition:
 ``.plain`` and ``lossjax.verify.exact`` see it alone, and the tests compare the other ones with it.
+
+A formula may choose again, in a sum of its own. There only the platforms that it was chosen for are left, so that a
+choice inside a choice is no choice any more, as a rule: without that a program of second derivatives holds each formula
+of a divergence several times for each platform, and takes twenty times as long to trace. What a derivative's rule
+traces later, when the formula has been left, is traced for the same platforms: ``packed.Structure`` remembers them.
 """
 
-from collections.abc import Callable
+import contextlib
+import contextvars
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 from jax import lax
@@ -20,6 +27,28 @@ R = TypeVar("R")
 
 ACCELERATORS = ("tpu", "cuda", "rocm")
 """The platforms, as ``lax.platform_dependent`` names them, that get the formula for accelerators."""
+
+Platforms = frozenset[str]
+ANY_OTHER = "any other"
+"""A platform that no formula is written for; exact arithmetic is one."""
+ALL: Platforms = frozenset({"cpu", *ACCELERATORS, ANY_OTHER})
+
+_traced_for: contextvars.ContextVar[Platforms] = contextvars.ContextVar("lossjax_traced_for", default=ALL)
+
+
+def platforms() -> Platforms:
+    """The platforms that what is traced here may be lowered for."""
+    return _traced_for.get()
+
+
+@contextlib.contextmanager
+def traced_for(platforms: Platforms) -> Iterator[None]:
+    """While a formula is traced that was chosen for these platforms alone."""
+    token = _traced_for.set(platforms)
+    try:
+        yield
+    finally:
+        _traced_for.reset(token)
 
 
 def by_platform(
@@ -42,5 +71,25 @@ def by_platform(
         return otherwise(*arguments)
     given = {"cpu": cpu, **dict.fromkeys(ACCELERATORS, accelerator)}
     given["tpu"] = tpu or accelerator
-    formulas = {platform: formula for platform, formula in given.items() if formula is not None}
-    return lax.platform_dependent(*arguments, default=otherwise, **formulas)
+    formulas = {platform: given.get(platform) or otherwise for platform in sorted(platforms())}
+    chosen: dict[Callable[..., R], set[str]] = {}
+    for platform, formula in formulas.items():
+        chosen.setdefault(formula, set()).add(platform)
+    branches = {formula: _for_these(formula, frozenset(these)) for formula, these in chosen.items()}
+    if len(branches) == 1:
+        return next(iter(branches))(*arguments)
+    default = branches.get(otherwise) or next(iter(branches.values()))
+    others = {platform: branches[formula] for platform, formula in formulas.items()}
+    return lax.platform_dependent(
+        *arguments, default=default, **{platform: branch for platform, branch in others.items() if branch is not default}
+    )
+
+
+def _for_these(formula: Callable[..., R], platforms: Platforms) -> Callable[..., R]:
+    """A new function each time: JAX would take what it has traced of another one for other platforms."""
+
+    def branch(*arguments: Any) -> R:
+        with traced_for(platforms):
+            return formula(*arguments)
+
+    return branch

@@ -41,7 +41,7 @@ class _Value:
     structure: Structure
 
     def __call__(self, *arrays: Array) -> tuple[Array, ...]:
-        return (self.forward(*self.structure.filled(arrays))[0],)
+        return (self.structure.called(self.forward, arrays)[0],)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +58,11 @@ class _Gradient:
 
     def __call__(self, *arrays: Array) -> tuple[Array, ...]:
         *given, cotangent = arrays
-        found = self.backward(self.forward(*self.structure.filled(given))[1], cotangent)
+
+        def pulled_back(*args: Any) -> tuple[Any, ...]:
+            return self.backward(self.forward(*args)[1], cotangent)
+
+        found = self.structure.called(pulled_back, given)
         return (self.structure.leaves_of(found)[self.which].astype(given[self.which].dtype),)
 
 
@@ -80,7 +84,7 @@ def with_kernels(forward: Forward, backward: Backward, *, held: int) -> tuple[Fo
 
             def by_kernel(output: Array, *arrays: Array) -> Array:
                 operands = [Operand(x, "classes") for x in arrays]
-                return formed(_Value(forward, given.structure), kernel, operands, [output])[0]
+                return formed(_Value(forward, given.structure.here()), kernel, operands, [output])[0]
 
             output = by_platform(output, *given.arrays, tpu=by_kernel, otherwise=lambda output, *_: output)
         return output, (saved, args)
@@ -98,7 +102,8 @@ def with_kernels(forward: Forward, backward: Backward, *, held: int) -> tuple[Fo
         def by_kernel(_: Any, cotangent: Array, *arrays: Array) -> tuple[Array, ...]:
             kind: Kind = "classes" if cotangent.ndim == arrays[0].ndim else "rows"
             operands = [*(Operand(x, "classes") for x in arrays), Operand(cotangent, kind)]
-            each = [_Gradient(forward, backward, given.structure, which) for which in range(len(arrays))]
+            structure = given.structure.here()
+            each = [_Gradient(forward, backward, structure, which) for which in range(len(arrays))]
             return tuple(formed(one, kernel, operands, [x])[0] for one, x in zip(each, arrays, strict=True))
 
         found = by_platform(saved, cotangent, *given.arrays, tpu=by_kernel, otherwise=by_formula)

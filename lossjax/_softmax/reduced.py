@@ -67,7 +67,10 @@ class _LossAndGradient:
     structure: Structure
 
     def __call__(self, *arrays: Array) -> tuple[Array, Array]:
-        options, inputs, coefficients = self.structure.filled(arrays)
+        return self.structure.called(self._of, arrays)
+
+    @staticmethod
+    def _of(options: Options, inputs: SoftmaxInputs, coefficients: Array) -> tuple[Array, Array]:
         (losses, _), saved = cross_entropy.forward(options, inputs)
         in_logits = cross_entropy.backward(saved, (coefficients, jnp.zeros_like(coefficients)))[1].logits
         return losses, in_logits.astype(inputs.logits.dtype)
