@@ -172,6 +172,14 @@ def test_check_certifies_anybodys_loss(scale: str, code: int, tmp_path: Path) ->
         assert "gradient of argument 0" in " ".join(result.stdout.split())
 
 
+def test_check_says_first_what_it_was_asked(inside: Callable[..., Done], tmp_path: Path) -> None:
+    """Of a function without a rule, whose name alone would say nothing."""
+    (tmp_path / "mine.py").write_text("import jax.numpy as jnp\nwrong = lambda x: jnp.log(jnp.cosh(x))\n")
+    result = inside("check", "mine:wrong", "--only", "value", "--only", "gradient", cwd=tmp_path)
+    assert result.returncode == 1
+    assert result.stdout.startswith("wrong: is the value accurate? NO; is the gradient accurate? ")
+
+
 def test_check_requires_what_it_is_told_to(inside: Callable[..., Done], tmp_path: Path) -> None:
     """A rule that is wrong under a value that is right: shown as wrong, and no matter of the exit code."""
     (tmp_path / "mine.py").write_text(WRONG.replace("SCALE", "1.01"))
