@@ -46,7 +46,8 @@ def project_to_simplex(y: ArrayLike) -> Array:
 def project_to_box(y: ArrayLike, lower: ArrayLike, upper: ArrayLike) -> Array:
     r"""The point x nearest to y with lower ≤ x ≤ upper, elementwise.
 
-    Domain: any y. NaN where lower > upper, if that is known only at run time.
+    Domain: any y, lower <= upper. Other bounds raise; if that is known only when the program runs (of traced arrays),
+    the result is NaN, because a compiled program cannot raise.
 
     Gradient: 1 in y inside the box and on its boundary; elsewhere 1 in the bound that the result equals.
 
@@ -122,7 +123,8 @@ def project_to_half_space(y: ArrayLike, normal: ArrayLike, offset: ArrayLike) ->
     .. math:: x = y - \frac{\max(\langle a, y\rangle - b,\, 0)}{\|a\|^2}\, a
 
     Domain: finite y and a. For a = 0 every point satisfies the condition if b >= 0; otherwise no point does, and the
-    result is NaN if that is known only at run time.
+    call raises; if that is known only when the program runs (of traced arrays), the result is NaN, because a compiled
+    program cannot raise.
 
     Gradient: inside and on the boundary, that of y; outside, true in y, a and b.
 
@@ -172,9 +174,10 @@ def project_to_affine(y: ArrayLike, A: ArrayLike, b: ArrayLike) -> Array:
     .. math:: x = y - A^+ (Ay - b)
 
     Domain: any A; it may be wide, rank-deficient or zero. If b is not in the range of A, no point satisfies Ax = b, and
-    the result is NaN if that is known only at run time. b is taken to be in the range of A if it is in the range of a
-    matrix within 4 max(k, n)u‖A‖ of A, which is as exactly as the singular values of A are known: with x₀ = A⁺b, if
-    ‖b - Ax₀‖ is at most that number times ‖x₀‖.
+    the call raises; if that is known only when the program runs (of traced arrays), the result is NaN, because a
+    compiled program cannot raise. b is taken to be in the range of A if it is in the range of a matrix within
+    4 max(k, n)u‖A‖ of A, which is as exactly as the singular values of A are known: with x₀ = A⁺b, if ‖b - Ax₀‖ is at
+    most that number times ‖x₀‖.
 
     Gradient: true in y, A and b where the rank does not change nearby.
 

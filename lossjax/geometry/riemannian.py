@@ -87,7 +87,8 @@ def gaussian_fisher_rao_distance(mean_p: ArrayLike, scale_p: ArrayLike, mean_q: 
 
     Raises:
       TypeError: means that are not floating-point.
-      ValueError: shapes that do not agree, scales that are not positive (NaN where they are traced).
+      ValueError: shapes that do not agree, scales that are not positive. If that is known only when the program runs
+        (of traced arrays), the result is NaN, because a compiled program cannot raise.
 
     Example:
       >>> import jax.numpy as jnp

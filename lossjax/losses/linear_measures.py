@@ -165,7 +165,8 @@ def linear_softmax_js_divergence(
       other_weight: W', ``[H', C]`` floats, of the dtype of ``other_hidden``, with the classes of ``weight``.
       bias: b, ``[C]`` floats; None stands for 0.
       other_bias: b', ``[C]`` floats; None stands for 0.
-      mixture: β, the weight of p in the mixture, a number in (0, 1); NaN if traced and not.
+      mixture: β, the weight of p in the mixture, a number in (0, 1). Any other raises; if that is known only when the
+        program runs (of a traced array), the result is NaN, because a compiled program cannot raise.
       **options: the options of :class:`LinearMeasureOptions`; temperature and softcap are those of both heads.
 
     Returns:

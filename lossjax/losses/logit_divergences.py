@@ -86,7 +86,8 @@ def softmax_js_divergence(
     Args:
       logits_p: ``[..., C]`` floats.
       logits_q: ``[..., C]`` floats of the shape of ``logits_p``.
-      mixture: β, the weight of p in the mixture, a number in (0, 1); NaN if traced and not.
+      mixture: β, the weight of p in the mixture, a number in (0, 1). Any other raises; if that is known only when the
+        program runs (of a traced array), the result is NaN, because a compiled program cannot raise.
       **options: the options of :class:`LogitMeasureOptions`.
 
     Returns:

@@ -70,6 +70,10 @@ def mean_squared_error(predictions: ArrayLike, targets: ArrayLike, **options: Un
     Args:
       predictions: ``[...]`` floats.
       targets: ``[...]`` floats of the shape of the predictions.
+      weights: ``[...]`` floats of the shape of the predictions and of any sign, which multiply the squares; the mean is
+        their sum divided by that of the weights. A weight of 0 does not hide a NaN: ``where`` does. Default: None.
+      normalizer: a number that divides the sum in place of their count, or of the sum of the weights. 0/0 counts as 0.
+        Default: None.
       **options: the options of :class:`MeanOptions`.
 
     Returns:

@@ -152,7 +152,9 @@ def vocab_parallel_linear_softmax_js_divergence(
       axis_name: the name of the mesh axis along which the D devices lie.
       bias: b, ``[C/D]`` floats, those of the classes held here; None stands for 0.
       other_bias: b', ``[C/D]`` floats, of this device's classes.
-      mixture: β, the weight of p in the mixture, a number in (0, 1), equal on all devices; NaN if traced and not.
+      mixture: β, the weight of p in the mixture, a number in (0, 1), equal on all devices. Any other raises; if that is
+        known only when the program runs (of a traced array), the result is NaN, because a compiled program cannot
+        raise.
       **options: the options of :class:`LinearMeasureOptions`.
 
     Returns:

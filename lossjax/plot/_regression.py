@@ -24,8 +24,8 @@ def squared_error_contours(
     .. math:: \mathrm{MSE}(w, b) = \tfrac1N \textstyle\sum_i (w x_i + b - y_i)^2
 
     Args:
-      inputs: ``[N]`` numbers, x.
-      targets: ``[N]`` numbers, y.
+      inputs: ``[N]`` numbers, x; by default -1, 0, 1, 2.
+      targets: ``[N]`` numbers, y; by default 1, 2, 2, 4.
       span: how far to show to each side of the least-squares fit, in both parameters.
       ax: where to draw; default new axes.
 

@@ -100,7 +100,7 @@ def fisher_balls(radius: float = 0.2, centers: Sequence[Point] = CENTERS, *, ax:
 
     Args:
       radius: the Fisher-Rao distance from the centre, in (0, π).
-      centers: distributions over three classes, none of them a corner.
+      centers: distributions over three classes, none of them a corner; by default ten, evenly spread.
       ax: where to draw; default a new triangle.
 
     Returns:

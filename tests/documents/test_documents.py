@@ -121,3 +121,14 @@ def test_the_page_of_losses_has_every_loss() -> None:
     text = (ROOT / "docs" / "losses.md").read_text(encoding="utf-8")
     shown = set(re.findall(r"\[`([\w.]+)`\]\(api/\w+\.md#lossjax\.\1\)", text))
     assert set(names()) - shown == set()
+
+
+CHINESE = re.compile("[\u3400-\u9fff]+")
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: str(p.relative_to(ROOT)))
+def test_chinese_is_marked_and_said_in_english(path: Path) -> None:
+    """A screen reader and a browser know the language; who has no such letters has the English title before."""
+    text = path.read_text(encoding="utf-8")
+    assert not CHINESE.search(re.sub(r'<span lang="zh">[^<]*</span>', "", text))
+    assert all("in Chinese" in text[: m.start()][-200:] for m in re.finditer('<span lang="zh">', text))

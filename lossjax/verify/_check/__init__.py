@@ -54,7 +54,11 @@ class CheckOptions(TypedDict, total=False):
     ]
     checks: Annotated[
         str | Sequence[str] | None,
-        Option(None, "one name or several of ``CHECKS``; None for all but ``overflow``."),
+        Option(
+            None,
+            "``rule``, ``value``, ``gradient``, ``modes``, ``cotangent``, ``edges`` or ``overflow``, or several of "
+            "these; None for all but ``overflow``.",
+        ),
     ]
     ulps: Annotated[
         float,

@@ -40,7 +40,9 @@ class Certificate:
 
     Attributes:
       name: the name of the function.
-      rows: one row per question.
+      rows: one ``Row`` per question, with ``name``, ``ok`` (None where it was not judged), ``measured``, ``allowed``,
+        ``statement`` (what was tried, in words), ``failures`` (a line for each thing that falls short) and ``program``
+        (plain JAX that shows a wrong rule).
       seconds: how long the checks took.
       about: what was checked: the arguments that were differentiated, their dtypes, the device, the versions.
     """
