@@ -51,7 +51,7 @@ def steps(measured: Sequence[Measured]) -> str:
     dtypes = ("float32", "bfloat16")
     head = (
         "rows × (hidden ×) classes",
-        *(name for dtype in dtypes for name in (f"{dtype}: time", "MiB, ours / optax's")),
+        *(f"{dtype}: {name}" for dtype in dtypes for name in ("time", "MiB, ours / optax's")),
     )
     rows = [(name, *(cell for dtype in dtypes for cell in row[dtype])) for name, row in cells.items()]
     return table([head, ("---", *("---:",) * 4), *rows])

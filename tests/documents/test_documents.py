@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from lossjax.verify._exact import covered
 from lossjax.verify.samples import names
 from tests.support.paths import ROOT
 
@@ -121,6 +122,20 @@ def test_the_page_of_losses_has_every_loss() -> None:
     text = (ROOT / "docs" / "losses.md").read_text(encoding="utf-8")
     shown = set(re.findall(r"\[`([\w.]+)`\]\(api/\w+\.md#lossjax\.\1\)", text))
     assert set(names()) - shown == set()
+
+
+def test_the_survey_refuses_nothing_that_the_verifier_lists() -> None:
+    """A record that is older than a rule says so below its table; a loop is refused for what is in it."""
+    text = (ROOT / "docs" / "ecosystem.md").read_text(encoding="utf-8")
+    since = set(re.findall(r"older than the rule for `(\w+)`", text))
+    assert set(re.findall(r"refused: `(\w+)`", text)) & set(covered()) == since | {"while"}
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: str(p.relative_to(ROOT)))
+def test_columns_of_a_table_have_headings_of_their_own(path: Path) -> None:
+    for head in re.findall(r"(?m)^\|(.*)\|\n\|(?: *:?-+:? *\|)+$", path.read_text(encoding="utf-8")):
+        said = [cell.strip() for cell in head.split(" | ") if cell.strip()]
+        assert len(said) == len(set(said)), head
 
 
 CHINESE = re.compile("[\u3400-\u9fff]+")
