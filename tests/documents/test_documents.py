@@ -138,6 +138,13 @@ def test_columns_of_a_table_have_headings_of_their_own(path: Path) -> None:
         assert len(said) == len(set(said)), head
 
 
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: str(p.relative_to(ROOT)))
+def test_a_thread_of_another_project_is_a_link_that_names_it(path: Path) -> None:
+    text = re.sub(r"(?s)```.*?```", "", path.read_text(encoding="utf-8"))
+    others = re.sub(r"\[[\w-]+#\d+\]\(https://[^)]*\)", "", text)
+    assert re.findall(r"#\d{2,6}\b(?![^()]*\))", others) == []
+
+
 CHINESE = re.compile("[\u3400-\u9fff]+")
 
 
