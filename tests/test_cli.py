@@ -10,8 +10,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+import typer
 
 from lossjax.__main__ import main
+from lossjax.cli import app
 from tests.support.processes import environment
 
 
@@ -108,6 +110,37 @@ def test_usage_errors_exit_2_without_a_traceback(
     result = inside(*arguments)
     assert result.returncode == 2
     assert words in " ".join(result.stderr.replace("│", " ").split())
+    assert "Traceback" not in result.stderr
+
+
+EXAMPLES = [
+    line
+    for command in (app, *typer.main.get_command(app).commands.values())  # pyright: ignore[reportAttributeAccessIssue]
+    for line in str(command.info.epilog if command is app else command.epilog).split("\n\n")[1:]
+]
+"""The lines that ``--help`` ends with, of the program and of each command."""
+LONG = {"verify", "bench"}
+"""Commands of which even an example takes minutes, or which other tests run on less."""
+
+
+def test_every_help_ends_with_examples(inside: Callable[..., Done]) -> None:
+    commands = typer.main.get_command(app).commands  # pyright: ignore[reportAttributeAccessIssue]
+    for name in ("", *commands):
+        said = " ".join(inside(*filter(None, [name]), "--help").stdout.split())
+        last = said.rpartition("Examples:")[2].strip()
+        assert last.startswith(f"lossjax {name}"), name
+    for line in EXAMPLES:
+        program, name, *arguments = line.split()
+        assert program == "lossjax"
+        commands[name].make_context(name, arguments)  # raises for an option that there is not
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("line", [line for line in dict.fromkeys(EXAMPLES) if not LONG & set(line.split()[1:])])
+def test_an_example_runs(line: str, tmp_path: Path) -> None:
+    """1 is that something falls short."""
+    result = run(*line.split()[1:], cwd=tmp_path)
+    assert result.returncode in (0, 1), result.stderr
     assert "Traceback" not in result.stderr
 
 
