@@ -34,6 +34,7 @@ def project_to_simplex(y: ArrayLike) -> Array:
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax.geometry import project_to_simplex
       >>> print(project_to_simplex(jnp.array([10000.5, 10000.0, -3.0])))
       [0.75 0.25 0.  ]
 
@@ -67,6 +68,7 @@ def project_to_box(y: ArrayLike, lower: ArrayLike, upper: ArrayLike) -> Array:
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax.geometry import project_to_box
       >>> print(project_to_box(jnp.array([2.0, 0.5]), 0.0, 1.0))
       [1.  0.5]
 
@@ -105,6 +107,7 @@ def project_to_ball(y: ArrayLike, radius: ArrayLike = 1.0) -> Array:
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax.geometry import project_to_ball
       >>> print(project_to_ball(jnp.array([3.0, 4.0]), radius=10.0), project_to_ball(jnp.array([0.0, 4.0])))
       [3. 4.] [0. 1.]
 
@@ -144,6 +147,7 @@ def project_to_half_space(y: ArrayLike, normal: ArrayLike, offset: ArrayLike) ->
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax.geometry import project_to_half_space
       >>> print(project_to_half_space(jnp.array([3.0, 4.0]), jnp.array([0.0, 2.0]), 2.0))
       [3. 1.]
 
@@ -197,6 +201,7 @@ def project_to_affine(y: ArrayLike, A: ArrayLike, b: ArrayLike) -> Array:
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax.geometry import project_to_affine
       >>> print(jnp.round(project_to_affine(jnp.array([1.0, 2.0, 6.0]), jnp.ones((1, 3)), jnp.zeros(1)), 5))
       [-2. -1.  3.]
 

@@ -72,6 +72,7 @@ def i_projection(
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax.geometry import i_projection
       >>> p = i_projection(jnp.full(3, 1 / 3), jnp.array([[0.0, 1.0, 2.0]]), jnp.array([10 / 7]))
       >>> print(jnp.round(7 * p, 4))
       [1. 2. 4.]
@@ -131,6 +132,7 @@ def m_projection(
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax.geometry import m_projection
       >>> p, base = jnp.array([0.5, 0.0, 0.5]), jnp.array([1.0, 2.0, 1.0])  # binomials
       >>> print(jnp.round(m_projection(p, jnp.array([[0.0, 1.0, 2.0]]), base), 4))
       [0.25 0.5  0.25]

@@ -116,6 +116,7 @@ def project_convex(
     Example:
       >>> import jax.numpy as jnp
       >>> from lossjax.geometry import project_to_box, project_to_simplex
+      >>> from lossjax.geometry import project_convex
       >>> capped = [lambda v: project_to_box(v, 0.0, 0.5), project_to_simplex]
       >>> print(jnp.round(project_convex(jnp.array([2.0, 1.0, 0.75]), capped), 5))
       [0.5   0.375 0.125]

@@ -47,6 +47,7 @@ def sectional_curvature(metric: Callable[[Array], Array], point: ArrayLike, u: A
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax.geometry import sectional_curvature
       >>> sphere = lambda x: jnp.diag(jnp.array([1.0, jnp.sin(x[0]) ** 2]))  # polar angle and longitude
       >>> x, u, v = jnp.array([0.5, 0.1]), jnp.array([1.0, 0.0]), jnp.array([0.0, 1.0])
       >>> print(f"{sectional_curvature(sphere, x, u, v):.3f}")
@@ -92,6 +93,7 @@ def gaussian_fisher_rao_distance(mean_p: ArrayLike, scale_p: ArrayLike, mean_q: 
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax.geometry import gaussian_fisher_rao_distance
       >>> d = gaussian_fisher_rao_distance(jnp.array(0.0), 1.0, jnp.array(0.0), jnp.e)  # √2 Δ log σ
       >>> print(f"{d:.5f}")
       1.41421

@@ -60,6 +60,7 @@ def softmax_cross_entropy_hvp(
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax import softmax_cross_entropy_hvp
       >>> print(softmax_cross_entropy_hvp(jnp.array([0.0, 0.0]), jnp.array(1), jnp.array([1.0, 3.0])))
       [-0.5  0.5]
 

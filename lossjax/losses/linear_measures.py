@@ -69,6 +69,7 @@ def linear_softmax_entropy(
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax import linear_softmax_entropy
       >>> print(linear_softmax_entropy(jnp.ones((3, 2)), jnp.zeros((2, 8)), base=2))
       [3. 3. 3.]
 
@@ -124,6 +125,7 @@ def linear_softmax_kl_divergence(
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax import linear_softmax_kl_divergence
       >>> x, W = jnp.ones((1, 2)), jnp.array([[1.0, 0.0, -1.0, 0.5], [0.0, 1.0, 0.0, 0.5]])
       >>> print(f"{linear_softmax_kl_divergence(x, W, x, W + 2**-10 * jnp.eye(2, 4))[0]:.5g}")
       1.1013e-07
@@ -181,6 +183,7 @@ def linear_softmax_js_divergence(
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax import linear_softmax_js_divergence
       >>> x, W = jnp.ones((1, 1)), jnp.array([[200.0, 0.0]])
       >>> print(linear_softmax_js_divergence(x, W, -x, W, base=2))
       [1.]

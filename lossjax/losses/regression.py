@@ -44,6 +44,7 @@ def squared_error(predictions: ArrayLike, targets: ArrayLike, **options: Unpack[
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax import squared_error
       >>> print(squared_error(jnp.array([1.0, 2.0]), jnp.array([1.5, 0.0])))
       [0.25 4.  ]
 
@@ -88,6 +89,7 @@ def mean_squared_error(predictions: ArrayLike, targets: ArrayLike, **options: Un
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax import mean_squared_error
       >>> print(mean_squared_error(jnp.array([1.0, 2.0]), jnp.array([1.5, 0.0])))
       2.125
 
@@ -127,6 +129,7 @@ def huber_loss(
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax import huber_loss
       >>> print(huber_loss(jnp.array([0.5, 3.0]), jnp.array([0.0, 0.0])))
       [0.125 2.5  ]
 
@@ -165,6 +168,7 @@ def log_cosh(predictions: ArrayLike, targets: ArrayLike, **options: Unpack[Entry
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax import log_cosh
       >>> [f"{loss:.4g}" for loss in log_cosh(jnp.array([1e-4, 1.0, 100.0]), jnp.zeros(3))]
       ['5e-09', '0.4338', '99.31']
 
@@ -206,6 +210,7 @@ def quantile_loss(
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax import quantile_loss
       >>> print(quantile_loss(jnp.array([1.0, 3.0]), jnp.array([2.0, 2.0]), level=0.75))
       [0.75 0.25]
 

@@ -51,6 +51,7 @@ def vocab_parallel_linear_softmax_entropy(
     Example:
       >>> import jax, jax.numpy as jnp
       >>> from jax.sharding import AxisType, PartitionSpec as P
+      >>> from lossjax import vocab_parallel_linear_softmax_entropy
       >>> mesh = jax.make_mesh((1,), ("classes",), axis_types=(AxisType.Auto,), devices=jax.devices()[:1])
       >>> def result(x, W):
       ...     return vocab_parallel_linear_softmax_entropy(x, W, axis_name="classes")
@@ -107,6 +108,7 @@ def vocab_parallel_linear_softmax_kl_divergence(
     Example:
       >>> import jax, jax.numpy as jnp
       >>> from jax.sharding import AxisType, PartitionSpec as P
+      >>> from lossjax import vocab_parallel_linear_softmax_kl_divergence
       >>> mesh = jax.make_mesh((1,), ("classes",), axis_types=(AxisType.Auto,), devices=jax.devices()[:1])
       >>> def result(x, W):
       ...     return vocab_parallel_linear_softmax_kl_divergence(x, W, x, 2 * W, axis_name="classes")
@@ -169,6 +171,7 @@ def vocab_parallel_linear_softmax_js_divergence(
     Example:
       >>> import jax, jax.numpy as jnp
       >>> from jax.sharding import AxisType, PartitionSpec as P
+      >>> from lossjax import vocab_parallel_linear_softmax_js_divergence
       >>> mesh = jax.make_mesh((1,), ("classes",), axis_types=(AxisType.Auto,), devices=jax.devices()[:1])
       >>> def result(x, W):
       ...     return vocab_parallel_linear_softmax_js_divergence(x, W, x, 2 * W, axis_name="classes")

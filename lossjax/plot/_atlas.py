@@ -91,6 +91,7 @@ def errors_along(way: Way, *, ax: Axes | None = None) -> Axes:
     Example:
       >>> from matplotlib.figure import Figure
       >>> from lossjax import numerics
+      >>> from lossjax.plot import Way, errors_along
       >>> way = Way("Softplus", "x", {"lossjax": numerics.softplus}, low=0.01, high=60)
       >>> ax = errors_along(way, ax=Figure().add_subplot())
       >>> bool(max(ax.lines[0].get_data()[1]) < 8)
@@ -152,6 +153,7 @@ def atlas_map(atlas: "Atlas", *, ax: Axes | None = None) -> Axes:
       >>> import jax, jax.numpy as jnp
       >>> from lossjax import verify
       >>> from matplotlib.figure import Figure
+      >>> from lossjax.plot import atlas_map
       >>> found = verify.atlas({"mine.exp": jnp.exp}, points=32)
       >>> atlas_map(found, ax=Figure().add_subplot()).get_xlabel()
       'error of the value, units'

@@ -37,6 +37,7 @@ def squared_error_contours(
 
     Example:
       >>> from matplotlib.figure import Figure
+      >>> from lossjax.plot import squared_error_contours
       >>> ax = squared_error_contours([0.0, 1.0, 2.0], [1.0, 1.0, 2.0], ax=Figure().add_subplot())
       >>> print(ax.texts[-1].get_text())
       ★ least squares: w = 0.5, b = 0.833, MSE = 0.0556

@@ -63,6 +63,7 @@ def kl_contours(
 
     Example:
       >>> from matplotlib.figure import Figure
+      >>> from lossjax.plot import kl_contours
       >>> ax = kl_contours((0.2, 0.3, 0.5), levels=[0.1], ax=Figure().add_subplot())
 
     Source: §4.1.5, theorem 4.1.4.
@@ -108,6 +109,7 @@ def fisher_balls(radius: float = 0.2, centers: Sequence[Point] = CENTERS, *, ax:
 
     Example:
       >>> from matplotlib.figure import Figure
+      >>> from lossjax.plot import fisher_balls
       >>> ax = fisher_balls(0.1, [(0.2, 0.3, 0.5)], ax=Figure().add_subplot())
 
     Source: §4.1.5, ds² = Σ dp²/p.
@@ -139,6 +141,7 @@ def geodesics(
 
     Example:
       >>> from matplotlib.figure import Figure
+      >>> from lossjax.plot import geodesics
       >>> ax = geodesics(ax=Figure().add_subplot())
 
     Source: §4.1.5; G8 (docs/theorems.md).

@@ -1,5 +1,7 @@
 """What the docstrings show is run, in every module of the package."""
 
+import ast
+import builtins
 import doctest
 import importlib
 import inspect
@@ -56,6 +58,31 @@ def test_no_docstring_names_what_a_reader_cannot_have(name: str) -> None:
     assert set(re.findall(r"``([A-Z][A-Z_]{2,})``", text)) <= public
     if inspect.isfunction(one) and "reduction" not in inspect.signature(one).parameters:
         assert '"mean" divides' not in text
+
+
+def unbound(example: str) -> set[str]:
+    """The names that the lines of an example use and nothing in it defines or imports."""
+    tree = ast.parse("".join(line.source for line in doctest.DocTestParser().get_examples(example)))
+    nodes = list(ast.walk(tree))
+    names = [node for node in nodes if isinstance(node, ast.Name)]
+    known = {node.id for node in names if isinstance(node.ctx, ast.Store)} | set(dir(builtins))
+    known |= {node.arg for node in nodes if isinstance(node, ast.arg)}
+    known |= {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    imports = [one for node in nodes if isinstance(node, ast.Import | ast.ImportFrom) for one in node.names]
+    known |= {one.asname or one.name.partition(".")[0] for one in imports}
+    return {node.id for node in names} - known
+
+
+@pytest.mark.parametrize("name", documented())
+def test_an_example_imports_what_it_uses(name: str) -> None:
+    """So that a reader who copies it can run it."""
+    one = found(name)
+    for part in (one, *(vars(one).values() if inspect.isclass(one) else ())):
+        assert unbound(getattr(part, "__doc__", None) or "") == set()
+
+
+def test_a_name_that_nothing_imports_is_seen() -> None:
+    assert unbound(">>> import jax.numpy as jnp\n>>> [x for x in softmax(jnp.zeros(2))]\n[1, 1]\n") == {"softmax"}
 
 
 def test_the_checks_are_named() -> None:

@@ -70,6 +70,7 @@ def exact(
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax.verify import exact
       >>> cancelled = lambda x: jnp.log1p(jnp.exp(x)) - x
       >>> float(cancelled(jnp.float32(30)))
       0.0
