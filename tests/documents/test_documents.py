@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+import lossjax
 from lossjax.verify._exact import covered
 from lossjax.verify.samples import names
 from tests.support.paths import ROOT
@@ -119,9 +120,24 @@ def test_the_map_says_what_the_tables_say() -> None:
 
 
 def test_the_page_of_losses_has_every_loss() -> None:
-    text = (ROOT / "docs" / "losses.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "losses.md").read_text(encoding="utf-8").partition("<!-- options -->")[0]
     shown = set(re.findall(r"\[`([\w.]+)`\]\(api/\w+\.md#lossjax\.\1\)", text))
     assert set(names()) - shown == set()
+
+
+def test_the_options_are_those_of_the_signatures(tool: Any) -> None:
+    text = (ROOT / "docs" / "losses.md").read_text(encoding="utf-8")
+    assert f"<!-- options -->\n{tool.options()}\n<!-- end of options -->" in text, "run: make tables"
+    explained = (ROOT / "docs" / "api" / "options.md").read_text(encoding="utf-8")
+    assert all(f"\n| `{option}` |" in explained for option in tool.SHARED)
+
+
+def test_an_option_that_is_gone_is_seen(tool: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = tool.options()
+    monkeypatch.setattr(lossjax, "softmax_brier_score", lambda logits, targets, *, where=None, power=2: None)
+    row = next(line for line in tool.options().splitlines() if "`softmax_brier_score`" in line)
+    assert row not in before
+    assert (row.count("✓"), row.endswith("| `power` |")) == (1, True)
 
 
 def test_the_survey_refuses_nothing_that_the_verifier_lists() -> None:
