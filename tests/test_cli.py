@@ -113,26 +113,22 @@ def test_usage_errors_exit_2_without_a_traceback(
     assert "Traceback" not in result.stderr
 
 
-EXAMPLES = [
-    line
-    for command in (app, *typer.main.get_command(app).commands.values())  # pyright: ignore[reportAttributeAccessIssue]
-    for line in str(command.info.epilog if command is app else command.epilog).split("\n\n")[1:]
-]
+PROGRAM: Any = typer.main.get_command(app)
+EXAMPLES = [line for one in (PROGRAM, *PROGRAM.commands.values()) for line in str(one.epilog).split("\n\n")[1:]]
 """The lines that ``--help`` ends with, of the program and of each command."""
 LONG = {"verify", "bench"}
 """Commands of which even an example takes minutes, or which other tests run on less."""
 
 
 def test_every_help_ends_with_examples(inside: Callable[..., Done]) -> None:
-    commands = typer.main.get_command(app).commands  # pyright: ignore[reportAttributeAccessIssue]
-    for name in ("", *commands):
+    for name in ("", *PROGRAM.commands):
         said = " ".join(inside(*filter(None, [name]), "--help").stdout.split())
         last = said.rpartition("Examples:")[2].strip()
         assert last.startswith(f"lossjax {name}"), name
     for line in EXAMPLES:
         program, name, *arguments = line.split()
         assert program == "lossjax"
-        commands[name].make_context(name, arguments)  # raises for an option that there is not
+        PROGRAM.commands[name].make_context(name, arguments)  # raises for an option that there is not
 
 
 @pytest.mark.slow

@@ -297,18 +297,18 @@ def test_the_traffic_of_chips_is_what_was_recorded(tmp_path: Path) -> None:
 def test_a_library_has_one_colour_in_all_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn_by: dict[str, set[str]] = {}
 
-    def note(figure: Figure) -> None:
+    def note(figure: Any) -> None:
         for ax in figure.axes:
             for line in ax.lines:
                 drawn_by.setdefault(style.library(str(line.get_gid())), set()).add(to_hex(line.get_color()))
             for bars in ax.containers:
-                colours = {to_hex(bar.get_facecolor()) for bar in bars.patches}
+                colours = {to_hex(bar.get_facecolor()) for bar in bars.get_children()}
                 drawn_by.setdefault(style.library(str(bars.get_label())), set()).update(colours)
 
     kept = Figure.savefig
     monkeypatch.setattr(Figure, "savefig", lambda self, *a, **k: (note(self), kept(self, *a, **k)))
     for name in ("atlas", "accuracy", "memory"):
-        note(next(iter(panels(name).values())).figure)  # pyright: ignore[reportArgumentType]
+        note(next(iter(panels(name).values())).figure)
     stored = json.loads((ROOT / "benchmarks/results/accelerators.json").read_text(encoding="utf-8"))["results"]
     plot.save_memory_traffic([suite.Row(**row) for row in stored], tmp_path / "traffic.png")
     for one in ("growth", "rows"):

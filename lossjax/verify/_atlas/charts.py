@@ -251,8 +251,8 @@ def _chart(data: dict[str, Any]) -> Chart:
     def peak(of: dict[str, Any] | None) -> Peak:
         if not of:
             return NOTHING
-        size, *others = of.values()  # a size is a number, or infinite
-        return Peak(math.inf if size is None else size, *(math.nan if value is None else value for value in others))
+        numbers: list[Any] = [math.nan if value is None else value for value in of.values()]
+        return Peak(*numbers)._replace(size=math.inf if of["size"] is None else of["size"])
 
     fields: dict[str, Any] = {name: value for name, value in data.items() if name not in ("ok", "beside")}
     fields |= {name: peak(data[name]) for name in _PEAKS} | {"domain": tuple(data["domain"])}
