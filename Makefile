@@ -55,7 +55,7 @@ types: .venv/installed
 docs: .venv/installed
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
-# The measured tables of README and docs, from the first example, benchmarks/results, and `lossjax verify`: some minutes.
+# The tables of README and docs, from signatures, the first example, benchmarks/results, `lossjax verify`: some minutes.
 tables: .venv/installed
 	$(BIN)/python tools/tables.py
 

@@ -127,7 +127,7 @@ def _shown(error: float) -> str:
 def markdown() -> str:
     """The table."""
     lines = [
-        "| usual code | where | its value | its gradient | lossjax's value | its gradient |",
+        "| usual code | where | the usual value | the usual gradient | lossjax's value | lossjax's gradient |",
         "|---|---|---:|---:|---:|---:|",
     ]
     lines += [f"| {f.code} | {f.where} | " + " | ".join(map(_shown, errors(f))) + " |" for f in FORMULAS]

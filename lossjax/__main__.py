@@ -25,6 +25,8 @@ Loss functions for JAX whose values and gradients are proven.
 
 Commands: verify, check, atlas, figure, bench. They need an extra: pip install "lossjax[verify]",
 or in a clone of lossjax: pip install ".[verify]"
+
+Examples: lossjax check optax.losses:log_cosh, lossjax verify --section 4.1.3
 """
 
 

@@ -68,6 +68,7 @@ def sampled_kl(
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax.policy import sampled_kl
       >>> log_probs, reference = jnp.array([-1.0, -2.0]), jnp.array([-1.0001, -3.0])
       >>> [f"{estimate:.4g}" for estimate in sampled_kl(log_probs, reference)]
       ['5.001e-09', '0.3679']
@@ -126,6 +127,7 @@ def clipped_loss(
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax.policy import clipped_loss
       >>> old = jnp.log(jnp.array([0.5, 0.5, 0.5]))
       >>> loss = clipped_loss(jnp.log(jnp.array([0.5, 0.9, 0.9])), old, jnp.array([1.0, 1.0, -1.0]))
       >>> [f"{x:.4g}" for x in loss]
@@ -177,6 +179,7 @@ def sequence_log_probs(log_probs: ArrayLike, *, where: ArrayLike | None = None, 
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax.policy import sequence_log_probs
       >>> tokens = jnp.array([[-1.0, -2.0, jnp.nan], [-0.5, -0.25, -0.25]])
       >>> print(sequence_log_probs(tokens, where=jnp.array([[True, True, False], [True, True, True]])))
       [-3. -1.]

@@ -66,6 +66,7 @@ def dpo_loss(
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax.preference import dpo_loss
       >>> loss = dpo_loss(jnp.array([-12.0, -40.0]), jnp.array([-12.0, -900.0]), -12.0, -12.0)
       >>> [f"{x:.5g}" for x in loss]
       ['0.69315', '4.4738e-38']
@@ -121,6 +122,7 @@ def ipo_loss(
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax.preference import ipo_loss
       >>> print(ipo_loss(jnp.array([-2.0]), jnp.array([-5.0]), -3.0, -4.0, beta=0.25))
       [0.]
 
@@ -172,6 +174,7 @@ def kto_loss(
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax.preference import kto_loss
       >>> answers = jnp.array([-3.0, -3.0]), jnp.array([-5.0, -5.0])
       >>> print(kto_loss(*answers, desirable=jnp.array([True, False]), beta=0.5))
       [0.26894143 0.7310586 ]
@@ -220,6 +223,7 @@ def cpo_loss(
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax.preference import cpo_loss
       >>> print(cpo_loss(jnp.array([-2.0]), jnp.array([-2.0])))
       [2.6931472]
 
@@ -261,6 +265,7 @@ def simpo_loss(
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax.preference import simpo_loss
       >>> print(simpo_loss(jnp.array([-1.0]), jnp.array([-2.0]), beta=2.0, margin=2.0))
       [0.6931472]
 
@@ -300,6 +305,7 @@ def orpo_loss(chosen: ArrayLike, rejected: ArrayLike, *, weight: ArrayLike, **op
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax.preference import orpo_loss
       >>> print(orpo_loss(jnp.array([-1e-7]), jnp.array([-1e-7]), weight=1.0))
       [0.6931473]
 

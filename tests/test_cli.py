@@ -10,8 +10,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+import typer
 
 from lossjax.__main__ import main
+from lossjax.cli import app
 from tests.support.processes import environment
 
 
@@ -111,6 +113,33 @@ def test_usage_errors_exit_2_without_a_traceback(
     assert "Traceback" not in result.stderr
 
 
+PROGRAM: Any = typer.main.get_command(app)
+EXAMPLES = [line for one in (PROGRAM, *PROGRAM.commands.values()) for line in str(one.epilog).split("\n\n")[1:]]
+"""The lines that ``--help`` ends with, of the program and of each command."""
+LONG = {"verify", "bench"}
+"""Commands of which even an example takes minutes, or which other tests run on less."""
+
+
+def test_every_help_ends_with_examples(inside: Callable[..., Done]) -> None:
+    for name in ("", *PROGRAM.commands):
+        said = " ".join(inside(*filter(None, [name]), "--help").stdout.split())
+        last = said.rpartition("Examples:")[2].strip()
+        assert last.startswith(f"lossjax {name}"), name
+    for line in EXAMPLES:
+        program, name, *arguments = line.split()
+        assert program == "lossjax"
+        PROGRAM.commands[name].make_context(name, arguments)  # raises for an option that there is not
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("line", [line for line in dict.fromkeys(EXAMPLES) if not LONG & set(line.split()[1:])])
+def test_an_example_runs(line: str, tmp_path: Path) -> None:
+    """1 is that something falls short."""
+    result = run(*line.split()[1:], cwd=tmp_path)
+    assert result.returncode in (0, 1), result.stderr
+    assert "Traceback" not in result.stderr
+
+
 def test_version() -> None:
     assert run("--version").stdout.startswith("lossjax 0.")
 
@@ -170,6 +199,14 @@ def test_check_certifies_anybodys_loss(scale: str, code: int, tmp_path: Path) ->
     assert any(row["name"] == "rule" for row in written["rows"])
     if code:
         assert "gradient of argument 0" in " ".join(result.stdout.split())
+
+
+def test_check_says_first_what_it_was_asked(inside: Callable[..., Done], tmp_path: Path) -> None:
+    """Of a function without a rule, whose name alone would say nothing."""
+    (tmp_path / "mine.py").write_text("import jax.numpy as jnp\nwrong = lambda x: jnp.log(jnp.cosh(x))\n")
+    result = inside("check", "mine:wrong", "--only", "value", "--only", "gradient", cwd=tmp_path)
+    assert result.returncode == 1
+    assert result.stdout.startswith("wrong: is the value accurate? NO; is the gradient accurate? ")
 
 
 def test_check_requires_what_it_is_told_to(inside: Callable[..., Done], tmp_path: Path) -> None:

@@ -1,21 +1,29 @@
-"""Bring every measured table of the documents up to date: `make tables`.
+"""Bring every table of the documents up to date that is measured, or read from the functions: `make tables`.
 
-The errors on handwritten digits are what the first example prints; times and memory are the recorded results in
-`benchmarks/results`, which `lossjax bench --json` writes, each suite on the page that discusses it and the steps of
-training in the README; the certified errors are those of `lossjax verify`, and take minutes. (The table of features is
-prose: `tests/contract/test_features.py` keeps it true.)
+Which function of logits takes which option is what the signatures say. The errors on handwritten digits are what the
+first example prints; times and memory are the recorded results in `benchmarks/results`, which `lossjax bench --json`
+writes, each suite on the page that discusses it and the steps of training in the README; the certified errors are those
+of `lossjax verify`, and take minutes. (The table of features is prose, kept true by `tests/contract/test_features.py`.)
 """
 
+import inspect
 import re
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import lossjax
 from lossjax.bench import Measured, markdown_tables, report
 
 ROOT = Path(__file__).resolve().parents[1]
 README, ACCURACY = ROOT / "README.md", ROOT / "docs" / "accuracy.md"
+LOSSES = ROOT / "docs" / "losses.md"
+SHARED = (
+    "axis", "where", "ignore_index", "logit_softcap", "temperature", "label_smoothing", "smoothing", "class_weights",
+    "z_loss", "weights", "normalizer", "reduction", "base", "return_logsumexp",
+)  # fmt: skip
+"""The options that several functions of logits share, in the order in which docs/api/options.md explains them."""
 SUITES = {
     "benchmarks": ("rows", "head"),
     "post_training_heads": ("heads",),
@@ -23,6 +31,23 @@ SUITES = {
 """The suites of `lossjax bench` whose recorded results a page of the documents shows."""
 ERRORS = re.compile(r"^ (\S.*?) {2,}(\S+) +≤ \S+u +(\S+) +optax *$", re.MULTILINE)
 STEP = re.compile(r"(?P<what>value_and_grad|head) \((?P<shape>[\d, ]+)\) (?P<dtype>\w+)")
+
+
+def options() -> str:
+    """Of every public function of logits, or of what logits are made of, which options it takes."""
+    pages = {page.name: page.read_text(encoding="utf-8") for page in sorted((ROOT / "docs" / "api").glob("*.md"))}
+    rows = []
+    for name in sorted(lossjax.__all__):
+        one = getattr(lossjax, name)
+        parameters = inspect.signature(one).parameters if inspect.isfunction(one) else {}
+        if next(iter(parameters), "") not in ("logits", "logits_p", "hidden"):
+            continue
+        taken = [p.name for p in parameters.values() if p.kind is inspect.Parameter.KEYWORD_ONLY]
+        page = next(page for page, text in pages.items() if f"\n::: lossjax.{name}\n" in f"{text}\n")
+        own = ", ".join(f"`{option}`" for option in taken if option not in SHARED)
+        rows.append((f"[`{name}`](api/{page}#lossjax.{name})", *("✓" * (o in taken) for o in SHARED), own))
+    head = ("function", *(f"`{option}`" for option in SHARED), "its own")
+    return table([head, ("---", *(":---:",) * len(SHARED), "---"), *rows])
 
 
 def digits(printed: str) -> str:
@@ -51,7 +76,7 @@ def steps(measured: Sequence[Measured]) -> str:
     dtypes = ("float32", "bfloat16")
     head = (
         "rows × (hidden ×) classes",
-        *(name for dtype in dtypes for name in (f"{dtype}: time", "MiB, ours / optax's")),
+        *(f"{dtype}: {name}" for dtype in dtypes for name in ("time", "MiB, ours / optax's")),
     )
     rows = [(name, *(cell for dtype in dtypes for cell in row[dtype])) for name, row in cells.items()]
     return table([head, ("---", *("---:",) * 4), *rows])
@@ -76,6 +101,7 @@ def recorded(page: str) -> list[Measured]:
 
 def main() -> None:
     """Table by table."""
+    markdown_tables.replace(LOSSES, "options", options())
     command = [sys.executable, str(ROOT / "examples" / "01_train_digits.py")]
     example = subprocess.run(command, stdout=subprocess.PIPE, encoding="utf-8", check=True)
     markdown_tables.replace(ACCURACY, "digits", digits(example.stdout))

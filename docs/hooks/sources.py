@@ -1,7 +1,8 @@
 """Pages made of what lies outside docs/: the notebooks, and every file of the repository that a page links to.
 
 Long names in tables and headings may break after an underscore, so that they fit a telephone; a number never breaks
-after its sign, at the sign of its exponent or before a percent sign, nor an option after its dashes.
+after its sign, at the sign of its exponent or before a percent sign, nor an option after its dashes. The heading of a
+member of a class has the class in front of its name.
 """
 
 import base64
@@ -27,6 +28,8 @@ WHOLE = re.compile(
 )
 """``-inf``, ``-βh``, ``1.5e-16``, ``--json``, ``99.5 %``, ``16 MiB``, ``5 of 6``, ``1.0 / 2.0``; not ``one-hot``."""
 PATH = re.compile(r"[\w./:]{40,}")
+MEMBER = re.compile(r'(<h[34] id="[\w.]+\.([A-Z]\w*)\.(\w+)"[^>]*>\s*<span class="doc doc-object-name[^"]*">)(?=\3<)')
+"""The heading of a member of a class, up to its name, which other classes have members of too."""
 LONG_CELL = re.compile(r"<td(?=[^>]*><code>[^<]{40,}</code></td>)")
 APART = re.compile(r"(<pre.*?</pre>|<math.*?</math>|<[^>]*>)", re.S)
 
@@ -150,7 +153,7 @@ def on_page_content(html: str, *, page: Page, **_: Any) -> str:
         entry = below.pop()
         entry.title = LONG_NAME.sub(breakable, entry.title)
         below += entry.children
-    text = LONG_CELL.sub('<td class="long"', html)
+    text = LONG_CELL.sub('<td class="long"', MEMBER.sub(r"\1\2.", html))
     text = NARROW.sub(lambda element: LONG_NAME.sub(breakable, element[0]), text)
     return "".join(
         piece if piece.startswith("<") else PATH.sub(breakable, WHOLE.sub(r'<span class="whole">\g<0></span>', piece))

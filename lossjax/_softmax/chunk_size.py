@@ -64,6 +64,7 @@ def auto_chunk_size(
       8 and 1024.
 
     Example:
+      >>> from lossjax.losses.linear_head import auto_chunk_size
       >>> auto_chunk_size(2048, 50304), auto_chunk_size(2048, 50304, platform="gpu")
       (256, 2048)
 

@@ -107,6 +107,7 @@ def plan_head(
       ValueError: a size that is less than 1.
 
     Example:
+      >>> from lossjax.accelerators import plan_head
       >>> print(plan_head(8192, 4096, 131072, chip="v5e"))
       v5e: 8 blocks of 1024 rows, on paper 160.2 ms
       products: 134.0 ms

@@ -26,7 +26,7 @@ def bars(path: Path, measured: Sequence[Measured]) -> None:
         rows = {m.problem: m for m in measured if m.peer == peer and m.error is None}
         at = np.array([j + (i - (len(peers) - 1) / 2) * height for j, name in enumerate(names) if name in rows])
         own = [rows[name] for name in names if name in rows]
-        look = {"height": height, "color": style.SERIES[i % 5], "hatch": style.HATCHES[i % 5], "edgecolor": "white"}
+        look = {"height": height, "color": style.colour_of(peer), "hatch": style.HATCHES[i % 5], "edgecolor": "white"}
         speed.barh(at, [m.ratio for m in own], label=peer, **look)
         memory.barh(at, [(m.temporary_bytes or 0) / 2**20 for m in own], **look)
     speed.axvline(1, color="black", linewidth=0.8)
@@ -64,7 +64,7 @@ def growth(path: Path, problems: Sequence[Problem], measured: Sequence[Measured]
             for i, peer in enumerate(peers):
                 known = {m.problem: m for m in measured if m.peer == peer and m.error is None}
                 own = [(getattr(p, side), known[p.name]) for p in shown if p.name in known]
-                look = {"color": style.SERIES[i % 5], "linewidth": 2.2, "label": peer, "gid": peer}
+                look = {"color": style.colour_of(peer), "linewidth": 2.2, "label": peer, "gid": peer}
                 at, line = [x for x, _ in own], style.MARKED_LINES[i % 5]
                 time.loglog(at, [m.seconds for _, m in own], line, **look)
                 memory.loglog(at, [(m.temporary_bytes or np.nan) / 2**20 for _, m in own], line, **look)

@@ -130,7 +130,7 @@ def markdown(measured: Sequence[Measured]) -> str:
     columns = {"temporary_bytes": ("memory", megabytes), "loss_ulp": ("loss, ulp", ulps),
                "gradient_ulp": ("gradient, ulp", ulps)}  # fmt: skip
     columns = {what: of for what, of in columns.items() if any(getattr(m, what) is not None for m in measured)}
-    heads = ["lossjax", "time ÷ optax's", *(name for title, _ in columns.values() for name in (title, "optax's"))]
+    heads = ["lossjax", "time ÷ optax's", *(f"{of}{title}" for title, _ in columns.values() for of in ("", "optax's "))]
     lines = [f"| {' | '.join(['problem', *heads])} |", "|---|" + "---:|" * len(heads)]
     for problem in dict.fromkeys(m.problem for m in measured):
         ours, theirs = (_of(measured, problem, peer) for peer in ("lossjax", BASE))

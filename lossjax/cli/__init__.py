@@ -11,10 +11,17 @@ from rich.console import Console
 import lossjax
 from lossjax.bench import markdown_tables
 from lossjax.cli import atlas
-from lossjax.cli.showing import Steps, has_place
+from lossjax.cli.showing import Steps, examples, has_place
 
 app = typer.Typer(
     help="Loss functions for JAX whose values and gradients are proven.",
+    epilog=examples(
+        "check optax.losses:log_cosh",
+        "verify --section 4.1.3",
+        "atlas jax.nn --only gelu",
+        "figure accuracy.png",
+        "bench --suite quick",
+    ),
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -36,7 +43,7 @@ def lossjax_command(
     """Loss functions for JAX whose values and gradients are proven."""
 
 
-@app.command()
+@app.command(epilog=examples("verify", "verify --section 4.1.5 --details", "verify --loss huber_loss --all"))
 def verify(
     json: Annotated[Path | None, typer.Option(help="Also write the results to this file.", dir_okay=False)] = None,
     section: Annotated[
@@ -105,7 +112,13 @@ def verify(
     raise typer.Exit(0 if ok else 1)
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "check optax.losses:log_cosh",
+        "check optax.losses:huber_loss --only value --only gradient",
+        "check jax.nn:softplus --argnums 0 --json certificate.json",
+    )
+)
 def check(
     function: Annotated[
         str, typer.Argument(metavar="MODULE:FUNCTION", help="As optax.losses:log_cosh or mine.py:loss.")
@@ -168,10 +181,12 @@ def check(
     raise typer.Exit((certificate.of(require) if require else certificate).exit_code)
 
 
-app.command()(atlas.atlas)
+app.command(epilog=examples("atlas jax.nn --only gelu --points 64", "atlas optax.losses --only cosine --plot map.png"))(
+    atlas.atlas
+)
 
 
-@app.command()
+@app.command(epilog=examples("figure accuracy.png", "figure fisher_simplex.svg --json facts.json"))
 def figure(
     output: Annotated[
         Path,
@@ -216,7 +231,9 @@ def figure(
     raise typer.Exit(0 if all(fact.ok for fact in facts) else 1)
 
 
-@app.command()
+@app.command(
+    epilog=examples("bench --suite quick", "bench --suite quick --seconds 1 --plot bench.png --json bench.json")
+)
 def bench(
     suite: Annotated[
         str, typer.Option(help="rows, head, heads, options, divergences, growth, large (accelerators) or quick.")

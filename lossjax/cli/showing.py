@@ -1,4 +1,4 @@
-"""What several commands share: progress on long work, and the place of a table in a Markdown file."""
+"""What several commands share: examples, progress on long work, and the place of a table in a Markdown file."""
 
 from pathlib import Path
 
@@ -7,6 +7,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from lossjax.bench import markdown_tables
+
+
+def examples(*lines: str) -> str:
+    """What ends a help: lines to copy. (A paragraph each, which is what typer keeps apart.)"""
+    return "\n\n".join(("Examples:", *(f"lossjax {line}" for line in lines)))
 
 
 def has_place(markdown: Path, name: str) -> None:

@@ -163,6 +163,7 @@ def canonical_nll(
     Example:
       >>> import jax, jax.numpy as jnp
       >>> from lossjax import families
+      >>> from lossjax import canonical_nll
       >>> z, y = jnp.array([0.0, 2.0]), jnp.array([3.0, 1.0])
       >>> print(jnp.round(jax.grad(lambda z: canonical_nll(families.Poisson(), z, y, reduction="sum"))(z), 4))
       [-2.      6.3891]
@@ -207,6 +208,7 @@ def deviance(family: Family, means: ArrayLike, targets: ArrayLike) -> Array:
     Example:
       >>> import jax.numpy as jnp
       >>> from lossjax import families
+      >>> from lossjax.families import deviance
       >>> print(deviance(families.Gaussian(), jnp.array([1.0, 2.0]), jnp.array([1.0, 5.0])))
       [0. 9.]
 

@@ -63,6 +63,7 @@ def bregman_divergence(generator: Generator | Callable[[Array], Array], p: Array
     Example:
       >>> import jax.numpy as jnp
       >>> from lossjax.geometry import NegativeEntropy
+      >>> from lossjax.geometry import bregman_divergence
       >>> p, q = jnp.array([0.5, 0.3, 0.2]), jnp.array([0.2, 0.5, 0.3])
       >>> print(f"{bregman_divergence(NegativeEntropy(), p, q):.6f}")
       0.223805

@@ -51,6 +51,7 @@ def entropy_contour(entropy: ArrayLike, direction: ArrayLike) -> Array:
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax.geometry import entropy_contour
       >>> p = entropy_contour(0.5, jnp.array([3.0, 1.0, 0.0]))
       >>> print([f"{x:.4f}" for x in p], f"{-jnp.sum(p * jnp.log(p)):.5f}")
       ['0.8539', '0.1078', '0.0383'] 0.50000

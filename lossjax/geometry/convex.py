@@ -34,6 +34,7 @@ def project_to_simplex(y: ArrayLike) -> Array:
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax.geometry import project_to_simplex
       >>> print(project_to_simplex(jnp.array([10000.5, 10000.0, -3.0])))
       [0.75 0.25 0.  ]
 
@@ -46,7 +47,8 @@ def project_to_simplex(y: ArrayLike) -> Array:
 def project_to_box(y: ArrayLike, lower: ArrayLike, upper: ArrayLike) -> Array:
     r"""The point x nearest to y with lower ≤ x ≤ upper, elementwise.
 
-    Domain: any y. NaN where lower > upper, if that is known only at run time.
+    Domain: any y, lower <= upper. Other bounds raise; if that is known only when the program runs (of traced arrays),
+    the result is NaN, because a compiled program cannot raise.
 
     Gradient: 1 in y inside the box and on its boundary; elsewhere 1 in the bound that the result equals.
 
@@ -66,6 +68,7 @@ def project_to_box(y: ArrayLike, lower: ArrayLike, upper: ArrayLike) -> Array:
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax.geometry import project_to_box
       >>> print(project_to_box(jnp.array([2.0, 0.5]), 0.0, 1.0))
       [1.  0.5]
 
@@ -104,6 +107,7 @@ def project_to_ball(y: ArrayLike, radius: ArrayLike = 1.0) -> Array:
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax.geometry import project_to_ball
       >>> print(project_to_ball(jnp.array([3.0, 4.0]), radius=10.0), project_to_ball(jnp.array([0.0, 4.0])))
       [3. 4.] [0. 1.]
 
@@ -122,7 +126,8 @@ def project_to_half_space(y: ArrayLike, normal: ArrayLike, offset: ArrayLike) ->
     .. math:: x = y - \frac{\max(\langle a, y\rangle - b,\, 0)}{\|a\|^2}\, a
 
     Domain: finite y and a. For a = 0 every point satisfies the condition if b >= 0; otherwise no point does, and the
-    result is NaN if that is known only at run time.
+    call raises; if that is known only when the program runs (of traced arrays), the result is NaN, because a compiled
+    program cannot raise.
 
     Gradient: inside and on the boundary, that of y; outside, true in y, a and b.
 
@@ -142,6 +147,7 @@ def project_to_half_space(y: ArrayLike, normal: ArrayLike, offset: ArrayLike) ->
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax.geometry import project_to_half_space
       >>> print(project_to_half_space(jnp.array([3.0, 4.0]), jnp.array([0.0, 2.0]), 2.0))
       [3. 1.]
 
@@ -172,9 +178,10 @@ def project_to_affine(y: ArrayLike, A: ArrayLike, b: ArrayLike) -> Array:
     .. math:: x = y - A^+ (Ay - b)
 
     Domain: any A; it may be wide, rank-deficient or zero. If b is not in the range of A, no point satisfies Ax = b, and
-    the result is NaN if that is known only at run time. b is taken to be in the range of A if it is in the range of a
-    matrix within 4 max(k, n)u‖A‖ of A, which is as exactly as the singular values of A are known: with x₀ = A⁺b, if
-    ‖b - Ax₀‖ is at most that number times ‖x₀‖.
+    the call raises; if that is known only when the program runs (of traced arrays), the result is NaN, because a
+    compiled program cannot raise. b is taken to be in the range of A if it is in the range of a matrix within
+    4 max(k, n)u‖A‖ of A, which is as exactly as the singular values of A are known: with x₀ = A⁺b, if ‖b - Ax₀‖ is at
+    most that number times ‖x₀‖.
 
     Gradient: true in y, A and b where the rank does not change nearby.
 
@@ -194,6 +201,7 @@ def project_to_affine(y: ArrayLike, A: ArrayLike, b: ArrayLike) -> Array:
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax.geometry import project_to_affine
       >>> print(jnp.round(project_to_affine(jnp.array([1.0, 2.0, 6.0]), jnp.ones((1, 3)), jnp.zeros(1)), 5))
       [-2. -1.  3.]
 

@@ -65,6 +65,7 @@ def fenchel_young_loss(generator: Generator | Any, scores: ArrayLike, targets: A
     Example:
       >>> import jax, jax.numpy as jnp
       >>> from lossjax.geometry import NegativeEntropy, SquaredEuclidean, Tsallis
+      >>> from lossjax import fenchel_young_loss
       >>> z, y = jnp.array([1.0, 0.5, -2.0]), jnp.array([1.0, 0.0, 0.0])
       >>> for omega in (NegativeEntropy(), Tsallis(1.5), Tsallis(2.0), SquaredEuclidean()):
       ...     print([f"{g:.2f}" for g in jax.grad(lambda z: fenchel_young_loss(omega, z, y))(z)])
@@ -117,6 +118,7 @@ def entmax(scores: ArrayLike, alpha: float = 1.5) -> Array:
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax.geometry import entmax
       >>> [f"{p:.4f}" for p in entmax(jnp.array([1.0, 0.5, -2.0]))]
       ['0.6740', '0.3260', '0.0000']
 

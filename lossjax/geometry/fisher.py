@@ -52,6 +52,7 @@ def fisher_information(p: ArrayLike, coordinates: Coordinates = "logits") -> Arr
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax.geometry import fisher_information
       >>> print(fisher_information(jnp.array([0.5, 0.25, 0.25])))
       [[ 0.25   -0.125  -0.125 ]
        [-0.125   0.1875 -0.0625]
@@ -103,6 +104,7 @@ def softmax_fisher_vector_product(logits: ArrayLike, v: ArrayLike) -> Array:
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax.geometry import softmax_fisher_vector_product
       >>> print(softmax_fisher_vector_product(jnp.array([0.0, 0.0]), jnp.array([1.0, 3.0])))
       [-0.5  0.5]
 
@@ -146,6 +148,7 @@ def softmax_gauss_newton_vector_product(logits_function: Callable[[Any], Array],
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax.geometry import softmax_gauss_newton_vector_product
       >>> x = jnp.array([[1.0, 2.0]])
       >>> print(softmax_gauss_newton_vector_product(lambda w: x @ w, jnp.zeros((2, 2)), jnp.eye(2)))
       [[-0.25  0.25]
@@ -194,6 +197,7 @@ def natural_gradient(logits: ArrayLike, gradient: ArrayLike) -> Array:
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax.geometry import natural_gradient
       >>> print(natural_gradient(jnp.zeros(2), jnp.array([-0.5, 0.5])))  # 1 - t/p̂ = (-1, 1)
       [-1.  1.]
 

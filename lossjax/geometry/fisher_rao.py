@@ -43,6 +43,7 @@ def fisher_rao_distance(p: ArrayLike, q: ArrayLike) -> Array:
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax.geometry import fisher_rao_distance
       >>> print(fisher_rao_distance(jnp.array([1.0, 0.0, 0.0]), jnp.array([0.0, 0.5, 0.5])))
       3.1415927
 
@@ -79,6 +80,7 @@ def fisher_rao_geodesic(p: ArrayLike, q: ArrayLike, t: ArrayLike) -> Array:
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax.geometry import fisher_rao_geodesic
       >>> print(jnp.round(fisher_rao_geodesic(jnp.array([1.0, 0.0]), jnp.array([0.0, 1.0]), 1 / 3), 6))
       [0.75 0.25]
 
@@ -119,6 +121,7 @@ def fisher_rao_exp(p: ArrayLike, v: ArrayLike) -> Array:
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax.geometry import fisher_rao_exp
       >>> print(jnp.round(fisher_rao_exp(jnp.array([0.5, 0.5]), jnp.array([0.25, -0.25]) * jnp.pi), 6))
       [1. 0.]
 
@@ -161,6 +164,7 @@ def fisher_rao_log(p: ArrayLike, q: ArrayLike) -> Array:
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax.geometry import fisher_rao_log
       >>> print(jnp.round(fisher_rao_log(jnp.array([0.5, 0.5]), jnp.array([1.0, 0.0])) * 4 / jnp.pi, 6))
       [ 1. -1.]
 

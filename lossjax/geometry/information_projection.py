@@ -46,7 +46,8 @@ def i_projection(
     Domain: q >= 0 of any scale, not all 0; zeros stay zeros. Rows of T may be redundant or constant; each is measured
     in units of its largest entry. b must be the moments of some distribution on the support of q. At the edge of these
     moments λ is infinite, and p* is the limit, up to rounding. (Where rows of T are redundant to 1 in 100, rounding may
-    put b beyond the edge.) The result is NaN for any other b, if that is known only at run time.
+    put b beyond the edge.) Any other b raises; if that is known only when the program runs (of traced arrays), the
+    result is NaN, because a compiled program cannot raise.
 
     Gradient: true in q (also at q_i = 0), T and b, to any order, where the rank of T and the support of p* do not
     change nearby.
@@ -71,6 +72,7 @@ def i_projection(
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax.geometry import i_projection
       >>> p = i_projection(jnp.full(3, 1 / 3), jnp.array([[0.0, 1.0, 2.0]]), jnp.array([10 / 7]))
       >>> print(jnp.round(7 * p, 4))
       [1. 2. 4.]
@@ -104,9 +106,10 @@ def m_projection(
 
     It has the moments of p, Tq* = Tp, and so it is the I-projection of the base q₀ onto these moments.
 
-    Domain: distributions p, base >= 0 of any scale; p > 0 only where base > 0 (otherwise every KL is infinite, and the
-    result is NaN if that is known only at run time). Where zeros of p put Tp at the edge of the moments of the family,
-    λ is infinite, and q* is in the closure of the family.
+    Domain: distributions p, base >= 0 of any scale; p > 0 only where base > 0. Otherwise every KL is infinite, and the
+    call raises; if that is known only when the program runs (of traced arrays), the result is NaN, because a compiled
+    program cannot raise. Where zeros of p put Tp at the edge of the moments of the family, λ is infinite, and q* is in
+    the closure of the family.
 
     Gradient: true in p, T and base, under the conditions of :func:`i_projection`.
 
@@ -129,6 +132,7 @@ def m_projection(
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax.geometry import m_projection
       >>> p, base = jnp.array([0.5, 0.0, 0.5]), jnp.array([1.0, 2.0, 1.0])  # binomials
       >>> print(jnp.round(m_projection(p, jnp.array([[0.0, 1.0, 2.0]]), base), 4))
       [0.25 0.5  0.25]

@@ -86,7 +86,8 @@ def project_convex(
     .. math:: x = \arg\min \{ \|x - y\| : x \in C_1 \cap \dots \cap C_m \}
 
     Domain: finite y, and closed convex sets with a common point, which is inside those sets that are not polyhedra.
-    Where the iteration does not converge, as for disjoint sets, the result is NaN if that is known only at run time.
+    An iteration that does not converge, as for disjoint sets, raises; if that is known only when the program runs (of
+    a traced array), the result is NaN, because a compiled program cannot raise.
 
     Gradient: true in y, and in the arrays that the projections capture, to any order to which the projections can be
     differentiated. It is found by alternating their derivatives, and is NaN where that does not converge.
@@ -115,6 +116,7 @@ def project_convex(
     Example:
       >>> import jax.numpy as jnp
       >>> from lossjax.geometry import project_to_box, project_to_simplex
+      >>> from lossjax.geometry import project_convex
       >>> capped = [lambda v: project_to_box(v, 0.0, 0.5), project_to_simplex]
       >>> print(jnp.round(project_convex(jnp.array([2.0, 1.0, 0.75]), capped), 5))
       [0.5   0.375 0.125]

@@ -33,6 +33,7 @@ def least_squares(X: ArrayLike, y: ArrayLike) -> Array:
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax.geometry import least_squares
       >>> X = jnp.array([[1.0, 0.0], [0.0, 0.0], [1.0, 0.0]])
       >>> print(jnp.round(least_squares(X, jnp.array([1.0, 5.0, 3.0])), 5))
       [2. 0.]
@@ -67,6 +68,7 @@ def orthogonal_projection(X: ArrayLike, y: ArrayLike) -> Array:
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax.geometry import orthogonal_projection
       >>> print(jnp.round(orthogonal_projection(jnp.ones((3, 1)), jnp.array([1.0, 2.0, 6.0])), 5))
       [3. 3. 3.]
 
@@ -99,6 +101,7 @@ def projection_matrix(X: ArrayLike) -> Array:
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax.geometry import projection_matrix
       >>> print(jnp.round(projection_matrix(jnp.array([[1.0, 2.0], [1.0, 2.0]])), 5))
       [[0.5 0.5]
        [0.5 0.5]]
@@ -136,6 +139,7 @@ def r_squared(predictions: ArrayLike, targets: ArrayLike) -> Array:
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax.geometry import r_squared
       >>> print(r_squared(jnp.array([1.0, 2.0, 2.0]), jnp.array([1.0, 2.0, 3.0])))
       0.5
 

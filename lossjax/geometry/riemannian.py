@@ -47,6 +47,7 @@ def sectional_curvature(metric: Callable[[Array], Array], point: ArrayLike, u: A
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax.geometry import sectional_curvature
       >>> sphere = lambda x: jnp.diag(jnp.array([1.0, jnp.sin(x[0]) ** 2]))  # polar angle and longitude
       >>> x, u, v = jnp.array([0.5, 0.1]), jnp.array([1.0, 0.0]), jnp.array([0.0, 1.0])
       >>> print(f"{sectional_curvature(sphere, x, u, v):.3f}")
@@ -87,10 +88,12 @@ def gaussian_fisher_rao_distance(mean_p: ArrayLike, scale_p: ArrayLike, mean_q: 
 
     Raises:
       TypeError: means that are not floating-point.
-      ValueError: shapes that do not agree, scales that are not positive (NaN where they are traced).
+      ValueError: shapes that do not agree, scales that are not positive. If that is known only when the program runs
+        (of traced arrays), the result is NaN, because a compiled program cannot raise.
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax.geometry import gaussian_fisher_rao_distance
       >>> d = gaussian_fisher_rao_distance(jnp.array(0.0), 1.0, jnp.array(0.0), jnp.e)  # √2 Δ log σ
       >>> print(f"{d:.5f}")
       1.41421

@@ -45,6 +45,7 @@ def centered_log_ratio(p: ArrayLike, *, axis: int | Sequence[int] = -1) -> Array
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax import centered_log_ratio
       >>> print(centered_log_ratio(jnp.array([0.125, 0.25, 0.5]), axis=-1) / jnp.log(2.0))
       [-1.  0.  1.]
 
@@ -95,6 +96,7 @@ def aitchison_add(p: ArrayLike, q: ArrayLike) -> Array:
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax.geometry import aitchison_add
       >>> print(jnp.round(aitchison_add(jnp.array([0.5, 0.25, 0.25]), jnp.array([0.0, 0.3, 0.1])), 6))
       [0.   0.75 0.25]
 
@@ -145,6 +147,7 @@ def aitchison_scale(p: ArrayLike, scalar: ArrayLike) -> Array:
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax.geometry import aitchison_scale
       >>> print(jnp.round(aitchison_scale(jnp.array([0.25, 0.25, 0.5]), 3), 6))
       [0.1 0.1 0.8]
 
@@ -179,6 +182,7 @@ def aitchison_distance(p: ArrayLike, q: ArrayLike) -> Array:
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax.geometry import aitchison_distance
       >>> print(aitchison_distance(jnp.array([0.5, 0.5]), jnp.array([0.75, 0.25])) * jnp.sqrt(2.0) / jnp.log(3.0))
       1.0
 
@@ -214,6 +218,7 @@ def aitchison_inner_product(p: ArrayLike, q: ArrayLike) -> Array:
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax.geometry import aitchison_inner_product
       >>> p = jnp.array([0.125, 0.25, 0.5])
       >>> print(f"{aitchison_inner_product(p, p) / jnp.log(2.0) ** 2:.5f}")
       2.00000

@@ -108,6 +108,7 @@ def softmax_cross_entropy_with_integer_labels(
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax import softmax_cross_entropy_with_integer_labels
       >>> logits = jnp.array([[2.0, 0.0, -1.0], [50.0, 0.0, 0.0]])
       >>> [f"{loss:.5g}" for loss in softmax_cross_entropy_with_integer_labels(logits, jnp.array([0, 0]))]
       ['0.16985', '3.8575e-22']
@@ -163,6 +164,7 @@ def softmax_cross_entropy(
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax import softmax_cross_entropy
       >>> print(f"{softmax_cross_entropy(jnp.array([1.0, 1.0, -jnp.inf]), jnp.array([0.25, 0.75, 0.0])):.5f}")
       0.69315
 
@@ -216,6 +218,7 @@ def sigmoid_cross_entropy(
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax import sigmoid_cross_entropy
       >>> [f"{loss:.4g}" for loss in sigmoid_cross_entropy(jnp.array([0.0, 30.0, -30.0]), jnp.ones(3))]
       ['0.6931', '9.358e-14', '30']
 

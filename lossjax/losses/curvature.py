@@ -41,6 +41,8 @@ def softmax_cross_entropy_hvp(
       targets: ``[...]`` integers in [0, C), or ``[..., C]`` floats.
       vector: ``[..., C]`` floats, of the shape of the logits.
       where: ``[...]`` booleans, one per row; the product of a False row is 0. Default: None.
+      class_weights: ``[C]`` floats >= 0 that multiply the classes' terms, and so a row's product by the weight of its
+        label. Default: None.
       logit_softcap: c > 0 replaces each logit z by c·tanh(z/c), whose curvature is included. Default: None.
       weights: ``[...]`` floats of any sign, one per row, which multiply its loss and so its product. Default: None.
       normalizer: a number that divides the sum and so the product. Default: None.
@@ -58,6 +60,7 @@ def softmax_cross_entropy_hvp(
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax import softmax_cross_entropy_hvp
       >>> print(softmax_cross_entropy_hvp(jnp.array([0.0, 0.0]), jnp.array(1), jnp.array([1.0, 3.0])))
       [-0.5  0.5]
 

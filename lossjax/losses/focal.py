@@ -57,6 +57,7 @@ def softmax_focal_loss(
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax import softmax_focal_loss
       >>> [f"{loss:.4g}" for loss in softmax_focal_loss(jnp.array([[0.0, 0.0], [10.0, 0.0]]), jnp.array([0, 0]))]
       ['0.1733', '9.357e-14']
 
@@ -104,6 +105,7 @@ def poly_cross_entropy(
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax import poly_cross_entropy
       >>> print(f"{poly_cross_entropy(jnp.array([0.0, 0.0]), jnp.array(1), epsilon=1.0):.5f}")
       1.19315
 
@@ -147,6 +149,7 @@ def generalized_cross_entropy(
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax import generalized_cross_entropy
       >>> print(f"{generalized_cross_entropy(jnp.array([0.0, 90.0]), jnp.array(0), q=0.5):.5f}")
       2.00000
 
@@ -195,6 +198,7 @@ def sigmoid_focal_loss(
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax import sigmoid_focal_loss
       >>> [f"{loss:.4g}" for loss in sigmoid_focal_loss(jnp.array([0.0, 20.0, -20.0]), jnp.ones(3))]
       ['0.1733', '8.757e-27', '20']
 

@@ -44,6 +44,7 @@ def smooth_l1_loss(
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax import smooth_l1_loss
       >>> print(smooth_l1_loss(jnp.array([0.5, 3.0]), jnp.array([0.0, 0.0]), beta=2.0))
       [0.0625 2.    ]
 
@@ -84,6 +85,7 @@ def pseudo_huber_loss(
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax import pseudo_huber_loss
       >>> [f"{loss:.4g}" for loss in pseudo_huber_loss(jnp.array([0.75, 2.4]), jnp.zeros(2))]
       ['0.25', '1.6']
 

@@ -48,6 +48,7 @@ def self_information(p: ArrayLike, **options: Unpack[InformationOptions]) -> Arr
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax import self_information
       >>> print(self_information(jnp.array([1.0, 0.25, 0.0]), base=2))
       [ 0.  2. inf]
 
@@ -87,6 +88,7 @@ def entropy(p: ArrayLike, **options: Unpack[MeasureOptions]) -> Array:
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax import entropy
       >>> print(entropy(jnp.array([[0.25, 0.25, 0.25, 0.25], [1.0, 0.0, 0.0, 0.0]]), base=2))
       [2. 0.]
 
@@ -126,6 +128,7 @@ def cross_entropy(p: ArrayLike, q: ArrayLike, **options: Unpack[MeasureOptions])
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax import cross_entropy
       >>> print(f"{cross_entropy(jnp.array([0.5, 0.5, 0.0]), jnp.array([0.25, 0.75, 0.0])):.5f}")
       0.83699
 
@@ -168,6 +171,7 @@ def kl_divergence(p: ArrayLike, q: ArrayLike, **options: Unpack[MeasureOptions])
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax import kl_divergence
       >>> p = jnp.array([0.5, 0.5])
       >>> print(f"{kl_divergence(p, jnp.array([0.75, 0.25])):.5f}", kl_divergence(p, p))
       0.14384 0.0
@@ -205,6 +209,7 @@ def jeffreys_divergence(p: ArrayLike, q: ArrayLike, **options: Unpack[MeasureOpt
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax import jeffreys_divergence
       >>> print(f"{jeffreys_divergence(jnp.array([0.5, 0.5]), jnp.array([0.75, 0.25])):.5f}")
       0.27465
 
@@ -242,6 +247,7 @@ def js_divergence(p: ArrayLike, q: ArrayLike, **options: Unpack[MeasureOptions])
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax import js_divergence
       >>> print(js_divergence(jnp.array([1.0, 0.0]), jnp.array([0.0, 1.0]), base=2))
       1.0
 

@@ -54,6 +54,7 @@ def gaussian_nll(
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax import gaussian_nll
       >>> print(gaussian_nll(jnp.array([0.0, 1.0]), jnp.array([0.0, 3.0]), log_variance=0.0))
       [0.9189385 2.9189386]
 
@@ -95,6 +96,7 @@ def laplace_nll(
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax import laplace_nll
       >>> print(laplace_nll(jnp.array([0.0, 1.0]), jnp.array([0.0, 3.0])))
       [0.6931472 2.6931472]
 
@@ -145,6 +147,7 @@ def student_t_nll(
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax import student_t_nll
       >>> print(f"{student_t_nll(jnp.array(0.0), jnp.array(1.0), degrees_of_freedom=1.0):.5f}")  # log 2π
       1.83788
 
@@ -202,6 +205,7 @@ def poisson_nll(
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax import poisson_nll
       >>> [f"{loss:.4f}" for loss in poisson_nll(jnp.array([0.0, 1.0]), jnp.array([2.0, 3.0]), full=True)]
       ['1.6931', '1.5100']
 

@@ -107,6 +107,7 @@ def linear_softmax_cross_entropy(
 
     Example:
       >>> import jax, jax.numpy as jnp
+      >>> from lossjax import linear_softmax_cross_entropy
       >>> x, W = jnp.ones((3, 2)), jnp.array([[1.0, 0.0, -1.0, 0.5], [0.0, 1.0, 0.0, 0.5]])
       >>> y = jnp.array([0, 1, 3])
       >>> [f"{loss:.4f}" for loss in linear_softmax_cross_entropy(x, W, y)]

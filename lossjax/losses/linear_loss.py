@@ -58,6 +58,7 @@ def linear_loss(
 
     Example:
       >>> import jax.numpy as jnp, lossjax
+      >>> from lossjax import linear_loss
       >>> x, W = jnp.ones((3, 2)), jnp.array([[1.0, 0.0, -1.0, 0.5], [0.0, 1.0, 0.0, 0.5]])
       >>> def focal(logits, labels):
       ...     return lossjax.softmax_focal_loss(logits, labels)
@@ -116,6 +117,7 @@ def vocab_parallel_linear_loss(
     Example:
       >>> import jax, jax.numpy as jnp
       >>> from jax.sharding import AxisType, PartitionSpec as P
+      >>> from lossjax import vocab_parallel_linear_loss
       >>> mesh = jax.make_mesh((1,), ("classes",), axis_types=(AxisType.Auto,), devices=jax.devices()[:1])
       >>> def result(x, W):
       ...     def largest_of(logits):

@@ -69,6 +69,7 @@ def linear_softmax_entropy(
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax import linear_softmax_entropy
       >>> print(linear_softmax_entropy(jnp.ones((3, 2)), jnp.zeros((2, 8)), base=2))
       [3. 3. 3.]
 
@@ -124,6 +125,7 @@ def linear_softmax_kl_divergence(
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax import linear_softmax_kl_divergence
       >>> x, W = jnp.ones((1, 2)), jnp.array([[1.0, 0.0, -1.0, 0.5], [0.0, 1.0, 0.0, 0.5]])
       >>> print(f"{linear_softmax_kl_divergence(x, W, x, W + 2**-10 * jnp.eye(2, 4))[0]:.5g}")
       1.1013e-07
@@ -165,7 +167,8 @@ def linear_softmax_js_divergence(
       other_weight: W', ``[H', C]`` floats, of the dtype of ``other_hidden``, with the classes of ``weight``.
       bias: b, ``[C]`` floats; None stands for 0.
       other_bias: b', ``[C]`` floats; None stands for 0.
-      mixture: β, the weight of p in the mixture, a number in (0, 1); NaN if traced and not.
+      mixture: β, the weight of p in the mixture, a number in (0, 1). Any other raises; if that is known only when the
+        program runs (of a traced array), the result is NaN, because a compiled program cannot raise.
       **options: the options of :class:`LinearMeasureOptions`; temperature and softcap are those of both heads.
 
     Returns:
@@ -180,6 +183,7 @@ def linear_softmax_js_divergence(
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax import linear_softmax_js_divergence
       >>> x, W = jnp.ones((1, 1)), jnp.array([[200.0, 0.0]])
       >>> print(linear_softmax_js_divergence(x, W, -x, W, base=2))
       [1.]

@@ -48,6 +48,7 @@ def softmax_kl_divergence(logits_p: ArrayLike, logits_q: ArrayLike, **options: U
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax import softmax_kl_divergence
       >>> print(f"{softmax_kl_divergence(jnp.array([1.0, 0.0]), jnp.array([1.0 + 2**-10, 0.0])):.5g}")
       9.3738e-08
 
@@ -86,7 +87,8 @@ def softmax_js_divergence(
     Args:
       logits_p: ``[..., C]`` floats.
       logits_q: ``[..., C]`` floats of the shape of ``logits_p``.
-      mixture: β, the weight of p in the mixture, a number in (0, 1); NaN if traced and not.
+      mixture: β, the weight of p in the mixture, a number in (0, 1). Any other raises; if that is known only when the
+        program runs (of a traced array), the result is NaN, because a compiled program cannot raise.
       **options: the options of :class:`LogitMeasureOptions`.
 
     Returns:
@@ -101,6 +103,7 @@ def softmax_js_divergence(
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax import softmax_js_divergence
       >>> print(softmax_js_divergence(jnp.array([200.0, 0.0]), jnp.array([0.0, 200.0]), base=2))
       1.0
 

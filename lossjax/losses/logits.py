@@ -57,6 +57,7 @@ def softmax(logits: ArrayLike, **options: Unpack[FunctionOptions]) -> Array:
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax import softmax
       >>> print(softmax(jnp.array([1000.0, 1000.0, -jnp.inf])))
       [0.5 0.5 0. ]
       >>> print(softmax(jnp.array([1.0, 1.0, jnp.nan]), where=jnp.array([True, True, False])))
@@ -99,6 +100,7 @@ def log_softmax(logits: ArrayLike, **options: Unpack[FunctionOptions]) -> Array:
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax import log_softmax
       >>> [f"{entry:.5g}" for entry in log_softmax(jnp.array([50.0, 0.0]))]
       ['-1.9287e-22', '-50']
 
@@ -141,6 +143,7 @@ def logsumexp(logits: ArrayLike, *, b: ArrayLike | None = None, **options: Unpac
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax import logsumexp
       >>> print(f"{logsumexp(jnp.array([1000.0, 1000.0])):.3f}")
       1000.693
       >>> print(f"{logsumexp(jnp.array([3.0, 2.0]), b=jnp.array([1.0, -1.0])):.5f}")  # log(e^3 - e^2)
@@ -186,6 +189,7 @@ def softmax_entropy(logits: ArrayLike, **options: Unpack[LogitMeasureOptions]) -
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax import softmax_entropy
       >>> print(softmax_entropy(jnp.zeros(8), base=2))
       3.0
 

@@ -54,6 +54,7 @@ def hinge_loss(predictions: ArrayLike, targets: ArrayLike, **options: Unpack[Ent
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax import hinge_loss
       >>> print(hinge_loss(jnp.array([0.5, 2.0, -1.0]), jnp.array([1.0, 1.0, 1.0])))
       [0.5 0.  2. ]
 
@@ -90,6 +91,7 @@ def perceptron_loss(predictions: ArrayLike, targets: ArrayLike, **options: Unpac
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax import perceptron_loss
       >>> print(perceptron_loss(jnp.array([0.5, -2.0]), jnp.array([1.0, 1.0])))
       [0. 2.]
 
@@ -127,6 +129,7 @@ def sparsemax_loss(logits: ArrayLike, labels: ArrayLike, **options: Unpack[Entry
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax import sparsemax_loss
       >>> print(sparsemax_loss(jnp.array([0.0, 3.0, -3.0]), jnp.array([1, 1, 1])))
       [0.25 0.   3.  ]
 
@@ -167,6 +170,7 @@ def multiclass_hinge_loss(logits: ArrayLike, labels: ArrayLike, **options: Unpac
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax import multiclass_hinge_loss
       >>> print(multiclass_hinge_loss(jnp.array([[3.0, 1.0], [1.0, 1.5]]), jnp.array([0, 0])))
       [0.  1.5]
 
@@ -202,6 +206,7 @@ def multiclass_perceptron_loss(logits: ArrayLike, labels: ArrayLike, **options: 
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax import multiclass_perceptron_loss
       >>> print(multiclass_perceptron_loss(jnp.array([[3.0, 1.0], [1.0, 1.5]]), jnp.array([0, 0])))
       [0.  0.5]
 
@@ -241,6 +246,7 @@ def multiclass_sparsemax_loss(logits: ArrayLike, labels: ArrayLike, **options: U
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax import multiclass_sparsemax_loss
       >>> print(multiclass_sparsemax_loss(jnp.array([[0.0, 0.0], [3.0, 0.0], [0.0, 3.0]]), jnp.array([0, 0, 0])))
       [0.25 0.   3.  ]
 

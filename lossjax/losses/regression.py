@@ -44,6 +44,7 @@ def squared_error(predictions: ArrayLike, targets: ArrayLike, **options: Unpack[
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax import squared_error
       >>> print(squared_error(jnp.array([1.0, 2.0]), jnp.array([1.5, 0.0])))
       [0.25 4.  ]
 
@@ -70,6 +71,10 @@ def mean_squared_error(predictions: ArrayLike, targets: ArrayLike, **options: Un
     Args:
       predictions: ``[...]`` floats.
       targets: ``[...]`` floats of the shape of the predictions.
+      weights: ``[...]`` floats of the shape of the predictions and of any sign, which multiply the squares; the mean is
+        their sum divided by that of the weights. A weight of 0 does not hide a NaN: ``where`` does. Default: None.
+      normalizer: a number that divides the sum in place of their count, or of the sum of the weights. 0/0 counts as 0.
+        Default: None.
       **options: the options of :class:`MeanOptions`.
 
     Returns:
@@ -84,6 +89,7 @@ def mean_squared_error(predictions: ArrayLike, targets: ArrayLike, **options: Un
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax import mean_squared_error
       >>> print(mean_squared_error(jnp.array([1.0, 2.0]), jnp.array([1.5, 0.0])))
       2.125
 
@@ -123,6 +129,7 @@ def huber_loss(
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax import huber_loss
       >>> print(huber_loss(jnp.array([0.5, 3.0]), jnp.array([0.0, 0.0])))
       [0.125 2.5  ]
 
@@ -161,6 +168,7 @@ def log_cosh(predictions: ArrayLike, targets: ArrayLike, **options: Unpack[Entry
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax import log_cosh
       >>> [f"{loss:.4g}" for loss in log_cosh(jnp.array([1e-4, 1.0, 100.0]), jnp.zeros(3))]
       ['5e-09', '0.4338', '99.31']
 
@@ -202,6 +210,7 @@ def quantile_loss(
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax import quantile_loss
       >>> print(quantile_loss(jnp.array([1.0, 3.0]), jnp.array([2.0, 2.0]), level=0.75))
       [0.75 0.25]
 

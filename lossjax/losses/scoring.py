@@ -44,6 +44,7 @@ def softmax_brier_score(logits: ArrayLike, targets: ArrayLike, **options: Unpack
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax import softmax_brier_score
       >>> [f"{score:.4g}" for score in softmax_brier_score(jnp.array([[0.0, 0.0], [20.0, 0.0]]), jnp.array([0, 0]))]
       ['0.5', '8.497e-18']
 
@@ -93,6 +94,7 @@ def accuracy(
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax import accuracy
       >>> print(accuracy(jnp.array([[1.0, 3.0, 2.0], [5.0, 0.0, 0.0]]), jnp.array([2, 0])))
       0.5
 

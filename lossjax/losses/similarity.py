@@ -72,6 +72,7 @@ def cosine_similarity(
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax import cosine_similarity
       >>> print(cosine_similarity(jnp.array([[3e30, 0.0], [0.0, 0.0]]), jnp.array([[1.0, 0.0], [1.0, 2.0]])))
       [1. 0.]
 
@@ -118,6 +119,7 @@ def cosine_distance(
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax import cosine_distance
       >>> print(f"{cosine_distance(jnp.array([1.0, 0.0]), jnp.array([1.0, 1e-5])):.4g}")
       5e-11
 

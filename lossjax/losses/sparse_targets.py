@@ -75,6 +75,7 @@ def softmax_cross_entropy_with_sparse_targets(
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax import softmax_cross_entropy_with_sparse_targets
       >>> z, top = jnp.array([2.0, 1.0, 0.0, -1.0]), jnp.array([0, 1])
       >>> q = jnp.array([0.7, 0.2])
       >>> f"{softmax_cross_entropy_with_sparse_targets(z, top, q):.4f}"
@@ -135,6 +136,7 @@ def linear_softmax_cross_entropy_with_sparse_targets(
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax import linear_softmax_cross_entropy_with_sparse_targets
       >>> x, W = jnp.ones((1, 2)), jnp.array([[1.0, 0.0, -1.0, 0.5], [0.0, 1.0, 0.0, 0.5]])
       >>> top, q = jnp.array([[0, 1]]), jnp.array([[0.7, 0.2]])
       >>> f"{linear_softmax_cross_entropy_with_sparse_targets(x, W, top, q, tail=True)[0]:.4f}"

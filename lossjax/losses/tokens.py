@@ -82,6 +82,7 @@ def token_statistics(logits: ArrayLike, tokens: ArrayLike, **options: Unpack[Tok
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax import token_statistics
       >>> found = token_statistics(jnp.array([[40.0, 0.0], [0.0, 0.0]]), jnp.array([0, 1]))
       >>> [f"{x:.4g}" for x in found.log_probs], [f"{x:.4g}" for x in found.entropy], found.is_top.tolist()
       (['-4.248e-18', '-0.6931'], ['1.742e-16', '0.6931'], [True, True])
@@ -120,6 +121,7 @@ def token_log_probs(logits: ArrayLike, tokens: ArrayLike, **options: Unpack[Toke
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax import token_log_probs
       >>> print(f"{token_log_probs(jnp.array([40.0, 0.0]), jnp.array(0)):.4g}")
       -4.248e-18
 
@@ -166,6 +168,7 @@ def linear_token_statistics(
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax import linear_token_statistics
       >>> x, W = jnp.ones((1, 2)), jnp.array([[1.0, 0.0, -1.0, 0.5], [0.0, 1.0, 0.0, 0.5]])
       >>> found = linear_token_statistics(x, W, jnp.array([[0, 2]]))
       >>> [f"{x:.4f}" for x in found.log_probs[0]], f"{found.entropy[0]:.4f}", found.is_top.tolist()
@@ -216,6 +219,7 @@ def linear_token_log_probs(
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax import linear_token_log_probs
       >>> x, W = jnp.ones((3, 2)), jnp.array([[1.0, 0.0, -1.0, 0.5], [0.0, 1.0, 0.0, 0.5]])
       >>> [f"{x:.4f}" for x in linear_token_log_probs(x, W, jnp.array([0, 1, 2]))]
       ['-1.1427', '-1.1427', '-3.1427']

@@ -85,6 +85,7 @@ def vocab_parallel_softmax_cross_entropy(
     Example:
       >>> import jax, jax.numpy as jnp
       >>> from jax.sharding import AxisType, PartitionSpec as P
+      >>> from lossjax import vocab_parallel_softmax_cross_entropy
       >>> mesh = jax.make_mesh((1,), ("classes",), axis_types=(AxisType.Auto,), devices=jax.devices()[:1])
       >>> def loss(z, y):
       ...     return vocab_parallel_softmax_cross_entropy(z, y, axis_name="classes")
@@ -181,6 +182,7 @@ def vocab_parallel_linear_softmax_cross_entropy(
     Example:
       >>> import jax, jax.numpy as jnp
       >>> from jax.sharding import AxisType, PartitionSpec as P
+      >>> from lossjax import vocab_parallel_linear_softmax_cross_entropy
       >>> mesh = jax.make_mesh((1,), ("classes",), axis_types=(AxisType.Auto,), devices=jax.devices()[:1])
       >>> def loss(x, W, y):
       ...     return vocab_parallel_linear_softmax_cross_entropy(x, W, y, axis_name="classes", reduction="sum")

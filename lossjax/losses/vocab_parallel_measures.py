@@ -51,6 +51,7 @@ def vocab_parallel_linear_softmax_entropy(
     Example:
       >>> import jax, jax.numpy as jnp
       >>> from jax.sharding import AxisType, PartitionSpec as P
+      >>> from lossjax import vocab_parallel_linear_softmax_entropy
       >>> mesh = jax.make_mesh((1,), ("classes",), axis_types=(AxisType.Auto,), devices=jax.devices()[:1])
       >>> def result(x, W):
       ...     return vocab_parallel_linear_softmax_entropy(x, W, axis_name="classes")
@@ -107,6 +108,7 @@ def vocab_parallel_linear_softmax_kl_divergence(
     Example:
       >>> import jax, jax.numpy as jnp
       >>> from jax.sharding import AxisType, PartitionSpec as P
+      >>> from lossjax import vocab_parallel_linear_softmax_kl_divergence
       >>> mesh = jax.make_mesh((1,), ("classes",), axis_types=(AxisType.Auto,), devices=jax.devices()[:1])
       >>> def result(x, W):
       ...     return vocab_parallel_linear_softmax_kl_divergence(x, W, x, 2 * W, axis_name="classes")
@@ -152,7 +154,9 @@ def vocab_parallel_linear_softmax_js_divergence(
       axis_name: the name of the mesh axis along which the D devices lie.
       bias: b, ``[C/D]`` floats, those of the classes held here; None stands for 0.
       other_bias: b', ``[C/D]`` floats, of this device's classes.
-      mixture: β, the weight of p in the mixture, a number in (0, 1), equal on all devices; NaN if traced and not.
+      mixture: β, the weight of p in the mixture, a number in (0, 1), equal on all devices. Any other raises; if that is
+        known only when the program runs (of a traced array), the result is NaN, because a compiled program cannot
+        raise.
       **options: the options of :class:`LinearMeasureOptions`.
 
     Returns:
@@ -167,6 +171,7 @@ def vocab_parallel_linear_softmax_js_divergence(
     Example:
       >>> import jax, jax.numpy as jnp
       >>> from jax.sharding import AxisType, PartitionSpec as P
+      >>> from lossjax import vocab_parallel_linear_softmax_js_divergence
       >>> mesh = jax.make_mesh((1,), ("classes",), axis_types=(AxisType.Auto,), devices=jax.devices()[:1])
       >>> def result(x, W):
       ...     return vocab_parallel_linear_softmax_js_divergence(x, W, x, 2 * W, axis_name="classes")

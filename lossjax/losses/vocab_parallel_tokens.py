@@ -53,6 +53,7 @@ def vocab_parallel_linear_token_statistics(
     Example:
       >>> import jax, jax.numpy as jnp
       >>> from jax.sharding import AxisType, PartitionSpec as P
+      >>> from lossjax import vocab_parallel_linear_token_statistics
       >>> mesh = jax.make_mesh((1,), ("classes",), axis_types=(AxisType.Auto,), devices=jax.devices()[:1])
       >>> def result(x, W):
       ...     return vocab_parallel_linear_token_statistics(x, W, jnp.array([0]), axis_name="classes").entropy
@@ -107,6 +108,7 @@ def vocab_parallel_linear_token_log_probs(
     Example:
       >>> import jax, jax.numpy as jnp
       >>> from jax.sharding import AxisType, PartitionSpec as P
+      >>> from lossjax import vocab_parallel_linear_token_log_probs
       >>> mesh = jax.make_mesh((1,), ("classes",), axis_types=(AxisType.Auto,), devices=jax.devices()[:1])
       >>> def result(x, W):
       ...     return vocab_parallel_linear_token_log_probs(x, W, jnp.array([0]), axis_name="classes")
@@ -164,6 +166,7 @@ def vocab_parallel_linear_softmax_cross_entropy_with_sparse_targets(
     Example:
       >>> import jax, jax.numpy as jnp
       >>> from jax.sharding import AxisType, PartitionSpec as P
+      >>> from lossjax import vocab_parallel_linear_softmax_cross_entropy_with_sparse_targets
       >>> mesh = jax.make_mesh((1,), ("classes",), axis_types=(AxisType.Auto,), devices=jax.devices()[:1])
       >>> def result(x, W):
       ...     listed = jnp.array([[0, 1]]), jnp.array([[0.7, 0.2]])

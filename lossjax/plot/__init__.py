@@ -14,6 +14,7 @@ if importlib.util.find_spec("matplotlib") is None:
     )
 
 from lossjax.plot._accuracy import errors_against_margin as errors_against_margin
+from lossjax.plot._atlas import Way as Way
 from lossjax.plot._atlas import atlas_map as atlas_map
 from lossjax.plot._atlas import errors_along as errors_along
 from lossjax.plot._atlas import save_map as save_map
@@ -42,6 +43,7 @@ __all__ = [
     "FIGURES",
     "Fact",
     "Recipe",
+    "Way",
     "atlas_map",
     "errors_against_distance",
     "errors_against_margin",

@@ -130,6 +130,7 @@ def errors_against_margin(
     Example:
       >>> from matplotlib.figure import Figure
       >>> from lossjax import softmax_cross_entropy_with_integer_labels as ours
+      >>> from lossjax.plot import errors_against_margin
       >>> ax = errors_against_margin({"ours": ours}, margins=(0, 40), ax=Figure().add_subplot())
       >>> bool(max(ax.lines[0].get_data()[1]) < 8)
       True

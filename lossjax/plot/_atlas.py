@@ -11,11 +11,13 @@ import optax
 from jax import Array
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
+from matplotlib.transforms import Bbox
 
 from lossjax.losses.regression import log_cosh
 from lossjax.numerics import sigmoid
 from lossjax.plot.files import write
-from lossjax.plot.style import BLACK, FIRST, GREY, HALO, LIMIT, SECOND, SERIES, VERMILLION, axes_or_new
+from lossjax.plot.style import BLACK, GREEN, GREY, HALO, LIMIT, LINES, OTHER, axes_or_new, colour_of, library
 
 if TYPE_CHECKING:
     from lossjax.verify import Atlas
@@ -28,16 +30,23 @@ LEAST = 0.25
 
 
 class Way(NamedTuple):
-    """A function of one number along a way, and who computes it."""
+    """A function of one number along a way, and who computes it: what :func:`errors_along` draws.
+
+    Attributes:
+      title: of the axes.
+      axis: the name of the number.
+      contenders: functions of one number that should give the same, by their names.
+      low: where the way begins, on a logarithmic axis.
+      high: where it ends.
+      legend: a corner that no mountain reaches.
+    """
 
     title: str
     axis: str
     contenders: Mapping[str, Callable[[Array], Array]]
     low: float
     high: float
-    """Where the way begins and ends, on a logarithmic axis."""
     legend: Literal["upper left", "upper right"] = "upper left"
-    """A corner that no mountain reaches."""
 
 
 def _derivative(function: Callable[[Array], Array]) -> Callable[[Array], Array]:
@@ -73,7 +82,7 @@ def errors_along(way: Way, *, ax: Axes | None = None) -> Axes:
     exact arithmetic (``lossjax.verify.exact``, which needs the extra ``verify``).
 
     Args:
-      way: a title, the axis, functions of one number by name, and between which arguments to look.
+      way: a :class:`Way`: a title, the axis, functions of one number by name, and between which arguments to look.
       ax: where to draw; default new axes.
 
     Returns:
@@ -81,7 +90,10 @@ def errors_along(way: Way, *, ax: Axes | None = None) -> Axes:
 
     Example:
       >>> from matplotlib.figure import Figure
-      >>> ax = errors_along(WAYS["a"], ax=Figure().add_subplot())
+      >>> from lossjax import numerics
+      >>> from lossjax.plot import Way, errors_along
+      >>> way = Way("Softplus", "x", {"lossjax": numerics.softplus}, low=0.01, high=60)
+      >>> ax = errors_along(way, ax=Figure().add_subplot())
       >>> bool(max(ax.lines[0].get_data()[1]) < 8)
       True
 
@@ -94,14 +106,14 @@ def errors_along(way: Way, *, ax: Axes | None = None) -> Axes:
     random = np.random.default_rng(0)
     x = (edges[:-1, None] * (edges[1:] / edges[:-1])[:, None] ** random.uniform(size=(STEPS, DRAWS))).astype(np.float32)
     middle = np.sqrt(edges[:-1] * edges[1:])
-    for (name, function), style in zip(way.contenders.items(), (FIRST, SECOND), strict=False):
-        look = SECOND if name != "lossjax" else style
+    for name, function in way.contenders.items():
+        look = LINES.get(library(name), OTHER)
         computed = np.asarray(jax.jit(function)(x.ravel()))
         worst = ulp.ulps(computed, exact(function, 512)(x.ravel())).reshape(x.shape).max(axis=1)
         worst = np.maximum(worst, LEAST)
         ax.loglog(middle, worst, label=name, gid=name, **look)
         if name != "lossjax":
-            ax.fill_between(middle, LEAST, worst, color=VERMILLION, alpha=0.18, linewidth=0)
+            ax.fill_between(middle, LEAST, worst, color=look["color"], alpha=0.18, linewidth=0)
     ax.axhline(LOST, **LIMIT)
     ax.annotate(
         "all digits lost", (0.99, LOST), (0, 5), xycoords=("axes fraction", "data"), textcoords="offset points",
@@ -109,6 +121,7 @@ def errors_along(way: Way, *, ax: Axes | None = None) -> Axes:
     )  # fmt: skip
     ax.set(xlabel=way.axis, ylabel="largest error, ulp", xlim=(way.low, way.high))
     ax.set_ylim(LEAST, LOST * 1000)
+    ax.xaxis.set_major_locator(LogLocator(numticks=6))  # further apart over many decades
     ax.set_title(way.title)
     ax.legend(loc=way.legend, frameon=False)
     return ax
@@ -130,8 +143,8 @@ def atlas_map(atlas: "Atlas", *, ax: Axes | None = None) -> Axes:
 
     Returns:
       The axes, both logarithmic, in units of roundoff of result and inputs; what is lost (infinity or NaN for a number)
-      stands at the edge. The functions of a library have one colour and marker, and those of lossjax, where the atlas
-      has them beside the others, another. The worst have their names.
+      stands at the edge. The functions of a library have one colour, those of a module one marker, and so have those of
+      lossjax, where the atlas has them beside the others. The worst have their names, where there is room.
 
     Raises:
       ValueError: nothing in the atlas was measured.
@@ -140,6 +153,7 @@ def atlas_map(atlas: "Atlas", *, ax: Axes | None = None) -> Axes:
       >>> import jax, jax.numpy as jnp
       >>> from lossjax import verify
       >>> from matplotlib.figure import Figure
+      >>> from lossjax.plot import atlas_map
       >>> found = verify.atlas({"mine.exp": jnp.exp}, points=32)
       >>> atlas_map(found, ax=Figure().add_subplot()).get_xlabel()
       'error of the value, units'
@@ -164,27 +178,20 @@ def atlas_map(atlas: "Atlas", *, ax: Axes | None = None) -> Axes:
         if one.beside is not None:
             groups.setdefault("lossjax", []).append((*place(one.beside), ""))
     allowed = judged[0].allowed
-    ax.axhspan(LEAST / 2, allowed, xmax=1, color=SERIES[2], alpha=0.08, linewidth=0)
-    ax.axvspan(LEAST / 2, allowed, color=SERIES[2], alpha=0.08, linewidth=0)
+    ax.axhspan(LEAST / 2, allowed, xmax=1, color=GREEN, alpha=0.08, linewidth=0)
+    ax.axvspan(LEAST / 2, allowed, color=GREEN, alpha=0.08, linewidth=0)
     worst = sorted(judged, key=lambda one: -min(one.value_units.size, LOST) - min(one.gradient_units.size, LOST))
     shown = [one.name for one in worst if not one.lost.size and one.worst > 2.0**17][:10]
-    words: list[tuple[float, float]] = []
+    places: list[tuple[float, float]] = []
+    named: dict[str, tuple[str, float, float]] = {}
     random = np.random.default_rng(0)
-    for (name, points), marker, colour in zip(groups.items(), "osD^v*" * 40, SERIES * 48, strict=False):
+    for (name, points), marker in zip(groups.items(), "osD^v*" * 40, strict=False):
         x, y = np.array([p[:2] for p in points]).T * 2 ** random.uniform(-0.4, 0.4, (2, len(points)))
-        ax.plot(x, y, marker, color=colour, markersize=7, alpha=0.8, label=name, gid=name, linestyle="none")
-        for a, b, word in zip(x, y, (p[2] for p in points), strict=True):
-            apart = all(abs(np.log(a / c)) + abs(np.log(b / d)) > 3 for c, d in words)
-            if word in shown and apart:
-                words.append((a, b))
-                ax.annotate(
-                    word.removeprefix(f"{name}."),
-                    (a, b),
-                    (5, 3),
-                    textcoords="offset points",
-                    fontsize="x-small",
-                    color=GREY,
-                )
+        look = {"color": colour_of(name), "markersize": 7, "alpha": 0.8, "linestyle": "none"}
+        ax.plot(x, y, marker, label=name, gid=name, **look)
+        places += zip(x.tolist(), y.tolist(), strict=True)
+        found = zip(x.tolist(), y.tolist(), (p[2] for p in points), strict=True)
+        named |= {word: (word.removeprefix(f"{name}."), a, b) for a, b, word in found if word in shown}
     for at, sentence in ((allowed, "as right as rounded inputs allow"), (ceiling, "∞ or NaN for a number")):
         ax.annotate(
             sentence, (0.99, at), (0, 14 if at == ceiling else -12), xycoords=("axes fraction", "data"),
@@ -194,7 +201,33 @@ def atlas_map(atlas: "Atlas", *, ax: Axes | None = None) -> Axes:
     ax.set_xlim(LEAST / 2, ceiling * 4)
     ax.set_ylim(LEAST / 2, ceiling * 16)
     ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1), fontsize="small")
+    _write_names(ax, [named[word] for word in shown], places)
     return ax
+
+
+BESIDE = [(7, 0), (-7, 0), (0, 7), (0, -7), (6, 6), (-6, 6), (6, -6), (-6, -6)]
+"""Where a name may stand, in points from its own: to the right, to the left, above, below, at the corners."""
+
+
+def _write_names(ax: Axes, named: list[tuple[str, float, float]], places: list[tuple[float, float]]) -> None:
+    """Each name beside its point, where it meets no point and no other words; none where there is no such place."""
+    figure: Any = ax.figure
+    figure.figure.draw_without_rendering()  # which settles how large the axes are
+    taken = [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in ax.transData.transform(places)]
+    taken += [text.get_window_extent() for text in ax.texts]
+    for word, x, y in named:
+        for right, up in BESIDE:
+            text = ax.annotate(
+                word, (x, y), (right, up), textcoords="offset points", fontsize="x-small", color=GREY,
+                ha="left" if right > 0 else "right" if right else "center",
+                va="bottom" if up > 0 else "top" if up else "center",
+            )  # fmt: skip
+            box = text.get_window_extent()
+            inside = ax.bbox.x0 < box.x0 and box.x1 < ax.bbox.x1
+            if inside and not any(box.overlaps(other) for other in taken):
+                taken.append(box)
+                break
+            text.remove()
 
 
 def save_map(atlas: "Atlas", path: Path | str) -> None:

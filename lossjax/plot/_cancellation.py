@@ -119,6 +119,7 @@ def errors_against_distance(
 
     Example:
       >>> from matplotlib.figure import Figure
+      >>> from lossjax.plot import errors_against_distance
       >>> ax = errors_against_distance("log_odds", ax=Figure().add_subplot())
       >>> ours, textbook = (max(line.get_data()[1]) for line in ax.lines[:2])
       >>> bool(ours < 8), bool(textbook > 1e6)

@@ -194,6 +194,7 @@ def save(name: str, path: Path | str) -> list[Fact]:
       ValueError: an unknown name or suffix.
 
     Example:
+      >>> from lossjax.plot import FIGURES
       >>> sorted(FIGURES)
       ['accuracy', 'atlas', 'cancellation', 'fisher_simplex', 'loss_surfaces_gradients', 'memory', 'projections']
 

@@ -66,6 +66,7 @@ def losses_against_logit(*, ax: Axes | None = None) -> Axes:
 
     Example:
       >>> from matplotlib.figure import Figure
+      >>> from lossjax.plot import losses_against_logit
       >>> ax = losses_against_logit(ax=Figure().add_subplot())
       >>> [line.get_gid() for line in ax.lines if line.get_gid()]
       ['CE', 'MSE', 'asymptote -z', 'plateau 1/2']
@@ -107,6 +108,7 @@ def slopes_against_logit(*, ax: Axes | None = None) -> Axes:
 
     Example:
       >>> from matplotlib.figure import Figure
+      >>> from lossjax.plot import slopes_against_logit
       >>> slopes_against_logit(ax=Figure().add_subplot()).get_yscale()
       'log'
 
@@ -144,6 +146,7 @@ def logit_plane(*, reach: float = 6.0, ax: Axes | None = None) -> Axes:
 
     Example:
       >>> from matplotlib.figure import Figure
+      >>> from lossjax.plot import logit_plane
       >>> logit_plane(reach=4.0, ax=Figure().add_subplot()).get_xlabel()
       'logit z₁ of the label'
 

@@ -41,6 +41,7 @@ def memory_against_vocabulary(
 
     Example:
       >>> from matplotlib.figure import Figure
+      >>> from lossjax.plot import memory_against_vocabulary
       >>> ax = memory_against_vocabulary((512, 8192), rows=256, ax=Figure().add_subplot())
       >>> [line.get_gid() for line in ax.lines]
       ["lossjax's head", 'optax on stored logits']
@@ -66,6 +67,7 @@ def memory_against_rows(
 
     Example:
       >>> from matplotlib.figure import Figure
+      >>> from lossjax.plot import memory_against_rows
       >>> ax = memory_against_rows((256, 512), classes=512, ax=Figure().add_subplot())
       >>> ax.get_xlabel()
       'rows N, at 512 classes and width 64'

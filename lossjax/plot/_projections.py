@@ -105,6 +105,7 @@ def nearest_in_family(
 
     Example:
       >>> from matplotlib.figure import Figure
+      >>> from lossjax.plot import nearest_in_family
       >>> ax = nearest_in_family(ax=Figure().add_subplot())
 
     Source: §4.1.5, table 4.1.1; G6 (docs/theorems.md).
@@ -156,6 +157,7 @@ def nearest_with_moments(
 
     Example:
       >>> from matplotlib.figure import Figure
+      >>> from lossjax.plot import nearest_with_moments
       >>> ax = nearest_with_moments(b=1.0, ax=Figure().add_subplot())
 
     Source: §4.1.5, table 4.1.1; G6 (docs/theorems.md).

@@ -24,8 +24,8 @@ def squared_error_contours(
     .. math:: \mathrm{MSE}(w, b) = \tfrac1N \textstyle\sum_i (w x_i + b - y_i)^2
 
     Args:
-      inputs: ``[N]`` numbers, x.
-      targets: ``[N]`` numbers, y.
+      inputs: ``[N]`` numbers, x; by default -1, 0, 1, 2.
+      targets: ``[N]`` numbers, y; by default 1, 2, 2, 4.
       span: how far to show to each side of the least-squares fit, in both parameters.
       ax: where to draw; default new axes.
 
@@ -37,6 +37,7 @@ def squared_error_contours(
 
     Example:
       >>> from matplotlib.figure import Figure
+      >>> from lossjax.plot import squared_error_contours
       >>> ax = squared_error_contours([0.0, 1.0, 2.0], [1.0, 1.0, 2.0], ax=Figure().add_subplot())
       >>> print(ax.texts[-1].get_text())
       ★ least squares: w = 0.5, b = 0.833, MSE = 0.0556

@@ -63,6 +63,7 @@ def kl_contours(
 
     Example:
       >>> from matplotlib.figure import Figure
+      >>> from lossjax.plot import kl_contours
       >>> ax = kl_contours((0.2, 0.3, 0.5), levels=[0.1], ax=Figure().add_subplot())
 
     Source: §4.1.5, theorem 4.1.4.
@@ -100,7 +101,7 @@ def fisher_balls(radius: float = 0.2, centers: Sequence[Point] = CENTERS, *, ax:
 
     Args:
       radius: the Fisher-Rao distance from the centre, in (0, π).
-      centers: distributions over three classes, none of them a corner.
+      centers: distributions over three classes, none of them a corner; by default ten, evenly spread.
       ax: where to draw; default a new triangle.
 
     Returns:
@@ -108,6 +109,7 @@ def fisher_balls(radius: float = 0.2, centers: Sequence[Point] = CENTERS, *, ax:
 
     Example:
       >>> from matplotlib.figure import Figure
+      >>> from lossjax.plot import fisher_balls
       >>> ax = fisher_balls(0.1, [(0.2, 0.3, 0.5)], ax=Figure().add_subplot())
 
     Source: §4.1.5, ds² = Σ dp²/p.
@@ -139,6 +141,7 @@ def geodesics(
 
     Example:
       >>> from matplotlib.figure import Figure
+      >>> from lossjax.plot import geodesics
       >>> ax = geodesics(ax=Figure().add_subplot())
 
     Source: §4.1.5; G8 (docs/theorems.md).

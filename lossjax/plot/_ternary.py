@@ -26,6 +26,7 @@ def ternary(p: ArrayLike) -> NDArray[np.float64]:
       ValueError: another number of classes than 3.
 
     Example:
+      >>> from lossjax.plot import ternary
       >>> print(ternary([0.0, 1.0, 0.0]), ternary([0.5, 0.5, 0.0]))
       [1. 0.] [0.5 0. ]
 
@@ -59,6 +60,7 @@ def ternary_axes(labels: Sequence[str] = ("1", "2", "3"), *, ax: Axes | None = N
 
     Example:
       >>> from matplotlib.figure import Figure
+      >>> from lossjax.plot import ternary_axes
       >>> ax = ternary_axes("abc", ax=Figure().add_subplot())
       >>> [text.get_text() for text in ax.texts]
       ['a', 'b', 'c']

@@ -41,6 +41,7 @@ def memory_traffic(found: "Sequence[Row]", *, ax: Axes | None = None) -> Axes:
     Example:
       >>> from lossjax.accelerators.suite import Row
       >>> from matplotlib.figure import Figure
+      >>> from lossjax.plot import memory_traffic
       >>> found = [Row("v5e", "labels", "value", "float32", "lossjax", 1.0, 0, 4, 2.6)]
       >>> memory_traffic(found, ax=Figure().add_subplot()).lines[0].get_xdata().tolist()
       [4.0]

@@ -1,5 +1,6 @@
 """Colours and line styles of every figure, and where to draw."""
 
+import re
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, TypeVar, cast
@@ -17,8 +18,8 @@ ORANGE = "#E69F00"
 SKY = "#56B4E9"
 GREY = "#666666"
 
-SERIES = (BLUE, ORANGE, GREEN, PURPLE, SKY)
-"""The colours of the contenders of a benchmark, in their order."""
+LIBRARIES = {"lossjax": BLUE, "optax": VERMILLION, "torch": GREEN, "jax": PURPLE, "tokamax": SKY, "distrax": ORANGE}
+"""One colour for one library, in every figure."""
 HATCHES = ("", "//", "..", "xx", "\\\\")
 """The patterns of their bars, which tell them apart without colour."""
 MARKED_LINES = ("o-", "s--", "^:", "d-.", "v-")
@@ -29,12 +30,25 @@ SECOND: dict[str, Any] = {"color": VERMILLION, "linestyle": "--", "linewidth": 2
 THIRD: dict[str, Any] = {"color": GREEN, "linestyle": "-.", "linewidth": 2.2}
 FOURTH: dict[str, Any] = {"color": PURPLE, "linestyle": (0, (5, 1, 1, 1, 1, 1)), "linewidth": 2.2}
 SHORTEST: dict[str, Any] = {"color": GREEN, "linestyle": "-", "linewidth": 2.4}
+OTHER: dict[str, Any] = {"color": GREY, "linestyle": (0, (3, 1)), "linewidth": 2.2}
+LINES = {"lossjax": FIRST, "optax": SECOND, "torch": THIRD, "jax": FOURTH}
+"""The curves of libraries; any other's is OTHER."""
 LIMIT: dict[str, Any] = {"color": BLACK, "linestyle": ":", "linewidth": 1.3}
 
 HALO: dict[str, Any] = {"boxstyle": "round,pad=0.12", "facecolor": "white", "edgecolor": "none", "alpha": 0.9}
 """The box behind a word that stands on a curve."""
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def library(name: str) -> str:
+    """The library that a name begins with: ``jax`` of ``jax.nn.gelu``, ``optax`` of ``optax on stored logits``."""
+    return re.split(r"\W", name, maxsplit=1)[0]
+
+
+def colour_of(name: str) -> str:
+    """The colour of the library that a name begins with; grey for any other."""
+    return LIBRARIES.get(library(name), GREY)
 
 
 def axes_or_new(ax: Axes | None) -> Axes:

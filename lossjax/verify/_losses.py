@@ -70,6 +70,7 @@ def losses(
       ValueError: a name that is no public loss, or a dtype other than these.
 
     Example:
+      >>> from lossjax.verify import losses
       >>> results = losses(only=["squared_error"], dtypes=["bfloat16"])
       >>> [result.ok for result in results]
       [True]

@@ -35,6 +35,7 @@ def theorems(
       ValueError: a section without claims, or a dtype other than these two.
 
     Example:
+      >>> from lossjax.verify import theorems
       >>> results = theorems(dtypes=["float32"], sections=["4.1.3"])
       >>> all(result.ok for result in results)
       True

@@ -81,6 +81,17 @@ def test_every_public_name_is_documented(site: Path) -> None:
         assert inspect.getdoc(getattr(importlib.import_module(module), short)), f"{name} has no docstring"
 
 
+def test_headings_of_a_page_are_distinct(site: Path) -> None:
+    """Of classes with the same methods each method has its class in front."""
+    for page in (site / "api").glob("*.html"):
+        text = re.sub(r"<a .*?</a>|<small.*?</small>", "", page.read_text(encoding="utf-8"), flags=re.S)
+        headings = [
+            unescape(re.sub(r"<[^>]+>", "", h[1])).strip() for h in re.findall(r"<(h[2-6])\b.*?>(.*?)</\1>", text, re.S)
+        ]
+        assert len(headings) == len(set(headings)), page.name
+    assert "Softplus.conjugate_" in (site / "api" / "divergences.html").read_text(encoding="utf-8")
+
+
 def test_nothing_comes_from_a_network(site: Path) -> None:
     pages = list(site.rglob("*.html"))
     assert len(pages) > 35

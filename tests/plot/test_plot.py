@@ -30,8 +30,12 @@ from typer.testing import CliRunner
 
 from lossjax import plot
 from lossjax.accelerators import CHIPS, suite
+from lossjax.bench import report
+from lossjax.bench.command import present
 from lossjax.cli import app
-from lossjax.plot import _figures, _projections, files
+from lossjax.plot import _figures, _projections, files, style
+from lossjax.verify import Atlas, Chart
+from lossjax.verify._atlas import Peak
 
 COMMITTED = ROOT / "docs" / "figures"
 Drawn = dict[tuple[str, str], np.ndarray]
@@ -231,6 +235,7 @@ def test_every_function_takes_axes_or_makes_them() -> None:
         "FIGURES",
         "Fact",
         "Recipe",
+        "Way",
         "save",
         "save_map",
         "save_memory_traffic",
@@ -287,6 +292,53 @@ def test_the_traffic_of_chips_is_what_was_recorded(tmp_path: Path) -> None:
         plot.memory_traffic(found)
     with pytest.raises(ValueError, match=r"wanted results in float32, of labels and of h100"):
         plot.save_memory_traffic([], tmp_path / "none.png")
+
+
+def test_a_library_has_one_colour_in_all_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn_by: dict[str, set[str]] = {}
+
+    def note(figure: Any) -> None:
+        for ax in figure.axes:
+            for line in ax.lines:
+                drawn_by.setdefault(style.library(str(line.get_gid())), set()).add(to_hex(line.get_color()))
+            for bars in ax.containers:
+                colours = {to_hex(bar.get_facecolor()) for bar in bars.get_children()}
+                drawn_by.setdefault(style.library(str(bars.get_label())), set()).update(colours)
+
+    kept = Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda self, *a, **k: (note(self), kept(self, *a, **k)))
+    for name in ("atlas", "accuracy", "memory"):
+        note(next(iter(panels(name).values())).figure)
+    stored = json.loads((ROOT / "benchmarks/results/accelerators.json").read_text(encoding="utf-8"))["results"]
+    plot.save_memory_traffic([suite.Row(**row) for row in stored], tmp_path / "traffic.png")
+    for one in ("growth", "rows"):
+        measured = report.read_json(ROOT / f"benchmarks/results/cpu_{one}.json")[1]
+        present(measured, plot=tmp_path / f"{one}.png", markdown=None)
+    plot.save_map(Atlas(tuple(map(mapped, ("jax.nn.gelu", "optax.losses.huber_loss")))), tmp_path / "map.png")
+    for name, colour in style.LIBRARIES.items():
+        if name not in ("tokamax", "distrax"):
+            assert drawn_by[name] == {colour.lower()}, name
+    assert len(set(style.LIBRARIES.values())) == len(style.LIBRARIES)
+
+
+def mapped(name: str, units: float = 2.0**20) -> Chart:
+    """What an atlas has of a function that is this wrong."""
+    return Chart(name, (), 1, value_units=Peak(units, (), "value"), gradient_units=Peak(units, (), "d/d0"))
+
+
+def test_the_names_of_the_map_are_on_nothing() -> None:
+    """Twenty functions that are about as wrong: who has no room for a name has none, and some have."""
+    random = np.random.default_rng(0)
+    found = Atlas(tuple(mapped(f"mine.a_function_{i}", 2 ** random.uniform(18, 24)) for i in range(20)))
+    ax = Figure(figsize=(9.5, 6.5), layout="constrained").add_subplot()
+    plot.atlas_map(found, ax=ax)
+    figure: Any = ax.figure
+    figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in ax.texts]
+    assert sum("a_function" in text.get_text() for text in ax.texts) >= 3
+    assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
+    at = ax.transData.transform(np.concatenate([np.transpose(line.get_data()) for line in ax.lines if line.get_gid()]))
+    assert not any(box.contains(*place) for box in boxes for place in at)
 
 
 # --- the command line ------------------------------------------------------------------------------------------------

@@ -8,8 +8,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
+import lossjax.optax
 from lossjax import numerics
 from lossjax.__main__ import main
 from lossjax.verify import Atlas, Chart, atlas, exact, ulp
@@ -79,6 +81,18 @@ def test_the_worst_is_kept_and_the_search_makes_it_worse() -> None:
     error = ulp.ulps(jax.jit(shifted)(np.float32(x)), exact(shifted, 512)(np.float32(x)))
     assert float(error) == found.value.size >= 2.0**23
     assert found.value_units.size > 2.0**22  # an exact 0 for a number that is not 0
+
+
+def test_an_error_that_no_rounding_of_the_arguments_accounts_for_is_infinite() -> None:
+    """Where the truth is 0 and stays 0, as the loss of a row that is right by more than the margin."""
+    found = chart(lambda x, y: (x + y) - y - x)
+    assert found.value_units.size == found.worst == np.inf
+    assert (found.value_units.want, found.lost.size, found.ok) == (0, 0, False)
+    assert "| ∞ |" in (one := Atlas((found,))).markdown()
+    assert Atlas.from_json(one.to_json()).markdown() == one.markdown()
+    by_optax = chart(optax.losses.multiclass_hinge_loss)
+    assert by_optax.worst == np.inf
+    assert chart(lossjax.optax.multiclass_hinge_loss).worst <= 8
 
 
 @pytest.mark.parametrize(

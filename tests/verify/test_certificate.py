@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lossjax.verify._check import Certificate, Row, assert_verified, check, inlined
+from lossjax.verify._check import USUAL, Certificate, Row, assert_verified, check, inlined
 from tests.verify.test_check import FAULTS, LONG, Y, Z, cross_entropy, ruled
 
 
@@ -61,6 +61,35 @@ def test_nothing_judged_is_not_ok() -> None:
     assert Certificate("one", (Row("rule", True), Row("edges", None))).ok
     assert Certificate("the rest", (Row("rule", None), Row("edges", True))).ok is None
     assert Certificate("another", (Row("rule", None), Row("edges", False))).ok is False
+
+
+ASKED_ALONE = [
+    ((Row("value", True), Row("gradient", False)), "is the value accurate? yes; is the gradient accurate? NO"),
+    ((Row("rule", True), Row("value", None)), "is the gradient right? yes; is the value accurate? not judged"),
+    ((Row("modes: jit", False), Row("modes: vmap", None)), "does it work as JAX code? NO"),
+    ((Row("edges", None), Row("overflow", True)), "is it right at the edges? not judged; is it right for the largest "),
+    (tuple(Row(name, True) for name in USUAL), "is the gradient right? yes"),
+]
+
+
+@pytest.mark.parametrize(("rows", "words"), ASKED_ALONE, ids=lambda x: x[:12] if isinstance(x, str) else "")
+def test_the_first_line_names_the_questions_that_were_asked(rows: tuple[Row, ...], words: str) -> None:
+    said = str(Certificate("wrong", rows))
+    assert " ".join(said.partition("0.0 s")[0].split()).startswith(f"wrong: {words}")
+    assert len(rows) < len(USUAL) or said.splitlines()[0] == f"wrong: {words}"
+
+
+def test_what_was_not_judged_has_a_dash_and_says_so() -> None:
+    """A cross is for what falls short. The JSON has null, and the lines of ``failures`` as they are."""
+    why = Row("rule", None, statement="not judged: a callback"), Row("modes: jvp", None, statement="skipped: no rule")
+    unjudged = Certificate("f", why)
+    said = str(unjudged)
+    assert "✗" not in said
+    assert "\n– rule: not judged: a callback\n– modes: jvp: not judged: skipped: no rule\n" in said
+    assert [row["ok"] for row in json.loads(unjudged.to_json())["rows"]] == [None, None]
+    assert unjudged.failures == ["rule: not judged: a callback", "modes: jvp: skipped: no rule"]
+    short = str(Certificate("f", (*why, Row("value", False, 9, 8, failures=("output 0",)))))
+    assert [line for line in short.splitlines() if line.startswith("✗")] == ["✗ value: output 0"]
 
 
 def test_wrong_requests_are_refused() -> None:

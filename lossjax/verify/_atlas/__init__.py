@@ -84,6 +84,7 @@ def atlas(
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax.verify import atlas
       >>> found = atlas({"softplus": lambda x: jnp.log(1 + jnp.exp(x))}, points=64)
       >>> found.ok
       False

@@ -23,6 +23,10 @@ _WIDTH = 80
 class Chart:
     """The worst of one function.
 
+    What is worst, a ``Peak``, has five attributes: its ``size``; ``arguments``, those at which it was found; ``entry``,
+    which number of the result it is in (``value``, or ``d/d0`` for the derivative in argument 0, with indices);
+    ``got``, what came; and ``want``, what is true. Where nothing was found the size is 0 and the entry is empty.
+
     Attributes:
       name: of the function.
       domain: the kinds of its arguments.
@@ -153,7 +157,7 @@ class Atlas:
 
     @staticmethod
     def from_json(text: str) -> "Atlas":
-        """The atlas that :meth:`to_json` wrote; what it wrote as null is NaN."""
+        """The atlas that :meth:`to_json` wrote: null is infinity for the size of an error, and NaN for a result."""
         found = json.loads(text)
         return Atlas(tuple(map(_chart, found["charts"])), found["dtype"], found["versions"])
 
@@ -245,8 +249,10 @@ def _chart(data: dict[str, Any]) -> Chart:
     """The chart that these data are of."""
 
     def peak(of: dict[str, Any] | None) -> Peak:
-        numbers: list[Any] = [math.nan if value is None else value for value in of.values()] if of else []
-        return Peak(*numbers) if numbers else NOTHING
+        if not of:
+            return NOTHING
+        numbers: list[Any] = [math.nan if value is None else value for value in of.values()]
+        return Peak(*numbers)._replace(size=math.inf if of["size"] is None else of["size"])
 
     fields: dict[str, Any] = {name: value for name, value in data.items() if name not in ("ok", "beside")}
     fields |= {name: peak(data[name]) for name in _PEAKS} | {"domain": tuple(data["domain"])}

@@ -120,6 +120,7 @@ def functions_of(functions: Any) -> dict[str, Callable[..., Any]]:
       ValueError: a module that cannot be imported, or something that cannot be called.
 
     Example:
+      >>> from lossjax.verify import functions_of
       >>> [name for name in functions_of("optax.losses") if "cosine" in name]
       ['optax.losses.cosine_distance', 'optax.losses.cosine_similarity']
     """

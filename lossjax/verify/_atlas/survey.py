@@ -180,7 +180,8 @@ class Survey:
         """At the worst points, errors in ``u (|entry| + what a rounding of the arguments changes in it)``.
 
         The change is Σ over the float entries of the arguments of |x ∂entry/∂x|, by difference quotients in exact
-        arithmetic, the larger one of the two sides. Points within ``above`` ulps are left out.
+        arithmetic, the larger one of the two sides. Points within ``above`` ulps are left out. An error where the entry
+        is 0 and stays 0 is infinitely many units: no rounding of the arguments could account for it.
         """
         chosen = [i for i in self.worst(self.ulps, part, most) if self.ulps[i, self.of(part)].max() > above]
         found = np.zeros((len(chosen), len(self.subject.entries)))
@@ -198,7 +199,7 @@ class Survey:
                     steepest = [max(map(_size, pair)) for pair in zip(slopes[::2], slopes[1::2], strict=True)]
                     scale = _size(truth) + sum(s * _size(x) for s, x in zip(steepest, entries[row], strict=True))
                     error = max(_size(arb(self.computed[i, column]) - truth) - floor, 0.0)
-                    found[row, column] = error / (scale * u) if scale else 0.0
+                    found[row, column] = error / (scale * u) if scale else np.inf if error else 0.0
         return chosen, found
 
     def _floats(self, points: Points) -> list[NDArray[Any]]:

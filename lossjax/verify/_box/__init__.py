@@ -58,6 +58,7 @@ def bounds(fn: Callable[..., Any], lower: Any, upper: Any, *, width: float = 1e-
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax.verify import bounds
       >>> found = bounds(lambda x: x * (1 - x), 0.0, 1.0, width=1e-6)
       >>> f"{float(found.upper):.5f}", float(found.greatest), bool(found.width <= 1e-6)
       ('0.25000', 0.25, True)
@@ -95,6 +96,7 @@ def rule_bounds(
 
     Example:
       >>> import jax
+      >>> from lossjax.verify import rule_bounds
       >>> @jax.custom_vjp
       ... def square(x):
       ...     return x * x

@@ -54,7 +54,11 @@ class CheckOptions(TypedDict, total=False):
     ]
     checks: Annotated[
         str | Sequence[str] | None,
-        Option(None, "one name or several of ``CHECKS``; None for all but ``overflow``."),
+        Option(
+            None,
+            "``rule``, ``value``, ``gradient``, ``modes``, ``cotangent``, ``edges`` or ``overflow``, or several of "
+            "these; None for all but ``overflow``.",
+        ),
     ]
     ulps: Annotated[
         float,
@@ -123,6 +127,7 @@ def check(fn: Callable[..., Any], *example_args: Any, **options: Unpack[CheckOpt
 
     Example:
       >>> import jax, jax.numpy as jnp
+      >>> from lossjax.verify import check
       >>> square = jax.custom_vjp(lambda x: x**2)
       >>> square.defvjp(lambda x: (x**2, x), lambda x, g: (g * x,))
       >>> found = check(square, jnp.float32(3), checks="rule")
@@ -234,6 +239,7 @@ def assert_verified(
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax.verify import assert_verified
       >>> assert_verified(jnp.square, jnp.float32(3), checks=("rule", "value")).ok
       True
     """

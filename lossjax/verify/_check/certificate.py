@@ -40,7 +40,9 @@ class Certificate:
 
     Attributes:
       name: the name of the function.
-      rows: one row per question.
+      rows: one ``Row`` per question, with ``name``, ``ok`` (None where it was not judged), ``measured``, ``allowed``,
+        ``statement`` (what was tried, in words), ``failures`` (a line for each thing that falls short) and ``program``
+        (plain JAX that shows a wrong rule).
       seconds: how long the checks took.
       about: what was checked: the arguments that were differentiated, their dtypes, the device, the versions.
     """
@@ -108,7 +110,7 @@ class Certificate:
             measured = tables.coloured(tables.number(row.measured), row.ok) if judged else ""
             allowed = tables.number(row.allowed) if judged else ""
             table.add_row(tables.mark(row.ok), row.name.removeprefix("modes: "), measured, allowed, Text(row.statement))
-        lines = [Text(f"✗ {line}", style="red") for line in self.failures]
+        lines = self._lines()
         programs = [row.program for row in self.rows if row.program]
         lines += [Text(f"\nTo see it in plain JAX:\n\n{code}\n", no_wrap=True, overflow="ignore") for code in programs]
         about = Text(", ".join(map(str, self._about())), style="dim")
@@ -122,15 +124,32 @@ class Certificate:
             parts.append(f"JAX {self.about['versions']['jax']} on {self.about['device']}")
         return [*parts, f"{self.seconds:.1f} s"]
 
+    def _lines(self) -> list[Text]:
+        """What falls short, each line with a cross; where nothing does, what could not be judged, with a dash."""
+        if self.ok is False:
+            return [Text(f"✗ {line}", style="red") for line in self.failures]
+        if self.ok:
+            return []
+        said = [(r.name, r.statement.removeprefix("not judged: ")) for r in self.rows if r.ok is None]
+        return [Text(f"– {name}: not judged: {why}", style="yellow") for name, why in said]
+
     def _first_line(self) -> Text:
-        """The answer to the first question that anybody has."""
-        asked = any(r.name in _OF_THE_GRADIENT for r in self.rows)
-        if self.right is None and not asked:
-            return Text(self.name, style="bold")
-        answer, style = {
-            True: ("yes", "bold green"), False: ("NO", "bold red"), None: ("not judged", "bold yellow"),
-        }[self.right]  # fmt: skip
-        return Text.assemble((f"{self.name}: is the gradient right? ", "bold"), (answer, style))
+        """The answer to the first question that anybody has; where only some checks were made, to each of theirs."""
+        made = {row.name.partition(":")[0] for row in self.rows}
+        asked = {_QUESTIONS[check]: self._answer(check) for check in _QUESTIONS if check in made}
+        if made >= _QUESTIONS.keys() - {"overflow"}:
+            asked = {question: answer for question, answer in asked.items() if question == _QUESTIONS["rule"]}
+        parts: list[str | tuple[str, str]] = [(f"{self.name}:" if asked else self.name, "bold")]
+        for question, answer in asked.items():
+            parts += [";"] * (len(parts) > 1) + [(f" {question} ", "bold"), _ANSWERS[answer]]
+        return Text.assemble(*parts)
+
+    def _answer(self, check: str) -> bool | None:
+        """To the question of a check; that of its rule and its cotangent is whether the gradient is right."""
+        if check in _OF_THE_GRADIENT:
+            return self.right
+        answers = [row.ok for row in self.rows if row.name.partition(":")[0] == check and row.ok is not None]
+        return all(answers) if answers else None
 
     def _verdict(self) -> Text:
         judged = sum(r.ok is not None for r in self.rows)
@@ -150,6 +169,16 @@ class Certificate:
 
 
 _OF_THE_GRADIENT = ("rule", "cotangent")
+_QUESTIONS = {
+    **dict.fromkeys(_OF_THE_GRADIENT, "is the gradient right?"),
+    "value": "is the value accurate?",
+    "gradient": "is the gradient accurate?",
+    "modes": "does it work as JAX code?",
+    "edges": "is it right at the edges?",
+    "overflow": "is it right for the largest numbers?",
+}
+"""What each check asks, as the first line says it."""
+_ANSWERS = {True: ("yes", "bold green"), False: ("NO", "bold red"), None: ("not judged", "bold yellow")}
 _PARTS = ("rule: ", "modes: other batch sizes")
 """Questions about the gradient that need not be answerable: a function may have no forward mode, and no batch."""
 

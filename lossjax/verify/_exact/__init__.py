@@ -37,7 +37,7 @@ def exact(
 
     Args:
       fn: any function that JAX can trace: derivatives, vmap, jit, loops, anyone's.
-      precision: bits of the first attempt; doubled up to ``MOST_BITS`` while a comparison is undecided.
+      precision: bits of the first attempt; doubled up to 4096 while a comparison is undecided.
       round_conversions: round at ``astype`` between float dtypes and at ``lax.reduce_precision`` (to nearest, ties
         to even) instead of keeping the number.
       run_callbacks: run a ``pure_callback`` on its operands rounded to their dtypes, with a warning that says so,
@@ -51,8 +51,8 @@ def exact(
       complex numbers, of ``flint.acb``, where integers, booleans or random keys, it gives these.
 
     Raises:
-      UndecidedComparison: at the call; a comparison, rounding, index or output hangs on numbers that ``MOST_BITS``
-        bits do not tell apart, such as ``x > log(exp(x))``. The message names primitive, numbers, and line.
+      UndecidedComparison: at the call; a comparison, rounding, index or output hangs on numbers that 4096 bits do
+        not tell apart, such as ``x > log(exp(x))``. The message names primitive, numbers, and line.
       UnsupportedPrimitive: at the call; the program uses a primitive with no rule here. The message names primitive
         and line. ``covered()`` lists those with one.
 
@@ -70,6 +70,7 @@ def exact(
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from lossjax.verify import exact
       >>> cancelled = lambda x: jnp.log1p(jnp.exp(x)) - x
       >>> float(cancelled(jnp.float32(30)))
       0.0
