@@ -37,9 +37,9 @@ class Structure:
         with traced_for(self.platforms):
             return function(*self.filled(arrays))
 
-    def here(self) -> "Structure":
-        """The same, for the platforms that this place is traced for."""
-        return dataclasses.replace(self, platforms=platforms())
+    def on(self, platforms: Platforms) -> "Structure":
+        """The same, for these platforms alone."""
+        return dataclasses.replace(self, platforms=platforms)
 
     def filled(self, arrays: Any) -> Any:
         """The pytree with these arrays in it."""

@@ -29,6 +29,7 @@ ACCELERATORS = ("tpu", "cuda", "rocm")
 """The platforms, as ``lax.platform_dependent`` names them, that get the formula for accelerators."""
 
 Platforms = frozenset[str]
+TPU: Platforms = frozenset({"tpu"})
 ANY_OTHER = "any other"
 """A platform that no formula is written for; exact arithmetic is one."""
 ALL: Platforms = frozenset({"cpu", *ACCELERATORS, ANY_OTHER})

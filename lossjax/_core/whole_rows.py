@@ -6,6 +6,9 @@ the arrays. On several (but not inside ``jax.shard_map``, where a program is eac
 XLA takes apart. To every transformation of JAX the two are one operation, which ``jax.vmap`` gives one more axis of
 rows, and whose derivative is the formula's. (A primitive, and no rule around the kernel: in the body of a loop JAX 0.10
 would drop that one, and take the derivative of a kernel's result for 0.)
+
+There are two such operations. ``formed`` has the formula alone. ``known`` is given what the formula has formed, which
+is its result and its derivative wherever no kernel stands for it, and which XLA drops where one does.
 """
 
 import contextlib
@@ -69,6 +72,24 @@ def formed(
     return tuple(_formed.bind(*arrays, *like, formula=formula, kernel=kernel, kinds=kinds))
 
 
+def known(
+    results: Sequence[Array],
+    formula: Callable[..., tuple[Array, ...]],
+    kernel: Callable[..., tuple[Array, ...]],
+    operands: Sequence[Operand],
+) -> tuple[Array, ...]:
+    """``results``, which are ``formula(*arrays)``, by the kernel where a program for one TPU is lowered.
+
+    Args:
+      results: with rows.
+      formula: hashable; it is traced by the kernel alone.
+      kernel: as in :func:`formed`.
+      operands: as in :func:`formed`.
+    """
+    arrays, kinds = zip(*operands, strict=True)
+    return tuple(_known.bind(*arrays, *results, formula=formula, kernel=kernel, kinds=kinds))
+
+
 _formed = Primitive("lossjax_whole_rows")
 _formed.multiple_results = True
 
@@ -103,11 +124,15 @@ def _batched(given: Sequence[Array], axes: Sequence[Any], *, formula: Any, kinds
         of_some = _of_some(formula, given, kinds, moving)
         found = jax.vmap(of_some, [axes[i] for i in moving])(*(given[i] for i in moving))
     else:
-        size = next(x.shape[axis] for x, axis, here in zip(given, axes, mapped, strict=True) if here)
-        of_likes = ["rows"] * (len(given) - len(kinds))
-        each = zip(given, axes, (*kinds, *of_likes), strict=True)
-        found = _formed.bind(*(_with_axis(*one, size) for one in each), formula=formula, kinds=kinds, **how)
+        found = _formed.bind(*_with_axes(given, axes, kinds), formula=formula, kinds=kinds, **how)
     return found, [0] * len(found)
+
+
+def _with_axes(given: Sequence[Array], axes: Sequence[Any], kinds: Sequence[Kind]) -> list[Array]:
+    """Each with the mapped axis in front, the results as well; what all rows share has none."""
+    size = next(x.shape[axis] for x, axis in zip(given, axes, strict=True) if axis is not None)
+    each = zip(given, axes, (*kinds, *["rows"] * (len(given) - len(kinds))), strict=True)
+    return [_with_axis(*one, size) for one in each]
 
 
 def _with_axis(array: Array, axis: Any, kind: str, size: int) -> Array:
@@ -138,6 +163,39 @@ ad.primitive_jvps[_formed] = _pushed
 ad.primitive_transposes[_formed] = _transposed
 
 
+_known = Primitive("lossjax_known_rows")
+_known.multiple_results = True
+
+
+def _results(given: Sequence[Any], kinds: Sequence[Kind]) -> list[Any]:
+    return list(given[len(kinds) :])
+
+
+@_known.def_impl
+def _(*given: Array, kinds: Sequence[Kind], **_: Any) -> list[Array]:
+    return _results(given, kinds)
+
+
+@_known.def_abstract_eval
+def _(*shapes: Any, kinds: Sequence[Kind], **_: Any) -> list[Any]:
+    return _results(shapes, kinds)
+
+
+def _known_batched(given: Sequence[Array], axes: Sequence[Any], *, kinds: Any, **how: Any) -> tuple[Any, Any]:
+    """Of an array that all rows share, and that is mapped, no kernel knows; of results that all have, none is wanted."""
+    of_results = _results(axes, kinds)
+    shared = any(axis is not None for axis, kind in zip(axes, kinds, strict=False) if kind == "shared")
+    if shared or all(axis is None for axis in of_results):
+        return _results(given, kinds), of_results
+    found = _known.bind(*_with_axes(given, axes, kinds), kinds=kinds, **how)
+    return found, [0] * len(found)
+
+
+batching.primitive_batchers[_known] = _known_batched
+ad.primitive_jvps[_known] = lambda given, moves, **how: (_known.bind(*given, **how), _results(moves, how["kinds"]))
+ad.primitive_transposes[_known] = lambda moves, *given, kinds, **_: [*[None] * len(kinds), *moves]
+
+
 def _are_wanted() -> bool:
     """Whether this version of JAX has kernels, and ``LOSSJAX_KERNELS=off`` in the environment does not forbid them."""
     return KERNELS and os.environ.get("LOSSJAX_KERNELS", "on") != "off"
@@ -151,24 +209,34 @@ def _is_one_program(context: Any) -> bool:
     return getattr(axes, "num_devices", None) == 1
 
 
-def _lowered(context: Any, *operands: Any, formula: Any, kinds: Sequence[Kind], **_: Any) -> Any:
+def _formed_lowered(context: Any, *operands: Any, formula: Any, kinds: Sequence[Kind], **_: Any) -> Any:
     def by_formula(*given: Array) -> tuple[Array, ...]:
         return formula(*given[: len(kinds)])
 
     return mlir.lower_fun(by_formula, multiple_results=True)(context, *operands)
 
 
-def _lowered_for_tpu(context: Any, *operands: Any, formula: Any, kernel: Any, kinds: Sequence[Kind]) -> Any:
-    sizes = [size for shape in context.avals_in for size in shape.shape]
-    if not (_are_wanted() and _is_one_program(context) and all(isinstance(size, int) for size in sizes)):
-        return _lowered(context, *operands, formula=formula, kinds=kinds)
-
-    def by_kernel(*given: Array) -> tuple[Array, ...]:
-        return kernel(formula, kinds, *given[: len(kinds)])
-
-    with jax.enable_x64(False):  # no kernel has a number of 64 bits, not even to count by
-        return mlir.lower_fun(by_kernel, multiple_results=True)(context, *operands)
+def _known_lowered(_: Any, *given: Any, kinds: Sequence[Kind], **__: Any) -> Any:
+    return _results(given, kinds)
 
 
-mlir.register_lowering(_formed, _lowered)
-mlir.register_lowering(_formed, _lowered_for_tpu, platform="tpu")
+def _lowered_for_tpu(elsewhere: Callable[..., Any]) -> Callable[..., Any]:
+    """By the kernel, where there may be one."""
+
+    def lowered(context: Any, *operands: Any, formula: Any, kernel: Any, kinds: Sequence[Kind]) -> Any:
+        sizes = [size for shape in context.avals_in for size in shape.shape]
+        if not (_are_wanted() and _is_one_program(context) and all(isinstance(size, int) for size in sizes)):
+            return elsewhere(context, *operands, formula=formula, kinds=kinds)
+
+        def by_kernel(*given: Array) -> tuple[Array, ...]:
+            return kernel(formula, kinds, *given[: len(kinds)])
+
+        with jax.enable_x64(False):  # no kernel has a number of 64 bits, not even to count by
+            return mlir.lower_fun(by_kernel, multiple_results=True)(context, *operands)
+
+    return lowered
+
+
+for _primitive, _elsewhere in ((_formed, _formed_lowered), (_known, _known_lowered)):
+    mlir.register_lowering(_primitive, _elsewhere)
+    mlir.register_lowering(_primitive, _lowered_for_tpu(_elsewhere), platform="tpu")

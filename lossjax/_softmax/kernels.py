@@ -13,8 +13,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from lossjax._core.packed import Packed, Structure
-from lossjax._core.platform import by_platform
-from lossjax._core.whole_rows import Kind, Operand, formed
+from lossjax._core.platform import TPU
+from lossjax._core.whole_rows import Kind, Operand, known
 
 Forward = Callable[..., tuple[Array, Any]]
 Backward = Callable[..., tuple[Any, ...]]
@@ -22,7 +22,7 @@ Backward = Callable[..., tuple[Any, ...]]
 
 @dataclasses.dataclass(frozen=True)
 class Kernel:
-    """The kernel of a formula, as ``whole_rows.formed`` calls it where a program for a TPU is lowered."""
+    """The kernel of a formula, as ``whole_rows`` calls it where a program for a TPU is lowered."""
 
     held: int
     """How many arrays of float32 the formula holds at once, of the size of what it is given."""
@@ -81,33 +81,23 @@ def with_kernels(forward: Forward, backward: Backward, *, held: int) -> tuple[Fo
         output, saved = forward(*args)
         given = Packed.of(args)
         if _may_have_a_kernel(given, output):
-
-            def by_kernel(output: Array, *arrays: Array) -> Array:
-                operands = [Operand(x, "classes") for x in arrays]
-                return formed(_Value(forward, given.structure.here()), kernel, operands, [output])[0]
-
-            output = by_platform(output, *given.arrays, tpu=by_kernel, otherwise=lambda output, *_: output)
+            operands = [Operand(x, "classes") for x in given.arrays]
+            (output,) = known([output], _Value(forward, given.structure.on(TPU)), kernel, operands)
         return output, (saved, args)
 
     def backward_with_kernel(both: Any, cotangent: Array) -> tuple[Any, ...]:
         saved, args = both
-        given = Packed.of(args)
+        given, found = Packed.of(args), backward(saved, cotangent)
         if not _may_have_a_kernel(given, cotangent):
-            return backward(saved, cotangent)
-
-        def by_formula(saved: Any, cotangent: Array, *arrays: Array) -> tuple[Array, ...]:
-            found = given.structure.leaves_of(backward(saved, cotangent))
-            return tuple(g.astype(x.dtype) for g, x in zip(found, arrays, strict=True))
-
-        def by_kernel(_: Any, cotangent: Array, *arrays: Array) -> tuple[Array, ...]:
-            kind: Kind = "classes" if cotangent.ndim == arrays[0].ndim else "rows"
-            operands = [*(Operand(x, "classes") for x in arrays), Operand(cotangent, kind)]
-            structure = given.structure.here()
-            each = [_Gradient(forward, backward, structure, which) for which in range(len(arrays))]
-            return tuple(formed(one, kernel, operands, [x])[0] for one, x in zip(each, arrays, strict=True))
-
-        found = by_platform(saved, cotangent, *given.arrays, tpu=by_kernel, otherwise=by_formula)
-        return given.structure.filled(found)
+            return found
+        kind: Kind = "classes" if cotangent.ndim == given.arrays[0].ndim else "rows"
+        operands = [*(Operand(x, "classes") for x in given.arrays), Operand(cotangent, kind)]
+        slopes = zip(given.structure.leaves_of(found), given.arrays, strict=True)
+        each = []
+        for which, (slope, x) in enumerate(slopes):
+            formula = _Gradient(forward, backward, given.structure.on(TPU), which)
+            each += known([slope.astype(x.dtype)], formula, kernel, operands)
+        return given.structure.filled(each)
 
     return forward_with_kernel, backward_with_kernel
 
