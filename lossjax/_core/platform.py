@@ -72,18 +72,15 @@ def by_platform(
         return otherwise(*arguments)
     given = {"cpu": cpu, **dict.fromkeys(ACCELERATORS, accelerator)}
     given["tpu"] = tpu or accelerator
-    formulas = {platform: given.get(platform) or otherwise for platform in sorted(platforms())}
-    chosen: dict[Callable[..., R], set[str]] = {}
-    for platform, formula in formulas.items():
-        chosen.setdefault(formula, set()).add(platform)
+    chosen: dict[Callable[..., R], list[str]] = {}
+    for platform in sorted(platforms()):
+        chosen.setdefault(given.get(platform) or otherwise, []).append(platform)
+    default = otherwise if otherwise in chosen else next(iter(chosen))
+    if len(chosen) == 1:
+        return default(*arguments)
     branches = {formula: _for_these(formula, frozenset(these)) for formula, these in chosen.items()}
-    if len(branches) == 1:
-        return next(iter(branches))(*arguments)
-    default = branches.get(otherwise) or next(iter(branches.values()))
-    others = {platform: branches[formula] for platform, formula in formulas.items()}
-    return lax.platform_dependent(
-        *arguments, default=default, **{platform: branch for platform, branch in others.items() if branch is not default}
-    )
+    others = {here: branches[formula] for formula, these in chosen.items() if formula is not default for here in these}
+    return lax.platform_dependent(*arguments, default=branches[default], **others)
 
 
 def _for_these(formula: Callable[..., R], platforms: Platforms) -> Callable[..., R]:

@@ -182,7 +182,7 @@ def _(*shapes: Any, kinds: Sequence[Kind], **_: Any) -> list[Any]:
 
 
 def _known_batched(given: Sequence[Array], axes: Sequence[Any], *, kinds: Any, **how: Any) -> tuple[Any, Any]:
-    """Of an array that all rows share, and that is mapped, no kernel knows; of results that all have, none is wanted."""
+    """No kernel, where an array is mapped that rows share, or where the results are not."""
     of_results = _results(axes, kinds)
     shared = any(axis is not None for axis, kind in zip(axes, kinds, strict=False) if kind == "shared")
     if shared or all(axis is None for axis in of_results):

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import ArrayLike
 
+from lossjax._core.platform import ALL, traced_for
 from lossjax._core.sharding import alike
 from lossjax._softmax.head import Head, Rows, any_outputs
 from lossjax._softmax.head_inputs import LinearHeads, checked_precision
@@ -172,7 +173,8 @@ class _Users(NamedTuple):
     loss: Callable[..., Any]
 
     def __call__(self, terms: Any, logits: tuple[Array, ...], block: Rows) -> Any:
-        results = self.loss(logits[0], *block.own)
+        with traced_for(ALL):  # it may be jitted, and JAX keeps what it has traced of it
+            results = self.loss(logits[0], *block.own)
         rows = logits[0].shape[0]
         for leaf in jax.tree.leaves(results):
             if jnp.shape(leaf)[:1] != (rows,):

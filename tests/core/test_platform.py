@@ -1,12 +1,20 @@
 """Which formula is chosen on which platform, and that tracing does not choose."""
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
+import lossjax
+from lossjax._core.autodiff import closed_form
 from lossjax._core.plain import rules_off
 from lossjax._core.platform import by_platform
 from lossjax.verify import exact
+
+ZERO = jnp.float32(0)
 
 
 def chosen(x: jax.Array) -> jax.Array:
@@ -45,3 +53,61 @@ def test_one_exported_program_holds_both() -> None:
         text = jax.jit(chosen).trace(jnp.float32(0)).lower(lowering_platforms=(platform,)).as_text()
         assert f"dense<{constant}" in text
         assert f"dense<{3 - float(constant)}" not in text
+
+
+def choices(function: Callable[..., Any], *arguments: Any) -> int:
+    """How often a program chooses."""
+    return str(jax.make_jaxpr(function)(*arguments)).count(" platform_index[")
+
+
+def test_a_choice_inside_a_choice_is_none() -> None:
+    def outer(x: jax.Array) -> jax.Array:
+        return by_platform(x, cpu=chosen, otherwise=lambda x: 10 + chosen(x))
+
+    assert choices(outer, ZERO) == choices(chosen, ZERO) == 1
+    for platform, constants in (("cpu", ("1.0",)), ("tpu", ("1.000000e+01", "2.0"))):
+        text = jax.jit(outer).trace(ZERO).lower(lowering_platforms=(platform,)).as_text()
+        assert all(f"dense<{constant}" in text for constant in constants)
+    assert outer(ZERO) == 1
+    assert exact(outer)(ZERO) == 12
+
+
+def test_a_choice_among_those_that_are_left_is_one() -> None:
+    def outer(x: jax.Array) -> jax.Array:
+        return by_platform(x, cpu=lambda x: x, otherwise=chosen_of_three)
+
+    assert choices(outer, ZERO) == 2
+    for platform, constant in (("tpu", "3.0"), ("rocm", "3.0")):
+        text = jax.jit(outer).trace(ZERO).lower(lowering_platforms=(platform,)).as_text()
+        assert f"dense<{constant}" in text
+    assert exact(outer)(ZERO) == 2
+
+
+def ruled() -> Callable[..., Any]:
+    """A function that chooses, with a rule that chooses."""
+    return closed_form(lambda x: (x * chosen(x), x), lambda x, g: (g * chosen(x),))
+
+
+@pytest.mark.parametrize("alone_first", [True, False])
+def test_a_rule_is_traced_for_its_formula_s_platforms_whenever_that_is(alone_first: bool) -> None:
+    """Its derivative is taken when the formula has been left, and what JAX keeps of one trace is no other place's."""
+    x, rule = jnp.float32(2), ruled()
+
+    def inside(formula: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda x: by_platform(x, cpu=formula, otherwise=lambda x: x)
+
+    found = {}
+    for function, of in sorted({"alone": rule, "inside": inside(rule)}.items(), reverse=not alone_first):
+        found[function] = choices(jax.grad(of), x), choices(lambda x, of=of: jax.jvp(of, (x,), (x,)), x)
+    sine = inside(jnp.sin)
+    assert found["inside"] == (choices(jax.grad(sine), x), choices(lambda x: jax.jvp(sine, (x,), (x,)), x))
+    assert found["alone"] == (2, 1)  # of a value, and of a slope
+    assert jax.grad(inside(rule))(x) == 3
+
+
+def test_a_users_function_is_traced_for_all_platforms() -> None:
+    """Also in a formula that is one platform's: it may be jitted, and JAX keeps what it has traced."""
+    function = jax.jit(lambda z: chosen(z[:, 0]))
+    x, w = jnp.ones((2, 3)), jnp.ones((3, 4))
+    jax.make_jaxpr(lambda x: lossjax.linear_loss(function, x, w))(x)
+    assert choices(function, x @ w) == 1

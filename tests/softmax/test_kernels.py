@@ -9,10 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.experimental.pallas import tpu as pltpu
+from jax.interpreters import mlir
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import lossjax
+from lossjax._core import whole_rows
 from lossjax._core.packed import Packed
 from lossjax._rules import entropy, logit_divergences
 from lossjax._softmax import functions, kernels, row_kernel
@@ -69,15 +71,12 @@ def test_kernels_give_the_formulas_numbers(name: str, dtype: str, random: np.ran
 
 
 @pytest.fixture
-def on_a_tpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A CPU takes the formulas for a TPU, in which the formula stands in the kernel's place."""
-
-    def for_tpu(*arguments: Any, otherwise: Callable[..., Any], tpu: Callable[..., Any]) -> Any:
-        return tpu(*arguments)
-
-    jax.clear_caches()  # of what was traced for the other
-    monkeypatch.setattr(kernels, "by_platform", for_tpu)
+def on_a_tpu() -> Iterator[None]:
+    """A CPU takes the kernel's formula, of the kernel's operands, where a TPU takes the kernel."""
+    jax.clear_caches()  # of what was compiled without
+    mlir.register_lowering(whole_rows._known, whole_rows._formed_lowered, platform="cpu")
     yield
+    mlir.register_lowering(whole_rows._known, whole_rows._known_lowered, platform="cpu")
     jax.clear_caches()
 
 
@@ -112,20 +111,31 @@ def derivatives(name: str, u: jax.Array, v: jax.Array, along: Any) -> dict[str, 
     }
 
 
-@pytest.mark.usefixtures("on_a_tpu")
 @pytest.mark.parametrize("name", LOSSES)
-def test_the_rule_is_the_same(name: str, monkeypatch: pytest.MonkeyPatch, random: np.random.Generator) -> None:
+def test_the_rule_is_the_same(name: str, random: np.random.Generator, request: pytest.FixtureRequest) -> None:
     u, v, *along = (jnp.asarray(random.normal(size=(2, 3, 11)), jnp.float32) for _ in range(4))
-    found = quick(functools.partial(derivatives, name))(u, v, tuple(along))
-    jax.clear_caches()
-    monkeypatch.undo()
     wanted = quick(functools.partial(derivatives, name))(u, v, tuple(along))
+    request.getfixturevalue("on_a_tpu")
+    found = quick(functools.partial(derivatives, name))(u, v, tuple(along))
 
     def close(path: Any, ours: jax.Array, right: jax.Array) -> None:
         scale = float(jnp.max(jnp.abs(right)))
         np.testing.assert_allclose(ours, right, rtol=0, atol=1e-5 * scale, err_msg=str(path))
 
     jax.tree_util.tree_map_with_path(close, found, wanted)
+
+
+@pytest.mark.usefixtures("on_a_tpu")
+def test_a_kernel_that_is_wrong_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the comparison above: in the value, and in the gradient."""
+    z = jnp.arange(6.0).reshape(2, 3)
+    total = lambda z: jnp.sum(lossjax.softmax_entropy(z))  # noqa: E731
+    wanted = lossjax.softmax_entropy.plain(z), jax.grad(lambda z: jnp.sum(lossjax.softmax_entropy.plain(z)))(z)
+    for which in (kernels._Value, kernels._Gradient):
+        right = which.__call__
+        monkeypatch.setattr(which, "__call__", lambda self, *a, right=right: tuple(2 * x for x in right(self, *a)))
+    np.testing.assert_allclose(jax.jit(lossjax.softmax_entropy)(z), 2 * wanted[0], rtol=1e-6)
+    np.testing.assert_allclose(jax.jit(jax.grad(total))(z), 2 * wanted[1], rtol=1e-5)
 
 
 def kernels_in(function: Callable[..., Any], *shapes: Any) -> int:
@@ -143,6 +153,9 @@ def test_where_they_stand(dtype: str) -> None:
         assert (kernels_in(of_both, z, z), kernels_in(of_one, z, z)) == (3, 2)
     for function in (lossjax.softmax, lossjax.log_softmax, lossjax.softmax_entropy):
         assert kernels_in(function, z) == 1
+    in_batches = jax.ShapeDtypeStruct((2, *z.shape), dtype)
+    assert kernels_in(jax.vmap(lossjax.softmax), in_batches) == 1
+    assert kernels_in(jax.vmap(jax.grad(lambda z: lossjax.softmax_entropy(z).sum())), in_batches) == 1
     mesh = jax.make_mesh((2,), ("x",), axis_types=(AxisType.Auto,))
     split = jax.ShapeDtypeStruct(z.shape, dtype, sharding=NamedSharding(mesh, P("x")))
     assert kernels_in(lossjax.softmax, split) == 0
