@@ -11,7 +11,7 @@ import pytest
 import lossjax
 from lossjax._core.autodiff import closed_form
 from lossjax._core.plain import rules_off
-from lossjax._core.platform import by_platform
+from lossjax._core.platform import ALL, by_platform, platforms
 from lossjax.verify import exact
 
 ZERO = jnp.float32(0)
@@ -106,8 +106,13 @@ def test_a_rule_is_traced_for_its_formula_s_platforms_whenever_that_is(alone_fir
 
 
 def test_a_users_function_is_traced_for_all_platforms() -> None:
-    """Also in a formula that is one platform's: it may be jitted, and JAX keeps what it has traced."""
-    function = jax.jit(lambda z: chosen(z[:, 0]))
-    x, w = jnp.ones((2, 3)), jnp.ones((3, 4))
-    jax.make_jaxpr(lambda x: lossjax.linear_loss(function, x, w))(x)
-    assert choices(function, x @ w) == 1
+    """Also in a formula that is one platform's: it may be jitted, and JAX keeps what it has traced of it."""
+    traced = []
+
+    def loss(z: jax.Array) -> jax.Array:
+        traced.append(platforms())
+        return z[:, 0]
+
+    x, w = jnp.ones((5, 3)), jnp.ones((3, 4))
+    jax.make_jaxpr(jax.grad(lambda x: jnp.sum(lossjax.linear_loss(loss, x, w, chunk_size=2))))(x)
+    assert set(traced) == {ALL}
