@@ -113,6 +113,7 @@ def test_a_users_function_is_traced_for_all_platforms() -> None:
         traced.append(platforms())
         return z[:, 0]
 
-    x, w = jnp.ones((5, 3)), jnp.ones((3, 4))
-    jax.make_jaxpr(jax.grad(lambda x: jnp.sum(lossjax.linear_loss(loss, x, w, chunk_size=2))))(x)
+    # So many that a CPU's blocks are not those of a TPU.
+    x, w = jax.ShapeDtypeStruct((4096, 2), jnp.float32), jax.ShapeDtypeStruct((2, 50304), jnp.float32)
+    jax.make_jaxpr(jax.grad(lambda x, w: jnp.sum(lossjax.linear_loss(loss, x, w))))(x, w)
     assert set(traced) == {ALL}
