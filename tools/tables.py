@@ -26,6 +26,7 @@ SHARED = (
 """The options that several functions of logits share, in the order in which docs/api/options.md explains them."""
 SUITES = {
     "benchmarks": ("rows", "head"),
+    "benchmarks_of_losses": ("options", "divergences"),
     "post_training_heads": ("heads",),
 }
 """The suites of `lossjax bench` whose recorded results a page of the documents shows."""

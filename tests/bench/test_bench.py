@@ -217,7 +217,14 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert says in " ".join(refused.output.split())
 
 
-@pytest.mark.parametrize(("page", "names"), [("benchmarks", ("rows", "head")), ("post_training_heads", ("heads",))])
+@pytest.mark.parametrize(
+    ("page", "names"),
+    [
+        ("benchmarks", ("rows", "head")),
+        ("benchmarks_of_losses", ("options", "divergences")),
+        ("post_training_heads", ("heads",)),
+    ],
+)
 def test_the_page_shows_the_recorded_results(page: str, names: tuple[str, ...]) -> None:
     """Its table is what ``lossjax bench --results …`` makes of the files in benchmarks/results."""
     rows = [row for name in names for row in report.read_json(ROOT / f"benchmarks/results/cpu_{name}.json")[1]]
@@ -237,3 +244,36 @@ def test_the_heads_keep_their_targets() -> None:
         allowed = 1.4 if reduction == "none" else 1.2 if loss == "KL" else 1.1
         assert row.ratio <= allowed, f"{row.problem}: {row.ratio} of the time, wanted {allowed}"
         assert stored[row.problem] >= 6 * (row.temporary_bytes or 0), f"{row.problem}: memory"
+
+
+def by_problem(suite: str) -> dict[str, dict[str, Measured]]:
+    """What is recorded of a suite, by problem and peer; all of its problems are."""
+    found: dict[str, dict[str, Measured]] = {}
+    for row in report.read_json(ROOT / f"benchmarks/results/cpu_{suite}.json")[1]:
+        found.setdefault(row.problem, {})[row.peer] = row
+    assert set(found) == {problem.name for problem in SUITES[suite]()}
+    return found
+
+
+def test_options_store_less_than_by_hand() -> None:
+    """Recorded: in 16 bits less time, too; no more memory than a sixth of the logits', or than by hand."""
+    for problem, peers in by_problem("options").items():
+        ours, theirs = peers["lossjax"], peers["optax"]
+        stored, by_hand = ours.temporary_bytes or 0, theirs.temporary_bytes or 0
+        if "bfloat16" in problem:
+            assert ours.ratio < 0.75, problem
+        if not problem.startswith("three dimensions"):  # an array of the logits' size: docs/benchmarks_of_losses.md
+            logits = 4096 * 1000 * 4 if "(4096" in problem else 1024 * 32768 * 4
+            assert stored <= max(by_hand, logits / 6), problem
+
+
+def test_divergences_keep_their_targets_from_a_thousand_classes_on() -> None:
+    """Recorded: with gradients less time than by hand, half of the memory, and JS at most 2.5 times KL."""
+    found = by_problem("divergences")
+    for problem, peers in found.items():
+        ours, theirs = peers["lossjax"], peers["optax"]
+        if "value_and_grad" in problem and "(65536, 10)" not in problem:
+            assert ours.ratio < 1, problem
+            assert 2 * (ours.temporary_bytes or 0) < (theirs.temporary_bytes or 0), problem
+        if problem.startswith("JS") and "(65536, 10)" not in problem:
+            assert ours.seconds <= 2.5 * found[problem.replace("JS", "KL")]["lossjax"].seconds, problem
