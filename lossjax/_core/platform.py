@@ -10,7 +10,7 @@ same arguments and result, and choose between the two here. The formula called `
 
 A formula may choose again, in a sum of its own. There only the platforms that it was chosen for are left, so that a
 choice inside a choice is no choice any more, as a rule: without that a program of second derivatives holds each formula
-of a divergence several times for each platform, and takes twenty times as long to trace. What a derivative's rule
+of a divergence several times for each platform, and takes three times as long to trace. What a derivative's rule
 traces later, when the formula has been left, is traced for the same platforms: ``packed.Structure`` remembers them.
 """
 
