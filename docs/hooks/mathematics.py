@@ -9,6 +9,7 @@ and the docstrings' own sections of one line (``Domain: …``).
 import ast
 import json
 import re
+import unicodedata
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -73,12 +74,30 @@ def mathml(tex: str, display: str = "inline") -> str:
             row.attrib |= {"lspace": "0", "rspace": "0"}  # else they stand apart from what they enclose
         if row.tag == "mi" and row.text in ("⪯", "⪰"):
             row.tag = "mo"  # with the space of a relation
+        style = row.get("mathvariant", "normal")
+        if style != "normal":  # browsers know no other: they would show a bold 1, the vector of ones, as the number
+            row.text = styled(row.text or "", style.upper())
+            del row.attrib["mathvariant"]
         if row.tag == "mover" and row[1].text == "¯":
             row.set("accent", "true")  # else a bar is as small as an index
     text = ElementTree.tostring(tree, encoding="unicode", short_empty_elements=False)
     if "\\" in text:
         raise ValueError(f"no MathML for {tex}")
     return text
+
+
+def sign_named(name: str) -> str:
+    """``SCRIPT CAPITAL L`` was in Unicode before the others, which are called mathematical."""
+    try:
+        return unicodedata.lookup(f"MATHEMATICAL {name}")
+    except KeyError:
+        return unicodedata.lookup(name)
+
+
+def styled(text: str, style: str) -> str:
+    """Letters and digits as the signs of their own that Unicode has for a style of mathematics."""
+    names = (unicodedata.name(sign).replace("LATIN ", "").replace("LETTER ", "") for sign in text)
+    return "".join(sign_named(f"{style} {name}") for name in names)
 
 
 def space_names(row: ElementTree.Element) -> None:
@@ -157,13 +176,18 @@ class Blocks(Preprocessor):
 # own processors do not keep to either (hence no check of the types): they return HTML, an element, or three times None.
 
 
+MARKS = r"([,.;:)]*)"
+"""What a line must not begin with: the marks that follow a formula stay with it."""
+
+
 class Formula(InlineProcessor):
     """A formula within a line. A long one is marked as such: it breaks nowhere, and may be wider than a telephone."""
 
     def handleMatch(self, m: re.Match[str], data: str) -> tuple[Any, int, int]:  # noqa: D102  # described by its class
         formula = mathml(m[1])
-        if len(re.sub(r"<[^>]*>", "", formula)) > SHORT:
-            formula = f'<span class="wide">{formula}</span>'
+        kinds = ["wide"] * (len(re.sub(r"<[^>]*>", "", formula)) > SHORT) + ["whole"] * bool(m[2])
+        if kinds:
+            formula = f'<span class="{" ".join(kinds)}">{formula}{m[2]}</span>'
         return self.md.htmlStash.store(formula), m.start(0), m.end(0)
 
 
@@ -236,9 +260,10 @@ class Mathematics(Extension):
     def extendMarkdown(self, md: Markdown) -> None:
         """Blocks before fences (25); roles before code (190), dollars before escapes (180), statements last."""
         md.preprocessors.register(Blocks(md), "lossjax-blocks", 28)
-        md.inlinePatterns.register(Formula(r":math:`([^`]+)`", md), "lossjax-math", 205)
+        md.inlinePatterns.register(Formula(r":math:`([^`]+)`" + MARKS, md), "lossjax-math", 205)
         md.inlinePatterns.register(Reference(r":(?:func|class|data|mod|meth):`([^`]+)`", md), "lossjax-role", 204)
-        md.inlinePatterns.register(Formula(r"(?<![\\$])\$(?![\s$])([^$]+?)(?<![\s\\])\$", md), "lossjax-dollar", 185)
+        dollars = r"(?<![\\$])\$(?![\s$])([^$]+?)(?<![\s\\])\$"
+        md.inlinePatterns.register(Formula(dollars + MARKS, md), "lossjax-dollar", 185)
         md.inlinePatterns.register(Raised(BELOW, md, "sub"), "lossjax-below", 77)
         md.inlinePatterns.register(Raised(ABOVE, md, "sup"), "lossjax-above", 76)
         md.inlinePatterns.register(PageNamed(r"(?<![\w/])docs/(\w+)\.md\b", md), "lossjax-page", 78)

@@ -34,6 +34,8 @@ LONG_CELL = re.compile(r"<td(?=[^>]*><code>[^<]{40,}</code></td>)")
 APART = re.compile(r"(<pre.*?</pre>|<math.*?</math>|<[^>]*>)", re.S)
 
 
+ONE_PANEL = 750
+"""A picture of fewer pixels in a row has one panel, which fits a telephone."""
 IN_WORDS = re.compile(r"(?:# .*\n)+")
 """The comment that a cell with a figure begins with, which says what it shows."""
 
@@ -49,9 +51,11 @@ def cells(notebook: dict[str, Any], name: str) -> Iterator[str | tuple[str, byte
             if "image/png" in data:
                 images += 1
                 picture = f"{name}_{images}.png"
-                yield picture, base64.b64decode("".join(data["image/png"]))
+                content = base64.b64decode("".join(data["image/png"]))
+                yield picture, content
                 words = IN_WORDS.match(source)
-                yield f"![{' '.join(words[0].replace('# ', '').split()) if words else ''}]({picture})"
+                single = "{.single}" if int.from_bytes(content[16:20], "big") < ONE_PANEL else ""  # its width
+                yield f"![{' '.join(words[0].replace('# ', '').split()) if words else ''}]({picture}){single}"
             else:
                 shown = output["text"] if output["output_type"] == "stream" else data["text/plain"]
                 yield "```text\n" + "".join(shown).rstrip() + "\n```"
@@ -93,7 +97,8 @@ def generated(config: MkDocsConfig, path: str) -> tuple[list[File], str]:
     content, name = (ROOT / path).read_text(encoding="utf-8"), page_of(path)
     if name.startswith("source/"):
         language = "python" if path.endswith(".py") else "text"
-        shown = f"# `{path}`\n\n```````{language}\n{content}\n```````\n"
+        rank = "---\nsearch:\n  boost: 0.1\n---\n\n"  # who searches for a word wants what explains it first
+        shown = f"{rank}# `{path}`\n\n```````{language}\n{content}\n```````\n"
         return [File.generated(config, name, content=shown, inclusion=InclusionLevel.NOT_IN_NAV)], ""
     images: list[File] = []
     if path.endswith(".ipynb"):

@@ -125,6 +125,16 @@ def test_mathematics_is_rendered(site: Path) -> None:
     assert "Σ log(1 + e<sup>x</sup>)" in text
 
 
+def test_formulas_keep_their_style_and_their_marks(site: Path) -> None:
+    """Browsers draw no ``mathvariant`` but the upright one, and begin a line with what follows a formula."""
+    for page in site.rglob("*.html"):
+        text = page.read_text(encoding="utf-8")
+        assert set(re.findall(r'mathvariant="(\w+)"', text)) <= {"normal"}, page
+        assert not re.search(r"</math>(</span>)?[,.;:)]", re.sub(r"</math>[,.;:)]+</span>", "", text)), page
+    assert "<mn>𝟏</mn>" in (site / "api" / "fisher.html").read_text(encoding="utf-8")
+    assert "<mi>ℒ</mi>" in (site / "notebooks" / "4.1.2_squared_error.html").read_text(encoding="utf-8")
+
+
 def test_sections_of_docstrings_are_paragraphs(site: Path) -> None:
     """Of however many lines; and a shared option says its default once."""
     for page in (site / "api").glob("*.html"):
