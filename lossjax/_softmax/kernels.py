@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from lossjax._core.packed import Packed, Structure
+from lossjax._core.plain import rules_are_off
 from lossjax._core.platform import TPU
 from lossjax._core.whole_rows import Kind, Operand, known
 
@@ -103,7 +104,7 @@ def with_kernels(forward: Forward, backward: Backward, *, held: int) -> tuple[Fo
 
 
 def _may_have_a_kernel(given: Packed, output: Array) -> bool:
-    """Whether these are rows on one device, in dtypes that a TPU has."""
+    """Whether these are rows on one device, in dtypes that a TPU has, of a rule that is not its plain formula."""
     on_devices = any(isinstance(leaf, str) for leaf in given.structure.leaves)  # the mesh axis of the classes
     narrow = all(x.dtype in (jnp.float32, jnp.bfloat16) for x in (*given.arrays, output))
-    return narrow and not on_devices and given.arrays[0].ndim > 1
+    return narrow and not on_devices and given.arrays[0].ndim > 1 and not rules_are_off()

@@ -142,6 +142,14 @@ def kernels_in(function: Callable[..., Any], *shapes: Any) -> int:
     return jax.jit(function).trace(*shapes).lower(lowering_platforms=("tpu",)).as_text().count("tpu_custom_call")
 
 
+@pytest.mark.parametrize("name", ["softmax", "softmax_entropy", "softmax_kl_divergence"])
+def test_no_kernel_stands_for_a_plain_formula(name: str) -> None:
+    loss, z = getattr(lossjax, name), jax.ShapeDtypeStruct((64, 4096), jnp.float32)
+    rows = [z, z] if "divergence" in name else [z]
+    assert kernels_in(loss, *rows) == 1
+    assert kernels_in(loss.plain, *rows) == 0
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_where_they_stand(dtype: str) -> None:
     """One for a value, and one for each gradient, of which XLA drops what nobody wants."""
