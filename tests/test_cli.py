@@ -182,6 +182,7 @@ def backward(residuals, g):
 
 loss.defvjp(forward, backward)
 textbook = lambda z, labels: -jnp.take_along_axis(jax.nn.log_softmax(z), labels[:, None], -1)[:, 0]
+total = lambda z, labels: jnp.sum(textbook(z, labels))
 three = lambda a, b, c: a + b + c
 number = 3
 """
@@ -245,6 +246,10 @@ def test_check_takes_real_logits(tmp_path: Path) -> None:
         (("mine:loss", "--labels", "y.npy"), "--labels needs --logits"),
         (("mine:loss", "--logits", "z.npy", "--labels", "z.npy"), "does not accept float32[3, 4] and float32[3, 4]"),
         (("mine:loss", "--only", "everything"), "there is no check 'everything'"),
+        (("mine:loss", "--require", "everything"), "--require: there is no check 'everything'"),
+        (("mine:loss", "--reference", "mine:three"), "the reference does not take these arguments: TypeError"),
+        (("mine:loss", "--reference", "mine:total"), "the reference returns floats of the shapes [[]], the function"),
+        (("ends.py:loss",), "importing ends.py failed: SystemExit"),
         (("mine:loss", "--argnums", "first"), "is no list of positions: write 0 or 0,2"),
         (("mine:loss", "--argnums", "5"), "argnums names argument 5"),
         (("mine:loss", "--reference", "mine:no_such"), "mine has no 'no_such'; it has"),
@@ -255,6 +260,7 @@ def test_check_usage_errors(
     arguments: tuple[str, ...], words: str, tmp_path: Path, inside: Callable[..., Done]
 ) -> None:
     (tmp_path / "mine.py").write_text(WRONG.replace("SCALE", "1"))
+    (tmp_path / "ends.py").write_text("raise SystemExit(0)\n")
     (tmp_path / "z.txt").write_text("1 2 3")
     np.save(tmp_path / "z.npy", np.ones((3, 4), np.float32))
     np.save(tmp_path / "y.npy", np.array([0, 3, 1], np.int32))

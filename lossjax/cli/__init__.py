@@ -162,6 +162,10 @@ def check(
         arguments = subject.arguments(loss, *given)
         meant = None if reference is None else subject.load(reference)
         asked = None if argnums is None else subject.positions(argnums)
+        if unknown := [name for name in require or () if name not in subject.CHECKS]:
+            raise subject.UsageError(
+                f"--require: there is no check {unknown[0]!r}; there are {', '.join(subject.CHECKS)}"
+            )
         with console.status(f"checking {function}", spinner="dots"):
             certificate = certify(
                 loss, *arguments, argnums=asked, reference=meant, checks=tuple(only) if only else None, ulps=ulps

@@ -11,6 +11,9 @@ from typing import Any
 
 import numpy as np
 
+CHECKS = ("rule", "value", "gradient", "modes", "cotangent", "edges", "overflow")
+"""The names of the checks, in the order in which a certificate's table shows them."""
+
 
 class UsageError(ValueError):
     """One sentence for the person at the command line."""
@@ -35,7 +38,7 @@ def load(name: str) -> Callable[..., Any]:
         module = _file(Path(module_name)) if module_name.endswith(".py") else _module(module_name)
     except UsageError:
         raise
-    except Exception as error:  # a module may raise anything while it is imported
+    except (Exception, SystemExit) as error:  # a module may raise anything while it is imported, and end the program
         raise UsageError(f"importing {module_name} failed: {type(error).__name__}: {_first_line(error)}") from error
     found = module
     for part in attribute.split("."):
@@ -131,7 +134,7 @@ def arguments(function: Callable[..., Any], logits: np.ndarray | None, labels: n
     for given in tries:
         try:
             jax.eval_shape(function, *given)
-        except Exception as error:  # anyone's function may raise anything
+        except (Exception, SystemExit) as error:  # anyone's function may raise anything
             reason = reason or f"{type(error).__name__}: {_first_line(error)}"
         else:
             return given

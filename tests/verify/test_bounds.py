@@ -62,6 +62,13 @@ def test_what_was_met_is_met():
     assert found.greatest > 5 - 1e-3
 
 
+def test_what_was_met_at_the_edge_of_what_cannot_be_known_is_within_the_bounds():
+    """The root is 0 at 0, and undecided around it."""
+    found = bounds(jnp.sqrt, -1.0, 1.0, width=0.1)
+    assert found.least == 0
+    assert found.lower <= found.least
+
+
 def test_what_cannot_be_known_is_named():
     found = bounds(jnp.log, -1.0, 1.0, most_boxes=60)
     assert found.undecided

@@ -40,6 +40,18 @@ def _huber(x):
     return jnp.where(size <= 1, 0.5 * x**2, size - 0.5)
 
 
+def _biased(x, b):
+    return jnp.sum(jnp.sin(x + jnp.broadcast_to(b, x.shape)))
+
+
+def _labelled(z, y):
+    return jax.nn.logsumexp(z, axis=-1) - jnp.take_along_axis(z, y[:, None], axis=-1)[:, 0]
+
+
+def _next_label(z, y, g):
+    return (g[:, None] * (jax.nn.softmax(z) - jax.nn.one_hot(y + 1, z.shape[-1], dtype=z.dtype)), None)
+
+
 X = np.float32(np.random.default_rng(0).normal(size=(3, 4)))
 SQUARE = np.float32(np.random.default_rng(1).normal(size=(3, 3)))
 FAULTS = {
@@ -49,6 +61,17 @@ FAULTS = {
     "mean": (ruled(_mean_of_squares, lambda x, g: (2 * g[:, None] * x,)), (X,), "a sum where a mean is meant"),
     "transposed": (
         ruled(_product, lambda a, b, g: ((g @ b.T).T, a.T @ g)), (SQUARE, SQUARE), "it is the transpose",
+    ),
+    "no sum over a broadcast axis": (
+        ruled(_biased, lambda x, b, g: (g * jnp.cos(x + b[None]), g * jnp.cos(x + b[None])[0])), (X, X[0]),
+        "is a sum over that axis missing?",
+    ),
+    "a mean over a broadcast axis": (
+        ruled(_biased, lambda x, b, g: (g * jnp.cos(x + b[None]), g * jnp.cos(x + b[None]).mean(0))), (X, X[0]),
+        "has an axis of 3 entries: is a sum over a broadcast axis missing",
+    ),
+    "a label off by one": (
+        ruled(_labelled, _next_label), (X, np.int32([0, 1, 2])), "is a label, or an index, off by one?",
     ),
     "off by one": (
         ruled(_sum_of_cubes, lambda x, g: (3 * g[:, None] * jnp.roll(x, 1, -1) ** 2,)), (X,), "by one along axis 1",

@@ -111,6 +111,27 @@ def whole_blocks_only(kept: Any, g: Any) -> Any:
     return ((2 * g[:, None] * z).at[z.shape[0] // 4 * 4 :].set(0),)
 
 
+def padded(z: jax.Array) -> jax.Array:
+    """Columns filled up to whole blocks of seven, with zeros that are no logits."""
+    return jnp.pad(z, ((0, 0), (0, -z.shape[1] % 7)))
+
+
+def of_a_row_too_many(kept: Any, g: jax.Array) -> Any:
+    """Rows filled up to whole blocks of five with copies of the last, which the weights' gradient then has too."""
+    x, w = kept
+    rows = ((0, -x.shape[0] % 5), (0, 0))
+    slope = jnp.pad(g, rows, mode="edge") / jnp.cosh(jnp.pad(x, rows, mode="edge") @ w) ** 2
+    return (slope @ w.T)[: x.shape[0]], jnp.pad(x, rows, mode="edge").T @ slope
+
+
+def root(x: jax.Array) -> jax.Array:
+    return jnp.sqrt(1 + x**2)
+
+
+def powers(x: jax.Array, n: jax.Array) -> jax.Array:
+    return jnp.sum(jnp.exp(n.astype(x.dtype) * jnp.tanh(x)))
+
+
 FAULTS: dict[str, tuple[Callable[..., Any], tuple[Any, ...], str]] = {
     "wrong in float32 alone": (
         sine(lambda x, g: right(x, g) * (3 if x.dtype == jnp.float32 else 1)), (Z,), "rule: in float32"),
@@ -138,6 +159,13 @@ FAULTS: dict[str, tuple[Callable[..., Any], tuple[Any, ...], str]] = {
     "a batch of one": (ruled(squares, first_row_only), (Z,), "modes: other batch sizes"),
     "a batch size written down": (ruled(squares, of_five_rows), (Z,), "modes: other batch sizes"),
     "a block that is not full": (ruled(squares, whole_blocks_only), (Z[:4],), "modes: other batch sizes"),
+    "a batch size written down in a mean": (
+        ruled(lambda z: jnp.mean(z**2), lambda kept, g: (2 / 35 * g * kept[0],)), (Z,), "rule: other sizes"),
+    "a block of columns that is not full": (
+        ruled(lambda z: jax.nn.logsumexp(z, axis=-1), lambda kept, g: (
+            g[:, None] * jax.nn.softmax(padded(kept[0]))[:, : kept[0].shape[1]],)), (Z,), "rule: other sizes"),
+    "a block of rows that is not full, in the weights": (
+        ruled(lambda x, w: jnp.tanh(x @ w), of_a_row_too_many), (Z, V.T[:, :2]), "rule: other sizes"),
     "another argument than the first": (
         ruled(lambda a, b: a * b**2, lambda kept, g: (g * kept[1] ** 2, g * kept[0] * kept[1])), (Z, V), "rule"),
     "an argument without a cotangent": (
@@ -146,6 +174,23 @@ FAULTS: dict[str, tuple[Callable[..., Any], tuple[Any, ...], str]] = {
         sine(lambda x, g: right(x, g) * jnp.where(jnp.abs(x) > 1e5, 2, 1)), (Z,), "rule"),
     "an argument of a millionth": (
         sine(lambda x, g: right(x, g) * jnp.where(jnp.abs(x) < 1e-5, 2, 1)), (Z,), "rule"),
+    "a number without axes of a million": (
+        ruled(root, lambda kept, g: (g * jnp.where(jnp.abs(kept[0]) > 1e5, 0, kept[0] / root(kept[0])),)),
+        (np.float32(1.3),), "rule"),
+    "a number without axes below 0": (
+        ruled(root, lambda kept, g: (g * jnp.abs(kept[0]) / root(kept[0]),)), (np.float32(1.3),), "rule"),
+    "one entry of a million alone": (
+        ruled(root, lambda kept, g: (
+            g * kept[0] / root(kept[0]) * jnp.where(jnp.sum(jnp.abs(kept[0]) > 1e5, axis=-1, keepdims=True) == 1, 2, 1),
+        )), (Z,), "rule"),
+    "a cotangent of some hundreds": (
+        sine(lambda x, g: right(x, jnp.where((jnp.abs(g) > 100) & (jnp.abs(g) < 2000), 2 * g, g))), (Z[0, 0],),
+        "cotangent"),
+    "an integer above ten beside a row": (
+        ruled(powers, lambda kept, g: (
+            g * jnp.minimum(kept[1], 10).astype(g.dtype) / jnp.cosh(kept[0]) ** 2
+            * jnp.exp(kept[1].astype(g.dtype) * jnp.tanh(kept[0])), None)),
+        (Z[0], np.array(2, np.int32)), "rule"),
     "labels that may be signs only": (
         ruled(of_signs, lambda kept, g: (
             -3 * g * jnp.where(jnp.abs(kept[1]) == 1, kept[1], jnp.nan) * jax.nn.sigmoid(-kept[1] * kept[0]),
@@ -243,17 +288,17 @@ Y64 = Y.astype(np.int64)
 GENTLE = ("rule", "cotangent", "modes", "edges")
 
 
-def kernel(scale: float) -> Callable[..., Any]:
-    """The sine of each row by a Pallas kernel over a grid, with a rule ``scale`` times too steep."""
+def kernel(scale: float, rows: int = 1) -> Callable[..., Any]:
+    """The sine of so many rows at a time by a Pallas kernel over a grid, with a rule ``scale`` times too steep."""
 
     def sines(x_ref: Any, o_ref: Any) -> None:
         o_ref[...] = jnp.sin(x_ref[...])
 
     def call(x: jax.Array) -> jax.Array:
-        block = pl.BlockSpec((1, x.shape[1]), lambda i: (i, 0))
+        block = pl.BlockSpec((rows, x.shape[1]), lambda i: (i, 0))
         shape = jax.ShapeDtypeStruct(x.shape, x.dtype)
         return pl.pallas_call(
-            sines, out_shape=shape, grid=(x.shape[0],), in_specs=[block], out_specs=block, interpret=True
+            sines, out_shape=shape, grid=(x.shape[0] // rows,), in_specs=[block], out_specs=block, interpret=True
         )(x)
 
     return ruled(call, lambda kept, g: (scale * right(kept[0], g),))
@@ -266,6 +311,34 @@ def test_a_kernel_over_a_grid_is_held_against_its_reference() -> None:
     assert all(r.ok is not False for r in alone.rows), str(alone)
     assert check(kernel(1), Z, checks="rule", reference=jnp.sin).right
     assert check(kernel(3), Z, checks="rule", reference=jnp.sin).right is False
+
+
+def test_a_kernel_for_whole_blocks_of_rows_is_not_held_to_other_sizes() -> None:
+    """It leaves the rows beyond unwritten; a fault at its own size is one all the same."""
+    found = check(kernel(1, 2), Z[:4], checks=("rule", "modes"), reference=jnp.sin)
+    assert found.ok, str(found)
+    assert found.right
+    assert check(kernel(1, 2), Z[:4], checks="modes").ok
+    assert check(kernel(3, 2), Z[:4], checks="rule", reference=jnp.sin).right is False
+
+
+def test_a_kernel_that_drops_rows_is_not_judged_there() -> None:
+    """A sum over whole blocks has another value for other numbers of rows, and says nothing about its rule."""
+
+    def sums(x_ref: Any, o_ref: Any) -> None:
+        start = jnp.where(pl.program_id(0) == 0, jnp.zeros_like(o_ref[...]), o_ref[...])
+        o_ref[...] = start + jnp.sum(x_ref[...] ** 2, axis=0)
+
+    def call(x: jax.Array) -> jax.Array:
+        shape = jax.ShapeDtypeStruct(x.shape[1:], x.dtype)
+        block, all_of_it = pl.BlockSpec((2, x.shape[1]), lambda i: (i, 0)), pl.BlockSpec(x.shape[1:], lambda i: (0,))
+        return pl.pallas_call(
+            sums, out_shape=shape, grid=(x.shape[0] // 2,), in_specs=[block], out_specs=all_of_it, interpret=True
+        )(x)
+
+    summed = ruled(call, lambda kept, g: (2 * g[None] * kept[0],))
+    found = check(summed, Z[:4, :3], checks="rule", reference=lambda x: jnp.sum(x**2, axis=0))
+    assert found.ok, str(found)
 
 
 def test_what_jax_cannot_do_for_a_backward_kernel_is_not_held_against_it() -> None:
@@ -328,6 +401,17 @@ HONEST: dict[str, tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]] = 
     "a shard_map inside": (
         lambda z: jax.shard_map(squares, mesh=MESH, in_specs=jax.P("i"), out_specs=jax.P("i"))(z), (Z,),
         {"checks": GENTLE}),
+    "a sum over a shard_map of one device": (
+        jax.shard_map(lambda z: jax.lax.psum(jnp.sum(z**2), "i"), mesh=MESH, in_specs=jax.P("i"), out_specs=jax.P()),
+        (Z,), {"checks": GENTLE}),
+    "a mean of squares": (lambda z: jnp.mean(z**2), (Z,), {"checks": GENTLE}),
+    "labels of a head, which select no entry of the features": (
+        lambda x, w, y: jax.nn.logsumexp(x @ w, axis=-1) - jnp.take_along_axis(x @ w, y[:, None], axis=-1)[:, 0],
+        (Z, np.ones((7, 12), np.float32) * np.arange(12, dtype=np.float32), Y), {"checks": ("rule", "edges")}),
+    "rows of its own": (
+        ruled(lambda z: jnp.sum((z - V) ** 2), lambda kept, g: (2 * g * (kept[0] - V),)), (Z,), {}),
+    "an exponent, which is no label": (lambda z, n: jnp.sum(z**2) * n.astype(z.dtype), (Z[0], np.array(2, np.int32)), {
+        "checks": GENTLE}),
     "types of arrays": (typed, (Z, Y), {"checks": ("rule", "cotangent", "modes")}),
     "types of arrays in a rule": (ruled(squares, typed_rule), (Z,), {}),
     "no rows, and a rule": (ruled(squares, lambda kept, g: (2 * g[:, None] * kept[0],)), (Z[:0],), {"checks": "rule"}),

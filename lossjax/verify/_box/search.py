@@ -86,9 +86,9 @@ class Search:
             self._halve(box, result)
         known = [box for box in self.boxes if not box.why]
         nothing = np.full(len(self.least), np.inf)
-        ends = [
-            np.min([box.lower for box in known], axis=0) if known else -nothing,
-            np.max([box.upper for box in known], axis=0) if known else nothing,
+        ends = [  # a result may have been met at the edge of a part that is undecided
+            np.minimum(np.min([box.lower for box in known], axis=0), self.least) if known else -nothing,
+            np.maximum(np.max([box.upper for box in known], axis=0), self.greatest) if known else nothing,
             self.least,
             self.greatest,
         ]

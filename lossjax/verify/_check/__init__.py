@@ -23,13 +23,12 @@ from lossjax.verify._check.inputs import Family, variations
 from lossjax.verify._check.modes import check_modes
 from lossjax.verify._check.problem import Problem, is_float, problem
 from lossjax.verify._check.programs import Pair
-from lossjax.verify._check.rule import check_rule
+from lossjax.verify._check.rule import check_rule, check_sizes
+from lossjax.verify.subject import CHECKS as CHECKS
 from lossjax.verify.subject import home
 
 __all__ = ["CHECKS", "Certificate", "Row", "assert_verified", "check", "inlined"]
 
-CHECKS = ("rule", "value", "gradient", "modes", "cotangent", "edges", "overflow")
-"""The names of the checks, in the order in which a certificate's table shows them."""
 USUAL = tuple(name for name in CHECKS if name != "overflow")
 """Those that are asked where nobody says which."""
 
@@ -79,7 +78,8 @@ def check(fn: Callable[..., Any], *example_args: Any, **options: Unpack[CheckOpt
     * ``rule``: is the gradient the derivative of the formula? Every ``custom_jvp`` and ``custom_vjp`` inside is
       replaced by its primal body, JAX differentiates that, and both are executed exactly, with another cotangent of
       either sign for every output. At kinks and ties any subgradient is right. ``rule: in float32`` asks it in the
-      arguments' own dtype, where a rule may be another. ``rule: forward = reverse`` holds ``⟨u, Jv⟩ = ⟨Jᵀu, v⟩``,
+      arguments' own dtype, where a rule may be another; ``rule: other sizes`` for a batch of one, and for one entry
+      more along each axis, which fits no whole block. ``rule: forward = reverse`` holds ``⟨u, Jv⟩ = ⟨Jᵀu, v⟩``,
       exactly.
     * ``value``, ``gradient``: how accurate, entry by entry? The unit is u of the exact result and of what a rounding of
       the inputs changes in it, ``u (|out| + Σ |∂out/∂xᵢ|·|xᵢ|)``, from exact derivatives; these are asked only where
@@ -111,7 +111,7 @@ def check(fn: Callable[..., Any], *example_args: Any, **options: Unpack[CheckOpt
 
     Raises:
       TypeError: nothing to differentiate in ``argnums``, or no float output.
-      ValueError: an unknown name in ``checks``.
+      ValueError: an unknown name in ``checks``; a reference that takes other arguments or returns other shapes.
       Exception: whatever ``fn`` raises at its own example.
 
     Domain:
@@ -154,6 +154,8 @@ def check(fn: Callable[..., Any], *example_args: Any, **options: Unpack[CheckOpt
         fn(*example_args, **(keywords or {}))
         row = Row("modes: jit", False, float("inf"), 0, f"{type(error).__name__}: {str(error).splitlines()[0]}")
         return Certificate(name, (row,), time.perf_counter() - start)
+    if reference is not None:
+        _fits(one, reference)
     rows: list[Row] = []
     with contextlib.suppress(Exception):
         rows = _rows(one, wanted, reference, ulps, seed, wide=True)
@@ -161,6 +163,18 @@ def check(fn: Callable[..., Any], *example_args: Any, **options: Unpack[CheckOpt
         jax.clear_caches()
         rows = _rows(one, wanted, reference, ulps, seed, wide=False)
     return Certificate(name, tuple(rows), time.perf_counter() - start, _about(one))
+
+
+def _fits(one: Problem, reference: Callable[..., Any]) -> None:
+    """ValueError for a reference that cannot be called as the function is, or returns arrays of other shapes."""
+    try:
+        meant = jax.eval_shape(one.values(reference), one.arrays)
+    except Exception as error:  # anyone's function may raise anything
+        said = next(iter(str(error).splitlines()), "")
+        raise ValueError(f"the reference does not take these arguments: {type(error).__name__}: {said}") from error
+    returned, wanted = ([list(s.shape) for s in shapes] for shapes in (meant, one.shapes(one.arrays)))
+    if returned != wanted:
+        raise ValueError(f"the reference returns floats of the shapes {returned}, the function {wanted}")
 
 
 def _rows(
@@ -183,6 +197,8 @@ def _rows(
             rows += check_rule(one, families, reference, pair, seed)
             if rows[0].ok:  # else all is said
                 rows += _as_given(one, families, reference, pair, seed)
+                if reference is not None or pair.has_rules:
+                    rows += check_sizes(one, reference, pair, seed)
         if "value" in wanted or "gradient" in wanted:
             rows += check_accuracy(one, families, reference, wanted, ulps, seed)
         if "modes" in wanted:

@@ -12,17 +12,17 @@ from lossjax.verify._check.rule import truncated
 from lossjax.verify.ulp import Balls
 
 _A, _B = 0.75, -1.25
-_SIZES = (2.0**40, 2.0**-40)
+_SIZES = (2.0**40, 2.0**9, 2.0**-9, 2.0**-40)
 _ONE_HOT = 6
 
 
 def check_cotangent(one: Problem, pair: Pair, seed: int) -> list[Row]:
     """The row ``cotangent``.
 
-    Two identities are tried. The pullback is linear: ``Jᵀ(a·u + b·v) = a·Jᵀu + b·Jᵀv``, and so are its multiples by
-    2^40, 2^-40 and 0, which finds a rule that clips its cotangent or lets a small one vanish. And for single outputs,
-    the pullback of a cotangent that is 1 there and 0 elsewhere is that of the formula; this finds a rule that applies
-    the first row's cotangent to every row, which is linear too.
+    Two identities are tried. The pullback is linear: ``Jᵀ(a·u + b·v) = a·Jᵀu + b·Jᵀv``, and so are its multiples
+    between 2^40 and 2^-40 and by 0, which finds a rule that clips its cotangent or lets a small one vanish. And for
+    single outputs, the pullback of a cotangent that is 1 there and 0 elsewhere is that of the formula; this finds a
+    rule that applies the first row's cotangent to every row, which is linear too.
     """
     random = np.random.default_rng(seed + 2)
     arrays = generic(one, pair.arrays, random)

@@ -1,5 +1,6 @@
 """What a function makes of infinities, NaN, the largest and the smallest numbers, and labels out of range."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -7,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from lossjax.verify._check.certificate import Row
-from lossjax.verify._check.inputs import Labels, generic, kinds, labels_of, shown
+from lossjax.verify._check.inputs import generic, kinds, shown
+from lossjax.verify._check.labels import Labels, labels_of
 from lossjax.verify._check.problem import Arrays, Problem
 from lossjax.verify._check.programs import REFUSALS, Pair, Program, cotangents, independent_rows, x64
 from lossjax.verify.ulp import Balls
@@ -170,7 +172,8 @@ def _edges(one: Problem) -> Iterator[Edge]:
             continue
         limits = jnp.finfo(array.dtype)
         huge, small = 0.9 * float(limits.max), float(limits.tiny) / 4
-        large = 2.0 ** (limits.maxexp // 2 - 1)  # its square is a number
+        # The sum of as many squares is a number, as is the square of any.
+        large = 2.0 ** (limits.maxexp // 2 - 1 - math.ceil(math.log2(array.size) / 2))
         own = labels if labels and labels.of == i else None
         extremes: list[tuple[str, float]] = [("NaN", np.nan)]
         if of[i] in ("any", "positive"):

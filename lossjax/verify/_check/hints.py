@@ -1,5 +1,6 @@
 """What a wrong gradient looks like: the causes that can be told from its numbers beside the right ones."""
 
+import functools
 from collections.abc import Iterable
 
 import numpy as np
@@ -13,18 +14,19 @@ _SAME = 1e-4
 """Entries that differ by less than this share of the larger are held to be the same: a hint need not be certain."""
 
 
-def hint(got: Balls, want: Balls, others: Iterable[Balls] = ()) -> str:
+def hint(got: Balls, want: Balls, others: Iterable[Balls] = (), lengths: Iterable[int] = ()) -> str:
     """The likeliest cause, as a sentence; empty where the numbers suggest none.
 
     Args:
       got: the gradient by the rule.
       want: the gradient of the formula.
       others: the right gradients at inputs that were tried before.
+      lengths: of the axes that other arguments have and this one has not: it may be broadcast along them.
     """
     g, w = _floats(got), _floats(want)
     if not (np.isfinite(g).all() and np.isfinite(w).all() and w.any()):
         return ""
-    for of in (_zero, _factor, _moved, _rows, _branch):
+    for of in (_zero, functools.partial(_factor, lengths=tuple(lengths)), _moved, _neighbour, _rows, _branch):
         if found := of(g, w):
             return found
     if g.any() and any(_alike(g, _floats(other)) for other in others if other.shape == got.shape):
@@ -46,7 +48,17 @@ def _zero(got: Numbers, want: Numbers) -> str:
     return "it is 0 everywhere: is the argument treated as a constant (None, stop_gradient)?"
 
 
-def _factor(got: Numbers, want: Numbers) -> str:
+def unsummed(got: Balls, spread: Balls) -> str:
+    """What it means if the gradient is one part of what is to be summed along the first axis of ``spread``."""
+    parts = _floats(spread)
+    if len(parts) < 2 or not np.isfinite(parts).all() or not parts.any():
+        return ""
+    if not any(_alike(_floats(got), part) for part in parts):
+        return ""
+    return "it is the right one for one place of a broadcast axis: is a sum over that axis missing?"
+
+
+def _factor(got: Numbers, want: Numbers, lengths: tuple[int, ...] = ()) -> str:
     """One number times the right gradient."""
     at = np.unravel_index(int(np.argmax(np.abs(want))), want.shape)
     ratio = float(got[at] / want[at])
@@ -60,6 +72,11 @@ def _factor(got: Numbers, want: Numbers) -> str:
         if length > 1 and min(abs(ratio * length - 1), abs(ratio / length - 1)) < _SAME:
             kind = "a mean where a sum is meant" if ratio < 1 else "a sum where a mean is meant"
             return f"every entry is {ratio:.6g} times the right one, and axis {axis} has {length} entries: {kind}?"
+    if broadcast := [n for n in lengths if n > 1 and abs(ratio * n - 1) < _SAME]:
+        return (
+            f"every entry is {ratio:.6g} times the right one, and another argument has an axis of {broadcast[0]} "
+            f"entries: is a sum over a broadcast axis missing, or a mean in its place?"
+        )
     return f"every entry is {ratio:.6g} times the right one: a factor too many or too few"
 
 
@@ -79,6 +96,23 @@ def _within(got: Numbers, moved: Numbers, axis: int, step: int) -> bool:
     inside = slice(1, None) if step > 0 else slice(None, -1)
     at = (slice(None),) * axis + (inside,)
     return _alike(got[at], moved[at]) and bool(moved[at].any())
+
+
+def _neighbour(got: Numbers, want: Numbers) -> str:
+    """One amount of each row that is at an entry's neighbour, as where a label is one too large."""
+    off = got - want
+    wrong = np.abs(off) > _SAME * np.maximum(np.abs(got), np.abs(want))
+    if not want.ndim or want.shape[-1] < 3 or not (wrong.sum(axis=-1)[wrong.any(axis=-1)] == 2).all():
+        return ""
+    rows = np.nonzero(wrong.any(axis=-1).ravel())[0]
+    flat = np.where(wrong, off, 0).reshape(-1, want.shape[-1])
+    places = [np.nonzero(flat[row])[0] for row in rows]
+    opposite = all(
+        abs(flat[row][at].sum()) <= _SAME * np.abs(flat[row][at]).max() for row, at in zip(rows, places, strict=True)
+    )
+    if not len(rows) or not opposite or any(b - a != 1 for a, b in places):
+        return ""
+    return "in each wrong row one amount is at the entry beside: is a label, or an index, off by one?"
 
 
 def _rows(got: Numbers, want: Numbers) -> str:

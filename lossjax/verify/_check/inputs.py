@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from lossjax.verify._check.labels import Labels, labels_of
 from lossjax.verify._check.problem import Arrays, Problem, is_float, is_integer, is_key
 
 GAP = 20.0
@@ -20,29 +21,6 @@ class Family(NamedTuple):
     regular: bool = True
     """False for arguments (all equal, very large, targets of another sum) where rules must be right but accuracy is
     not asked."""
-
-
-class Labels(NamedTuple):
-    """Integers that select an entry along an axis of a float array."""
-
-    position: int
-    of: int
-    axis: int
-    classes: int
-
-
-def labels_of(one: Problem) -> Labels | None:
-    """The first integer array that has the shape of a differentiated one without one axis, and fits its range."""
-    for i, labels in enumerate(one.arrays):
-        if not is_integer(labels) or not labels.size:
-            continue
-        for j in one.moving:
-            shape = one.arrays[j].shape
-            for axis in reversed(range(len(shape))):
-                fits = shape[:axis] + shape[axis + 1 :] == labels.shape and shape[axis] > 1
-                if fits and labels.min() >= 0 and labels.max() < shape[axis]:
-                    return Labels(i, j, axis, shape[axis])
-    return None
 
 
 def kind(array: Any) -> str:
@@ -105,6 +83,10 @@ def variations(one: Problem, seed: int) -> list[Family]:
     add("sharp", lambda a, k: _sharp(a, k))
     for factor in (1e-6, 1e6):
         scale(factor, regular=False)
+        add(f"numbers without axes scaled by {factor:g}", lambda a, k, f=factor: a * f
+            if not a.ndim and k in ("any", "positive") else None, regular=False)  # fmt: skip
+    add("numbers without axes negated", lambda a, k: -a if not a.ndim and k == "any" else None, regular=False)
+    add("one entry of a million", lambda a, k: _one_large(a) if k == "any" and a.ndim else None, regular=False)
     labels = labels_of(one)
     if labels is None:
         add("gaps", lambda a, k: _with_gap(a, random.integers(0, a.shape[-1], a.shape[:-1]), -1, GAP)
@@ -154,6 +136,11 @@ def _scaled(a: Any, k: str, factor: float) -> Any:
 
 def _shifts(k: str, shift: float) -> bool:
     return k == "any" or (k == "positive" and shift > 0)
+
+
+def _one_large(a: Any) -> Any:
+    """A copy in which the last entry of each row is a million, of the sign it has."""
+    return np.where(np.arange(a.shape[-1]) == a.shape[-1] - 1, np.copysign(1e6, a), a)
 
 
 def _sharp(a: Any, k: str) -> Any:

@@ -47,7 +47,7 @@ def check_modes(one: Problem, pair: Pair, seed: int) -> list[Row]:
     with x64(pair.wide):
         about = _subject(one, pair, seed)
         with contextlib.suppress(Exception):  # what fails here will fail in a row of its own, which reports it
-            _ = about.rows  # computed now, because it cannot be while something is traced
+            _ = about.sizes  # computed now, because it cannot be while something is traced
         return [_row(name, about) for name in MODES]
 
 

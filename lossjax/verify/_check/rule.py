@@ -9,13 +9,14 @@ import numpy as np
 from lossjax.verify import oracle, ulp
 from lossjax.verify._check import compare as by
 from lossjax.verify._check.certificate import Row
-from lossjax.verify._check.hints import hint
+from lossjax.verify._check.hints import hint, unsummed
 from lossjax.verify._check.inlining import uses
 from lossjax.verify._check.inputs import Family, affordable, generic, shown
 from lossjax.verify._check.kinks import legal, undefined
 from lossjax.verify._check.problem import Arrays, Problem
 from lossjax.verify._check.programs import REFUSALS, Pair, Program, cotangents
 from lossjax.verify._check.shrinking import shrunk
+from lossjax.verify._check.sizes import resized
 
 _MOST_ENTRIES = 120_000
 _MOST_FAILURES = 3
@@ -46,6 +47,7 @@ def check_rule(
     failures: list[str] = []
     refused: list[str] = []
     before: list[Arrays] = []
+    again = functools.partial(Pair, reference=reference, seed=seed, wide=pair.wide)
     program = ""
     random = np.random.default_rng(seed)
     for family in tried:
@@ -68,9 +70,8 @@ def check_rule(
             truncation = max(truncation, *off)
             continue
         if not failures and any(bad.any() for bad in illegal):
-            again = functools.partial(Pair, reference=reference, seed=seed, wide=pair.wide)
             program = shrunk(one, pair, arrays, again, _wrong)
-        failures += _gradient_failures(one, family, pairs, found, illegal, before)
+        failures += _gradient_failures(one, family, pairs, found, illegal, before, None if failures else pair)
         before.append(tuple(want for _, want in pairs))
         failures += _value_failures(one, family, got_values, want_values, values)
     if not judged and (refused or not empty):
@@ -153,21 +154,48 @@ def truncated(off: float, pair: Pair) -> str:
 
 
 def _gradient_failures(
-    one: Problem, family: Family, pairs: Any, found: Any, illegal: Any, before: Sequence[Arrays]
+    one: Problem,
+    family: Family,
+    pairs: Any,
+    found: Any,
+    illegal: Any,
+    before: Sequence[Arrays],
+    pair: Pair | None = None,
 ) -> list[str]:
-    """One line for each argument with a wrong gradient; ``before`` are the right ones of the inputs before."""
+    """One line for each argument with a wrong gradient; ``before`` are the right ones of the inputs before.
+
+    ``pair`` has the formula, if a part of a sum is to be told from it.
+    """
     lines = []
     for k, (position, (got, want), c, bad) in enumerate(zip(one.moving, pairs, found, illegal, strict=True)):
         if not bad.any():
             continue
         at = by.first(bad, c.units)
-        cause = hint(got, want, (earlier[k] for earlier in before))
+        lengths = {n for array in one.arrays for n in array.shape} - set(want.shape)
+        cause = hint(got, want, (earlier[k] for earlier in before), sorted(lengths))
+        if not cause and pair is not None:
+            cause = _part_of_a_sum(one, pair, pair.given(family.arrays), position, got)
         lines.append(
             f"gradient of {one.names[position]} at {list(at)}: got {by.text(got[at])}, want {by.text(want[at])} "
             f"({int(bad.sum())} of {bad.size} entries wrong; inputs {family.name!r}: "
             f"{shown(one, family.arrays, at[0] if at else None)})" + (f"; {cause}" if cause else "")
         )
     return lines
+
+
+def _part_of_a_sum(one: Problem, pair: Pair, arrays: Arrays, position: int, got: Any) -> str:
+    """The hint that a sum over a broadcast axis is missing, if the formula takes the argument once for each place."""
+    narrow = np.asarray(arrays[position])
+    for shape in dict.fromkeys(np.shape(a) for a in arrays if np.shape(a)[1:] == narrow.shape):
+        each = (*arrays[:position], np.broadcast_to(narrow, shape), *arrays[position + 1 :])
+        try:
+            plain = Program(one.pullback(pair.truth), each, pair.cotangents, wide=pair.wide)
+            spread = plain(each, pair.cotangents)[1][one.moving.index(position)]
+        except Exception:  # the function may refuse other shapes in any way
+            continue
+        if cause := unsummed(got, spread):
+            return cause
+    return ""
 
 
 def _value_failures(one: Problem, family: Family, got: Any, want: Any, found: Any) -> list[str]:
@@ -211,3 +239,39 @@ def _adjoint(one: Problem, pair: Pair, seed: int) -> Row | None:
     u = pair.tolerance.u
     return Row(name, ok, gap / u, pair.tolerance.of_entry / u, "⟨u, Jv⟩ = ⟨Jᵀu, v⟩, exactly, in u of the terms",
                () if ok else (line,))  # fmt: skip
+
+
+def check_sizes(one: Problem, reference: Callable[..., Any] | None, pair: Pair, seed: int) -> list[Row]:
+    """The row ``rule: other sizes``: is the rule the derivative of the formula there too? None where there is none."""
+    failures: list[str] = []
+    tried, blocks, program = [], 0, ""
+    for size in resized(one, reference, seed, wide=pair.wide):
+        arrays = size.pair.given(size.family.arrays)
+        try:
+            (got_values, want_values), pairs, found, illegal = _judged(
+                size.one, size.pair, arrays, np.random.default_rng(seed)
+            )
+        except REFUSALS:
+            continue
+        if size.whole_blocks:
+            blocks += 1
+            continue
+        tried.append(size.family.name)
+        values = [by.compare(g, w, size.pair.tolerance) for g, w in zip(got_values, want_values, strict=True)]
+        off = [
+            c.worst(bad, size.pair.tolerance)
+            for c, bad in zip((*found, *values), (*illegal, *(c.wrong for c in values)), strict=True)
+        ]
+        if 0 < max(off, default=0.0) <= size.pair.roundoff:
+            continue
+        if not failures and any(bad.any() for bad in illegal):
+            again = functools.partial(Pair, reference=reference, seed=seed, wide=pair.wide)
+            program = shrunk(size.one, size.pair, arrays, again, _wrong)
+        failures += _gradient_failures(size.one, size.family, pairs, found, illegal, ())
+        failures += _value_failures(size.one, size.family, got_values, want_values, values)
+    if not tried and not blocks:
+        return []
+    said = f"; not judged for {blocks} at which the kernel's value is another: is it for whole blocks only?"
+    detail = f"as the rule, for {', '.join(tried) or 'none'}{said if blocks else ''}"
+    ok = not failures if tried else None
+    return [Row("rule: other sizes", ok, float(len(failures)), 0, detail, tuple(failures[:_MOST_FAILURES]), program)]

@@ -207,7 +207,7 @@ def _shard_map(context: Context, params: Any, *values: Any) -> list[Any]:
     def run(number: int) -> None:
         inside = context.of_device(_Device(mesh, number))
         blocks = [
-            v[_region(mesh, spec, v.shape, mesh.places[number])] if isinstance(v, np.ndarray) else v
+            v[(*_region(mesh, spec, v.shape, mesh.places[number]), ...)] if isinstance(v, np.ndarray) else v
             for v, spec in zip(values, params["in_specs"], strict=True)
         ]
         with mesh.turn:

@@ -1,0 +1,69 @@
+"""Which integers among the arguments are labels: they select an entry along an axis of what is differentiated."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from lossjax.verify._check.problem import Problem, is_integer
+
+
+class Labels(NamedTuple):
+    """Integers that select an entry along an axis of a float array."""
+
+    position: int
+    of: int
+    axis: int
+    classes: int
+
+
+def labels_of(one: Problem) -> Labels | None:
+    """The first integer array that has the shape of a differentiated one without one axis, and fits its range.
+
+    Whole numbers may be exponents or counts: they are, if nothing hangs on the order of the entries along that axis.
+    """
+    for i, labels in enumerate(one.arrays):
+        if not is_integer(labels) or not labels.size:
+            continue
+        for j in one.moving:
+            shape = one.arrays[j].shape
+            for axis in reversed(range(len(shape))):
+                fits = shape[:axis] + shape[axis + 1 :] == labels.shape and shape[axis] > 1
+                if fits and labels.min() >= 0 and labels.max() < shape[axis] and _selects(one, i, j, axis):
+                    return Labels(i, j, axis, shape[axis])
+    return None
+
+
+def _selects(one: Problem, labels: int, position: int, axis: int) -> bool:
+    """Whether entries and labels turned together change nothing, and the entries alone do.
+
+    A function of one float array may weigh its classes by numbers of its own: the second is then enough.
+    """
+    array = one.arrays[position]
+    classes = array.shape[axis]
+    entries = {position: np.flip(array, axis)}
+    for k in one.floats:  # weights of the classes
+        axes = [n for n, length in enumerate(one.arrays[k].shape) if length == classes]
+        if k != position and len(axes) == 1:
+            entries[k] = np.flip(one.arrays[k], axes[0])
+    together = entries | {labels: classes - 1 - one.arrays[labels]}
+    try:
+        before, alone, both = (
+            [np.asarray(v).astype(np.float64) for v in one.compiled[0](given)]
+            for given in (one.arrays, *(one.replaced(one.arrays, by) for by in (entries, together)))
+        )
+    except Exception:  # a function that checks its arguments while it runs may raise anything
+        return True
+
+    def same(turned: list[np.ndarray]) -> bool:
+        """The values, or just moved as the entries are."""
+        with np.errstate(all="ignore"):
+            return all(
+                any(np.allclose(a, c, rtol=1e-3, atol=0, equal_nan=True) for c in (b, *_flipped(b, array.shape, axis)))
+                for a, b in zip(before, turned, strict=True)
+            )
+
+    return not same(alone) and (same(both) or len(one.floats) == 1)
+
+
+def _flipped(values: np.ndarray, shape: tuple[int, ...], axis: int) -> list[np.ndarray]:
+    return [np.flip(values, axis)] if values.shape == shape else []
