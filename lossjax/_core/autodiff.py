@@ -14,9 +14,7 @@ What it costs.  A rule that is only evaluated is one ``custom_jvp`` around one `
 JAX traces the forward pass and the backward pass; in forward mode, the backward pass's transpose as well. The layers
 themselves are cheap, the operations are not: the gradient of the cross-entropy takes three to four times as long to
 trace as optax's, once per program (``python tools/trace_cost.py``, JAX 0.10.2). That is the price of full accuracy, and
-of every order and mode of differentiation from one rule. (But for the third derivative inside the body of a loop, where
-JAX 0.10 drops ``custom_jvp`` from what it has differentiated twice: the output is then taken for a function of constant
-row statistics, and the derivative is wrong. JAX 0.12 keeps it.)
+of every order and mode of differentiation from one rule.
 
 A ``custom_jvp`` that changes no derivative stands around the forward pass as well (``whole_forward``). JAX evaluates
 the rule of the outer one partially, and so takes every ``jit`` in it apart, operation by operation, even if all of its
@@ -31,9 +29,9 @@ from typing import Any, ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
-from jax.custom_derivatives import SymbolicZero
 
 from lossjax._core import sharding
+from lossjax._core.derived import is_moving, with_derivative
 from lossjax._core.packed import Dtypes, Packed, Saved, Structure, is_array, is_inexact
 from lossjax._core.plain import rules_are_off
 from lossjax._core.platform import traced_for
@@ -89,9 +87,7 @@ def closed_form(
         return compiled_forward(structure, *arrays)
 
     def push_forward(structure: Structure, arrays: Any, tangents: Any) -> tuple[Any, Any]:
-        moving = [i for i, tangent in enumerate(tangents) if _is_moving(tangent)]
-        of_moving = _of_moving(functools.partial(compiled_forward, structure), arrays, moving)
-        return jax.jvp(of_moving, [arrays[i] for i in moving], [tangents[i] for i in moving])
+        return _jvp(functools.partial(compiled_forward, structure), arrays, tangents)
 
     whole_forward.defjvp(push_forward, symbolic_zeros=True)
 
@@ -126,24 +122,19 @@ def closed_form(
     def differentiable(structure: Structure, *arrays: Any) -> Any:
         return compiled_value(structure, *arrays)
 
-    @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
-    def settled(structure: Structure, output: Any, *arrays: Any) -> Any:
-        """The output, already computed; its derivative in the arrays is the rule's."""
-        return output
-
     def push(structure: Structure, arrays: Any, tangents: Any) -> tuple[Any, Any]:
-        moving = [i for i, tangent in enumerate(tangents) if _is_moving(tangent)]
+        moving = [i for i, tangent in enumerate(tangents) if is_moving(tangent)]
         of_moving = _of_moving(functools.partial(output_of, structure), arrays, moving)
         output, pullback = jax.vjp(of_moving, *[arrays[i] for i in moving])
+        tangent = pushed_forward(pullback, output, tuple(tangents[i] for i in moving))
 
-        # The primal output is `settled`, not the bare output, for two reasons. A derivative of the bare output would go
-        # through the forward pass, where row statistics are stopped. And inside the body of a loop, when JAX (0.10 to
-        # 0.12) differentiates what it has already linearised, it drops custom_jvp and evaluates the function's body:
-        # `settled` returns the output that the forward pass formed, so the dependence on the arrays is still there.
-        return settled(structure, output, *arrays), pushed_forward(pullback, output, tuple(tangents[i] for i in moving))
+        # Not the bare output: that would be differentiated through the forward pass, where row statistics are stopped.
+        return with_derivative(output, arrays, functools.partial(pushed_again, structure)), tangent
+
+    def pushed_again(structure: Structure, arrays: Any, tangents: Any) -> list[Any]:
+        return jax.tree.leaves(push(structure, arrays, tangents)[1])
 
     differentiable.defjvp(push, symbolic_zeros=True)
-    settled.defjvp(lambda structure, given, tangents: push(structure, given[1:], tangents[1:]), symbolic_zeros=True)
 
     @functools.wraps(forward)
     def function(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -193,19 +184,10 @@ def known_as(function: Callable[..., R]) -> Callable[..., R]:
     formed alike may be taken to vary between them where the function's is not: then its derivative is, too.)
     """
 
-    @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
-    def precomputed_of(structure: Structure, value: Any, *arrays: Any) -> Any:
-        return value
-
-    @precomputed_of.defjvp
-    def _(structure: Structure, primals: Any, tangents: Any) -> tuple[Any, Any]:
-        value, *arrays = primals
-        pushed = jax.jvp(lambda *moved: structure.called(function, moved), tuple(arrays), tuple(tangents[1:]))[1]
-        return precomputed_of(structure, value, *arrays), jax.tree.map(sharding.varying_alike, value, pushed)
-
     def precomputed(value: Any, *args: Any) -> Any:
         packed = Packed.of(args)
-        return precomputed_of(packed.structure, value, *packed.arrays)
+        called = _of_arrays(function, packed.structure)
+        return with_derivative(value, packed.arrays, functools.partial(_pushed, called))
 
     return precomputed
 
@@ -217,26 +199,16 @@ def moved_also_by(function: Callable[..., R]) -> Callable[..., R]:
     value's own derivative; the second derivative, of what is added, is a derivative in ``fixed`` as well.
     """
 
-    @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
-    def moved_of(structure: Structure, fixed: int, value: Any, *arrays: Any) -> Any:
-        return value
-
-    def push(structure: Structure, fixed: int, primals: Any, tangents: Any) -> tuple[Any, Any]:
-        (value, *arrays), (pushed, *in_arrays) = primals, tangents
-        moving = [i for i, tangent in enumerate(in_arrays) if i >= fixed and _is_moving(tangent)]
-        if moving:
-            of_moving = _of_moving(lambda *arrays: structure.called(function, arrays), arrays, moving)
-            more = jax.jvp(of_moving, [arrays[i] for i in moving], [in_arrays[i] for i in moving])[1]
-            pushed = more if isinstance(pushed, SymbolicZero) else pushed + more
-        return moved_of(structure, fixed, value, *arrays), pushed
-
-    moved_of.defjvp(push, symbolic_zeros=True)
-
     def moved(value: Any, fixed: Any, *args: Any) -> Any:
         if rules_are_off():
             return value
-        packed = Packed.of((fixed, *args))
-        return moved_of(packed.structure, len(Packed.of(fixed).arrays), value, *packed.arrays)
+        packed, count = Packed.of((fixed, *args)), len(Packed.of(fixed).arrays)
+        called = _of_arrays(function, packed.structure)
+
+        def derivative(arrays: Any, tangents: Any) -> list[Any] | None:
+            return _pushed(called, arrays, [*[None] * count, *tangents[count:]])
+
+        return with_derivative(value, packed.arrays, derivative, added=True)
 
     return moved
 
@@ -255,6 +227,11 @@ def _summed_to(argument: Any, cotangent: Any) -> Any:
     return jnp.sum(cotangent, axis=axes).reshape(argument.shape) if axes else cotangent
 
 
+def _of_arrays(function: Callable[..., R], structure: Structure) -> Callable[..., R]:
+    """The function of the pytree's arrays."""
+    return lambda *arrays: structure.called(function, arrays)
+
+
 def _of_moving(function: Callable[..., R], arrays: Any, moving: list[int]) -> Callable[..., R]:
     """The function of the arrays in these places alone."""
 
@@ -267,5 +244,13 @@ def _of_moving(function: Callable[..., R], arrays: Any, moving: list[int]) -> Ca
     return of_moving
 
 
-def _is_moving(tangent: Any) -> bool:
-    return tangent is not None and not isinstance(tangent, SymbolicZero) and tangent.dtype != jax.dtypes.float0
+def _jvp(function: Callable[..., R], arrays: Any, tangents: Any) -> tuple[R, R]:
+    """``jax.jvp``, where some of the tangents may be zeros."""
+    moving = [i for i, tangent in enumerate(tangents) if is_moving(tangent)]
+    of_moving = _of_moving(function, arrays, moving)
+    return jax.jvp(of_moving, [arrays[i] for i in moving], [tangents[i] for i in moving])
+
+
+def _pushed(function: Callable[..., Any], arrays: Any, tangents: Any) -> list[Any] | None:
+    """The tangents of the function's results; None if nothing moves."""
+    return jax.tree.leaves(_jvp(function, arrays, tangents)[1]) if any(map(is_moving, tangents)) else None

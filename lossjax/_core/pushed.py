@@ -12,10 +12,10 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jax.extend import core
 from jax.interpreters import ad, batching, mlir
 
+from lossjax._core import batches
 from lossjax._core.packed import is_inexact
 
 Pullback = Callable[[tuple[Any, ...], tuple[Any, ...]], tuple[Any, ...]]
@@ -89,20 +89,11 @@ def _batched(axis: Any, arrays: Any, places: Any, *, pull_back: Pullback, kept: 
     if all(place is None for place in places):
         found = PRIMITIVE.bind(*arrays, pull_back=pull_back, kept=kept, results=results)
         return found, [None] * len(found)
-    named = {} if axis.name is None or not isinstance(axis.name, str) else {"axis_name": axis.name}
-    over = {"axis_size": axis.size, "spmd_axis_name": axis.spmd_name, **named}
-    in_axes = tuple(None if place is None else 0 for place in places[:kept])
-
-    def of_batch(residuals: tuple[Any, ...], cotangents: tuple[Any, ...]) -> tuple[Any, ...]:
-        return jax.vmap(pull_back, in_axes=(in_axes, 0), **over)(residuals, cotangents)
-
-    moved = [
-        jnp.moveaxis(array, place, 0) if place is not None else array
-        for array, place in zip(arrays, places, strict=True)
-    ]
+    moved, fronts = batches.in_front(arrays, places)
+    of_batch = batches.mapped(pull_back, axis, (fronts[:kept], 0))
     tangents = [
-        batching.bdim_at_front(array, None if place is None else 0, axis.size, axis.explicit_mesh_axis)
-        for array, place in zip(moved[kept:], places[kept:], strict=True)
+        batching.bdim_at_front(array, place, axis.size, axis.explicit_mesh_axis)
+        for array, place in zip(moved[kept:], fronts[kept:], strict=True)
     ]
     of_results = tuple(core.unmapped_aval(axis.size, 0, result, axis.explicit_mesh_axis) for result in results)
     found = PRIMITIVE.bind(*moved[:kept], *tangents, pull_back=of_batch, kept=kept, results=of_results)

@@ -119,6 +119,18 @@ def test_second_order_in_a_loop(case: Case) -> None:
     contract.assert_second_order_in_a_loop(case, MODERATE)
 
 
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(c, id=c.name, marks=[] if c.name == "softmax_entropy" else [pytest.mark.slow])
+        for c in CASES + OPTION_CASES
+    ],
+)
+def test_third_order_in_a_loop(case: Case) -> None:
+    """What it needs of the wrapper around every rule, tests/core/test_derived.py asks for."""
+    contract.assert_third_order_in_a_loop(case, MODERATE)
+
+
 @PER_ROW
 def test_vmap(case: Case) -> None:
     contract.assert_maps(case, MODERATE)

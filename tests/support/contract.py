@@ -197,6 +197,33 @@ def assert_second_order_in_a_loop(case: Case, family: Family) -> None:
         assert_same(f"{case.name}, in a loop", got, want, 1024)
 
 
+def assert_third_order_in_a_loop(case: Case, family: Family) -> None:
+    """A gradient penalty in the body of a loop: its Hessian's product has third derivatives of the loss."""
+
+    def penalty(f: Callable[..., jax.Array], *args: jax.Array) -> jax.Array:
+        slopes = jax.grad(scalar(f), case.argnums)(*args)
+        return sum((jnp.sum(slope**2) for slope in slopes), jnp.zeros((), slopes[0].dtype))
+
+    def looped(*args: jax.Array) -> jax.Array:
+        both = [jnp.stack([a, a]) for a in args]
+        return jnp.sum(jax.lax.scan(lambda carry, given: (carry, penalty(case.loss, *given)), 0, both)[1])
+
+    def flat(*args: jax.Array) -> jax.Array:
+        return 2 * penalty(case.plain, *args)
+
+    def both(*args: jax.Array) -> Any:
+        moving_in = floats(args, case.argnums)
+        return tuple(
+            jax.jvp(moving(jax.grad(of, case.argnums), args, case.argnums), moving_in, tangents(args, case.argnums))[1]
+            for of in (looped, flat)
+        )
+
+    with jax.enable_x64(True):
+        args = arguments(case, family, np.float64)
+        got, want = quick(both)(*args)
+        assert_same(f"{case.name}, third order in a loop", got, want, 4096)
+
+
 @functools.cache
 def _hessian_of_plain(case: Case, family: Family) -> Any:
     args = arguments(case, family, np.float64)
