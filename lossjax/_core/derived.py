@@ -19,6 +19,7 @@ from jax.extend import core
 from jax.interpreters import ad, batching, mlir
 
 from lossjax._core import batches, sharding
+from lossjax._core.whole_rows import rows_are_on_chip
 
 Move = Any
 """A tangent; None where there is none, which is a zero."""
@@ -38,7 +39,11 @@ def with_derivative(value: Any, arrays: Sequence[Any], derivative: Derivative, *
       arrays: all that the derivative depends on; it must not close over others.
       derivative: it is called only where one of the arrays has a tangent.
       added: whether the value's own tangent, from what it was formed of, is felt as well.
+
+    In a kernel it is the value alone: nothing is differentiated there, and Pallas knows no primitive of ours.
     """
+    if rows_are_on_chip():
+        return value
     leaves, tree = jax.tree.flatten(value)
     found = PRIMITIVE.bind(*leaves, *arrays, derivative=derivative, added=added, results=len(leaves))
     return tree.unflatten(found)
