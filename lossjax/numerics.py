@@ -3,6 +3,15 @@
 Every function is elementwise and computes in the dtype of its arguments. Most have a derivative in closed form; a
 function whose description says that it is a formula has none, and JAX differentiates its code. ``u`` is the unit
 roundoff (2^-24 in float32, 2^-53 in float64).
+
+Example:
+  >>> x = jnp.float32(1e-3)
+  >>> print(f"{jnp.exp(x) - 1 - x:.5e} {xi(x):.5e}")  # the truth is 5.00167e-07
+  5.23520e-07 5.00167e-07
+  >>> print(f"{x - jnp.log(1 + x):.5e} {psi(x):.5e}")  # the truth is 4.99667e-07
+  4.52972e-07 4.99667e-07
+  >>> print(jax.grad(jax.scipy.special.xlogy, 1)(0.0, 0.0), jax.grad(xlogy, 1)(jnp.float32(0), jnp.float32(0)))
+  nan 0.0
 """
 
 import itertools
