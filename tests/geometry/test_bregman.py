@@ -20,7 +20,7 @@ from lossjax.geometry import (
     Tsallis,
     bregman_divergence,
 )
-from tests.support.derivatives import assert_same_derivatives
+from tests.geometry.one_mode import MODES, assert_same_in
 from tests.support.floats import unit
 from tests.support.quick import quick
 
@@ -139,12 +139,13 @@ def test_the_definition_itself_is_negative_in_half_the_near_cases():
 
 @pytest.mark.covering
 def test_any_function_has_a_divergence(name, dtype):
-    p, q = points(name, 0.7, dtype, count=12)
-    p, q = p.reshape(3, 4, 3), q.reshape(3, 4, 3)
+    p, q = points(name, 0.7, dtype)
+    rows, others = p.reshape(4, 25, 3), q.reshape(4, 25, 3)
     by_definition = quick(functools.partial(bregman_divergence, FUNCTIONS[name]))
-    tolerance = 1e3 * unit(dtype)
-    np.testing.assert_allclose(by_definition(p, q), divergence(name)(p, q), rtol=tolerance, atol=tolerance)
-    np.testing.assert_array_equal(by_definition(p, p), np.zeros((3, 4)))
+    tolerance, ours = 1e3 * unit(dtype), np.reshape(divergence(name)(p, q), (4, 25))
+    np.testing.assert_allclose(by_definition(rows, others), ours, rtol=tolerance, atol=tolerance)
+    np.testing.assert_array_equal(by_definition(rows, rows), np.zeros((4, 25)))
+    assert jax.eval_shape(divergence(name), rows, others).shape == (4, 25)
 
 
 def test_adding_an_affine_function_changes_nothing(name):
@@ -209,14 +210,15 @@ def test_derivatives(name):
 
     with jax.enable_x64(True):
         p, q = points(name, 0.7, np.float64, count=4)
-        assert_same_derivatives(functools.partial(bregman_divergence, GENERATORS[name]), plain, (p, q))
+        mode = MODES[(list(GENERATORS).index(name) + 1) % len(MODES)]
+        assert_same_in(mode, functools.partial(bregman_divergence, GENERATORS[name]), plain, (p, q))
         if name != "log_sum_exp":
             near = p * (1 + 1e-9)
 
             @quick
             def to_first_order(near, p):
                 slopes = jax.grad(lambda p, q: jnp.sum(divergence(name)(p, q)), argnums=(0, 1))(near, p)
-                return slopes, jnp.einsum("bij,bj->bi", jax.vmap(jax.hessian(FUNCTIONS[name]))(p), near - p)
+                return slopes, jax.jvp(jax.vmap(jax.grad(FUNCTIONS[name])), (p,), (near - p,))[1]
 
             (in_p, in_q), want = to_first_order(near, p)
             np.testing.assert_allclose(in_p, want, rtol=1e-7)
@@ -240,7 +242,7 @@ def test_log_sum_exp_gradients_are_accurate_near_equality(dtype):
 
 def test_kl_in_logits_exchanges_its_arguments(dtype):
     """6.12b: KL(softmax u ‖ softmax v) = D_lse(v, u), at 128u."""
-    u, v = (2 * np.random.default_rng(1).normal(size=(2, 50, 7))).astype(dtype)
+    u, v = (2 * np.random.default_rng(1).normal(size=(2, 100, 3))).astype(dtype)
     p, q = (np.exp(x) / np.sum(np.exp(x), axis=-1, keepdims=True) for x in (u, v))
     in_logits = divergence("log_sum_exp")(v, u)
     np.testing.assert_allclose(divergence("entropy")(p, q), in_logits, atol=128 * unit(dtype))
@@ -250,14 +252,15 @@ def test_kl_in_logits_exchanges_its_arguments(dtype):
 def test_log_sum_exp_takes_any_offset_and_gap(dtype):
     p, q = np.array([0.0, 1.0, 0.5], dtype), np.array([0.25, 0.5, 1.0], dtype)
     far, apart = p + dtype.type(1024), np.array([1000.0, 0.0, 0.0], dtype)
-    base, moved, equal, wide = divergence("log_sum_exp")(
-        np.stack([p, far, far, apart]), np.stack([q, q, p, apart[::-1]])
-    )
+    given = np.zeros((2, 100, 3), dtype)  # as many rows as the program has that other tests have compiled
+    given[:, :4] = [[p, far, far, apart], [q, q, p, apart[::-1]]]
+    base, moved, equal, wide = divergence("log_sum_exp")(*given)[:4]
     np.testing.assert_allclose(moved, base, rtol=16 * unit(dtype))
     assert equal == 0
     assert wide == 1000
 
 
+@pytest.mark.parametrize("dtype", ["float32"], indirect=True)
 def test_theorem_4_1_4_and_its_printed_equation(dtype):
     p, q = np.array([0.5, 0.3, 0.2], dtype), np.array([0.2, 0.5, 0.3], dtype)
     kl = float(np.sum(p.astype(np.float64) * np.log(p / q.astype(np.float64))))
@@ -269,6 +272,7 @@ def test_theorem_4_1_4_and_its_printed_equation(dtype):
     assert float(bregman_divergence(SquaredEuclidean(), half, 0 * half)) == 0.125
 
 
+@pytest.mark.parametrize("dtype", ["float32"], indirect=True)
 def test_off_the_simplex_the_generalised_formula_holds(dtype):
     p, q = np.array([1.0, 2.0], dtype), np.array([0.5, 1.5], dtype)
     plain = float(np.sum(p.astype(np.float64) * np.log(p / q.astype(np.float64))))
@@ -310,17 +314,19 @@ def test_nothing_overflows_on_the_way(dtype):
     assert np.isfinite(gradients).all()
 
 
+@pytest.mark.parametrize("dtype", ["float32"], indirect=True)
 def test_generators_are_arguments_of_jit_grad_and_vmap(dtype):
     p, q = np.array([1.0, 2.0, 3.0], dtype), np.array([0.5, 1.0, 4.0], dtype)
     generator = Mahalanobis(A.astype(dtype))
     value = jax.jit(bregman_divergence)(generator, p, q)
     d = p - q
     np.testing.assert_allclose(value, 0.5 * d @ A.astype(dtype) @ d, rtol=16 * unit(dtype))
-    in_matrix = jax.grad(bregman_divergence)(generator, p, q).matrix
+    in_matrix = quick(jax.grad(bregman_divergence))(generator, p, q).matrix
     np.testing.assert_allclose(in_matrix, 0.5 * np.outer(d, d), atol=64 * unit(dtype))
-    assert np.isnan(bregman_divergence(Mahalanobis(-A.astype(dtype)), p, q))
+    assert np.isnan(jax.jit(bregman_divergence)(Mahalanobis(-A.astype(dtype)), p, q))
 
 
+@pytest.mark.parametrize("dtype", ["float32"], indirect=True)
 def test_a_generator_of_ones_own(dtype):
     class Quartic:
         def value(self, x):

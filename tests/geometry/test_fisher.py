@@ -15,8 +15,8 @@ from lossjax.geometry.fisher import (
     softmax_gauss_newton_vector_product,
 )
 from lossjax.verify import assert_verified, check
+from tests.geometry.one_mode import assert_same_in
 from tests.support.batches import assert_batches_are_loops
-from tests.support.derivatives import assert_same_derivatives
 from tests.support.floats import distribution, unit
 from tests.support.quick import quick
 
@@ -91,6 +91,7 @@ def test_natural_and_mean_are_the_hessians_of_conjugate_potentials(n):
         np.testing.assert_allclose(information(p, "mean"), of_mean, rtol=1e-13)
 
 
+@pytest.mark.parametrize("dtype", ["float64"], indirect=True)
 def test_the_sphere_reaches_the_boundary(dtype):
     """Where "ambient" is infinite. A tangent of the sphere has the length of its dp, and one along ξ none."""
     edge = np.array([[0.5, 0.0, 0.5], [1.0, 0.0, 0.0]], dtype)
@@ -104,6 +105,7 @@ def test_the_sphere_reaches_the_boundary(dtype):
     np.testing.assert_allclose(np.einsum("k,ki,kj->ij", p, score, score), restricted, atol=64 * unit(dtype))
 
 
+@pytest.mark.parametrize("dtype", ["float32"], indirect=True)
 def test_the_ambient_score_has_mean_one_and_is_no_score(dtype):
     """E18: E ∂_i log p = 1, not 0; the ambient matrix is a metric on vectors that sum to 0, no covariance."""
     p = distribution(np.random.default_rng(0), 5, dtype)
@@ -118,6 +120,7 @@ def test_a_confident_row_keeps_its_variance(dtype):
     assert naive[0, 0] == 0
 
 
+@pytest.mark.parametrize("dtype", ["float64"], indirect=True)
 def test_the_gradient_of_the_matrix_is_that_of_the_formula(dtype):
     p = distribution(np.random.default_rng(0), 4, dtype)
     plain = quick(jax.jacobian(lambda p: jnp.diag(p) - p[:, None] * p[None, :]))(p)
@@ -152,10 +155,17 @@ def test_fisher_vector_product_is_the_hessian_of_the_cross_entropy():
             p = jax.nn.softmax(z)
             return p * (v - p @ v)
 
-        assert_same_derivatives(softmax_fisher_vector_product, plain, (z, v))
-        assert_verified(softmax_fisher_vector_product, z, v, argnums=(0, 1), checks=("rule", "cotangent", "modes"))
+        assert_same_in("forward over reverse", softmax_fisher_vector_product, plain, (z, v))
         masked = product(np.append(z, -np.inf), np.append(v, 1.0))
         np.testing.assert_allclose(masked, np.append(hessian @ v, 0.0), atol=1e-15)
+
+
+@pytest.mark.parametrize("checks", ["cotangent", pytest.param(("rule", "modes"), marks=pytest.mark.slow)], ids=str)
+def test_fisher_vector_product_is_verified(checks):
+    """In float64. It has no rule of its own, and all its derivatives are held to the plain formula above."""
+    with jax.enable_x64(True):
+        z, v = np.random.default_rng(0).normal(size=(2, 5))
+        assert_verified(softmax_fisher_vector_product, z, v, argnums=(0, 1), checks=checks)
 
 
 # --- Gauss-Newton ----------------------------------------------------------------------------------------------------
@@ -244,15 +254,32 @@ def test_gauss_newton_of_16_bit_parameters_keeps_their_dtype():
     assert not np.any(product["hidden"])
 
 
+INPUTS = np.array([[1.0, 2.0], [0.3, -1.0]], np.float32)
+
+
+def small_product(w, v):
+    return softmax_gauss_newton_vector_product(lambda w: jnp.tanh(INPUTS.astype(w.dtype) @ w), w, v)
+
+
+def test_derivatives_of_gauss_newton_are_those_of_the_formula():
+    """Jᵀ(diag p̂ - p̂p̂ᵀ)Jv of a layer with one input after the other, written down."""
+
+    def plain(w, v):
+        x = INPUTS.astype(w.dtype)
+        z = jnp.tanh(x @ w)
+        p, pushed = jax.nn.softmax(z), (1 - z**2) * (x @ v)
+        return x.T @ ((1 - z**2) * p * (pushed - jnp.sum(p * pushed, axis=-1, keepdims=True)))
+
+    with jax.enable_x64(True):
+        w, v = np.eye(2) * 0.7, np.full((2, 2), 0.3) + np.eye(2)
+        assert_same_in("reverse over reverse", small_product, plain, (w, v))
+
+
+@pytest.mark.slow
 def test_gauss_newton_in_every_mode():
-    x = np.array([[1.0, 2.0], [0.3, -1.0]], np.float32)
-
-    def product(w, v):
-        return softmax_gauss_newton_vector_product(lambda w: jnp.tanh(x @ w), w, v)
-
     w, v = jnp.eye(2) * 0.7, jnp.full((2, 2), 0.3) + jnp.eye(2)
-    assert_verified(product, w, v, argnums=(0, 1), checks=("rule", "cotangent", "modes"))
-    assert not check(lambda w, v: w * product(w, v), w, v, reference=product, checks="rule").ok
+    assert_verified(small_product, w, v, argnums=(0, 1), checks=("rule", "cotangent", "modes"))
+    assert not check(lambda w, v: w * small_product(w, v), w, v, reference=small_product, checks="rule").ok
 
 
 # --- the natural gradient --------------------------------------------------------------------------------------------
@@ -272,10 +299,10 @@ def exact_natural_gradient(z, g):
 
 def test_it_is_the_moore_penrose_inverse():
     with jax.enable_x64(True):
-        for n in (1, 2, 3, 7):
+        for n in (1, 2, 7):
             z = np.random.default_rng(n).normal(size=n)
             p = np.exp(z) / np.sum(np.exp(z))
-            F = np.asarray(quick(fisher_information)(p))
+            F = np.diag(p) - np.outer(p, p)
             X = np.asarray(quick(jax.vmap(natural_gradient, in_axes=(None, 0)))(z, np.eye(n))).T
             for got, want in ((F @ X @ F, F), (X @ F @ X, X), ((F @ X).T, F @ X), ((X @ F).T, X @ F)):
                 np.testing.assert_allclose(got, want, atol=1e-13 * max(1, np.abs(X).max()))
@@ -285,16 +312,16 @@ def test_it_is_the_moore_penrose_inverse():
 
 
 @pytest.mark.parametrize("scale", [0.1, 1.0, 20.0])
-@pytest.mark.parametrize("n", [1, 2, 3, 33])
+@pytest.mark.parametrize("n", [1, pytest.param(2, marks=pytest.mark.slow), 3, 33])
 def test_natural_gradient_is_accurate(n, scale, dtype):
-    rng = np.random.default_rng(n)
+    rng, compiled = np.random.default_rng(n), jax.jit(natural_gradient)
     with ctx.workprec(300):
         for kind in ("any", "loss"):
             z = np.clip(scale * rng.normal(size=(8, n)), -35, 35).astype(dtype)
             g = rng.normal(size=(8, n)).astype(dtype) * np.logspace(-6, 6, 8).astype(dtype)[:, None]
             if kind == "loss":
                 g = np.asarray(jax.nn.softmax(z)) - np.eye(n, dtype=dtype)[rng.integers(0, n, 8)]
-            got = np.asarray(jax.jit(natural_gradient)(z, g))
+            got = np.asarray(compiled(z, g))
             for row, (x, y) in enumerate(zip(z, g, strict=True)):
                 for value, want, size in zip(got[row], *exact_natural_gradient(x, y), strict=True):
                     assert float(abs(arb(float(value)) - want)) <= 16 * unit(dtype) * size
@@ -304,14 +331,16 @@ def test_of_a_cross_entropy_it_is_one_less_the_ratio():
     """G7: F⁺(p̂ - t) = 1 - t/p̂ up to a constant."""
     with jax.enable_x64(True):
         rng = np.random.default_rng(0)
-        for n in (2, 3, 7):
+        of_loss = jax.jit(lambda z, t: natural_gradient(z, jax.grad(lossjax.softmax_cross_entropy)(z, t)))
+        for n in (2, 7):
             z, t = 0.5 * rng.normal(size=n), distribution(rng, n, np.float64, 0.5)
             want = -t * np.sum(np.exp(z)) / np.exp(z)
-            got = jax.jit(lambda z, t: natural_gradient(z, jax.grad(lossjax.softmax_cross_entropy)(z, t)))(z, t)
+            got = of_loss(z, t)
             np.testing.assert_allclose(got, want - want.mean(), rtol=0, atol=4e-15)
             assert abs(np.sum(got)) <= 4e-15
 
 
+@pytest.mark.parametrize("dtype", ["float32"], indirect=True)
 def test_where_a_probability_vanishes_nothing_is_plausible(dtype):
     far = dtype.type(100 if dtype == np.float32 else 800)
     rows = np.array([[far, 0, 1], [0, -np.inf, 1], [80, 0, 1]], dtype)
@@ -323,10 +352,27 @@ def test_where_a_probability_vanishes_nothing_is_plausible(dtype):
     assert np.isfinite(value[2]).all()
 
 
-def test_natural_gradient_in_every_mode():
+def test_derivatives_of_the_natural_gradient_are_those_of_the_formula():
+    def plain(z, g):
+        divided = (g - jnp.mean(g, axis=-1, keepdims=True)) / jax.nn.softmax(z)
+        return divided - jnp.mean(divided, axis=-1, keepdims=True)
+
+    with jax.enable_x64(True):
+        z, g = np.random.default_rng(5).normal(size=(2, 2, 3))
+        assert_same_in("reverse over forward", natural_gradient, plain, (z, g))
+
+
+CHECKS = [("gradient", "cotangent"), pytest.param(("rule", "value", "modes"), marks=pytest.mark.slow)]
+
+
+@pytest.mark.parametrize("checks", CHECKS, ids=str)
+def test_natural_gradient_is_verified(checks):
     z, g = jnp.array([[0.3, -0.5, 1.2], [0.9, 0.2, -0.4]]), jnp.array([[0.1, -0.7, 0.4], [0.3, 0.3, 0.2]])
-    checks = ("rule", "value", "gradient", "cotangent", "modes")
     assert_verified(natural_gradient, z, g, argnums=(0, 1), checks=checks)
+
+
+def test_natural_gradient_of_16_bit_is_computed_in_float32():
+    z, g = jnp.array([[0.3, -0.5, 1.2]]), jnp.array([[0.1, -0.7, 0.4]])
     narrow = z.astype(jnp.bfloat16), g.astype(jnp.bfloat16)
     assert jax.eval_shape(natural_gradient, *narrow).dtype == jnp.float32
     gradient = jax.eval_shape(jax.grad(lambda z: jnp.sum(natural_gradient(z, g) ** 2)), narrow[0])
@@ -336,6 +382,7 @@ def test_natural_gradient_in_every_mode():
 # --- the rest --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("dtype", ["float32"], indirect=True)
 def test_batches_are_loops(dtype):
     rng = np.random.default_rng(0)
     p, q = (np.stack([[distribution(rng, 3, dtype) for _ in range(2)] for _ in range(4)]) for _ in range(2))

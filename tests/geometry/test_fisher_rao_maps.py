@@ -15,11 +15,14 @@ from lossjax.geometry.fisher_rao import (
     fisher_rao_log,
 )
 from lossjax.verify import assert_verified
+from tests.geometry.one_mode import assert_same_in
 from tests.geometry.test_fisher_rao import exact_distance
 from tests.support.batches import assert_batches_are_loops
 from tests.support.floats import distribution, unit
 from tests.support.quick import quick
 
+log, exp = jax.jit(fisher_rao_log), jax.jit(fisher_rao_exp)
+distance, geodesic = jax.jit(fisher_rao_distance), jax.jit(fisher_rao_geodesic)
 SEPARATIONS = (1e-5, 1e-3, 0.1, 1.0, 5.0)
 
 
@@ -70,7 +73,6 @@ def exact_exp(p, v):
 @pytest.mark.parametrize("n", [2, 3, 7, 33])
 def test_entries_are_accurate(n, separation, dtype):
     rng = np.random.default_rng(n)
-    log, exp = jax.jit(fisher_rao_log), jax.jit(fisher_rao_exp)
     with ctx.workprec(300):
         for _ in range(10):
             p, q = pair(rng, n, separation, dtype)
@@ -103,74 +105,76 @@ def test_the_two_maps_are_inverse_and_measure_the_distance(n, separation, dtype)
     rng = np.random.default_rng(n)
     for _ in range(5):
         p, q = dyadic(rng, n, separation, dtype)
-        v = np.asarray(fisher_rao_log(p, q))
+        v = np.asarray(log(p, q))
         # Each of the two is within 16u of √q_i (√p_i + √q_i)-sized terms; v enters the second.
-        np.testing.assert_array_less(
-            np.abs(fisher_rao_exp(p, v) - q), 64 * unit(dtype) * np.sqrt(q) * (np.sqrt(p) + np.sqrt(q))
-        )
+        np.testing.assert_array_less(np.abs(exp(p, v) - q), 64 * unit(dtype) * np.sqrt(q) * (np.sqrt(p) + np.sqrt(q)))
         wide = v.astype(np.float64)
         assert abs(wide.sum()) <= 16 * unit(dtype) * np.abs(wide).sum()
-        length, d = np.sqrt(np.sum(wide**2 / p)), float(fisher_rao_distance(p, q))
+        length, d = np.sqrt(np.sum(wide**2 / p)), float(distance(p, q))
         assert abs(length - d) <= 20 * unit(dtype) * d
-        half = fisher_rao_exp(p, v / 2)
-        np.testing.assert_allclose(half, fisher_rao_geodesic(p, q, 0.5), rtol=64 * unit(dtype))
+        np.testing.assert_allclose(exp(p, v / 2), geodesic(p, q, dtype.type(0.5)), rtol=64 * unit(dtype))
 
 
 def test_the_logarithm_of_a_vector_s_end_is_the_vector(dtype):
     p = distribution(np.random.default_rng(0), 5, dtype)
     v = np.asarray(0.2 * p * np.array([1.0, -0.5, 0.3, -0.7, 0.2]), dtype)
     v[0] -= v.sum()
-    back = fisher_rao_log(p, fisher_rao_exp(p, v))
+    back = log(p, exp(p, v))
     np.testing.assert_allclose(back, v, atol=64 * unit(dtype) * np.max(p))
 
 
 def test_at_no_distance(dtype):
     p = np.array([0.3, 0.0, 0.2, 0.5], dtype)
     zero = np.zeros(4, dtype)
-    np.testing.assert_array_equal(fisher_rao_log(p, p), zero)
-    np.testing.assert_allclose(fisher_rao_exp(p, zero), p, rtol=2 * unit(dtype))
+    np.testing.assert_array_equal(log(p, p), zero)
+    np.testing.assert_allclose(exp(p, zero), p, rtol=2 * unit(dtype))
 
 
+@pytest.mark.parametrize("dtype", ["float32"], indirect=True)
 def test_the_boundary(dtype):
     u = unit(dtype)
     p, q = np.array([0.5, 0.0, 0.5], dtype), np.array([0.25, 0.0, 0.75], dtype)
-    v = fisher_rao_log(p, q)
+    v = log(p, q)
     assert float(v[1]) == 0.0
-    np.testing.assert_allclose(v[::2], fisher_rao_log(p[::2], q[::2]), rtol=4 * u)
-    np.testing.assert_allclose(fisher_rao_exp(p, v), q, rtol=32 * u)
+    np.testing.assert_allclose(v[::2], log(p[::2], q[::2]), rtol=4 * u)
+    np.testing.assert_allclose(exp(p, v), q, rtol=32 * u)
     # Off the face of p no dp leads, whatever it is that it should reach.
     inside = np.array([0.25, 0.25, 0.5], dtype)
-    for function in (fisher_rao_log, jax.grad(lambda p, q: jnp.sum(fisher_rao_log(p, q)))):
-        assert np.isnan(function(p, inside)).all()
-    assert np.isnan(fisher_rao_exp(p, np.array([-0.1, 0.1, 0.0], dtype))).all()
-    assert np.isnan(fisher_rao_log(*np.eye(2, dtype=dtype))).all()
+    slope = jax.grad(lambda p, q: jnp.sum(fisher_rao_log(p, q)))
+    for found in quick(lambda *args: (fisher_rao_log(*args), slope(*args)))(p, inside):
+        assert np.isnan(found).all()
+    assert np.isnan(exp(p, np.array([-0.1, 0.1, 0.0], dtype))).all()
+    assert np.isnan(log(*np.eye(2, dtype=dtype))).all()
     # But to the boundary the path leads, to its opposite face as well.
     target = np.array([1.0, 0.0, 0.0], dtype)
-    np.testing.assert_allclose(fisher_rao_exp(inside, fisher_rao_log(inside, target)), target, atol=32 * u)
+    np.testing.assert_allclose(exp(inside, log(inside, target)), target, atol=32 * u)
 
 
 def test_nearly_disjoint_supports_are_nearly_pi_apart(dtype):
     rare = dtype.type(2.0**-60)
     p, q = np.array([1, rare], dtype), np.array([rare, 1], dtype)
-    v = np.asarray(fisher_rao_log(p, q)).astype(np.float64)
+    v = np.asarray(log(p, q)).astype(np.float64)
     np.testing.assert_allclose(np.sqrt(np.sum(v**2 / p)), np.pi, rtol=16 * unit(dtype) + 2.0**-28)
     np.testing.assert_allclose(v[1], np.pi * 2.0**-30, rtol=16 * unit(dtype) + 2.0**-28)
     np.testing.assert_allclose(v[0], -np.pi * 2.0**-30, atol=16 * unit(dtype), rtol=2.0**-28)  # 2^-30 - cos θ
-    np.testing.assert_allclose(fisher_rao_exp(p, v.astype(dtype)), q, atol=16 * unit(dtype))
+    np.testing.assert_allclose(exp(p, v.astype(dtype)), q, atol=16 * unit(dtype))
 
 
+@pytest.mark.parametrize("dtype", ["float32"], indirect=True)
 def test_beyond_the_boundary_the_path_is_reflected_and_comes_back(dtype):
     p = np.array([0.5, 0.3, 0.2], dtype)
     v = np.array([0.3, -0.2, -0.1]) / np.sqrt(np.sum(np.array([0.3, -0.2, -0.1]) ** 2 / p))  # of length 1
-    path = jax.vmap(lambda s: fisher_rao_exp(p, s * v.astype(dtype)))(np.linspace(0, 2 * np.pi, 33).astype(dtype))
+    lengths = np.linspace(0, 2 * np.pi, 33).astype(dtype)
+    path = quick(jax.vmap(lambda s: fisher_rao_exp(p, s * v.astype(dtype))))(lengths)
     assert float(jnp.min(path)) >= 0
     np.testing.assert_allclose(path.sum(-1), np.ones(33), atol=64 * unit(dtype))
     np.testing.assert_allclose(path[-1], p, atol=64 * unit(dtype))
     np.testing.assert_allclose(path[16], v**2 / p, atol=64 * unit(dtype))  # a quarter of the circle on: √γ = ½ dξ
-    q = fisher_rao_exp(p, v.astype(dtype))
-    np.testing.assert_allclose(fisher_rao_exp(p, 3 * v.astype(dtype)), fisher_rao_geodesic(p, q, 3.0), rtol=2e-5)
+    q = exp(p, v.astype(dtype))
+    np.testing.assert_allclose(exp(p, dtype.type(3) * v.astype(dtype)), geodesic(p, q, dtype.type(3)), rtol=2e-5)
 
 
+@pytest.mark.parametrize("dtype", ["float64"], indirect=True)
 def test_derivatives_at_no_distance(dtype):
     p = distribution(np.random.default_rng(0), 4, dtype)
     eye, zero = np.eye(4, dtype=dtype), np.zeros(4, dtype)
@@ -200,17 +204,45 @@ def test_second_derivatives_at_no_distance_are_the_connection():
         np.testing.assert_allclose(bent, np.zeros(4), atol=1e-13)
 
 
-@pytest.mark.parametrize("which", ["exp", "log"])
-def test_every_mode(which):
-    """Of the logarithm the rule and its cotangents: the transformations see what they see of the exponential."""
-    p = jnp.array([[0.7, 0.3], [0.1, 0.9]])
-    q, v = jnp.array([[0.25, 0.75], [0.3, 0.7]]), jnp.array([[0.1, -0.1], [-0.05, 0.05]])
-    function, other = (fisher_rao_exp, v) if which == "exp" else (fisher_rao_log, q)
-    checks = ("rule", "cotangent", "modes") if which == "exp" else ("rule", "cotangent")
+def plain_exp(p, v):
+    s = jnp.sqrt(jnp.sum(v**2 / p, axis=-1, keepdims=True))
+    return (jnp.cos(s / 2) * jnp.sqrt(p) + jnp.sin(s / 2) / s * v / jnp.sqrt(p)) ** 2
+
+
+def plain_log(p, q):
+    total = jnp.sum(p, axis=-1, keepdims=True) + jnp.sum(q, axis=-1, keepdims=True)
+    theta = jnp.arccos(2 * jnp.sum(jnp.sqrt(p * q), axis=-1, keepdims=True) / total)
+    return 2 * theta / jnp.sin(theta) * jnp.sqrt(p) * (jnp.sqrt(q) - jnp.cos(theta) * jnp.sqrt(p))
+
+
+POINTS = np.array([[0.7, 0.3], [0.1, 0.9]])
+MAPS = {
+    "exp": (fisher_rao_exp, plain_exp, np.array([[0.1, -0.1], [-0.05, 0.05]]), "reverse over forward"),
+    "log": (fisher_rao_log, plain_log, np.array([[0.25, 0.75], [0.3, 0.7]]), "forward over reverse"),
+}
+
+
+@pytest.mark.parametrize("which", MAPS)
+def test_derivatives_are_those_of_the_formula(which):
+    function, plain, other, mode = MAPS[which]
+    with jax.enable_x64(True):
+        assert_same_in(mode, function, plain, (POINTS, other), 1e-11, 1e-10)
+
+
+@pytest.mark.parametrize("which", MAPS)
+@pytest.mark.parametrize("checks", ["cotangent", pytest.param(("rule", "modes"), marks=pytest.mark.slow)], ids=str)
+def test_verified(which, checks):
+    function, _, other, _ = MAPS[which]
+    p, other = POINTS.astype(np.float32), other.astype(np.float32)
     assert_verified(function, p, other, argnums=(0, 1), checks=checks)
-    narrow = p.astype(jnp.bfloat16)
-    assert function(narrow, other.astype(jnp.bfloat16)).dtype == jnp.float32
-    assert jax.grad(lambda p: jnp.sum(function(p, other) ** 2))(narrow).dtype == jnp.bfloat16
+
+
+@pytest.mark.parametrize("which", MAPS)
+def test_16_bit_is_computed_in_float32(which):
+    function, _, other, _ = MAPS[which]
+    p, v = jnp.asarray(POINTS, jnp.bfloat16), jnp.asarray(other, jnp.float32)
+    assert jax.eval_shape(function, p, v.astype(jnp.bfloat16)).dtype == jnp.float32
+    assert jax.eval_shape(jax.grad(lambda p: jnp.sum(function(p, v) ** 2)), p).dtype == jnp.bfloat16
 
 
 @pytest.mark.covering
@@ -253,6 +285,7 @@ def test_errors_say_what_came_and_what_to_do():
         fisher_rao_geodesic(p, p, 1j)
 
 
+@pytest.mark.parametrize("dtype", ["float32"], indirect=True)
 def test_batches_are_loops(dtype):
     rng = np.random.default_rng(0)
     p, q = (np.stack([[distribution(rng, 3, dtype) for _ in range(2)] for _ in range(4)]) for _ in range(2))

@@ -1,5 +1,7 @@
 """Derivatives of the information projections: of every kind, at zeros, under redundancy; batches and 16 bits."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 from lossjax.geometry import i_projection, m_projection
 from lossjax.geometry._tilting import _ratio
 from lossjax.verify import assert_verified
+from tests.geometry.one_mode import assert_derivative_along
 from tests.support.differences import assert_central_differences
 from tests.support.floats import unit
 from tests.support.moment_problems import problem
@@ -18,13 +21,13 @@ def test_derivatives_in_everything():
     with jax.enable_x64(True):
         q, T, x = problem(5, 2, 1.0, np.float64)
         T = T / np.abs(T).max(axis=1, keepdims=True)
-        assert_central_differences(i_projection, (q, T, T @ x), 100, compiled=quick)
+        assert_central_differences(i_projection, (q, T, T @ x), 100, compiled=quick, modes=(jax.jacrev,))
         turns = tuple(np.cos(np.arange(a.size)).reshape(a.shape) for a in (x, T, q))
 
         def path(t):
             return m_projection(*(a + t * turn for a, turn in zip((x, T, q), turns, strict=True)))
 
-        assert_central_differences(path, (np.float64(0.0),), 1000, compiled=quick, modes=(jax.jacrev,))
+        assert_derivative_along(path, 1000)
 
 
 def test_derivatives_at_zero_are_one_sided_and_true():
@@ -32,13 +35,15 @@ def test_derivatives_at_zero_are_one_sided_and_true():
     with jax.enable_x64(True):
         q, T = np.array([0.0, 0.4, 0.3, 0.2, 0.1]), np.array([[0.0, 1.0, 2.0, 3.0, 5.0]])
         b = np.array([2.2])
-        for mode in (jax.jacfwd, jax.jacrev):
-            got = np.asarray(quick(mode(i_projection))(q, T, b))
-            h = 1e-5
-            step = h * np.eye(5)[0]
-            values = [np.asarray(quick(i_projection)(q + k * step, T, b)) for k in range(4)]
-            want = (-11 * values[0] + 18 * values[1] - 9 * values[2] + 2 * values[3]) / (6 * h)
-            assert want[0] > 0.1
+        h, step = 1e-5, 1e-5 * np.eye(5)[0]
+        both_ways = quick(
+            lambda q: (i_projection(q, T, b), jax.jacfwd(i_projection)(q, T, b), jax.jacrev(i_projection)(q, T, b))
+        )
+        found = [both_ways(q + k * step) for k in range(4)]
+        values = [np.asarray(value) for value, *_ in found]
+        want = (-11 * values[0] + 18 * values[1] - 9 * values[2] + 2 * values[3]) / (6 * h)
+        assert want[0] > 0.1
+        for got in found[0][1:]:
             np.testing.assert_allclose(got[:, 0], want, atol=1e-9)
         assert float(values[0][0]) == 0.0
 
@@ -57,8 +62,9 @@ def test_redundant_rows_leave_the_derivative_alone():
                 b = jnp.concatenate([b, b[:1] - 3 * b[1:], jnp.full(1, 2 + t)])
             return i_projection(q, moved, b)
 
-        for mode in (jax.jacfwd, jax.jacrev):
-            got, want = (quick(mode(lambda t, r=r: path(t, r)))(0.0) for r in (True, False))
+        modes = (jax.jacfwd, True), (jax.jacrev, True), (jax.jacfwd, False)
+        *redundant, want = quick(lambda t: [mode(functools.partial(path, redundant=r))(t) for mode, r in modes])(0.0)
+        for got in redundant:
             np.testing.assert_allclose(got, want, atol=1e-11)
 
 
@@ -75,14 +81,14 @@ def test_second_and_third_derivatives(order):
             return jnp.concatenate([jnp.ravel(g) for g in gradient])
 
         function = slope if order == 2 else jax.jacfwd(slope)
-        modes = (jax.jacfwd, jax.jacrev) if order == 2 else (jax.jacfwd,)
-        assert_central_differences(function, (np.float64(0.0),), 10.0 ** (order + 1), compiled=quick, modes=modes)
+        assert_derivative_along(function, 10.0 ** (order + 1))
 
 
-def test_the_rule_of_the_ratio_is_certified():
+@pytest.mark.parametrize("checks", ["cotangent", pytest.param(("rule", "modes"), marks=pytest.mark.slow)], ids=str)
+def test_the_rule_of_the_ratio_is_certified(checks):
     """p/q is judged exactly; of the whole, exact arithmetic has no singular value decomposition."""
     q, z = np.array([0.5, 0.2, 0.3], np.float32), np.array([1.0, -0.4, 0.3], np.float32)
-    assert_verified(lambda q, z: _ratio(q, z), q, z, argnums=(0, 1), checks=("rule", "modes", "cotangent"))
+    assert_verified(lambda q, z: _ratio(q, z), q, z, argnums=(0, 1), checks=checks)
 
 
 @pytest.mark.slow
@@ -102,13 +108,17 @@ def test_batches_are_loops(dtype):
     T = np.array([[0, 1, 2, 3], [1, 0, 0, 2]], dtype)
     b = (x @ T.T).astype(dtype)
     tolerance = 4096 * unit(dtype)  # every row is solved to rounding; the least variance of T in these is 1/50
-    for function, args in ((lambda q, b: i_projection(q, T, b), (q, b)), (lambda x, q: m_projection(x, T, q), (x, q))):
-        of_row = quick(function)
-        rows = np.array([[of_row(u, v) for u, v in zip(*block, strict=True)] for block in zip(*args, strict=True)])
-        np.testing.assert_allclose(quick(function)(*args), rows, atol=tolerance)
-    mapped = quick(jax.vmap(lambda q, b: i_projection(q, T, b, return_info=True)))
-    found, info = mapped(q, b)
-    np.testing.assert_allclose(found, quick(lambda q, b: i_projection(q, T, b))(q, b), atol=tolerance)
+    of_info = functools.partial(i_projection, return_info=True)
+    fit = lambda x, q: m_projection(x, T, q)  # noqa: E731
+
+    @quick
+    def whole_and_rows(q, b, x):
+        mapped = jax.vmap(jax.vmap(lambda q, b: of_info(q, T, b)))(q, b)
+        return (i_projection(q, T, b), fit(x, q)), mapped, jax.vmap(jax.vmap(fit))(x, q)
+
+    whole, (found, info), fitted = whole_and_rows(q, b, x)
+    for got, want in zip(whole, (found, fitted), strict=True):
+        np.testing.assert_allclose(got, want, atol=tolerance)
     assert info.iterations.shape == info.residual.shape == info.converged.shape == (2, 3)
 
 

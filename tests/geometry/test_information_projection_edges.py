@@ -27,7 +27,7 @@ def test_bernoulli_and_geometric(dtype):
         p = np.asarray(SOLVED(np.array([0.9, 0.1], dtype), np.array([[0, 1]], dtype), np.array([mean], dtype))[0])
         exact = float(dtype.type(mean))
         np.testing.assert_allclose(p, [1 - exact, exact], atol=allowed(np.ones((1, 2)), [0.9, 0.1], p, dtype))
-    for ratio, n in itertools.product((0.25, 1.0, 3.0), (3, 12)):
+    for ratio, n in ((0.25, 12), (1.0, 12), (3.0, 12)):
         law = ratio ** np.arange(n)
         law /= law.sum()
         t = np.arange(n, dtype=dtype)[None]
@@ -37,6 +37,7 @@ def test_bernoulli_and_geometric(dtype):
         np.testing.assert_allclose(p, law, atol=allowed(t, np.full(n, 1 / n), law, dtype) * n**2 / variance)
 
 
+@pytest.mark.parametrize("dtype", ["float32"], indirect=True)
 def test_uniform_with_no_wish_stays_uniform(dtype):
     q, T, _ = problem(7, 2, 1.0, dtype)
     p = SOLVED(q, T, moments_of(T, q.astype(float), dtype))[0]
@@ -56,6 +57,7 @@ def test_a_base_that_is_nearly_all_in_one_place(dtype):
 # --- the edge --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.covering
 @pytest.mark.parametrize("mean", [0.0, 3.0])
 def test_at_the_edge_the_limit(mean, dtype):
     t = np.arange(4, dtype=dtype)[None]
@@ -81,9 +83,14 @@ def test_what_is_impossible_is_proven_at_once(base, dtype):
     np.testing.assert_array_equal(info.converged, [False] * len(IMPOSSIBLE) + [True] * len(POSSIBLE))
     np.testing.assert_array_equal(np.isnan(p).all(-1), ~np.asarray(info.converged))
     assert np.max(np.asarray(info.iterations)[: len(IMPOSSIBLE)]) <= 30
+
+
+@pytest.mark.parametrize("dtype", ["float32"], indirect=True)
+def test_what_is_impossible_raises_and_has_no_slope(dtype):
+    q, T, b = np.full(5, 0.2, dtype), SQUARE.astype(dtype), np.array(IMPOSSIBLE[0], dtype)
     with pytest.raises(ValueError, match=r"no convergence in 1 rows .*no distribution on the support of q"):
-        i_projection(q, T, b[0])
-    assert all(np.isnan(found).all() for found in quick(value_and_slopes)(q, T, b[0]))
+        i_projection(q, T, b)
+    assert all(np.isnan(found).all() for found in quick(value_and_slopes)(q, T, b))
 
 
 def test_data_on_a_face_of_the_moments(dtype):
@@ -104,6 +111,7 @@ def test_data_on_a_face_of_the_moments(dtype):
     np.testing.assert_allclose(fitted, p, atol=4 * unit(dtype) * 9 * (14 + spread))
 
 
+@pytest.mark.parametrize("dtype", ["float32"], indirect=True)
 def test_constraints_that_contradict_each_other(dtype):
     q, t = np.full(4, 0.25, dtype), np.array([0, 1, 2, 3], dtype)
     T = np.stack([t, 2 * t + 1, np.full(4, 7, dtype), np.array([1, 0, 0, 0], dtype)])
@@ -117,6 +125,7 @@ def test_constraints_that_contradict_each_other(dtype):
         i_projection(np.array([0.5, 0, 0.5, 0], dtype), t[None], np.array([2.001], dtype))
 
 
+@pytest.mark.parametrize("dtype", ["float32"], indirect=True)
 def test_offsets_and_units_of_the_statistics_do_not_matter(dtype):
     q, T, x = problem(6, 2, 1.0, dtype)
     p = np.asarray(SOLVED(q, T, moments_of(T, x, dtype))[0])
@@ -131,6 +140,7 @@ def test_offsets_and_units_of_the_statistics_do_not_matter(dtype):
 # --- errors ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("dtype", ["float32"], indirect=True)
 def test_nan_stays_nan(dtype):
     T, b = np.array([[0, 1, 2]], dtype), np.array([1], dtype)
     traced = quick(lambda *args: (i_projection(*args), jax.grad(lambda *a: i_projection(*a)[0], (0, 1, 2))(*args)))

@@ -197,7 +197,7 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     monkeypatch.setenv("COLUMNS", "100")
     page, found, picture = tmp_path / "page.md", tmp_path / "found.json", tmp_path / "map.svg"
     page.write_text("<!-- atlas of jax.nn -->\n<!-- end of atlas of jax.nn -->\n", encoding="utf-8")
-    few = ("--only", "nn.sigmoid", "--only", "softplus", "--points", "64", "--processes", "1")
+    few = ("--only", "nn.sigmoid", "--only", "softplus", "--points", "32", "--processes", "1")
     files = ("--json", str(found), "--markdown", str(page), "--plot", str(picture))
     assert command("jax.nn", *few, *files, monkeypatch=monkeypatch) == 1
     out, err = capsys.readouterr()

@@ -14,6 +14,7 @@ from lossjax.verify import oracle, ulp
 from lossjax.verify._exact import exact
 from lossjax.verify.ulp import Balls
 from tests.support.cases import CASES, Case
+from tests.support.quick import quick
 
 EXACT = (
     "softmax_cross_entropy_with_integer_labels", "softmax_cross_entropy", "sigmoid_cross_entropy", "softmax",
@@ -139,7 +140,7 @@ def test_more_of_optax_runs(name: str) -> None:
     with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
         program = jax.value_and_grad(lambda z: RUN[name](z).sum())
         z = jnp.asarray(Z / 8, jnp.float64)
-        for found, computed in zip(exact(program)(z), program(z), strict=True):
+        for found, computed in zip(exact(program)(z), quick(program)(z), strict=True):
             wide = np.vectorize(float, otypes=[float])(found)
             np.testing.assert_allclose(wide, computed, rtol=0, atol=1e-11 * max(1, float(jnp.abs(computed).max())))
 

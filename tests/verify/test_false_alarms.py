@@ -194,7 +194,7 @@ def test_draws_of_another_number_are_other_draws() -> None:
     def sample(rate: jax.Array) -> jax.Array:
         return jax.nn.softplus(rate) * jax.random.exponential(jax.random.key(3), rate.shape)
 
-    found = check(sample, X, checks=("rule", "modes"))
+    found = check(sample, X[:2], checks=("rule", "modes"))
     assert found.ok, str(found)
     assert "draws random numbers" in row_of(found, "modes: other batch sizes").statement
 
