@@ -24,98 +24,89 @@ from tests.support.heads import (
 )
 from tests.support.quick import quick
 
+OF_ROWS = "hidden", "other_hidden", "probabilities", "weights"
+NARROW = "hidden", "weight", "bias", "other_hidden", "other_weight", "other_bias"
+
+
+def holding(a: Arrays, bad: tuple[float, ...]) -> Arrays:
+    """The same arrays, but for what masked rows hold: these numbers in turn."""
+    wrong = np.resize(bad, MASK.shape)
+    shaped = lambda rows, x: rows.reshape(*ROWS, *[1] * (x.ndim - 2))  # noqa: E731
+    return a | {n: jnp.where(shaped(MASK, a[n]), a[n], shaped(wrong, a[n]).astype(a[n].dtype)) for n in OF_ROWS}
+
 
 @pytest.mark.covering
 @pytest.mark.parametrize(("name", "how"), CASES)
 def test_it_is_the_function_of_the_logits(name: str, how: str) -> None:
-    """Value, gradient in every float, forward mode, and a Hessian's product, by blocks of three rows, some masked.
+    """Value, gradient in every float, forward mode, and a Hessian's product, by blocks of six rows, some masked.
 
-    In float64. Both sides sum the same terms in another order: of C classes, H products, N rows, in three derivatives.
+    What masked rows and their tangents hold is no number, and is not felt: of the hidden states, of a second head's, of
+    probabilities and of weights. In float64. There are ten rows, in two sequences: two of the second block's are none.
+    Both sides sum the same terms in another order: of C classes, H products, N rows, in three derivatives.
+
+    The second derivatives of the entropy are those of the token statistics, and of the mixtures' divergence, whose
+    program is the largest, ``test_vocab_parallel_heads.py`` asks; those of the engine are the same for all.
     """
     with jax.enable_x64(True):
         a, options = drawn(), options_of(name, how)
         random = np.random.default_rng(7)
         along = jax.tree.map(lambda x: jnp.asarray(random.normal(size=x.shape)), a)
 
-        def everything(function: Callable[..., Any], more: Arrays) -> Any:
+        def everything(function: Callable[..., Any], form: Arrays, a: Arrays, along: Arrays) -> Any:
             def of(a: Arrays) -> Any:
-                found = function(a, **options, **more)
+                found = function(a, **options, **form)
                 return total(found), found
 
-            (value, gradient), pushed = jax.jvp(jax.value_and_grad(of, has_aux=True), (a,), (along,))
-            return value, gradient, pushed, jax.jvp(of, (a,), (along,))[1]
+            slopes = jax.value_and_grad(of, has_aux=True)
+            if name in ("entropy", "js"):
+                return slopes(a), jax.jvp(of, (a,), (along,))[1]
+            return jax.jvp(slopes, (a,), (along,)), jax.jvp(of, (a,), (along,))[1]
 
         of_head, stored = HEADS[name]
-        got = quick(lambda: everything(of_head, {"chunk_size": 3}))()
-        want = quick(lambda: everything(stored, {}))()
+        given = (holding(x, (np.nan, np.inf, -np.inf)) if "where" in options else x for x in (a, along))
+        got = quick(functools.partial(everything, of_head, {"chunk_size": 6}))(*given)
+        want = quick(functools.partial(everything, stored, {}))(a, along)
         for g, w in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
             size = max(1.0, float(jnp.max(jnp.abs(w))))
             np.testing.assert_allclose(g, w, rtol=0, atol=256 * CLASSES * 2.0**-53 * size)
 
 
 @pytest.mark.covering
-@pytest.mark.parametrize(("name", "how"), [case for case in CASES if case[0] != "any loss"])
-def test_what_a_masked_row_holds_is_not_felt(name: str, how: str) -> None:
-    """Exactly, in value and gradient; and a tail, a second head and a row's probabilities are masked too."""
-    a, options = drawn(np.float32), options_of(name, how)
-    of = quick(jax.value_and_grad(lambda a: total(HEADS[name][0](a, chunk_size=3, **options))))
-
-    def holding(bad: float) -> Any:
-        own = {n: a[n] for n in ("hidden", "other_hidden", "probabilities", "weights")}
-        return of(a | {n: jnp.where(MASK.reshape(*ROWS, *[1] * (x.ndim - 2)), x, bad) for n, x in own.items()})
-
-    want = holding(0.0)
-    assert all(np.isfinite(w).all() for w in jax.tree.leaves(want))
-    for bad in (np.nan, np.inf):
-        for got, w in zip(jax.tree.leaves(holding(bad)), jax.tree.leaves(want), strict=True):
-            assert np.array_equal(got, w)
-
-
-@pytest.mark.covering
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
-@pytest.mark.parametrize("name", HEADS)
-def test_sixteen_bits_are_summed_in_thirty_two(name: str, dtype: Any) -> None:
-    """The gradient is that of the same numbers in float32, rounded: once, and once where it is multiplied."""
-    narrow = ("hidden", "weight", "bias", "other_hidden", "other_weight", "other_bias")
-    a = drawn(np.float32)
-    a |= {n: a[n].astype(dtype) for n in narrow}
-    options = {} if name in NEVER_REDUCED else {"reduction": "mean"}
-
-    def of(a: Arrays) -> Any:
-        return total(HEADS[name][0](a, chunk_size=3, **options))
-
-    found = quick(jax.value_and_grad(of))(a)
-    wide = quick(jax.value_and_grad(of))({n: x.astype(jnp.float32) for n, x in a.items()})
-    u = float(jnp.finfo(dtype).eps) / 2
-    for n, g in found[1].items():
-        assert g.dtype == a[n].dtype
-        size = float(jnp.max(jnp.abs(wide[1][n])))
-        np.testing.assert_allclose(g.astype(jnp.float32), wide[1][n], rtol=0, atol=4 * u * size + 2.0**-18)
-    assert found[0].dtype == jnp.float32
-    np.testing.assert_allclose(found[0], wide[0], rtol=2.0**-18, atol=2.0**-18)
-
-
-@pytest.mark.covering
-@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+@pytest.mark.parametrize("batch", ["cotangents", "arrays"])
 @pytest.mark.parametrize(("name", "how"), CASES)
-def test_gradients_in_batches_of_sixteen_bits(name: str, how: str, dtype: Any) -> None:
-    """By two cotangents, and of two sets of arrays: each is the gradient alone, bit by bit."""
-    narrow = ("hidden", "weight", "bias", "other_hidden", "other_weight", "other_bias")
-    a = drawn(np.float32)
-    moving = {n: a[n].astype(dtype) for n in narrow}
+def test_gradients_of_sixteen_bits(name: str, how: str, batch: str, dtype: Any) -> None:
+    """They are those of the same numbers in float32, rounded: once, and once where they are multiplied.
 
-    def of(moving: Arrays, scale: jax.Array) -> Any:
-        return scale * total(HEADS[name][0](a | moving, chunk_size=3, **options_of(name, how)))
+    By two cotangents, or of two sets of arrays, each is the gradient alone, bit by bit.
+    """
+    a, options = drawn(np.float32), {} if name in NEVER_REDUCED else {"reduction": how}
+    moving = {n: a[n].astype(dtype) for n in NARROW}
+    of_head, stored = HEADS[name]
 
-    gradient, one = jax.grad(of), jnp.float32(1)
-    want = quick(gradient)(moving, one)
-    pairs = jax.tree.map(lambda x: jnp.stack([x, x]), moving)
-    for got in (
-        quick(jax.vmap(gradient, (None, 0)))(moving, jnp.ones(2)),
-        quick(jax.vmap(gradient, (0, None)))(pairs, one),
-    ):
-        for n, g in got.items():
-            assert np.array_equal(g, np.stack([want[n]] * 2)), n
+    def of(moving: Arrays, scale: jax.Array, function: Callable[..., Any] = of_head, size: Any = 6) -> Any:
+        form = {} if size is None else {"chunk_size": size}
+        return scale * total(function(a | moving, **options, **form))
+
+    one = jnp.float32(1)
+    value, alone = quick(jax.value_and_grad(of))(moving, one)
+    wide, truth = quick(jax.value_and_grad(functools.partial(of, function=stored, size=None)))(
+        {n: x.astype(jnp.float32) for n, x in moving.items()}, one
+    )
+    u = float(jnp.finfo(dtype).eps) / 2
+    for n, g in alone.items():
+        assert g.dtype == dtype
+        size = float(jnp.max(jnp.abs(truth[n])))
+        np.testing.assert_allclose(g.astype(jnp.float32), truth[n], rtol=0, atol=4 * u * size + 2.0**-18)
+    assert value.dtype == jnp.float32
+    np.testing.assert_allclose(value, wide, rtol=2.0**-18, atol=2.0**-18)
+    gradient = jax.grad(of)
+    if batch == "cotangents":
+        got = quick(jax.vmap(gradient, (None, 0)))(moving, jnp.ones(2))
+    else:
+        got = quick(jax.vmap(gradient, (0, None)))({n: jnp.stack([x, x]) for n, x in moving.items()}, one)
+    for n, g in got.items():
+        assert np.array_equal(g, np.stack([alone[n]] * 2)), n
 
 
 def test_heads_of_different_vocabularies_are_refused() -> None:
@@ -164,8 +155,11 @@ def test_tokens_and_classes_that_are_none_make_their_row_nan() -> None:
     q = jnp.array([[0.5, 0.2], [0.5, 0.2], [0.5, 0.2], [0.5, -0.1], [0.9, 0.2]])
 
     def of(function: Callable[..., Any], *own: Any) -> Any:
-        losses, pullback = jax.vjp(lambda x: function(x, w, *own, chunk_size=2), x)
-        return np.isnan(losses), np.isnan(pullback(jnp.ones_like(losses))[0])
+        def pulled(x: jax.Array) -> Any:
+            losses, pullback = jax.vjp(lambda x: function(x, w, *own, chunk_size=2), x)
+            return jnp.isnan(losses), jnp.isnan(pullback(jnp.ones_like(losses))[0])
+
+        return jax.tree.map(np.asarray, quick(pulled)(x))
 
     sparse = functools.partial(lossjax.linear_softmax_cross_entropy_with_sparse_targets, tail=True)
     for (value, slope), bad in (
@@ -177,13 +171,13 @@ def test_tokens_and_classes_that_are_none_make_their_row_nan() -> None:
 
 
 def test_a_user_s_loss_sees_no_row_that_is_none() -> None:
-    """What fills up the last block are copies of a row: a gradient that is infinite at 0 stays finite."""
+    """What fills up the last block are copies of a row: a length, whose gradient is NaN at 0, has one in the weight."""
     a, scores = drawn(np.float32), jnp.arange(1.0, 11).reshape(ROWS)
 
-    def of(x: jax.Array, scores: jax.Array) -> jax.Array:
-        loss = lambda z, s: jnp.sqrt(s) * jnp.max(z, -1)  # noqa: E731
-        return jnp.sum(lossjax.linear_loss(loss, x, a["weight"], scores, chunk_size=3))
+    def of(x: jax.Array, w: jax.Array, scores: jax.Array) -> jax.Array:
+        loss = lambda z, s: jnp.sqrt(s) * jnp.sqrt(jnp.sum(z * z, -1))  # noqa: E731
+        return jnp.sum(lossjax.linear_loss(loss, x, w, scores, chunk_size=6))
 
-    slopes = jax.grad(of, (0, 1))(a["hidden"], scores)
+    slopes = quick(jax.grad(of, (0, 1, 2)))(a["hidden"], a["weight"], scores)
     assert all(np.isfinite(s).all() for s in slopes)
-    assert np.all(slopes[1] != 0)
+    assert np.all(slopes[2] != 0)

@@ -33,19 +33,20 @@ def test_squared_error_at_its_edges() -> None:
 
 
 @DTYPES
-@pytest.mark.parametrize("offset", [0.0, 2.0**12, -(2.0**13)])
+@pytest.mark.parametrize("offset", [2.0**12, -(2.0**13)])
 def test_a_common_offset_is_not_felt(offset: float, dtype: Any, random: np.random.Generator) -> None:
     """Bitwise, where the offset costs the data no digit."""
     with jax.enable_x64(dtype == np.float64):
         a, b, s = (jnp.asarray(np.round(random.normal(size=(5, 3)) * 256) / 256, dtype) for _ in range(3))
-        for loss in (
+        losses = (
             lambda a, b: jnp.sum(squared_error(a, b) * s),
             lambda a, b: mean_squared_error(a, b, weights=jnp.abs(s)),
             lambda a, b: jnp.sum(gaussian_nll(a, b, log_variance=s)),
-        ):
-            here, there = (jax.value_and_grad(loss, (0, 1))(a + o, b + o) for o in (0, offset))
-            for x, y in zip(jax.tree.leaves(here), jax.tree.leaves(there), strict=True):
-                assert np.array_equal(x, y)
+        )
+        of_all = jax.jit(lambda a, b: [jax.value_and_grad(loss, (0, 1))(a, b) for loss in losses])
+        here, there = (of_all(a + o, b + o) for o in (0, offset))
+        for x, y in zip(jax.tree.leaves(here), jax.tree.leaves(there), strict=True):
+            assert np.array_equal(x, y)
 
 
 @DTYPES

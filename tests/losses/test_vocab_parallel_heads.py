@@ -1,6 +1,7 @@
 """Heads whose classes are split over devices: value and every derivative are those of all logits."""
 
 import functools
+import itertools
 import re
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +14,8 @@ from jax.sharding import AbstractMesh, AxisType
 from jax.sharding import PartitionSpec as P
 
 import lossjax
-from tests.support.compiled import collectives, text_of
+from tests.support import heads
+from tests.support.compiled import collectives
 from tests.support.quick import quick
 
 ROWS, WIDTH, CLASSES = 5, 3, 8
@@ -41,34 +43,46 @@ def arguments(name: str) -> tuple[list[jax.Array], list[P]]:
 
 
 def evaluated(
-    name: str, function: Callable[..., Any], heads: list[Any], more: tuple[jax.Array, ...]
+    name: str, function: Callable[..., Any], of_heads: list[Any], more: tuple[jax.Array, ...]
 ) -> list[jax.Array]:
     """The results, those that are floats, of a function of one or two heads and of what rows have of their own."""
     numbers = {"mixture": more[0]} if "js" in name else {}
     own = (LISTED,) if "token" in name else (LISTED, *more) if "sparse" in name else ()
-    found = function(*heads, *own, where=KEPT, **numbers)
+    found = function(*of_heads, *own, where=KEPT, **numbers)
     return [part for part in jax.tree.leaves(found) if part.dtype != bool]
 
 
 def called(name: str, x: jax.Array, w: jax.Array, b: jax.Array, *more: jax.Array, **options: Any) -> list[jax.Array]:
     """Of the head whose classes are split over devices."""
-    heads, options = [x, w], options | {"bias": b, "chunk_size": 2, "temperature": 1.5}
+    of_heads, options = [x, w], options | {"bias": b, "chunk_size": 2, "temperature": 1.5}
     if "divergence" in name:
-        heads, options["other_bias"], more = [*heads, *more[:2]], more[2], more[3:]
+        of_heads, options["other_bias"], more = [*of_heads, *more[:2]], more[2], more[3:]
     if "sparse" in name:
         options["tail"] = True
     function = getattr(lossjax, f"vocab_parallel_linear_{name}")
-    return evaluated(name, functools.partial(function, **options), heads, more)
+    return evaluated(name, functools.partial(function, **options), of_heads, more)
+
+
+FORMULAS: dict[str, Callable[..., Any]] = {
+    "softmax_entropy": heads.of_rows(heads.entropy_of_rows),
+    "softmax_kl_divergence": heads.of_rows(heads.kl_of_rows),
+    "softmax_js_divergence": heads.of_rows(heads.js_of_rows),
+    "softmax_cross_entropy_with_sparse_targets": heads.of_rows(heads.sparse_of_rows),
+    "token_statistics": heads.statistics_of_rows,
+    "token_log_probs": lambda a, **options: heads.statistics_of_rows(a, **options)[0],
+}
 
 
 def of_logits(name: str, x: jax.Array, w: jax.Array, b: jax.Array, *more: jax.Array, **options: Any) -> list[jax.Array]:
-    """Of all logits, stored."""
-    logits = [(x @ w + b[None]) / 1.5]
+    """The textbook's formula of all logits."""
+    a = {"hidden": x, "weight": w, "bias": b, "classes": LISTED, "temperature": 1.5}
     if "divergence" in name:
-        logits, more = [*logits, (more[0] @ more[1] + more[2][None]) / 1.5], more[3:]
+        a |= dict(zip(("other_hidden", "other_weight", "other_bias", "mixture"), more, strict=False))
     if "sparse" in name:
-        options["tail"] = True
-    return evaluated(name, functools.partial(getattr(lossjax, name), **options), logits, more)
+        a["probabilities"] = more[0]
+    if options.get("reduction") == "mean":
+        a["normalizer"] = jnp.sum(KEPT, dtype=x.dtype)
+    return jax.tree.leaves(FORMULAS[name](a, where=KEPT, **options))
 
 
 def weighed(results: list[jax.Array]) -> jax.Array:
@@ -83,13 +97,19 @@ def over_two(function: Callable[..., Any], specs: list[P]) -> Callable[..., Any]
 CASES = [(name, how) for name in NAMES for how in ("none", "mean") if how == "none" or "token" not in name]
 
 
-@pytest.mark.covering
-@pytest.mark.parametrize(("name", "how"), CASES)
+IN_ROWS = "softmax_entropy", "token_log_probs", "token_statistics"
+"""Asked for each row's result in the fast tier; the others, whose programs are larger so, for the mean."""
+
+
+@pytest.mark.parametrize(("name", "how"), [
+    case if (case[1] == "none") == (case[0] in IN_ROWS) else pytest.param(*case, marks=pytest.mark.slow)
+    for case in CASES
+])  # fmt: skip
 def test_it_is_the_function_of_the_logits(name: str, how: str) -> None:
     """Value, gradients, forward mode and forward over reverse, in float64, a row masked.
 
-    It is held against the stored logits of one device, whose program is a quarter of the head's on one device: that
-    head is the same function by ``test_heads.py``.
+    Entropy and log-probabilities are parts of the token statistics, whose second derivatives theirs are.
+    It is held against the formula of one device's logits, which the head on one device is too, by ``test_heads.py``.
     """
     options = {} if "token" in name else {"reduction": how}
     with jax.enable_x64(True):
@@ -97,7 +117,10 @@ def test_it_is_the_function_of_the_logits(name: str, how: str) -> None:
         along = [jnp.asarray(np.random.default_rng(5).normal(size=a.shape)) for a in arrays]
 
         def derivatives(function: Callable[..., Any]) -> Any:
-            return jax.jvp(jax.value_and_grad(function, tuple(range(len(arrays)))), tuple(arrays), tuple(along))
+            slopes = jax.value_and_grad(function, tuple(range(len(arrays))))
+            if name in ("softmax_entropy", "token_log_probs"):
+                return slopes(*arrays)
+            return jax.jvp(slopes, tuple(arrays), tuple(along))
 
         def split(*floats: Any) -> Any:
             return weighed(called(name, *floats, axis_name="class", **options))
@@ -112,15 +135,24 @@ def test_it_is_the_function_of_the_logits(name: str, how: str) -> None:
             np.testing.assert_allclose(g, w, rtol=0, atol=256 * CLASSES * 2.0**-53 * size)
 
 
-@pytest.mark.covering
-@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
-@pytest.mark.parametrize(("name", "how"), CASES)
-def test_gradients_in_batches_of_sixteen_bits(name: str, how: str, dtype: Any) -> None:
-    """By two cotangents, and of two sets of arrays: each is the gradient alone, bit by bit."""
+IN_BATCHES = (
+    ("softmax_kl_divergence", "none", "arrays", jnp.bfloat16), ("token_statistics", "none", "cotangents", jnp.float16),
+    ("softmax_cross_entropy_with_sparse_targets", "mean", "cotangents", jnp.bfloat16),
+)  # fmt: skip
+"""What is batched is the engine's sum over the devices: of one and of two heads, of rows and of their sum."""
+
+
+@pytest.mark.parametrize(("name", "how", "batch", "dtype"), [
+    case if case in IN_BATCHES else pytest.param(*case, marks=pytest.mark.slow)
+    for of, batch, dtype in itertools.product(CASES, ("arrays", "cotangents"), (jnp.float16, jnp.bfloat16))
+    for case in [(*of, batch, dtype)]
+])  # fmt: skip
+def test_gradients_in_batches_of_sixteen_bits(name: str, how: str, batch: str, dtype: Any) -> None:
+    """By two cotangents, or of two sets of arrays: each is the gradient alone, bit by bit."""
     options = {} if "token" in name else {"reduction": how}
     drawn, specs = arguments(name)
-    heads = 6 if "divergence" in name else 3
-    arrays = [a.astype(dtype if i < heads else jnp.float32) for i, a in enumerate(drawn)]
+    narrow = 6 if "divergence" in name else 3
+    arrays = [a.astype(dtype if i < narrow else jnp.float32) for i, a in enumerate(drawn)]
 
     def of(arrays: list[jax.Array], scale: jax.Array) -> jax.Array:
         def split(*floats: Any) -> Any:
@@ -130,14 +162,13 @@ def test_gradients_in_batches_of_sixteen_bits(name: str, how: str, dtype: Any) -
 
     gradient = jax.grad(of)
     want = quick(gradient)(arrays, jnp.float32(1))
-    pairs = [jnp.stack([a, a]) for a in arrays]
-    for got in (
-        quick(jax.vmap(gradient, (None, 0)))(arrays, jnp.ones(2)),
-        quick(jax.vmap(gradient, (0, None)))(pairs, jnp.float32(1)),
-    ):
-        for g, w in zip(got, want, strict=True):
-            assert g.dtype == w.dtype
-            assert np.array_equal(g, np.stack([w] * 2))
+    if batch == "cotangents":
+        got = quick(jax.vmap(gradient, (None, 0)))(arrays, jnp.ones(2))
+    else:
+        got = quick(jax.vmap(gradient, (0, None)))([jnp.stack([a, a]) for a in arrays], jnp.float32(1))
+    for g, w in zip(got, want, strict=True):
+        assert g.dtype == w.dtype
+        assert np.array_equal(g, np.stack([w] * 2))
 
 
 def test_a_token_of_no_device_is_nan() -> None:
@@ -147,10 +178,12 @@ def test_a_token_of_no_device_is_nan() -> None:
     def split(x: Any, w: Any, b: Any) -> Any:
         return lossjax.vocab_parallel_linear_token_statistics(x, w, tokens, bias=b, axis_name="class")
 
-    found = over_two(split, specs)(*arrays)
+    found = quick(over_two(split, specs))(*arrays)
     assert np.isnan(found.log_probs).tolist() == [False, True, True, False, False]
-    whole = lossjax.linear_token_statistics(arrays[0], arrays[1], tokens, bias=arrays[2])
-    np.testing.assert_array_equal(found.is_top, whole.is_top)
+    logits = np.asarray(arrays[0] @ arrays[1] + arrays[2][None])
+    inside = np.isin(tokens, np.arange(CLASSES))
+    chosen = np.take_along_axis(logits, np.clip(tokens, 0, CLASSES - 1)[:, None], 1)[:, 0]
+    np.testing.assert_array_equal(found.is_top, inside & (chosen == np.max(logits, axis=1)))
 
 
 def test_what_crosses_the_devices_does_not_grow_with_the_classes() -> None:
@@ -162,7 +195,8 @@ def test_what_crosses_the_devices_does_not_grow_with_the_classes() -> None:
 
         shapes = [jax.ShapeDtypeStruct(s, jnp.float32) for s in ((ROWS, WIDTH), (WIDTH, classes))] * 2
         specs = [P(), P(None, "class")] * 2
-        return collectives(text_of(jax.value_and_grad(over_two(split, specs), (0, 1, 2, 3)), *shapes))
+        program = quick(jax.value_and_grad(over_two(split, specs), (0, 1, 2, 3))).lower(*shapes).compile()
+        return collectives(program.as_text() or "")
 
     small, large = moved(64), moved(1024)
     assert small == large
@@ -193,8 +227,9 @@ def test_sixteen_bit_gradients_are_summed_over_devices_in_float32(name: str) -> 
         text = jax.jit(program).trace(*given).lower(lowering_platforms=("cpu",)).as_text()
         return set(re.findall(r"all_reduce.*?\) : \(tensor<([^>]*)>\)", text, re.S))
 
-    assert {f"4x{WIDTH}xf32", f"{WIDTH}x{CLASSES // 2}xf32"} <= sums(False)
-    assert not any("bf16" in kind for kind in sums(False))
+    found = sums(False)
+    assert {f"4x{WIDTH}xf32", f"{WIDTH}x{CLASSES // 2}xf32"} <= found
+    assert not any("bf16" in kind for kind in found)
     assert {f"4x{WIDTH}xbf16", f"{WIDTH}x{CLASSES // 2}xbf16"} <= sums(True)
 
 

@@ -1,4 +1,8 @@
-"""Heads whose logits are not stored, each beside the row-wise function of the logits that it is."""
+"""Heads whose logits are not stored, each beside the textbook's formula of the logits.
+
+The formulas are those of a page: JAX differentiates them by itself, which is a tenth of the program that a loss of this
+library is, and what is computed twice is computed in two ways.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -31,8 +35,8 @@ def listed(a: Arrays) -> jax.Array:
     """Two distinct classes of each row: those given, or some."""
     if "classes" in a:
         return a["classes"]
-    rows = a["hidden"].shape[:-1]
-    every = np.broadcast_to(np.arange(CLASSES), (*rows, CLASSES))
+    rows, classes = a["hidden"].shape[:-1], a["weight"].shape[-1]
+    every = np.broadcast_to(np.arange(classes), (*rows, classes))
     return jnp.asarray(np.random.default_rng(6).permuted(every, axis=-1)[..., :2])
 
 
@@ -59,10 +63,42 @@ def two(function: Callable[..., Any], *more: str) -> Callable[..., Any]:
     return of
 
 
-def two_stored(function: Callable[..., Any], *more: str) -> Callable[..., Any]:
-    return lambda a, **options: function(
-        logits_of(a), logits_of(a, "other_"), **{n: a[n] for n in (*REDUCED, *more) if n in a}, **options
-    )
+def of_rows(formula: Callable[[Arrays], jax.Array]) -> Callable[..., jax.Array]:
+    """The formula of every row, reduced: "mean" divides by the normalizer."""
+
+    def of(a: Arrays, where: Any = True, reduction: str = "none") -> jax.Array:
+        losses = formula(a)
+        losses = jnp.where(where, losses * a["weights"] if "weights" in a else losses, 0)
+        losses = losses / a["normalizer"] if "normalizer" in a else losses
+        return losses if reduction == "none" else jnp.sum(losses)
+
+    return of
+
+
+def log_p(a: Arrays, prefix: str = "") -> jax.Array:
+    return jax.nn.log_softmax(logits_of(a, prefix))
+
+
+def entropy_of_rows(a: Arrays) -> jax.Array:
+    return -jnp.sum(jnp.exp(log_p(a)) * log_p(a), -1)
+
+
+def kl_of_rows(a: Arrays) -> jax.Array:
+    return jnp.sum(jnp.exp(log_p(a)) * (log_p(a) - log_p(a, "other_")), -1)
+
+
+def js_of_rows(a: Arrays) -> jax.Array:
+    shares = a["mixture"], 1 - a["mixture"]
+    logs = log_p(a), log_p(a, "other_")
+    between = jnp.log(sum(share * jnp.exp(log) for share, log in zip(shares, logs, strict=True)))
+    return sum(share * jnp.sum(jnp.exp(log) * (log - between), -1) for share, log in zip(shares, logs, strict=True))
+
+
+def sparse_of_rows(a: Arrays) -> jax.Array:
+    classes, q, logs = listed(a), a["probabilities"], log_p(a)
+    listed_here = jnp.any(jax.nn.one_hot(classes, logs.shape[-1], dtype=bool), -2)
+    tail = jax.nn.logsumexp(jnp.where(listed_here, -jnp.inf, logs), -1)
+    return -jnp.sum(q * jnp.take_along_axis(logs, classes, -1), -1) - (1 - jnp.sum(q, -1)) * tail
 
 
 def sparse(a: Arrays, **options: Any) -> Any:
@@ -71,20 +107,16 @@ def sparse(a: Arrays, **options: Any) -> Any:
     )
 
 
-def sparse_stored(a: Arrays, **options: Any) -> Any:
-    reduced = {n: a[n] for n in REDUCED if n in a}
-    return lossjax.softmax_cross_entropy_with_sparse_targets(
-        logits_of(a), listed(a), a["probabilities"], tail=True, **reduced, **options
-    )
-
-
 def statistics(a: Arrays, **options: Any) -> Any:
     found = lossjax.linear_token_statistics(a["hidden"], a["weight"], listed(a), **picked(a, "bias"), **options)
     return found[:3]
 
 
-def statistics_stored(a: Arrays, **options: Any) -> Any:
-    return lossjax.token_statistics(logits_of(a), listed(a), **options)[:3]
+def statistics_of_rows(a: Arrays, where: Any = True) -> tuple[jax.Array, ...]:
+    log_probs = jnp.take_along_axis(log_p(a), listed(a), -1)
+    kept = jnp.broadcast_to(jnp.asarray(where), log_probs.shape[:-1])
+    found = log_probs, entropy_of_rows(a), jax.nn.logsumexp(logits_of(a), -1)
+    return tuple(jnp.where(kept.reshape(*kept.shape, *[1] * (x.ndim - kept.ndim)), x, 0) for x in found)
 
 
 def users_loss(z: jax.Array, classes: jax.Array, q: jax.Array) -> Any:
@@ -105,12 +137,12 @@ def users(a: Arrays, **options: Any) -> Any:
 HEADS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
     "entropy": (
         lambda a, **o: lossjax.linear_softmax_entropy(a["hidden"], a["weight"], **picked(a, "bias", *REDUCED), **o),
-        lambda a, **o: lossjax.softmax_entropy(logits_of(a), **{n: a[n] for n in REDUCED if n in a}, **o),
+        of_rows(entropy_of_rows),
     ),
-    "kl": (two(lossjax.linear_softmax_kl_divergence), two_stored(lossjax.softmax_kl_divergence)),
-    "js": (two(lossjax.linear_softmax_js_divergence, "mixture"), two_stored(lossjax.softmax_js_divergence, "mixture")),
-    "sparse targets": (sparse, sparse_stored),
-    "token statistics": (statistics, statistics_stored),
+    "kl": (two(lossjax.linear_softmax_kl_divergence), of_rows(kl_of_rows)),
+    "js": (two(lossjax.linear_softmax_js_divergence, "mixture"), of_rows(js_of_rows)),
+    "sparse targets": (sparse, of_rows(sparse_of_rows)),
+    "token statistics": (statistics, statistics_of_rows),
     "any loss": (users, lambda a, **o: users_loss(logits_of(a), listed(a), a["probabilities"])),
 }
 NEVER_REDUCED = ("token statistics", "any loss")
