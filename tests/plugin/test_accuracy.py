@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import pytest
 
@@ -21,17 +20,28 @@ def accuracy(function: Any, name: str) -> Any:
     return check(function, *arguments, argnums=argnums, checks=("value", "gradient"), ulps=UNITS.get(name, 8))
 
 
-@pytest.mark.parametrize("name", [name for name in ours.OWN if name != "convex_kl_divergence"])
+SLOW = (
+    "kl_divergence", "multiclass_perceptron_loss", "multiclass_sparsemax_loss", "poly_loss_cross_entropy",
+    "safe_softmax_cross_entropy", "sigmoid_focal_loss",
+)  # fmt: skip
+"""Losses that ``make verify`` certifies, in the wrapper of another; ``test_what_it_mends.py`` has their hard values."""
+NAMES = [
+    pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name
+    for name in ours.OWN
+    if name != "convex_kl_divergence"
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_value_and_gradient_keep_their_digits(name: str) -> None:
     """(The one that is left out is another function's deprecated name.)"""
     assert accuracy(getattr(ours, name), name).ok
 
 
 def test_a_function_that_loses_digits_is_caught() -> None:
-    """As optax writes it, with a difference of 1 and the probability."""
+    """As optax writes it, with a difference that cancels near 0."""
 
-    def poly(logits: Any, labels: Any) -> Any:
-        p = jnp.exp(logits - jax.nn.logsumexp(logits, axis=-1, keepdims=True))
-        return ours.softmax_cross_entropy(logits, labels) + 2 * jnp.sum(labels * (1 - p), axis=-1)
+    def log_cosh(x: Any, y: Any) -> Any:
+        return jnp.logaddexp(x - y, y - x) - jnp.log(2).astype(x.dtype)
 
-    assert not accuracy(poly, "poly_loss_cross_entropy").ok
+    assert not accuracy(log_cosh, "log_cosh").ok

@@ -69,15 +69,15 @@ def call(library: Any, name: str, *args: Any, **options: Any) -> Any:
 
 @pytest.mark.parametrize("name", ours.OWN)
 def test_same_dtype(name: str) -> None:
-    floats = (jnp.bfloat16, jnp.float16, jnp.float32)
-    for dtype in floats:
-        for other in (*floats, jnp.int32):
-            args = draw(name, dtype, other)
-            if other == jnp.int32 and (name == "poly_loss_cross_entropy" or "kl" in name or "cosine" in name):
-                continue  # optax refuses these
-            wanted = jax.eval_shape(lambda *a: call(theirs, name, *a), *args)
-            got = jax.eval_shape(lambda *a: call(ours, name, *a), *args)
-            assert (got.shape, got.dtype) == (wanted.shape, wanted.dtype), (dtype, other)
+    """Each dtype in either place: narrow with itself, with the other narrow one, with a wide one, and with integers."""
+    narrow, other_narrow, wide = jnp.bfloat16, jnp.float16, jnp.float32
+    pairs = (narrow, narrow), (narrow, other_narrow), (narrow, wide), (wide, narrow), (other_narrow, jnp.int32)
+    for dtype, other in pairs:
+        args = draw(name, dtype, other)
+        if other == jnp.int32 and (name == "poly_loss_cross_entropy" or "kl" in name or "cosine" in name):
+            continue  # optax refuses these
+        wanted, got = jax.eval_shape(lambda *a: [call(library, name, *a) for library in (theirs, ours)], *args)
+        assert (got.shape, got.dtype) == (wanted.shape, wanted.dtype), (dtype, other)
 
 
 AXES = [name for name in ours.OWN if "axis" in inspect.signature(getattr(theirs, name)).parameters]
@@ -89,25 +89,27 @@ def agree(name: str, args: list[Any], options: dict[str, Any]) -> None:
     Where optax's gradient is NaN (in the targets under a mask) ours is finite.
     """
 
-    def outcome(library: Any) -> tuple[Any, ...]:
+    def outcome(library: Any, *moved: Any) -> tuple[Any, ...]:
         floats = tuple(i for i, a in enumerate(args) if jnp.issubdtype(a.dtype, jnp.floating))
 
         def total(*a: Any) -> tuple[jax.Array, jax.Array]:
             out = call(library, name, *a, **options)
             return jnp.sum(out * jnp.cos(jnp.arange(out.size, dtype=out.dtype)).reshape(out.shape)), out
 
-        (_, value), gradients = quick(jax.value_and_grad(total, floats, has_aux=True))(*args)
+        (_, value), gradients = jax.value_and_grad(total, floats, has_aux=True)(*moved)
         return value, *gradients
 
-    for got, want in zip(outcome(ours), outcome(theirs), strict=True):
+    both = quick(lambda *moved: [outcome(library, *moved) for library in (ours, theirs)])(*args)
+    for got, want in zip(*both, strict=True):
         assert got.shape == want.shape
         assert np.isfinite(got).all()
         compared = jnp.where(jnp.isnan(want), got, want)
         np.testing.assert_allclose(got, compared, rtol=0, atol=1e-12 * max(1.0, float(jnp.max(jnp.abs(compared)))))
 
 
-@pytest.mark.parametrize("name", ours.OWN)
+@pytest.mark.parametrize("name", [n if n not in AXES else pytest.param(n, marks=pytest.mark.slow) for n in ours.OWN])
 def test_same_values_and_gradients_on_ordinary_data(name: str) -> None:
+    """(Of a function that has an axis the next test asks more.)"""
     with jax.enable_x64(True):
         agree(name, draw(name, np.float64, np.float64), {})
 
@@ -156,7 +158,10 @@ def test_labels_and_options_broadcast_as_optax_has_it(name: str) -> None:
             def total(library: Any, x: jax.Array, option: str = option) -> jax.Array:
                 return jnp.sum(call(library, name, *args, **{**options, option: x}))
 
-            wanted, got = (quick(jax.grad(functools.partial(total, library)))(value) for library in (theirs, ours))
+            of_both = quick(
+                lambda x, total=total: [jax.grad(functools.partial(total, each))(x) for each in (theirs, ours)]
+            )
+            wanted, got = of_both(value)
             np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-12 * max(1.0, float(jnp.max(jnp.abs(wanted)))))
 
 

@@ -21,6 +21,7 @@ def logits(random: np.random.Generator, dtype: type, scale: float = 5.0) -> np.n
     return (random.normal(size=(13, 9)) * scale).astype(dtype)
 
 
+@pytest.mark.covering
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("pivot", [0, 4, 8])
 def test_probabilities_do_not_depend_on_the_pivot(random: np.random.Generator, dtype: type, pivot: int) -> None:
@@ -33,6 +34,7 @@ def test_probabilities_do_not_depend_on_the_pivot(random: np.random.Generator, d
         assert ulp.in_roundoffs(functions.p_minus_one_hot(jnp.asarray(z), rows), truth - hot).max() <= 8
 
 
+@pytest.mark.covering
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("scale", "offset"), [(1e-3, 0), (1, 0), (5, 1e4), (40, 0), (40, -1e4)])
 def test_values_are_within_eight_roundings(
@@ -62,6 +64,7 @@ def test_statistics_a_rounding_off_cost_a_rounding(random: np.random.Generator, 
         assert bool(jnp.all(jnp.isfinite(functions.fisher_product(jnp.asarray(z), rows, v))))
 
 
+@pytest.mark.covering
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("scale", [0.1, 5.0, 40.0])
 def test_the_fisher_product_of_a_confident_row_does_not_cancel(
@@ -104,6 +107,7 @@ def test_one_infinity_is_certain() -> None:
 MANY = 50257
 
 
+@pytest.mark.covering
 @pytest.mark.parametrize(("loss", "smoothing"), [
     (lambda z, t: lossjax.softmax_cross_entropy(z, t), 0.0),
     (lambda z, t: lossjax.softmax_cross_entropy(z, t, label_smoothing=0.125), 0.125),

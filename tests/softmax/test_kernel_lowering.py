@@ -29,6 +29,7 @@ def shapes(*rows: int, dtype: str = "float32", classes: int = CLASSES) -> tuple[
     return Shape((*rows, classes), dtype), Shape(rows, jnp.int32)
 
 
+@pytest.mark.covering
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("rows", [(64,), (4, 16), (7,)])
 def test_a_reduced_loss_with_its_gradient_is_one_kernel(rows: tuple[int, ...], dtype: str) -> None:

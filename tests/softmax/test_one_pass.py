@@ -18,7 +18,8 @@ from tests.support.compiled import collectives
 from tests.support.quick import FUSED_AS_FOR_USERS, quick
 
 U = {"float32": 2.0**-24, "float64": 2.0**-53}
-CLASSES = 2**17
+LEVELS = 14
+CLASSES = 2**LEVELS
 
 
 def in_a_tree(parts: Any, start: Any, combine: Any, axes: Any) -> tuple[jax.Array, ...]:
@@ -44,13 +45,13 @@ def hard_rows(random: np.random.Generator) -> np.ndarray:
     steps = np.arange(CLASSES)
     return np.stack(
         [
-            steps / 1000.0 - 60,  # each of eight references for a while
+            steps / 125.0 - 60,  # each of eight references for a while
             (steps % 1000) / 30.0 - 20,  # a saw, through three of them
             random.normal(size=CLASSES) * 8,
             random.normal(size=CLASSES) + 1e4,
             -np.abs(random.normal(size=CLASSES)) * 1e-3,  # sums of nearly equal terms
             np.full(CLASSES, 7.99),
-            np.where(steps == 99_999, 30.0, -50.0),  # all but one far below
+            np.where(steps == 9_999, 30.0, -50.0),  # all but one far below
         ]
     )
 
@@ -76,7 +77,7 @@ def test_hard_rows_are_summed_accurately(dtype: str, random: np.random.Generator
         np.testing.assert_array_equal(logit, np.take_along_axis(exact, at, 1))
         truth = np.where(np.arange(CLASSES) == at, 0, terms).sum(axis=1, keepdims=True)
         error = np.abs(np.asarray(rest).astype(np.longdouble) - truth) / truth
-        assert np.all(error <= 6 * epsilon + (4 + 17) * u), error / u
+        assert np.all(error <= 6 * epsilon + (4 + LEVELS) * u), error / u
         for v, one in zip(weights, gaps, strict=True):
             others = np.where(np.arange(CLASSES) == at, 0, v.astype(np.longdouble))
             for got, want in (
@@ -84,7 +85,7 @@ def test_hard_rows_are_summed_accurately(dtype: str, random: np.random.Generator
                 (one.others, others.sum(axis=1, keepdims=True)),
             ):
                 error = np.abs(np.asarray(got).astype(np.longdouble) - want) / np.where(want, want, 1)
-                assert np.all(error <= (2 + 3 * 17) * u), error / u
+                assert np.all(error <= (2 + 3 * LEVELS) * u), error / u
             np.testing.assert_array_equal(one.own, np.take_along_axis(v, at, 1))
     assert np.all(np.asarray(found[1][0])[:, 0] == exact.argmax(axis=1))
 
@@ -202,18 +203,27 @@ LOSSES: dict[str, Callable[[Any], Any]] = {
 }
 
 
+TWICE = ("options", "focal", "log_softmax", "entropy", "KL")
+"""Of labels, of a curve, of a row's statistics alone, of a sum over the classes, and of two arrays."""
+
+
 def test_every_loss_through_the_seam(random: np.random.Generator, request: pytest.FixtureRequest) -> None:
-    """Value, gradient and the gradient's derivative, in float64, are those of the formula for a CPU."""
+    """Value, gradient and, for a loss of each kind, the gradient's derivative are those of the formula for a CPU, in
+    float64.
+    """
 
     @quick
     def everything(z: Any) -> Any:
-        def of(loss: Any) -> Any:
+        def of(name: str, loss: Any) -> Any:
             def total(z: Any) -> Any:
                 return jnp.sum(loss(z) * jnp.cos(jnp.arange(float(len(z)))))
 
-            return loss(z), *jax.jvp(jax.grad(total), (z,), (jnp.sin(z),))
+            gradient = jax.grad(total)
+            if name in TWICE:
+                return loss(z), *jax.jvp(gradient, (z,), (jnp.sin(z),))
+            return loss(z), gradient(z)
 
-        return {name: of(loss) for name, loss in LOSSES.items()}
+        return {name: of(name, loss) for name, loss in LOSSES.items()}
 
     with jax.enable_x64(True):
         z = jnp.asarray(random.normal(size=(12, 37)) * 4)

@@ -97,6 +97,7 @@ def assert_close(found: Any, wanted: Any, dtype: str = "float32") -> None:
     jax.tree_util.tree_map_with_path(check, found, wanted)
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("options", [PLAIN, ALL], ids=["plain", "all"])
 @pytest.mark.parametrize("reduction", ["sum", "mean"])
@@ -120,19 +121,28 @@ def test_value_and_all_gradients(
     assert all(np.all(np.isfinite(np.asarray(one, np.float32))) for one in jax.tree.leaves(found))
 
 
-def second_derivatives(loss: Callable[[Arrays], jax.Array], moved: Arrays, along: Arrays) -> dict[str, Any]:
-    gradient = jax.grad(loss)
-    return {
-        "forward over reverse": jax.jvp(gradient, (moved,), (along,)),
-        "forward": jax.jvp(loss, (moved,), (along,)),
-        "reverse over reverse": jax.vjp(gradient, moved)[1](along)[0],
-        "reverse over forward": jax.grad(lambda moved: jax.jvp(loss, (moved,), (along,))[1])(moved),
-    }
+SECOND = [
+    pytest.param("elsewhere", "labels", "forward over reverse"),
+    pytest.param("elsewhere", "distributions", "reverse over reverse", marks=pytest.mark.slow),
+    pytest.param("on a TPU", "labels", "reverse over forward"),
+    pytest.param("on a TPU", "distributions", "reverse over reverse"),
+]
+"""Labels and distributions have one rule: each of them meets another way to its second derivatives. Forward over
+reverse is asked of a loop on both platforms, below."""
 
 
-@pytest.mark.parametrize("kind", ["labels", "distributions"])
+def second_derivative(loss: Callable[[Arrays], jax.Array], moved: Arrays, along: Arrays, mode: str) -> Any:
+    """With what has been found on the way to it."""
+    if mode == "forward over reverse":
+        return jax.jvp(jax.grad(loss), (moved,), (along,))
+    if mode == "reverse over reverse":
+        return jax.vjp(jax.grad(loss), moved)[1](along)[0]
+    return jax.value_and_grad(lambda moved: jax.jvp(loss, (moved,), (along,))[1])(moved)
+
+
+@pytest.mark.parametrize(("platform", "kind", "mode"), SECOND, indirect=["platform"])
 def test_second_derivatives_in_all_arguments(
-    kind: str, platform: str, random: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+    kind: str, mode: str, platform: str, random: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The mixed ones too: the logits' gradient and the others' come of two rules, each of which feels both."""
     arguments = given(random)
@@ -143,10 +153,10 @@ def test_second_derivatives_in_all_arguments(
     along = {name: jnp.asarray(random.normal(size=x.shape), x.dtype) for name, x in arguments.items()}
     loss = loss_of(second, "mean")
 
-    def derivatives(moved: Arrays, along: Arrays) -> Any:
-        return second_derivatives(lambda moved: loss(moved | {"where": where}), moved, along)
+    def derivative(moved: Arrays, along: Arrays) -> Any:
+        return second_derivative(lambda moved: loss(moved | {"where": where}), moved, along, mode)
 
-    assert_close(quick(derivatives)(arguments, along), row_by_row(monkeypatch, derivatives, arguments, along))
+    assert_close(quick(derivative)(arguments, along), row_by_row(monkeypatch, derivative, arguments, along))
 
 
 def test_transformations(platform: str, random: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,19 +174,22 @@ def test_transformations(platform: str, random: np.random.Generator, monkeypatch
         return jax.lax.scan(add, jnp.float32(0), (z, labels))[0]
 
     def transformed(z: jax.Array) -> Any:
-        gradient = jax.grad(loss)
-        return {
-            "vmap": jax.vmap(gradient)(z, labels),
-            "of the logits alone": jax.vmap(gradient, (0, None))(z, labels[0]),
-            "of the labels alone": jax.vmap(gradient, (None, 0))(z[0], labels),
+        gradient, at = jax.grad(loss), (z, jnp.float32(1.3))
+        found = {
             "of a number": jax.vmap(gradient)(z, labels, temperatures),
-            "twice": jax.vmap(jax.vmap(gradient, (None, 0)), (1, None), out_axes=1)(z.swapaxes(0, 1), labels),
+            "gradient and Hessian of a loop": jax.jvp(jax.grad(in_a_loop), (z,), (z,)),
+            "and in a number": jax.jvp(jax.grad(in_a_loop, 1), at, (z, jnp.float32(1))),
+        }
+        if platform == "elsewhere":  # where it is a rule like any other
+            return found
+        return found | {
+            "vmap": jax.vmap(gradient)(z, labels),
+            "of the labels alone, then of the logits": jax.vmap(jax.vmap(gradient, (None, 0)), (1, None), out_axes=1)(
+                z.swapaxes(0, 1), labels
+            ),
             "remat": jax.grad(jax.checkpoint(loss))(z[0], labels[0]),
-            "gradient of a loop": jax.grad(in_a_loop)(z),
-            "Hessian of a loop": jax.jvp(jax.grad(in_a_loop), (z,), (z,))[1],
-            "and in a number": jax.hessian(functools.partial(in_a_loop, z))(jnp.float32(1.3)),
-            "axes in front": jax.grad(loss)(z, labels),
-            "one row": jax.grad(loss)(z[0, :1], labels[0, :1]),
+            "axes in front": gradient(z, labels),
+            "one row": gradient(z[0, :1], labels[0, :1]),
         }
 
     assert_close(quick(transformed)(z), row_by_row(monkeypatch, transformed, z))
@@ -185,7 +198,7 @@ def test_transformations(platform: str, random: np.random.Generator, monkeypatch
 def test_a_label_outside_of_its_range_is_nan(platform: str, random: np.random.Generator) -> None:
     z = jnp.asarray(random.normal(size=(3, CLASSES)), jnp.float32)
     for labels in (np.array([0, 1, CLASSES]), np.array([-1, 0, 1]), np.array([0, 1, 2**31 + 2], np.uint32)):
-        value, in_logits = jax.value_and_grad(lambda z, labels=labels: LABELS(z, labels, reduction="sum"))(z)
+        value, in_logits = quick(jax.value_and_grad(lambda z, labels=labels: LABELS(z, labels, reduction="sum")))(z)
         assert jnp.isnan(value)
         assert jnp.isnan(in_logits).all(axis=1).any()
 
@@ -195,15 +208,17 @@ def test_nothing_over_nothing_is_nothing(platform: str, weights: Any) -> None:
     """Where no row of any batch counts, their common count is 0, and so are value and gradient."""
     z, labels = jnp.ones((3, CLASSES)), jnp.zeros(3, jnp.int32)
     options = {"where": jnp.zeros(3, bool)} if weights is None else {"weights": weights}
-    for normalizer in ({}, {"normalizer": 0.0}):
-        loss = functools.partial(LABELS, labels=labels, reduction="mean", **options, **normalizer)
-        value, in_logits = jax.value_and_grad(loss)(z)
+    losses = [
+        functools.partial(LABELS, labels=labels, reduction="mean", **options, **normalizer)
+        for normalizer in ({}, {"normalizer": 0.0})
+    ]
+    for value, in_logits in quick(lambda z: [jax.value_and_grad(loss)(z) for loss in losses])(z):
         assert value == 0
         assert not in_logits.any()
 
 
 def test_something_over_nothing_is_not_a_number(platform: str) -> None:
     loss = functools.partial(LABELS, labels=jnp.zeros(3, jnp.int32), reduction="sum", normalizer=0.0)
-    value, in_logits = jax.value_and_grad(loss)(jnp.ones((3, CLASSES)))
+    value, in_logits = quick(jax.value_and_grad(loss))(jnp.ones((3, CLASSES)))
     assert jnp.isinf(value)
     assert not jnp.isfinite(in_logits).any()

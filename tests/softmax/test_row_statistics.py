@@ -103,6 +103,7 @@ def test_long_rows_need_no_array_of_their_size(dtype: str, what: str) -> None:
     assert analysis.temp_size_in_bytes <= 4 * room
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("formula", [_by_pieces, whole_sum_of_others])
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 @pytest.mark.parametrize("classes", [1, 2, 10, 20, 21, 97, 191, 192, 195, 1000, 1187, 50257])
@@ -197,6 +198,7 @@ def maxima_found(
     return bool(np.array_equal(found, np.argmax(np.asarray(rows, np.float64), axis=-1)))
 
 
+@pytest.mark.covering
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("classes", [21, 97, 192, 257, 1000])
 def test_the_index_of_a_maximum_at_every_place(classes: int, dtype: str, random: np.random.Generator) -> None:
