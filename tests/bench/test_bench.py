@@ -50,8 +50,11 @@ def test_all_peers_compute_the_same(problem: Any) -> None:
 
 @pytest.mark.parametrize(
     "problem",
-    [HeadLoss(loss, 8, 3, 5, reduction=how) for loss in OF_LOGITS for how in ("mean", "none")],
-    ids=lambda p: p.name,
+    [
+        pytest.param(problem := HeadLoss(loss, 8, 3, 5, reduction=how), id=problem.name, marks=marks)
+        for i, loss in enumerate(OF_LOGITS)
+        for how, marks in zip(("mean", "none"), ([], [pytest.mark.slow])[:: (-1) ** i], strict=True)
+    ],
 )
 def test_all_heads_compute_the_same(problem: HeadLoss) -> None:
     data = problem.data()

@@ -79,7 +79,9 @@ def test_classes_that_do_not_count_and_several_axes(name: str) -> None:
         assert not any(np.any(slope) for slope in nothing[1:])
 
 
-@pytest.mark.parametrize("name", OF_LOGITS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] if n == "softmax_kl_divergence" else []) for n in OF_LOGITS]
+)
 def test_a_temperature_divides_the_logits(name: str) -> None:
     """With its gradient, which a logit of -inf has no part in: it is that of a class that is not there."""
     loss = getattr(lossjax, name)

@@ -16,14 +16,22 @@ from tests.support.cases import CASES, OF_EACH_FILE, OPTION_CASES, STANDING, Cas
 from tests.support.draws import FAMILIES, Family, labelled
 from tests.support.truths import TRUTHS, of_labels
 
+ONE_OF_EACH = STANDING[0], STANDING[-1]
+"""A loss with one number for each row, and one with a row."""
 MODERATE = Family("moderate", rows=3, classes=5, scale=2.0)
-OTHERS = [pytest.param(c, id=c.name, marks=pytest.mark.slow) for c in CASES if c.per_row and c not in STANDING]
-PER_ROW = pytest.mark.parametrize("case", [*[pytest.param(c, id=c.name) for c in STANDING], *OTHERS])
+PER_ROW = pytest.mark.parametrize(
+    "case",
+    [pytest.param(c, id=c.name, marks=[] if c in ONE_OF_EACH else [pytest.mark.slow]) for c in CASES if c.per_row],
+)
 """``make verify`` asks every loss for its rows and for two devices; here it is by the bit, and with forward mode."""
 
 
-ALONE = ("labels, smoothing", "labels, weights", "labels, z-loss", "labels, softcap", "labels, temperature")
-"""Options whose derivatives "labels, all" has together. Each is a term, or a factor, of its own in the rule."""
+ALONE = (
+    "labels, smoothing", "labels, weights", "labels, z-loss", "labels, softcap", "labels, temperature",
+    "targets, smoothing", "focal, gamma",
+)  # fmt: skip
+"""Options whose derivatives "labels, all", "targets, all" and "focal, all" have together. Each is a term, or a factor,
+of its own in the rule; value and gradient of each alone are judged by ``test_accuracy_of_options``."""
 
 NO_TAIL = "sparse targets, tail", FAMILIES[1]
 """Where two of two classes are listed, what is left of the target has no class: the loss is infinite."""
@@ -54,14 +62,26 @@ OF_ROWS = [(c, f) for c, f in JUDGED if SIGNATURES[c.name].kinds[0] in ("logits"
 """The losses that the number of classes says something of."""
 OPTIONS = [c for c in OPTION_CASES if c.truth is not None]
 COMBINED = [(c, f) for c in OPTIONS if c.name in ("labels, all", "targets, all") for f in c.families]
+OF_EACH_RULE = [*OF_EACH_FILE, *dict.fromkeys(c for c, _ in COMBINED)]
 
 
-@pytest.mark.covering(2)
-@pytest.mark.parametrize("dtype", DTYPES)
+def is_asked(case: Case, turn: int, dtype: type) -> bool:
+    """In the fast tier: in float64; and a loss of each file of rules in turn in either."""
+    return DTYPES[turn % 2] is dtype if case in OF_EACH_FILE else dtype is np.float64
+
+
 @pytest.mark.parametrize(
-    ("case", "family"), [(c, f) for c, f in JUDGED if (f.rows, f.classes) == USUAL], ids=lambda x: x.name
+    ("case", "family", "dtype"),
+    [
+        pytest.param(
+            c, f, d, id=f"{c.name}-{f.name}-{d.__name__}", marks=[] if is_asked(c, i, d) else [pytest.mark.slow]
+        )
+        for i, (c, f) in enumerate((c, f) for c, f in JUDGED if (f.rows, f.classes) == USUAL)
+        for d in DTYPES
+    ],
 )
 def test_accuracy(case: Case, family: Family, dtype: type) -> None:
+    """``make verify`` judges every loss in float32, at more numbers."""
     contract.assert_accurate(case, family, dtype)
 
 
@@ -83,17 +103,40 @@ def test_accuracy_of_options(case: Case, family: Family, dtype: type) -> None:
 @pytest.mark.covering
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
-    ("case", "family"), [(c, f) for c, f in OF_ROWS + COMBINED if (f.rows, f.classes) != USUAL], ids=lambda x: x.name
+    ("case", "family"),
+    [
+        pytest.param(c, f, id=f"{c.name}-{f.name}", marks=[] if c in OF_EACH_RULE else [pytest.mark.slow])
+        for c, f in OF_ROWS + COMBINED
+        if (f.rows, f.classes) != USUAL
+    ],
 )
 def test_accuracy_in_other_shapes(case: Case, family: Family, dtype: type) -> None:
     contract.assert_accurate(case, family, dtype)
 
 
+ALIKE = [c for c in CASES if c not in OF_EACH_RULE]
+"""Losses of which another of the same file is judged in 16 bits: they have to be widened, and narrowed, as it is."""
+
+
 @pytest.mark.covering
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
-@pytest.mark.parametrize("case", [*CASES, *dict.fromkeys(c for c, _ in COMBINED)], ids=lambda c: c.name)
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(c, id=c.name, marks=[pytest.mark.slow] if c in ALIKE else []) for c in (*OF_EACH_RULE, *ALIKE)],
+)
 def test_sixteen_bits(case: Case, dtype: type) -> None:
     contract.assert_narrow(case, MODERATE, dtype)
+
+
+@pytest.mark.parametrize("case", ALIKE, ids=lambda c: c.name)
+def test_sixteen_bits_are_widened(case: Case) -> None:
+    """Where a rounding in 16 bits would cost the digits: in no exponential or logarithm of value and gradient."""
+    assert not contract.narrow_steps(case.loss, case, MODERATE, jnp.bfloat16)
+
+
+def test_a_step_in_sixteen_bits_is_caught() -> None:
+    narrow = Case("narrow", lambda z, labels: -jax.nn.log_softmax(z)[:, 0], labelled, (0,), of_labels)
+    assert contract.narrow_steps(narrow.loss, narrow, MODERATE, jnp.bfloat16) >= {"exp", "log"}
 
 
 # `make verify` asks the next three of every loss, in exact arithmetic.
@@ -141,7 +184,10 @@ def test_shard_map(case: Case) -> None:
     contract.assert_shards(case, MODERATE, AxisType.Auto, forward=case in STANDING)
 
 
-@pytest.mark.parametrize("case", STANDING[:2], ids=lambda c: c.name)
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(c, id=c.name, marks=[] if c is STANDING[0] else [pytest.mark.slow]) for c in STANDING[:2]],
+)
 def test_shard_map_over_explicit_axes(case: Case) -> None:
     contract.assert_shards(case, MODERATE, AxisType.Explicit, forward=True)
 
@@ -208,7 +254,7 @@ def test_a_cancelling_value_or_gradient_is_caught(fault: str, family: str) -> No
 
 def test_a_lost_second_order_is_caught() -> None:
     with pytest.raises(AssertionError, match="off by"):
-        contract.assert_second_order(_faulty("constant second order"), MODERATE, "hessian")
+        contract.assert_second_order(_faulty("constant second order"), MODERATE, "reverse over reverse")
 
 
 def test_a_value_that_feels_the_batch_is_caught() -> None:

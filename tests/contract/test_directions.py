@@ -61,15 +61,21 @@ OF_TERMS = {"softmax": terms_of_softmax, "softmax_entropy": terms_of_entropy}
 @pytest.mark.parametrize(
     ("case", "dtype"),
     [pytest.param(c, np.float32, id=c.name) for c in OF_ROWS]
-    + [pytest.param(CASE[name], np.float64, id=f"{name}-float64") for name in TO_SECOND_ORDER]
+    + [
+        pytest.param(
+            CASE[name], np.float64, id=f"{name}-float64", marks=[] if name == "log_softmax" else [pytest.mark.slow]
+        )
+        for name in TO_SECOND_ORDER
+    ]
     + [pytest.param(c, np.float32, id=c.name, marks=pytest.mark.slow) for c in OF_ENTRIES],
 )
 def test_every_direction(case: Case, dtype: type) -> None:
-    for family in (f for f in (WIDE, FAMILY["normal"]) if f in case.families):
-        terms = OF_TERMS.get(case.name)
-        assert_accurate_in_every_direction(
-            case, family, dtype, second=case.name in (*TO_SECOND_ORDER, *OF_TERMS), terms_of_second=terms
-        )
+    """In the family where more cancels; ``make verify`` asks for one-hot cotangents at usual numbers."""
+    family = next(f for f in (WIDE, FAMILY["normal"]) if f in case.families)
+    terms = OF_TERMS.get(case.name)
+    assert_accurate_in_every_direction(
+        case, family, dtype, second=case.name in (*TO_SECOND_ORDER, *OF_TERMS), terms_of_second=terms
+    )
 
 
 def of_fisher_product(g: Balls, z: Balls, v: Balls) -> Truth:

@@ -38,9 +38,27 @@ def value_and_gradients(case: Case, args: list[np.ndarray], where: np.ndarray | 
     return [np.asarray(x) for x in quick(everything)(*args)]
 
 
+AS_OTHERS = (
+    "labels, smoothing", "labels, smoothing over others", "labels, weights", "labels, z-loss", "labels, softcap",
+    "labels, temperature", "labels, all", "targets, smoothing", "focal, gamma", "focal, targets", "poly, targets",
+    "JS, mixture", "softmax_focal_loss", "poly_cross_entropy", "sigmoid_focal_loss", "sigmoid, pos_weight",
+    "cosine_distance", "jeffreys_divergence", "token_log_probs", "multiclass_perceptron_loss", "preference.simpo_loss",
+    "preference.cpo_loss", "preference.orpo_loss", "smooth_l1_loss", "pseudo_huber_loss", "laplace_nll", "hinge_loss",
+    "perceptron_loss", "poisson, full",
+)  # fmt: skip
+"""Their steps are those of others: of focal labels and of targets with all options, of generalized targets, of JS; and
+neighbours' in their files, or, entry by entry, without an axis."""
+
+
 @pytest.mark.covering
 @pytest.mark.parametrize("dtype", LONG)
-@pytest.mark.parametrize("case", [*CASES, *OPTION_CASES], ids=lambda case: case.name)
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, id=case.name, marks=[pytest.mark.slow] if case.name in AS_OTHERS else [])
+        for case in (*CASES, *OPTION_CASES)
+    ],
+)
 def test_two_leading_axes_are_as_one(case: Case, dtype: str) -> None:
     """With a mask of rows, where the loss has one, and rows that are long enough to be summed by pieces."""
     args = [np.asarray(a) for a in case.draw(Family("long", rows=BATCH * TIME, classes=LONG[dtype]), np.float32)]

@@ -13,6 +13,7 @@ import pytest
 import lossjax
 from tests.support.cases import CASES, Case
 from tests.support.draws import Family
+from tests.support.quick import quick
 
 ROWS, CLASSES = 32, 8192
 
@@ -60,7 +61,7 @@ def beside_the_gradient(loss: Callable[..., Any], dtype: str) -> float:
     """The temporary memory of value and gradient, in units of float32 logits."""
     z = jax.ShapeDtypeStruct((ROWS, CLASSES), dtype)
     step = jax.value_and_grad(lambda z, y, t: jnp.sum(loss(z, y, t)))
-    analysis = jax.jit(step).lower(z, jax.ShapeDtypeStruct((ROWS,), jnp.int32), z).compile().memory_analysis()
+    analysis = quick(step).lower(z, jax.ShapeDtypeStruct((ROWS,), jnp.int32), z).compile().memory_analysis()
     if analysis is None:
         pytest.skip("this backend does not say how much memory a program takes")
     return analysis.temp_size_in_bytes / (4 * ROWS * CLASSES)
@@ -100,7 +101,7 @@ def test_nor_beside_the_gradient_of_a_function(name: str, dtype: str, allowed: f
 
     z = jax.ShapeDtypeStruct((ROWS, CLASSES), dtype)
     of_value = jax.eval_shape(getattr(lossjax, name), z)
-    analysis = jax.jit(value_and_pullback).lower(z, of_value).compile().memory_analysis()
+    analysis = quick(value_and_pullback).lower(z, of_value).compile().memory_analysis()
     if analysis is None:
         pytest.skip("this backend does not say how much memory a program takes")
     assert analysis.temp_size_in_bytes / (4 * ROWS * CLASSES) < allowed
@@ -131,7 +132,7 @@ def of_a_mean(case: Case, family: Family) -> float:
     """The temporary memory of the mean of a loss, in units of the array of the losses."""
     arguments = case.draw(family, np.float32)
     size = jax.eval_shape(case.loss, *arguments).size
-    program = jax.jit(lambda *arguments: jnp.mean(case.loss(*arguments)))
+    program = quick(lambda *arguments: jnp.mean(case.loss(*arguments)))
     analysis = program.lower(*arguments).compile().memory_analysis()
     if analysis is None:
         pytest.skip("this backend does not say how much memory a program takes")
@@ -163,7 +164,7 @@ def test_the_gradient_of_a_divergence_of_short_rows_stores_few_numbers_a_row(los
 
     def stored(loss: Callable[..., Any]) -> float:
         step = jax.value_and_grad(lambda u, v: jnp.mean(loss(u, v)))
-        analysis = jax.jit(step).lower(z, z).compile().memory_analysis()
+        analysis = quick(step).lower(z, z).compile().memory_analysis()
         if analysis is None:
             pytest.skip("this backend does not say how much memory a program takes")
         return analysis.temp_size_in_bytes / (4 * NUMBERS)

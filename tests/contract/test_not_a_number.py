@@ -16,17 +16,25 @@ import lossjax
 from lossjax import geometry
 from lossjax._core import xla
 from lossjax.verify import samples
+from tests.support.cases import CASE, OF_EACH_FILE
 
 SHAPES = ((6, 4096), (6, 4099), (4096, 7))
 ROW = 1
 
 
-def lost(loss: Callable[..., Any], arguments: tuple[np.ndarray, ...], positions: tuple[int, ...] = (0,)) -> list[str]:
+def lost(
+    loss: Callable[..., Any],
+    arguments: tuple[np.ndarray, ...],
+    positions: tuple[int, ...] = (0,),
+    *,
+    bias: bool = True,
+) -> list[str]:
     """In what a NaN in one of these arguments does not show, or shows where it does not belong.
 
     A loop that also sums is compiled as another program than one that only writes: both are asked. The gradient is that
     in a prediction: in a target that the loss is linear in, the slope is free of it. Its sum is what a bias would
-    receive. For the other arguments the sum is asked alone: the program of the value is the same.
+    receive, and is asked with ``bias``. For the other arguments the sum is asked alone: the program of the value is
+    the same.
     """
     value = jax.jit(loss)  # inside another program it is not traced again
     total = jax.jit(lambda *a: jnp.sum(value(*a)))
@@ -47,19 +55,67 @@ def lost(loss: Callable[..., Any], arguments: tuple[np.ndarray, ...], positions:
             bad = slopes.any(1)
             if not bad[ROW] or bad.sum() != 1:
                 wrong.append("gradient")
-            if not np.isnan(summed(*spoiled)):
+            if bias and not np.isnan(summed(*spoiled)):
                 wrong.append("sum of the gradient")
         found += [f"argument {position}: {what}" for what in wrong]
     return found
 
 
+LOSING = frozenset({"max", "min", "clamp", "reduce_max", "reduce_min", "cummax", "cummin", "argmax", "argmin", "sort"})
+"""What XLA may lose a NaN in. A select keeps what it is told to keep."""
+WITHOUT = frozenset(
+    {
+        "cross_entropy", "entropy", "gaussian_nll", "hinge_loss", "huber_loss", "laplace_nll", "log_cosh",
+        "mean_squared_error", "perceptron_loss", "poisson_nll", "pseudo_huber_loss", "quantile_loss",
+        "self_information", "smooth_l1_loss", "sparsemax_loss", "squared_error", "policy.clipped_loss",
+        "policy.sampled_kl", "preference.ipo_loss",
+    }
+)  # fmt: skip
+"""The losses without any such operation."""
+AS_ANOTHER = frozenset(
+    {
+        "token_log_probs", "poly_cross_entropy", "multiclass_perceptron_loss", "cosine_similarity",
+        "preference.simpo_loss", "preference.cpo_loss", "softmax_focal_loss", "jeffreys_divergence",
+    }
+)  # fmt: skip
+"""Of their rules, and of how they look for a maximum, another loss of the same file is asked."""
+FAST = [name for name in samples.names() if name not in WITHOUT | AS_ANOTHER] + ["huber_loss"]
+
+
+def test_these_have_nothing_to_lose_it_in() -> None:
+    """Value and gradient of every loss are searched, through all inner programs."""
+
+    def operations(jaxpr: Any) -> set[str]:
+        found = {e.primitive.name for e in jaxpr.eqns if any(v.aval.dtype.kind == "f" for v in e.outvars)}
+        for value in jax.tree.leaves(
+            [list(e.params.values()) for e in jaxpr.eqns], is_leaf=lambda x: hasattr(x, "eqns")
+        ):
+            inner = getattr(value, "jaxpr", value)
+            found |= operations(inner) if hasattr(inner, "eqns") else set()
+        return found
+
+    for name in samples.names():
+        drawn = samples.sample(name, np.float32, SHAPES[0])
+
+        def total(*args: jax.Array, loss: Callable[..., Any] = drawn.loss) -> jax.Array:
+            return jnp.sum(loss(*args))
+
+        if name in WITHOUT:
+            program = jax.make_jaxpr(jax.value_and_grad(total))(*drawn.arguments)
+            assert not operations(program.jaxpr) & LOSING, f"{name} is no longer one of those: ask it below"
+    assert operations(jax.make_jaxpr(jax.jit(lambda x: jnp.maximum(x, 0)))(1.0).jaxpr) & LOSING
+
+
 @pytest.mark.covering
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("name", samples.names())
+@pytest.mark.parametrize(
+    "name", [*FAST, *(pytest.param(n, marks=pytest.mark.slow) for n in samples.names() if n not in FAST)]
+)
 def test_no_loss_loses_it(name: str, shape: tuple[int, int]) -> None:
+    """The sum of its gradient in the fast tier of one loss of each file of rules."""
     drawn = samples.sample(name, np.float32, shape)
     floats = tuple(i for i in drawn.argnums if np.issubdtype(drawn.arguments[i].dtype, np.floating))
-    assert lost(drawn.loss, drawn.arguments, floats) == []
+    assert lost(drawn.loss, drawn.arguments, floats, bias=CASE[name] in OF_EACH_FILE) == []
 
 
 @pytest.mark.covering

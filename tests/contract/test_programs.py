@@ -15,7 +15,7 @@ import lossjax
 from lossjax import optax as plugin
 from lossjax._core.plain import plain_of
 from tests.plugin.test_optax import draw
-from tests.support.cases import CASES, OPTION_CASES
+from tests.support.cases import CASES, OF_EACH_FILE, OPTION_CASES
 from tests.support.contract import assert_same
 from tests.support.draws import Family
 from tests.support.quick import quick
@@ -43,13 +43,16 @@ def value_and_slopes(function: Callable[..., Any], argnums: tuple[int, ...], *ar
     return output, pullback(jnp.ones_like(output))
 
 
+PLAIN = {case.name for case in OF_EACH_FILE}
+
+
 def everything(name: str) -> Callable[..., Any]:
-    """Value and gradients; and the plain formula's, where there is one."""
+    """Value and gradients; and of each file of rules a plain formula, whose gradients are of JAX's making."""
     loss, argnums, _ = SUBJECTS[name]
 
     def program(*args: Any) -> Any:
         ruled = value_and_slopes(loss, argnums, *args)
-        return (ruled, value_and_slopes(plain_of(loss), argnums, *args)) if hasattr(loss, "plain") else ruled
+        return (ruled, plain_of(loss)(*args)) if name in PLAIN else ruled
 
     return program
 
@@ -70,15 +73,28 @@ def again(function: Callable[..., Any], *shapes: Any) -> Callable[..., Any]:
     return export.deserialize(exported.serialize()).call
 
 
-@pytest.mark.parametrize("name", SUBJECTS)
+def some(*fast: str, slow: tuple[str, ...] = ()) -> Any:
+    """The names, some of which the fast tier leaves out."""
+    return pytest.mark.parametrize("name", [*fast, *(pytest.param(name, marks=pytest.mark.slow) for name in slow)])
+
+
+AS_OTHERS = (
+    "token_log_probs", "softmax_js_divergence", "labels, all", "poly_cross_entropy", "cosine_distance", "focal, all",
+    "preference.simpo_loss", "preference.cpo_loss", "multiclass_perceptron_loss", "jeffreys_divergence",
+)  # fmt: skip
+"""Their steps are those of others: of the logarithm of softmax, KL, targets with all options, and neighbours' in their
+files."""
+OF_THE_MOST = tuple(name for name in SUBJECTS if name not in AS_OTHERS)
+
+
+@some(*OF_THE_MOST, slow=AS_OTHERS)
 def test_serialised_for_every_chip_and_any_number_of_rows_and_classes(name: str) -> None:
     args = SUBJECTS[name][2]
     again(everything(name), *(args if "head" in name else symbolic(args)))  # the head's sizes have tests of their own
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["labels, all", "softmax_cross_entropy", "sigmoid_cross_entropy", "multiclass_sparsemax_loss", "head, blocks"],
+@some(
+    "softmax_cross_entropy", "sigmoid_cross_entropy", "head, blocks", slow=("labels, all", "multiclass_sparsemax_loss")
 )
 def test_what_was_serialised_gives_the_same_numbers(name: str) -> None:
     """Both run one rule; they may differ by the order in which the rows·C products of a sum are added, in float32."""
@@ -93,7 +109,10 @@ def test_the_plug_in_is_serialised(name: str) -> None:
     again(functools.partial(value_and_slopes, getattr(plugin, name), (0,)), *draw(name))
 
 
-@pytest.mark.parametrize("name", SUBJECTS)
+STEPS_OF_OTHERS = "softmax_js_divergence", "targets, all", "focal, all", "head", "token_log_probs"
+
+
+@some(*(name for name in SUBJECTS if name not in STEPS_OF_OTHERS), slow=STEPS_OF_OTHERS)
 @pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning")
 def test_good_input_makes_no_nan_on_the_way(name: str) -> None:
     """Operation by operation, as ``jax_debug_nans`` looks at them without jit: not even a branch that is not taken."""
@@ -108,7 +127,7 @@ def test_a_nan_on_the_way_is_caught() -> None:
         value_and_slopes(lambda x: jnp.where(x > 0, x, jnp.nan), (0,), jnp.float32([1, 2]))
 
 
-@pytest.mark.parametrize("name", ["labels, all", "targets, all", "head, blocks", "student_t_nll", "js_divergence"])
+@some("labels, all", "head, blocks", "student_t_nll", "js_divergence", slow=("targets, all",))
 def test_checkify_has_no_false_alarm(name: str) -> None:
     """The checks of NaN, of division by 0, and the user's own; of the losses of most operations."""
     loss, argnums, args = SUBJECTS[name]
@@ -117,7 +136,7 @@ def test_checkify_has_no_false_alarm(name: str) -> None:
     assert error.get() is None
 
 
-@pytest.mark.parametrize("name", SUBJECTS)
+@some(*OF_THE_MOST, slow=AS_OTHERS)
 def test_a_change_of_x64_is_seen_by_what_was_traced_before(name: str) -> None:
     """One function object, in 32 bits, in 64, and in 32 again: what JAX has cached of it is for its own width."""
     loss, argnums, args = SUBJECTS[name]

@@ -15,7 +15,7 @@ import lossjax
 from lossjax.verify import oracle, ulp
 from lossjax.verify.samples import loss_of
 from lossjax.verify.signatures import SIGNATURES, U
-from tests.support.cases import CASES, OF_EACH_FILE, Case
+from tests.support.cases import CASE, CASES, OF_EACH_FILE, Case
 from tests.support.contract import cotangent_for
 from tests.support.hunting import (
     CLASSES,
@@ -33,7 +33,6 @@ from tests.support.hunting import (
 from tests.support.quick import quick
 from tests.support.truths import TRUTHS
 
-EACH = pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
 OF_EACH_RULE = pytest.mark.parametrize(
     "case", [pytest.param(c, id=c.name, marks=[] if c in OF_EACH_FILE else pytest.mark.slow) for c in CASES]
 )
@@ -117,7 +116,7 @@ def undefined(value: np.ndarray, gradient: np.ndarray) -> np.ndarray:
     return np.asarray(bad.any(tuple(range(value.ndim, gradient.ndim))))
 
 
-@EACH
+@OF_EACH_RULE
 def test_a_gradient_is_nan_exactly_where_there_is_no_value(case: Case) -> None:
     run = compiled(case.loss, case.argnums)
 
@@ -174,7 +173,9 @@ def test_a_mask_removes_rows(name: str) -> None:
 AXES = [name for name in SIGNATURES if "axis" in inspect.signature(loss_of(name)).parameters]
 
 
-@pytest.mark.parametrize("name", AXES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[] if CASE[n] in OF_EACH_FILE else [pytest.mark.slow]) for n in AXES]
+)
 def test_any_axis(name: str) -> None:
     loss = loss_of(name)
     both = quick(lambda args, turned: (loss(*args), functools.partial(loss, axis=0)(*turned)))

@@ -13,6 +13,7 @@ import lossjax
 from lossjax.verify.samples import bound, loss_of
 from lossjax.verify.signatures import SIGNATURES
 from tests.support.cases import CASE
+from tests.support.quick import quick
 
 CLASSES, MANY = 5003, 2**20 - 3
 
@@ -45,8 +46,8 @@ def assert_constants_change_nothing(name: str, loss: Callable[..., jax.Array]) -
     kinds, argnums = SIGNATURES[name].arguments, tuple(i for i in SIGNATURES[name].argnums if i < 2)
     with jax.enable_x64(True):
         args = tuple(argument(kind, CLASSES, "float64") for kind in kinds)
-        known = jax.jit(lambda: everything(loss, argnums, args))()
-        later = jax.jit(lambda args: everything(loss, argnums, args))(args)
+        known = quick(lambda: everything(loss, argnums, args))()
+        later = quick(lambda args: everything(loss, argnums, args))(args)
     for got, want in zip(known, later, strict=True):
         np.testing.assert_allclose(got, want, rtol=2 * CASE[name].units * 2.0**-53, atol=0)
 
@@ -56,7 +57,15 @@ OF_ROWS = [
 ]
 
 
-@pytest.mark.parametrize("name", OF_ROWS)
+AS_OTHERS = (
+    "token_log_probs", "log_softmax", "softmax_kl_divergence", "poly_cross_entropy", "generalized_cross_entropy",
+    "multiclass_perceptron_loss", "jeffreys_divergence", "cosine_similarity",
+    "softmax_cross_entropy_with_sparse_targets",
+)  # fmt: skip
+"""Their sums are those of another loss."""
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] if n in AS_OTHERS else []) for n in OF_ROWS])
 def test_constants_are_summed_as_other_numbers_are(name: str) -> None:
     assert_constants_change_nothing(name, bound(loss_of(name)))
 

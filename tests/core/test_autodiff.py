@@ -129,10 +129,23 @@ def test_the_output_of_a_rule_is_differentiated_by_the_rule() -> None:
         def plain(z: jax.Array) -> jax.Array:
             return (jnp.exp(z) / jnp.sum(jnp.exp(z))) ** 2
 
-        second = [jax.jvp(lambda z, f=f: jax.jvp(f, (z,), (v,))[1], (z,), (v,))[1] for f in (ruled, plain)]
-        np.testing.assert_allclose(*second, rtol=0, atol=64 * 2.0**-53)
-        third = [quick(jax.jacrev(jax.jacfwd(jax.jacrev(f))))(z) for f in (ruled, plain)]
-        np.testing.assert_allclose(*third, rtol=0, atol=64 * 2.0**-53)
+        weights, across = jnp.cos(jnp.arange(4.0)), jnp.sin(1 + jnp.arange(4.0))
+
+        def along(f: Callable[..., jax.Array], z: jax.Array) -> jax.Array:
+            return jax.jvp(f, (z,), (v,))[1]
+
+        @quick
+        def higher(z: jax.Array) -> Any:
+            """Forward over forward; and reverse over forward over reverse, in one direction each."""
+            second, third = [], []
+            for f in (ruled, plain):
+                slope = jax.grad(lambda z, f=f: weights @ f(z))
+                second.append(along(lambda z, f=f: along(f, z), z))
+                third.append(jax.grad(lambda z, slope=slope: across @ along(slope, z))(z))
+            return second, third
+
+        for got, want in higher(z):
+            np.testing.assert_allclose(got, want, rtol=0, atol=64 * 2.0**-53)
 
 
 def test_second_derivatives_of_what_a_loop_returns() -> None:

@@ -68,6 +68,7 @@ def test_what_is_known_is_used_in_reverse_mode() -> None:
 MODES: dict[str, Callable[..., Any]] = {"forward": jax.jacfwd, "reverse": jax.jacrev}
 
 
+@pytest.mark.covering
 @pytest.mark.parametrize("modes", list(itertools.product(MODES, repeat=2)), ids="-".join)
 @pytest.mark.parametrize("jitted", [False, True])
 def test_both_modes_in_every_nesting(modes: tuple[str, str], jitted: bool) -> None:

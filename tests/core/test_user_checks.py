@@ -12,6 +12,7 @@ from jax.experimental import checkify
 
 from lossjax._core import checks
 from lossjax._core.user_checks import Wrong, none_wrong
+from tests.support.quick import quick
 
 Z = np.ones((4, 3), np.float32)
 GOOD, BAD = np.int32([0, 1, 2, 2]), np.int32([0, 1, 7, 2])
@@ -75,6 +76,7 @@ PROGRAMS: dict[str, tuple[Callable[..., Any], str]] = {
 def test_it_is_heard_under_every_transformation(name: str) -> None:
     function, row = PROGRAMS[name]
     checked = checkify.checkify(function)
+    checked = checked if "closed over" in name else quick(checked)  # which looks at the labels themselves
     assert f"label 7 in {row} is outside the 3 classes" in str(checked(Z, BAD)[0].get())
     assert checked(Z, GOOD)[0].get() is None
 

@@ -1,7 +1,7 @@
 """The contract that every loss meets: one body for all. ``test_contract.py`` shows it catching planted faults."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -47,6 +47,20 @@ def compiled(function: Callable[..., jax.Array], argnums: tuple[int, ...]) -> Ca
     return jax.jit(lambda args: gradients(function, case, args))
 
 
+def along_two(function: Callable[..., Any], case: Case, args: tuple[jax.Array, ...]) -> tuple[Any, ...]:
+    """The output pushed along two directions; and how its weighted sum bends along both, by forward over forward."""
+    point, one = floats(args, case.argnums), tuple(tangents(args, case.argnums))
+    weights = cotangent_for(jax.eval_shape(function, *args))
+    of = moving(function, args, case.argnums)
+    (_, first), (second, bent) = jax.jvp(lambda *p: jax.jvp(of, p, one), tuple(point), tuple(_across(one)))
+    return first, second, jnp.sum(weights * bent)
+
+
+def _across(directions: Sequence[jax.Array]) -> list[jax.Array]:
+    """Other directions than these."""
+    return [jnp.sin(1 + 2 * jnp.arange(t.size, dtype=t.dtype)).reshape(t.shape) for t in directions]
+
+
 def derivatives(
     function: Callable[..., jax.Array], case: Case, args: tuple[jax.Array, ...]
 ) -> tuple[list[jax.Array], jax.Array, Any]:
@@ -59,34 +73,40 @@ def derivatives(
 def assert_rule_is_derivative(case: Case, family: Family) -> None:
     """The rule's derivatives against JAX's own of the plain formula, in float64.
 
-    In reverse mode, in forward mode, and forward over reverse.
+    In reverse mode, in forward mode, and forward over reverse. The plain formula is differentiated by forward mode
+    alone, along two directions: the program of its gradient, and of the gradient's derivative, is several times as
+    large. So the rule's gradient, and the product of its Hessian with one direction, are asked for their products with
+    directions of many different entries, in which any entry that is wrong shows.
 
     On both sides an entry of the gradient is a sum of at most C·rows + 8 products, each off by at most (8 + gap)u of
     its size, where gap is the spread of the logits (the plain formula's own loss): that much is allowed, measured
-    against the largest entry; for a scalar argument, whose terms may cancel, against the sum of the logits' gradients
-    times 1 + spread, which bounds them. What is pushed forward is a sum of such entries along a direction of entries
-    within 1, and has as many terms; the second derivative has the spread four times, and twice the products.
+    against the sum of the entries' sizes, since directions have entries within 1; and, as the terms of a scalar
+    argument's entry may cancel, times 1 + spread, which bounds them. The second derivative has the spread four times,
+    and twice the products, and is measured against the sum of its own entries.
     """
     with jax.enable_x64(True):
         args = arguments(case, family, np.float64)
-        ruled, pushed, second = quick(lambda a: derivatives(case.loss, case, a))(args)
-        plain, pushed_plain, second_plain = quick(lambda a: derivatives(case.plain, case, a))(args)
-        spread = float(np.ptp(np.asarray(args[0])))
-        units, total = (args[0].size + 8) * (8 + spread), float(jnp.sum(jnp.abs(plain[0])))
-        for position, got, want in zip(case.argnums, ruled, plain, strict=True):
-            size = float(jnp.max(jnp.abs(want), initial=0))
-            if want.ndim == 0:
-                size = max(size, (1 + spread) * total)
-            worst = float(jnp.max(jnp.abs(got - want), initial=0))
-            assert np.isfinite(size), f"{case.name}: the plain gradient in argument {position} is not finite"
-            assert worst <= units * 2.0**-53 * size, (
-                f"{case.name}, {family.name}: gradient in argument {position} differs from its formula's derivative "
-                f"by {worst:.3g}, allowed {units * 2.0**-53 * size:.3g} (largest entry {size:.3g})"
+        ruled, pushed, product = quick(lambda a: derivatives(case.loss, case, a))(args)
+        along, across, bent = quick(lambda a: along_two(case.plain, case, a))(args)
+        spread, weights = float(np.ptp(np.asarray(args[0]))), np.asarray(cotangent_for(along))
+        units = (args[0].size + 8) * (8 + spread)
+        terms = sum(float(jnp.sum(jnp.abs(x))) for x in ruled) * (1 + spread)
+        one = tangents(args, case.argnums)
+        for direction, of_plain in ((one, along), (_across(one), across)):
+            got, want = _product(ruled, direction), float(np.sum(weights * of_plain))
+            assert np.isfinite(want), f"{case.name}: the plain derivative is not finite"
+            assert abs(got - want) <= units * 2.0**-53 * terms, (
+                f"{case.name}, {family.name}: gradient differs from its formula's derivative by {abs(got - want):.3g} "
+                f"along a direction, allowed {units * 2.0**-53 * terms:.3g}"
             )
-        terms = sum(float(jnp.sum(jnp.abs(x))) for x in plain) * (1 + spread)
-        assert_same(f"{case.name}, {family.name}: pushed forward", pushed, pushed_plain, units, terms)
-        units = (args[0].size + 8) * (16 + 4 * spread)
-        assert_same(f"{case.name}, {family.name}: forward over reverse", second, second_plain, units)
+        assert_same(f"{case.name}, {family.name}: pushed forward", pushed, along, units, terms)
+        units, size = (args[0].size + 8) * (16 + 4 * spread), sum(float(jnp.sum(jnp.abs(h))) for h in product)
+        curvature = jnp.asarray(_product(product, _across(one)))
+        assert_same(f"{case.name}, {family.name}: forward over reverse", curvature, bent, units, size)
+
+
+def _product(arrays: Sequence[jax.Array], direction: Sequence[jax.Array]) -> float:
+    return sum(float(np.vdot(a, t)) for a, t in zip(arrays, direction, strict=True))
 
 
 def assert_accurate(case: Case, family: Family, dtype: Any) -> float:
@@ -137,6 +157,27 @@ def assert_narrow(case: Case, family: Family, dtype: Any) -> None:
         found = ulp.in_roundoffs(output, truth, scale=size, negligible=family.classes * smallest)
         allowed = case.units if output.dtype == jnp.float32 else 2
         assert found.max() <= allowed, f"{case.name}, {dtype}: the {output.dtype} value is off by {found.max():.3g}u"
+
+
+ROUNDED = frozenset(
+    {"exp", "exp2", "expm1", "log", "log1p", "logistic", "tanh", "erf", "lgamma", "digamma", "pow", "cumsum"}
+)
+
+
+def narrow_steps(loss: Callable[..., jax.Array], case: Case, family: Family, dtype: Any) -> set[str]:
+    """The functions in the program of value and gradients that are computed in this dtype; the gradients are of it."""
+
+    def within(jaxpr: Any) -> set[str]:
+        found = {e.primitive.name for e in jaxpr.eqns if any(v.aval.dtype == dtype for v in e.outvars)}
+        parts = jax.tree.leaves([list(e.params.values()) for e in jaxpr.eqns], is_leaf=lambda x: hasattr(x, "eqns"))
+        inner = [getattr(part, "jaxpr", part) for part in parts]
+        return found.union(*(within(part) for part in inner if hasattr(part, "eqns")))
+
+    program, shapes = jax.make_jaxpr(lambda args: gradients(loss, case, args), return_shape=True)(
+        arguments(case, family, dtype)
+    )
+    assert {x.dtype for x in shapes[2]} == {jnp.dtype(dtype)}, f"{case.name}: gradients are {shapes[2]}"
+    return within(program.jaxpr) & ROUNDED
 
 
 def assert_same(name: str, got: Any, want: Any, units: float, size: float = 0.0) -> None:
