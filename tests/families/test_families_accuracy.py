@@ -12,8 +12,8 @@ import pytest
 from lossjax.families import canonical_nll, deviance, kl_divergence
 from lossjax.verify import assert_verified, exact, ulp
 from tests.families.test_families import FAMILIES, NEGATIVE, WITH_DEVIANCE, harder, naturals, observations
-from tests.geometry.one_mode import assert_same_in
 from tests.support.floats import unit
+from tests.support.one_mode import assert_same_in
 from tests.support.quick import quick
 
 Formula = Callable[..., Any]

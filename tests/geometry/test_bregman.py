@@ -20,8 +20,8 @@ from lossjax.geometry import (
     Tsallis,
     bregman_divergence,
 )
-from tests.geometry.one_mode import MODES, assert_same_in
 from tests.support.floats import unit
+from tests.support.one_mode import MODES, assert_same_in
 from tests.support.quick import quick
 
 A = np.array([[4.0, 1.0, -0.5], [1.0, 3.0, 0.25], [-0.5, 0.25, 2.0]])  # exact in float32

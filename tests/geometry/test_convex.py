@@ -10,10 +10,10 @@ import pytest
 from lossjax.geometry import project_to_ball, project_to_box, project_to_simplex
 from lossjax.geometry.convex import project_to_affine, project_to_half_space
 from lossjax.verify import assert_verified
-from tests.geometry.one_mode import assert_derivative_along
 from tests.support.batches import assert_batches_are_loops
 from tests.support.differences import assert_central_differences
 from tests.support.floats import unit
+from tests.support.one_mode import assert_derivative_along
 from tests.support.quick import quick
 
 

@@ -23,8 +23,8 @@ from lossjax.geometry import (
 )
 from lossjax.geometry.fenchel_young import entmax, fenchel_young_loss
 from lossjax.verify import assert_verified, oracle, ulp
-from tests.geometry.one_mode import assert_same_in
 from tests.support.floats import unit
+from tests.support.one_mode import assert_same_in
 from tests.support.quick import quick
 
 compiled_entmax = jax.jit(entmax, static_argnums=1)

@@ -15,9 +15,9 @@ from lossjax.geometry.fisher import (
     softmax_gauss_newton_vector_product,
 )
 from lossjax.verify import assert_verified, check
-from tests.geometry.one_mode import assert_same_in
 from tests.support.batches import assert_batches_are_loops
 from tests.support.floats import distribution, unit
+from tests.support.one_mode import assert_same_in
 from tests.support.quick import quick
 
 COORDINATES = ("logits", "ambient", "mean", "natural", "sphere")

@@ -14,8 +14,8 @@ from lossjax.geometry import (
     fisher_rao_geodesic,
 )
 from lossjax.verify import assert_verified
-from tests.geometry.one_mode import assert_same_in
 from tests.support.floats import distribution, unit
+from tests.support.one_mode import assert_same_in
 from tests.support.quick import quick
 
 distance, slope = jax.jit(fisher_rao_distance), jax.jit(jax.grad(fisher_rao_distance))

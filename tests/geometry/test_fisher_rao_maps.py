@@ -15,10 +15,10 @@ from lossjax.geometry.fisher_rao import (
     fisher_rao_log,
 )
 from lossjax.verify import assert_verified
-from tests.geometry.one_mode import assert_same_in
 from tests.geometry.test_fisher_rao import exact_distance
 from tests.support.batches import assert_batches_are_loops
 from tests.support.floats import distribution, unit
+from tests.support.one_mode import assert_same_in
 from tests.support.quick import quick
 
 log, exp = jax.jit(fisher_rao_log), jax.jit(fisher_rao_exp)

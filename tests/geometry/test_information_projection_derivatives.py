@@ -10,10 +10,10 @@ import pytest
 from lossjax.geometry import i_projection, m_projection
 from lossjax.geometry._tilting import _ratio
 from lossjax.verify import assert_verified
-from tests.geometry.one_mode import assert_derivative_along
 from tests.support.differences import assert_central_differences
 from tests.support.floats import unit
 from tests.support.moment_problems import problem
+from tests.support.one_mode import assert_derivative_along
 from tests.support.quick import quick
 
 

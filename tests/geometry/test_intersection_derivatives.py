@@ -7,8 +7,8 @@ import pytest
 
 from lossjax.geometry import project_convex, project_to_ball, project_to_half_space
 from lossjax.verify import assert_verified
-from tests.geometry.one_mode import assert_derivative_along
 from tests.support.differences import assert_central_differences
+from tests.support.one_mode import assert_derivative_along
 from tests.support.quick import quick
 
 

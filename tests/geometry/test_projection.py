@@ -7,9 +7,9 @@ import pytest
 
 from lossjax import geometry
 from lossjax.geometry import project_to_box
-from tests.geometry.one_mode import assert_same_in
 from tests.support.batches import assert_batches_are_loops
 from tests.support.floats import unit
+from tests.support.one_mode import assert_same_in
 from tests.support.quick import quick
 
 # Jitted, each is compiled as one.

@@ -10,8 +10,8 @@ from jax.scipy.special import polygamma
 from lossjax.geometry.fisher import fisher_information
 from lossjax.geometry.riemannian import gaussian_fisher_rao_distance, sectional_curvature
 from lossjax.verify import assert_verified
-from tests.geometry.one_mode import assert_same_in
 from tests.support.floats import distribution, unit
+from tests.support.one_mode import assert_same_in
 from tests.support.quick import quick
 
 # --- curvature -------------------------------------------------------------------------------------------------------

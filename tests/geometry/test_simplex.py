@@ -9,9 +9,9 @@ from flint import arb, ctx
 from lossjax.geometry import aitchison_add, aitchison_distance, aitchison_scale, centered_log_ratio
 from lossjax.geometry.simplex import aitchison_inner_product
 from lossjax.verify import assert_verified
-from tests.geometry.one_mode import MODES, assert_same_in
 from tests.support.batches import assert_batches_are_loops
 from tests.support.floats import distribution, unit
+from tests.support.one_mode import MODES, assert_same_in
 from tests.support.quick import quick
 
 SIZES = (1, 2, 3, 7, 33)

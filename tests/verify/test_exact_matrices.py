@@ -11,8 +11,8 @@ from flint import acb
 from jax import lax
 
 from lossjax.verify._exact import UndecidedComparison, UnsupportedPrimitive, exact, exact_jaxpr
+from tests.support.beside_jax import assert_as_jax
 from tests.support.equations import Families, numbers, shape_of, some
-from tests.verify.beside_jax import assert_as_jax
 
 FAMILIES = Families()
 family = FAMILIES.family

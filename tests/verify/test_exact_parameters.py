@@ -14,8 +14,8 @@ from jax.extend.core import Primitive
 
 from lossjax.verify._exact import UnsupportedPrimitive, exact
 from lossjax.verify._exact.rules import RULES
+from tests.support.beside_jax import assert_as_jax
 from tests.support.equations import Families, numbers, ordered, shape_of, some, with_special
-from tests.verify.beside_jax import assert_as_jax
 
 FAMILIES = Families()
 family = FAMILIES.family

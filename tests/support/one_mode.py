@@ -1,7 +1,7 @@
 """Value, gradient and one product of second order, against those that JAX finds in the plain formula.
 
 A rule tells its second derivatives once, whichever mode asks for them. So the modes of second order are spread over the
-functions of this room, and each function is asked in one of them; ``tests.support.derivatives`` asks in all of them.
+functions of a room, and each function is asked in one of them; ``tests.support.derivatives`` asks in all of them.
 """
 
 from collections.abc import Callable
