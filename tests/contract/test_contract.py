@@ -114,29 +114,11 @@ def test_accuracy_in_other_shapes(case: Case, family: Family, dtype: type) -> No
     contract.assert_accurate(case, family, dtype)
 
 
-ALIKE = [c for c in CASES if c not in OF_EACH_RULE]
-"""Losses of which another of the same file is judged in 16 bits: they have to be widened, and narrowed, as it is."""
-
-
 @pytest.mark.covering
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
-@pytest.mark.parametrize(
-    "case",
-    [pytest.param(c, id=c.name, marks=[pytest.mark.slow] if c in ALIKE else []) for c in (*OF_EACH_RULE, *ALIKE)],
-)
+@pytest.mark.parametrize("case", [*CASES, *dict.fromkeys(c for c, _ in COMBINED)], ids=lambda c: c.name)
 def test_sixteen_bits(case: Case, dtype: type) -> None:
     contract.assert_narrow(case, MODERATE, dtype)
-
-
-@pytest.mark.parametrize("case", ALIKE, ids=lambda c: c.name)
-def test_sixteen_bits_are_widened(case: Case) -> None:
-    """Where a rounding in 16 bits would cost the digits: in no exponential or logarithm of value and gradient."""
-    assert not contract.narrow_steps(case.loss, case, MODERATE, jnp.bfloat16)
-
-
-def test_a_step_in_sixteen_bits_is_caught() -> None:
-    narrow = Case("narrow", lambda z, labels: -jax.nn.log_softmax(z)[:, 0], labelled, (0,), of_labels)
-    assert contract.narrow_steps(narrow.loss, narrow, MODERATE, jnp.bfloat16) >= {"exp", "log"}
 
 
 # `make verify` asks the next three of every loss, in exact arithmetic.

@@ -206,12 +206,18 @@ def test_batches_are_loops():
     assert jax.eval_shape(entropy_contour, np.float32(0.7), d).shape == d.shape  # one entropy for all rows
 
     wide, t = d.astype(np.float64), np.ptp(np.log(whole.astype(np.float64)), axis=-1) / np.ptp(d, axis=-1)
-    for _ in range(3):  # Newton's method, in float64
+
+    def at(t):
         p = np.exp(t[..., None] * (wide - wide.max(-1, keepdims=True)))
         p /= p.sum(-1, keepdims=True)
         of_d, of_weights = (p * (x - np.sum(p * x, -1, keepdims=True)) for x in (wide, weights))
-        V, along = np.sum(wide * of_d, -1), np.sum(weights * of_d, -1)
+        return p, of_d, of_weights, np.sum(wide * of_d, -1)
+
+    for _ in range(3):  # Newton's method, in float64
+        p, *_, V = at(t)
         t -= (h + np.sum(p * np.log(p), -1)) / (t * V)
+    _, of_d, of_weights, V = at(t)
+    along = np.sum(weights * of_d, -1)
     wanted = -along / (t * V), t[..., None] * (of_weights - of_d * (along / V)[..., None])
     for got, want in zip(pulled, wanted, strict=True):
         np.testing.assert_allclose(got, want, rtol=0, atol=64 * unit(np.float32) * np.max(np.abs(want)))

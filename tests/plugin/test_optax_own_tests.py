@@ -91,7 +91,7 @@ def run_their_tests(
     vars(module).update(stand_ins)
     try:
         loader = unittest.TestLoader()
-        loader.testNamePatterns = pattern and [pattern]
+        loader.testNamePatterns = None if pattern is None else [pattern]
         suite = loader.loadTestsFromModule(module)
         if not every:
             suite = unittest.TestSuite(first_of_each(suite))

@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+from jax.core import Tracer
 
 from tests.support.equations import Families
 from tests.support.exactness import compared
@@ -19,6 +20,6 @@ def assert_as_jax(families: Families, name: str) -> None:
     fast = quick(program)
 
     def either(given: Any) -> Any:
-        return (program if isinstance(jax.tree.leaves(given)[0], jax.core.Tracer) else fast)(given)
+        return (program if isinstance(jax.tree.leaves(given)[0], Tracer) else fast)(given)
 
     compared(either, args, units, whole=whole)

@@ -159,27 +159,6 @@ def assert_narrow(case: Case, family: Family, dtype: Any) -> None:
         assert found.max() <= allowed, f"{case.name}, {dtype}: the {output.dtype} value is off by {found.max():.3g}u"
 
 
-ROUNDED = frozenset(
-    {"exp", "exp2", "expm1", "log", "log1p", "logistic", "tanh", "erf", "lgamma", "digamma", "pow", "cumsum"}
-)
-
-
-def narrow_steps(loss: Callable[..., jax.Array], case: Case, family: Family, dtype: Any) -> set[str]:
-    """The functions in the program of value and gradients that are computed in this dtype; the gradients are of it."""
-
-    def within(jaxpr: Any) -> set[str]:
-        found = {e.primitive.name for e in jaxpr.eqns if any(v.aval.dtype == dtype for v in e.outvars)}
-        parts = jax.tree.leaves([list(e.params.values()) for e in jaxpr.eqns], is_leaf=lambda x: hasattr(x, "eqns"))
-        inner = [getattr(part, "jaxpr", part) for part in parts]
-        return found.union(*(within(part) for part in inner if hasattr(part, "eqns")))
-
-    program, shapes = jax.make_jaxpr(lambda args: gradients(loss, case, args), return_shape=True)(
-        arguments(case, family, dtype)
-    )
-    assert {x.dtype for x in shapes[2]} == {jnp.dtype(dtype)}, f"{case.name}: gradients are {shapes[2]}"
-    return within(program.jaxpr) & ROUNDED
-
-
 def assert_same(name: str, got: Any, want: Any, units: float, size: float = 0.0) -> None:
     """Two pytrees equal to within ``units``·2^-53 of the largest entry of any leaf (or of ``size``, if larger)."""
     got_leaves, want_leaves = jax.tree.leaves(got), jax.tree.leaves(want)

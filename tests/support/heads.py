@@ -91,7 +91,8 @@ def js_of_rows(a: Arrays) -> jax.Array:
     shares = a["mixture"], 1 - a["mixture"]
     logs = log_p(a), log_p(a, "other_")
     between = jnp.log(sum(share * jnp.exp(log) for share, log in zip(shares, logs, strict=True)))
-    return sum(share * jnp.sum(jnp.exp(log) * (log - between), -1) for share, log in zip(shares, logs, strict=True))
+    terms = [share * jnp.exp(log) * (log - between) for share, log in zip(shares, logs, strict=True)]
+    return jnp.sum(terms[0] + terms[1], -1)
 
 
 def sparse_of_rows(a: Arrays) -> jax.Array:
