@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lossjax._core.whole_rows import Operand, known
+from lossjax._core.whole_rows import Operand, formed, known
 
 ROWS, CLASSES = 3, 5
 
@@ -76,6 +76,20 @@ def test_batches_have_one_kernel_but_not_of_what_rows_share(x: jax.Array) -> Non
     (at_rest,) = squares(x[0], TWO)
     nobody_s = jax.vmap(lambda x: known([at_rest], squares, wrong, [Operand(x, "classes"), Operand(TWO, "shared")])[0])
     np.testing.assert_array_equal(nobody_s(x), [at_rest, at_rest])
+
+
+def formed_of_rows(x: jax.Array, scale: jax.Array) -> jax.Array:
+    return formed(squares, wrong, [Operand(x, "classes"), Operand(scale, "rows")], [scale])[0]
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("operation", [of_rows, formed_of_rows])
+def test_any_axis_may_be_mapped(operation: Callable[..., Any], axis: int, x: jax.Array) -> None:
+    """Of arrays and of what is known of them; a formula that is executed meets it in front."""
+    scale = TWO if operation is of_rows else jnp.broadcast_to(TWO, x.shape[1 - axis : 2 - axis])
+    mapped = jax.vmap(operation, (axis, None), out_axes=axis)
+    np.testing.assert_array_equal(mapped(x, scale), squares(x, TWO)[0])
+    assert has_the_kernel(mapped, x, scale)
 
 
 def test_it_is_linear_in_what_is_known(x: jax.Array) -> None:
