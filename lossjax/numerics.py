@@ -5,6 +5,8 @@ function whose description says that it is a formula has none, and JAX different
 roundoff (2^-24 in float32, 2^-53 in float64).
 
 Example:
+  >>> import jax, jax.numpy as jnp
+  >>> from lossjax.numerics import psi, xi, xlogy
   >>> x = jnp.float32(1e-3)
   >>> print(f"{jnp.exp(x) - 1 - x:.5e} {xi(x):.5e}")  # the truth is 5.00167e-07
   5.23520e-07 5.00167e-07
