@@ -4,9 +4,9 @@ To be differentiated, a number must be computed from what it depends on. Some nu
 has summed with row statistics that are held constant, what a backward pass has by a shorter way, what a kernel formed.
 ``with_derivative`` returns such a value as it is, and says what its derivative is.
 
-It is a primitive, and no ``jax.custom_jvp`` around a function that returns the value: JAX 0.10 drops a ``custom_jvp``
-in the body of a loop where it has linearised that once already, and evaluates the function instead. The value would
-then be taken for a constant, or for a function of what it was formed from: a wrong third derivative, in silence.
+It is a primitive, and no rule around a function that returns the value: in the body of a loop that it has linearised
+once already, JAX 0.10 drops such a rule, and evaluates the function instead. The value would then be taken for a
+constant, or for a function of what it was formed from: a wrong third derivative, in silence.
 """
 
 import functools

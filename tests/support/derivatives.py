@@ -24,12 +24,18 @@ class Derivatives(NamedTuple):
     """⟨t, f″t⟩ by forward over forward."""
 
 
-def derivatives(function: Callable[..., Any], args: tuple[Any, ...], seed: int = 0) -> Derivatives:
-    """All of them; to be traced, since one compiled program is cheaper than seven."""
-    rng, every = np.random.default_rng(seed), tuple(range(len(args)))
+def drawn(function: Callable[..., Any], args: tuple[Any, ...], seed: int = 0) -> tuple[Any, tuple[Any, ...]]:
+    """A cotangent of the function's values, and a tangent of each argument, both random."""
+    rng = np.random.default_rng(seed)
     draw = lambda x: jnp.asarray(rng.normal(size=x.shape), x.dtype)  # noqa: E731
     tangents = tuple(draw(jnp.asarray(a)) for a in args)
-    weights = jax.tree.map(draw, jax.eval_shape(function, *args))
+    return jax.tree.map(draw, jax.eval_shape(function, *args)), tangents
+
+
+def derivatives(function: Callable[..., Any], args: tuple[Any, ...], seed: int = 0) -> Derivatives:
+    """All of them; to be traced, since one compiled program is cheaper than seven."""
+    every = tuple(range(len(args)))
+    weights, tangents = drawn(function, args, seed)
 
     def total(*a: Any) -> Any:
         return jax.tree.reduce(jnp.add, jax.tree.map(jnp.vdot, weights, function(*a)))

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tests.support.derivatives import drawn
 from tests.support.differences import central
 from tests.support.quick import quick
 
@@ -19,10 +20,8 @@ MODES = ("forward over reverse", "reverse over reverse", "reverse over forward",
 
 def found_in(mode: str, function: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Any, Any, Any]:
     """f, ∇⟨w, f⟩ and ∇²⟨w, f⟩ t, or t∇²f t where both modes are forward ones; w and t are random."""
-    rng, every = np.random.default_rng(0), tuple(range(len(args)))
-    draw = lambda x: jnp.asarray(rng.normal(size=x.shape), x.dtype)  # noqa: E731
-    tangents = tuple(draw(jnp.asarray(a)) for a in args)
-    weights = draw(jax.eval_shape(function, *args))
+    every = tuple(range(len(args)))
+    weights, tangents = drawn(function, args)
 
     def pushed(f: Callable[..., Any], *a: Any) -> Any:
         return jax.jvp(f, a, tangents)[1]
