@@ -20,16 +20,7 @@ def accuracy(function: Any, name: str) -> Any:
     return check(function, *arguments, argnums=argnums, checks=("value", "gradient"), ulps=UNITS.get(name, 8))
 
 
-SLOW = (
-    "kl_divergence", "multiclass_perceptron_loss", "multiclass_sparsemax_loss", "poly_loss_cross_entropy",
-    "safe_softmax_cross_entropy", "sigmoid_focal_loss",
-)  # fmt: skip
-"""Losses that ``make verify`` certifies, in the wrapper of another; ``test_what_it_mends.py`` has their hard values."""
-NAMES = [
-    pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name
-    for name in ours.OWN
-    if name != "convex_kl_divergence"
-]
+NAMES = [name for name in ours.OWN if name != "convex_kl_divergence"]
 
 
 @pytest.mark.parametrize("name", NAMES)

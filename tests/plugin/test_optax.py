@@ -69,9 +69,16 @@ def call(library: Any, name: str, *args: Any, **options: Any) -> Any:
 
 @pytest.mark.parametrize("name", ours.OWN)
 def test_same_dtype(name: str) -> None:
-    """Each dtype in either place: narrow with itself, with the other narrow one, with a wide one, and with integers."""
+    """Each dtype in either place: narrow beside itself, the other narrow one, a wide one; wide both; and integers."""
     narrow, other_narrow, wide = jnp.bfloat16, jnp.float16, jnp.float32
-    pairs = (narrow, narrow), (narrow, other_narrow), (narrow, wide), (wide, narrow), (other_narrow, jnp.int32)
+    pairs = (
+        (narrow, narrow),
+        (narrow, other_narrow),
+        (narrow, wide),
+        (wide, narrow),
+        (wide, wide),
+        (other_narrow, jnp.int32),
+    )
     for dtype, other in pairs:
         args = draw(name, dtype, other)
         if other == jnp.int32 and (name == "poly_loss_cross_entropy" or "kl" in name or "cosine" in name):
