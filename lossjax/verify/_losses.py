@@ -122,6 +122,6 @@ def _accuracy(one: Sample) -> Certificate:
         pair = Pair(of, None, 0, wide=False)
         rows: list[Row] = [
             *check_rule(of, families[:1], None, pair, 0),
-            *check_accuracy(of, families, None, _ACCURACY, one.ulps, 0),
+            *check_accuracy(pair, families, None, _ACCURACY, one.ulps, 0),
         ]
     return Certificate(one.name, tuple(rows), time.perf_counter() - start)

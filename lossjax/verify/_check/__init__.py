@@ -198,9 +198,9 @@ def _rows(
             if rows[0].ok:  # else all is said
                 rows += _as_given(one, families, reference, pair, seed)
                 if reference is not None or pair.has_rules:
-                    rows += check_sizes(one, reference, pair, seed)
+                    rows += check_sizes(reference, pair, seed)
         if "value" in wanted or "gradient" in wanted:
-            rows += check_accuracy(one, families, reference, wanted, ulps, seed)
+            rows += check_accuracy(pair, families, reference, wanted, ulps, seed)
         if "modes" in wanted:
             rows += check_modes(one, pair, seed)
         if "cotangent" in wanted:

@@ -9,6 +9,7 @@ rounding may change; there the exact results at several roundings of the inputs 
 
 import dataclasses
 import functools
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -21,8 +22,8 @@ from flint import arb
 from lossjax.verify import oracle, ulp
 from lossjax.verify._check.certificate import Row
 from lossjax.verify._check.inputs import Family, affordable, shown
-from lossjax.verify._check.problem import Arrays, Problem
-from lossjax.verify._check.programs import REFUSALS, Program, cotangents
+from lossjax.verify._check.problem import Arrays
+from lossjax.verify._check.programs import REFUSALS, Pair, Program, cotangents
 from lossjax.verify.tables import number
 from lossjax.verify.ulp import Balls
 
@@ -53,8 +54,8 @@ class _Worst:
 class _Judge:
     """Computes results, executes them exactly, and says how much of an error roundings of the inputs explain."""
 
-    def __init__(self, one: Problem, reference: Callable[..., Any] | None, ulps: float, seed: int):
-        self.one = one
+    def __init__(self, pair: Pair, reference: Callable[..., Any] | None, ulps: float, seed: int):
+        one = self.one = pair.one
         outputs = one.shapes(one.arrays)
         self.random = np.random.default_rng(seed + 3)
         self.cotangents = cotangents(outputs, self.random)
@@ -67,6 +68,8 @@ class _Judge:
         self.allowed = tuple(
             max(ulps, math.sqrt(size / max(results, 1))) for results in (values, min(values, gradients))
         )
+        self.by_row = _have_rows(pair)
+        """Whether a result feels the inputs of its own row alone: one seed for an entry of each is then enough."""
 
     def computed(self, arrays: Arrays, cotangents: Arrays) -> tuple[list[Any], list[Any]]:
         """Values (called plainly, and as differentiated) and gradients in floating point."""
@@ -125,12 +128,13 @@ class _Judge:
         except Exception:  # without a second derivative, the exact results around the inputs decide
             return None
 
-    def _seeds(self, group: int, k: int, indices: Sequence[tuple[int, ...]]) -> tuple[Arrays, Arrays]:
-        """Cotangents that pick out one result per entry of a batch: entry ``indices[b]`` of array k of a group."""
+    def _seeds(self, group: int, k: int, picked: Sequence[Sequence[tuple[int, ...]]]) -> tuple[Arrays, Arrays]:
+        """For each place of a batch, cotangents that pick out the entries ``picked[b]`` of array k of a group."""
         results = self.one.shapes(self.one.arrays), self.one.chosen(self.one.arrays)
         seeds = tuple(tuple(np.zeros((_BATCH, *r.shape), r.dtype) for r in of_group) for of_group in results)
-        for b, index in enumerate(indices):
-            seeds[group][k][b, *index] = 1
+        for b, indices in enumerate(picked):
+            for index in indices:
+                seeds[group][k][b, *index] = 1
         return seeds[0], seeds[1]
 
     def explained(self, arrays: Arrays, cotangents: Arrays, group: int, k: int, wanted: Any) -> Any | None:
@@ -142,18 +146,27 @@ class _Judge:
             return None
         sizes = [np.abs(a.astype(np.float64)) * ulp.unit_roundoff(a.dtype) for a in (*floats, *cotangents)]
         change = np.zeros(wanted.shape)
-        indices = [tuple(int(i) for i in index) for index in np.argwhere(wanted)]
-        for start in range(0, len(indices), _BATCH):
-            batch = indices[start : start + _BATCH]
+        picked = self._together(wanted)
+        for start in range(0, len(picked), _BATCH):
+            batch = picked[start : start + _BATCH]
             try:
                 rows = self._rows(floats, cotangents, arrays, self._seeds(group, k, batch))
             except (*REFUSALS, jax.errors.TracerArrayConversionError):  # JAX cannot differentiate every rule twice
                 return None
-            for b, index in enumerate(batch):
-                change[index] = sum(
-                    float(np.sum(_sizes(row[b]) * size)) for row, size in zip((*rows[0], *rows[1]), sizes, strict=True)
-                )
+            for b, indices in enumerate(batch):
+                parts = [_sizes(row[b]) * size for row, size in zip((*rows[0], *rows[1]), sizes, strict=True)]
+                for index in indices:
+                    own = [part[index[0]] for part in parts] if self.by_row else parts
+                    change[index] = sum(float(np.sum(part)) for part in own)
         return change
+
+    def _together(self, wanted: Any) -> list[list[tuple[int, ...]]]:
+        """The wanted entries, in parts that one seed each picks out: one entry of every row, or one alone."""
+        indices = [tuple(int(i) for i in index) for index in np.argwhere(wanted)]
+        if not self.by_row:
+            return [[index] for index in indices]
+        of_rows = [list(entries) for _, entries in itertools.groupby(indices, key=lambda index: index[0])]
+        return [[index for index in part if index] for part in itertools.zip_longest(*of_rows, fillvalue=())]
 
     def around(self, arrays: Arrays, cotangents: Arrays, exact: tuple[Arrays, Arrays]) -> tuple[list[Any], list[Any]]:
         """How far the exact value of each output and gradient moves over some roundings of the inputs."""
@@ -171,6 +184,15 @@ class _Judge:
         return changes[0], changes[1]
 
 
+def _have_rows(pair: Pair) -> bool:
+    """Whether every array of floats has a row for each row of the results, and these do not feel each other."""
+    arrays = [pair.one.arrays[i] for i in pair.one.floats]
+    try:
+        return pair.rows is not None and all(a.ndim and a.shape[0] == pair.rows for a in arrays)
+    except Exception:  # a failure of the function at its own example belongs to other rows
+        return False
+
+
 def _sizes(balls: Any) -> Any:
     found = np.asarray(balls, object)
     return np.array([float(abs(b).abs_upper()) if b.is_finite() else 0.0 for b in found.ravel()]).reshape(found.shape)
@@ -186,7 +208,7 @@ def _distance(a: Balls, b: Balls) -> Any:
 
 
 def check_accuracy(
-    one: Problem,
+    pair: Pair,
     families: Sequence[Family],
     reference: Callable[..., Any] | None,
     wanted: Sequence[str],
@@ -194,8 +216,8 @@ def check_accuracy(
     seed: int,
 ) -> list[Row]:
     """The rows ``value`` and ``gradient``, those that are wanted."""
-    tried = affordable(one, [f for f in families if f.regular], _MOST_ENTRIES)
-    judge = _Judge(one, reference, ulps, seed)
+    tried = affordable(pair.one, [f for f in families if f.regular], _MOST_ENTRIES)
+    judge = _Judge(pair, reference, ulps, seed)
     worst = {name: _Worst() for name in GROUPS if name in wanted}
     refused = []
     for family in tried:

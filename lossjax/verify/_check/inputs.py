@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lossjax.verify._check.labels import Labels, labels_of
-from lossjax.verify._check.problem import Arrays, Problem, is_float, is_integer, is_key
+from lossjax.verify._check.problem import Arrays, Problem, is_integer, is_key
 
 GAP = 20.0
 OFFSET = 1e4
@@ -23,42 +23,10 @@ class Family(NamedTuple):
     not asked."""
 
 
-def kind(array: Any) -> str:
-    """What the numbers look like: signs, simplex (rows that sum to 1), unit, positive, or any."""
-    values = np.asarray(array).astype(np.float64)
-    if not values.size or not np.isfinite(values).all():
-        return "any"
-    if (np.abs(values) == 1).all() and (values < 0).any():
-        return "signs"
-    if (values < 0).any() or not values.any():
-        return "any"
-    if values.ndim and values.shape[-1] > 1 and np.allclose(values.sum(-1), 1, rtol=0, atol=1e-2):
-        return "simplex"
-    return "unit" if values.max() <= 1 else "positive"
-
-
-def kinds(one: Problem) -> tuple[str, ...]:
-    """For each array. A differentiated one is ``any`` if value and gradient are finite also where the kind is left."""
-    found = [kind(a) if is_float(a) else "" for a in one.arrays]
-    cotangents = tuple(np.ones(s.shape, s.dtype) for s in one.shapes(one.arrays))
-    for i in one.moving:
-        if found[i] != "any":
-            values = one.arrays[i].astype(np.float64)
-            signs = np.where(np.arange(values.size) % 2, 1, -1).reshape(values.shape)
-            outside = one.replaced(one.arrays, {i: -3 * (values + 0.5) * signs})
-            try:
-                results = [x for group in one.compiled[1](outside, cotangents) for x in group]
-            except Exception:  # a function that checks its arguments while it runs may raise anything
-                continue
-            if all(np.isfinite(np.asarray(x).astype(np.float64)).all() for x in results):
-                found[i] = "any"
-    return tuple(found)
-
-
 def variations(one: Problem, seed: int) -> list[Family]:
     """The example as given, followed by its variations."""
     random = np.random.default_rng(seed)
-    of = kinds(one)
+    of = one.kinds
     families = [Family("as given", one.arrays)]
 
     def add(name: str, change: Any, *, regular: bool = True) -> None:
@@ -245,7 +213,7 @@ def generic(one: Problem, arrays: Arrays, random: np.random.Generator) -> Arrays
 
     Signs stay what they are, and so do the sums of probabilities, since a function may be undefined for other numbers.
     """
-    moved, of = {}, kinds(one)
+    moved, of = {}, one.kinds
     for i in one.moving:
         a = np.asarray(arrays[i]).astype(np.float64)
         size = np.max(np.abs(a), initial=0, where=np.isfinite(a)) or 1.0

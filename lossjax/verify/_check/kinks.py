@@ -13,7 +13,7 @@ import numpy as np
 
 from lossjax.verify import oracle, ulp
 from lossjax.verify._check.compare import Comparison, Tolerance, compare
-from lossjax.verify._check.inputs import kinds, within
+from lossjax.verify._check.inputs import within
 from lossjax.verify._check.problem import Arrays, Problem
 from lossjax.verify._exact.rules import NAN
 from lossjax.verify.ulp import Balls
@@ -116,7 +116,7 @@ def _moved(
 
     Signs and probabilities stay such: where a function is undefined for others, nothing around could be judged.
     """
-    of = kinds(one)
+    of = one.kinds
     for design in designs:
         moved = list(arrays)
         for i in which:

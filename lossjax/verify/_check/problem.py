@@ -22,6 +22,20 @@ def is_integer(leaf: Any) -> bool:
     return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.integer)
 
 
+def kind(array: Any) -> str:
+    """What the numbers look like: signs, simplex (rows that sum to 1), unit, positive, or any."""
+    values = np.asarray(array).astype(np.float64)
+    if not values.size or not np.isfinite(values).all():
+        return "any"
+    if (np.abs(values) == 1).all() and (values < 0).any():
+        return "signs"
+    if (values < 0).any() or not values.any():
+        return "any"
+    if values.ndim and values.shape[-1] > 1 and np.allclose(values.sum(-1), 1, rtol=0, atol=1e-2):
+        return "simplex"
+    return "unit" if values.max() <= 1 else "positive"
+
+
 def weighted_sum(outputs: Arrays, weights: Arrays) -> jax.Array:
     """``Σ outputs · weights`` over tuples of arrays, in the widest of their dtypes."""
     terms = [jnp.sum(o * w) for o, w in zip(outputs, weights, strict=True)]
@@ -129,6 +143,24 @@ class Problem:
     def compiled(self) -> tuple[Callable[..., Arrays], Callable[..., tuple[Arrays, Arrays]]]:
         """Values, and the pullback, in floating point as they will be run."""
         return jax.jit(self.values(self.fn)), jax.jit(self.pullback(self.fn))
+
+    @functools.cached_property
+    def kinds(self) -> tuple[str, ...]:
+        """The kind of each array. A differentiated one is ``any`` if the function is finite where its kind is left."""
+        found = [kind(a) if is_float(a) else "" for a in self.arrays]
+        cotangents = tuple(np.ones(s.shape, s.dtype) for s in self.shapes(self.arrays))
+        for i in self.moving:
+            if found[i] != "any":
+                values = self.arrays[i].astype(np.float64)
+                signs = np.where(np.arange(values.size) % 2, 1, -1).reshape(values.shape)
+                outside = self.replaced(self.arrays, {i: -3 * (values + 0.5) * signs})
+                try:
+                    results = [x for group in self.compiled[1](outside, cotangents) for x in group]
+                except Exception:  # a function that checks its arguments while it runs may raise anything
+                    continue
+                if all(np.isfinite(np.asarray(x).astype(np.float64)).all() for x in results):
+                    found[i] = "any"
+        return tuple(found)
 
     def shapes(self, arrays: Sequence[Any]) -> Arrays:
         """The shapes and dtypes of the float outputs."""

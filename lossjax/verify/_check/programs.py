@@ -1,8 +1,9 @@
 """The function under check and its formula as programs that are executed exactly."""
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ from lossjax._core.versions import Jaxpr, body
 from lossjax.verify import oracle, ulp
 from lossjax.verify._check import compare as by
 from lossjax.verify._check.inlining import has_custom_rules, inlined, inner_jaxprs
+from lossjax.verify._check.inputs import generic
 from lossjax.verify._check.problem import Arrays, Problem, is_float
 from lossjax.verify._exact import UndecidedComparison, UnsupportedPrimitive
 from lossjax.verify._exact.interpreter import interpret
@@ -60,18 +62,6 @@ def widened(arrays: Sequence[Any]) -> Arrays:
     return tuple(np.asarray(a).astype(np.float64) if is_float(a) else a for a in arrays)
 
 
-def can_be_wide(one: Problem) -> bool:
-    """Whether the function accepts float64 copies, so that its own rounded constants lie below what is judged."""
-    arrays = widened(one.arrays)
-    try:
-        with x64(True):
-            outputs = one.shapes(arrays)
-            jax.eval_shape(one.pullback(one.fn), arrays, tuple(jnp.zeros(o.shape, o.dtype) for o in outputs))
-    except Exception:  # whatever it raises, the function is then checked in its own dtype
-        return False
-    return all(o.dtype == np.float64 for o in outputs)
-
-
 def narrowest(jaxpr: Jaxpr) -> Any:
     """The float dtype of fewest bits in a jaxpr, which is the one that its constants may be rounded to."""
     found = [np.dtype(np.float64)]
@@ -90,19 +80,46 @@ def cotangents(shapes: Sequence[Any], random: np.random.Generator) -> Arrays:
     )
 
 
+class Traced(NamedTuple):
+    """A function and its pullback by its own rule, each traced once."""
+
+    arrays: Arrays
+    outputs: Arrays
+    has_rules: bool
+    cotangents: Arrays
+    ruled: Program
+
+
+def traced(one: Problem, seed: int, *, wide: bool) -> Traced | None:
+    """The function as it is, or on float64 copies; None if it takes these and returns floats of another width."""
+    arrays = widened(one.arrays) if wide else one.arrays
+    with x64(wide):
+        jaxpr, outputs = jax.make_jaxpr(one.values(one.fn), return_shape=True)(arrays)
+        if wide and any(o.dtype != np.float64 for o in outputs):
+            return None
+        of_outputs = cotangents(outputs, np.random.default_rng(seed))
+    ruled = Program(one.pullback(one.fn), arrays, of_outputs, wide=wide)
+    return Traced(arrays, outputs, has_custom_rules(jaxpr), of_outputs, ruled)
+
+
 class Pair:
-    """Rule and formula as exact programs: on float64 copies if the function takes them and ``wide`` allows it."""
+    """Rule and formula as exact programs.
+
+    They are those of float64 copies if the function takes them and ``wide`` allows it: its own rounded constants then
+    lie below what is judged.
+    """
 
     def __init__(self, one: Problem, reference: Callable[..., Any] | None, seed: int, *, wide: bool = True):
         self.one = one
-        self.wide = wide and can_be_wide(one)
-        self.arrays = widened(one.arrays) if self.wide else one.arrays
-        with x64(self.wide):
-            self.outputs = one.shapes(self.arrays)
-            self.cotangents = cotangents(self.outputs, np.random.default_rng(seed))
+        self.seed = seed
+        of_copies = None
+        with contextlib.suppress(Exception):  # whatever it raises, the function is then checked in its own dtype
+            of_copies = traced(one, seed, wide=True) if wide else None
+        self.wide = of_copies is not None
+        found = of_copies or traced(one, seed, wide=False)
+        assert found is not None
+        self.arrays, self.outputs, self.has_rules, self.cotangents, self.ruled = found
         examples = self.arrays, self.cotangents
-        self.ruled = Program(one.pullback(one.fn), *examples, wide=self.wide)
-        self.has_rules = self._has_rules()
         truth = inlined(one.fn) if reference is None else reference
         self.undifferentiable = ""
         self.plain: Program | None = self.ruled
@@ -126,14 +143,21 @@ class Pair:
                 self.undifferentiable = self.undifferentiable or said  # of reverse mode, which was asked for
         return None
 
-    def _has_rules(self) -> bool:
-        with x64(self.wide):
-            return has_custom_rules(jax.make_jaxpr(self.one.values(self.one.fn))(self.arrays))
-
     @property
     def roundoff(self) -> float:
         """That of the dtype that the function is given: what is smaller may be left out by a formula on purpose."""
         return max(ulp.unit_roundoff(a.dtype) for a in self.one.chosen(self.one.arrays)) if self.wide else 0.0
+
+    @functools.cached_property
+    def example(self) -> Arrays:
+        """The example off all kinks and ties."""
+        return generic(self.one, self.arrays, np.random.default_rng(self.seed + 4))
+
+    @functools.cached_property
+    def rows(self) -> int | None:
+        """The length of a leading axis of outputs and arrays whose rows do not feel each other; None without one."""
+        with x64(self.wide):
+            return _independent_rows(self, self.example)
 
     def given(self, arrays: Arrays) -> Arrays:
         """These arrays in the dtype of the programs."""
@@ -164,8 +188,7 @@ def exactly_or_compiled(function: Callable[[], Any], wide: bool) -> Any:
         return jax.jit(function)()
 
 
-def independent_rows(pair: Pair, arrays: Arrays) -> int | None:
-    """The length of a leading axis of outputs and arrays whose rows do not feel each other; None if there is none."""
+def _independent_rows(pair: Pair, arrays: Arrays) -> int | None:
     shapes = [o.shape for o in pair.outputs]
     moving = pair.one.chosen(arrays)
     if any(not shape or shape[0] != shapes[0][0] for shape in shapes) or shapes[0][0] < 2:

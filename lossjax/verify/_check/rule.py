@@ -241,11 +241,11 @@ def _adjoint(one: Problem, pair: Pair, seed: int) -> Row | None:
                () if ok else (line,))  # fmt: skip
 
 
-def check_sizes(one: Problem, reference: Callable[..., Any] | None, pair: Pair, seed: int) -> list[Row]:
+def check_sizes(reference: Callable[..., Any] | None, pair: Pair, seed: int) -> list[Row]:
     """The row ``rule: other sizes``: is the rule the derivative of the formula there too? None where there is none."""
     failures: list[str] = []
     tried, blocks, program = [], 0, ""
-    for size in resized(one, reference, seed, wide=pair.wide):
+    for size in resized(pair, reference, seed):
         arrays = size.pair.given(size.family.arrays)
         try:
             (got_values, want_values), pairs, found, illegal = _judged(

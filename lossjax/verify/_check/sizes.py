@@ -15,9 +15,9 @@ import numpy as np
 from lossjax._core.xla import LITTLE_EFFORT
 from lossjax.verify._check import compare as by
 from lossjax.verify._check.inlining import uses
-from lossjax.verify._check.inputs import Family, generic, kind
+from lossjax.verify._check.inputs import Family, generic
 from lossjax.verify._check.labels import labels_of
-from lossjax.verify._check.problem import Arrays, Problem, is_float, is_key
+from lossjax.verify._check.problem import Arrays, Problem, is_float, is_key, kind
 from lossjax.verify._check.programs import REFUSALS, Pair, x64
 
 _MOST_LENGTHS = 3
@@ -36,10 +36,14 @@ class Resized:
     """Whether its value is another there, and comes from a kernel: such a kernel may be for whole blocks only."""
 
 
-def resized(one: Problem, reference: Callable[..., Any] | None, seed: int, *, wide: bool) -> Iterator[Resized]:
+def resized(of_example: Pair, reference: Callable[..., Any] | None, seed: int) -> Iterator[Resized]:
     """The sizes at which the function works, with its rule and its formula traced for each."""
-    lengths = _lengths(one)
-    for k, length in enumerate(lengths[:_MOST_LENGTHS]):
+    one = of_example.one
+    for k, length in enumerate(_lengths(one)[:_MOST_LENGTHS]):
+        try:
+            is_symmetric = _symmetric(of_example, length)
+        except Exception:  # the function may refuse entries in another order in any way
+            continue
         # One entry broadcasts against what the function has of its own: it says something only if others are taken too.
         for size in (length + 1, 1) if k == 0 else (length + 1,):
             try:
@@ -50,10 +54,10 @@ def resized(one: Problem, reference: Callable[..., Any] | None, seed: int, *, wi
                 for position, array in zip(one.traced, arrays, strict=True):
                     leaves[position] = array
                 other = dataclasses.replace(one, leaves=tuple(leaves), arrays=arrays)
-                pair = Pair(other, reference, seed, wide=wide)
+                pair = Pair(other, reference, seed, wide=of_example.wide)
                 if pair.plain is None:
                     break
-                if _symmetric(one, pair, length) and not _symmetric(other, pair, size):
+                if is_symmetric and not _symmetric(pair, size):
                     break  # the formula has the size written down, as a number of classes that it is made for
                 differs = reference is not None and _by_kernel(other, pair) and _differs(pair)
             except Exception:  # the function may refuse other sizes in any way
@@ -86,8 +90,9 @@ def _of_size(one: Problem, length: int, size: int, seed: int) -> Arrays:
     return generic(one, tuple(taken), np.random.default_rng(seed))
 
 
-def _symmetric(one: Problem, pair: Pair, length: int) -> bool:
+def _symmetric(pair: Pair, length: int) -> bool:
     """Whether the formula has the same values if all moves by one along every axis of this length."""
+    one = pair.one
 
     def moved(array: Any) -> Any:
         axes = [axis for axis, n in enumerate(np.shape(array)) if n == length]
@@ -97,9 +102,18 @@ def _symmetric(one: Problem, pair: Pair, length: int) -> bool:
     arrays = [array if is_key(array) else moved(np.asarray(array)) for array in one.arrays]
     if labels is not None and labels.classes == length:
         arrays[labels.position] = (arrays[labels.position] + 1) % length
-    values = jax.jit(one.values(pair.truth), compiler_options=LITTLE_EFFORT)  # each operation by itself takes longer
-    before, after = (values(tuple(given)) for given in (one.arrays, arrays))
+    before, after = (_values(pair, tuple(given)) for given in (one.arrays, arrays))
     return all(np.allclose(a, moved(b), rtol=1e-3, atol=1e-6) for a, b in zip(before, after, strict=True))
+
+
+def _values(pair: Pair, arrays: Arrays) -> Arrays:
+    """Those of the formula as floats: exactly if that is possible, for nothing has to be compiled then."""
+    assert pair.plain is not None
+    try:
+        exact, _ = pair.plain(pair.given(arrays), pair.cotangents)
+    except REFUSALS:
+        return jax.jit(pair.one.values(pair.truth), compiler_options=LITTLE_EFFORT)(arrays)
+    return tuple(np.vectorize(float, otypes=[float])(value) for value in exact)
 
 
 def _by_kernel(one: Problem, pair: Pair) -> bool:

@@ -15,11 +15,7 @@ from lossjax.verify._check import compare as by
 from lossjax.verify._check.inlining import uses
 from lossjax.verify._check.inputs import is_symmetric
 from lossjax.verify._check.problem import Arrays, Problem, is_key, weighted_sum
-from lossjax.verify._check.programs import (
-    Pair,
-    exactly_or_compiled,
-    independent_rows,
-)
+from lossjax.verify._check.programs import Pair, exactly_or_compiled
 
 _MOST_FIRST = 10**5
 _DRAWS = ("random_bits", "threefry2x32", "rng_bit_generator", "rng_uniform")
@@ -42,7 +38,7 @@ class Subject:
     @functools.cached_property
     def rows(self) -> int | None:
         """The length of a batch axis whose rows do not feel each other."""
-        return independent_rows(self.pair, self.arrays)
+        return self.pair.rows
 
     @functools.cached_property
     def sizes(self) -> dict[int, Arrays]:
