@@ -121,7 +121,7 @@ def test_what_jax_mixes_up_is_not_held_against_the_function(monkeypatch: pytest.
     def mixed_up(_: Any) -> Any:
         raise ValueError("Cannot lower jaxpr with verifier errors: ...")
 
-    monkeypatch.setitem(MODES, "jit", (mixed_up, MODES["jit"][1]))
+    monkeypatch.setitem(MODES, "jit", MODES["jit"]._replace(given=mixed_up))
     found = check(jnp.sin, X, checks="modes")
     assert row_of(found, "modes: jit").ok is None
     assert found.ok is not False

@@ -6,6 +6,7 @@ compiled and compared to within roundings; and so is a program that has no exact
 """
 
 import contextlib
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,16 +16,17 @@ from lossjax._core.xla import LITTLE_EFFORT
 from lossjax.verify._check import compare as by
 from lossjax.verify._check.certificate import Row
 from lossjax.verify._check.inlining import uses
-from lossjax.verify._check.inputs import generic
+from lossjax.verify._check.point import Subject
 from lossjax.verify._check.problem import BEYOND_JAX, Problem, is_key
 from lossjax.verify._check.programs import (
     REFUSALS,
     Pair,
     Program,
+    as_floats,
     cotangents,
     x64,
 )
-from lossjax.verify._check.transformations import MODES, Skipped, Subject
+from lossjax.verify._check.transformations import MODES, Mode, Skipped
 from lossjax.verify.tables import number
 
 _GONE = (jax.errors.TracerArrayConversionError, jax.errors.UnexpectedTracerError)
@@ -35,10 +37,9 @@ NOT_AVAILABLE = "not available"
 
 def _subject(one: Problem, pair: Pair, seed: int) -> Subject:
     """The function near the example, in float64 if it takes that."""
-    random = np.random.default_rng(seed + 4)
-    arrays = generic(one, pair.arrays, random)
-    tangents = cotangents([arrays[i] for i in one.moving], random)
-    given = tuple(a if is_key(a) else jnp.asarray(a) for a in arrays)  # constants of whatever is traced from here on
+    tangents = cotangents(one.chosen(pair.example), np.random.default_rng(seed + 6))
+    # JAX's own arrays, for they are constants of whatever is traced from here on.
+    given = tuple(a if is_key(a) else jnp.asarray(a) for a in pair.example)
     return Subject(one, pair, given, pair.cotangents, tangents)
 
 
@@ -52,23 +53,14 @@ def check_modes(one: Problem, pair: Pair, seed: int) -> list[Row]:
 
 
 def _row(name: str, about: Subject) -> Row:
-    title, (transform, meaning) = f"modes: {name}", MODES[name]
+    title, mode = f"modes: {name}", MODES[name]
     tolerance = about.pair.tolerance
-    exactly = name not in _OF_THE_MACHINE
     if name in _BY_THE_FORMULA and about.pair.approximate:
         return Row(
             title, None, statement="not judged: the formula is an approximation, and so is its second derivative"
         )
     try:
-        if exactly:
-            program = Program(lambda: transform(about), wide=about.pair.wide)
-            try:
-                got, want = program()
-            except REFUSALS:
-                exactly = False
-                got, want = jax.jit(lambda: transform(about), compiler_options=LITTLE_EFFORT)()
-        else:
-            got, want = transform(about)
+        got, want, exactly = _executed(mode, about, exactly=name not in _OF_THE_MACHINE)
     except Skipped as reason:
         return Row(title, None, statement=f"skipped: {reason}")
     except jax.errors.JaxRuntimeError as error:
@@ -84,7 +76,7 @@ def _row(name: str, about: Subject) -> Row:
         found = [by.compare(g, w, tolerance) for g, w in pairs]
         ok = not any(c.wrong.any() for c in found)
         worst = max((float(np.max(c.units, initial=0)) for c in found), default=0.0)
-        detail = f"{meaning}, exactly, in u"
+        detail = f"{mode.meaning}, exactly, in u"
         wrong = [f"off by {number(worst)}u, allowed {number(allowed)}u"]
     else:
         # Cancellation amplifies roundings. A wrong transformation is off by far more than 2^23 of them.
@@ -92,9 +84,25 @@ def _row(name: str, about: Subject) -> Row:
         floor = 2.0**-10 * max((by.largest(w) for _, w in pairs), default=0)
         worst = max((by.off(g, w, floor) for g, w in pairs), default=0)
         ok = worst <= allowed
-        detail = f"{meaning}, computed, relative to the largest entry"
+        detail = f"{mode.meaning}, computed, relative to the largest entry"
         wrong = [f"off by {number(worst)} of the largest entry, allowed {number(allowed)}"]
-    return Row(title, ok, worst, allowed, detail, () if ok else (f"{wrong[0]}: {meaning}",))
+    return Row(title, ok, worst, allowed, detail, () if ok else (f"{wrong[0]}: {mode.meaning}",))
+
+
+def _executed(mode: Mode, about: Subject, *, exactly: bool) -> tuple[Any, Any, bool]:
+    """What the transformation gives, what that must equal, and whether both were executed exactly."""
+    wide = about.pair.wide
+    if exactly:
+        try:
+            return Program(lambda: mode.given(about), wide=wide)(), about.exactly(mode.meant), True
+        except REFUSALS:
+            got, want = jax.jit(lambda: (mode.given(about), mode.meant(about)), compiler_options=LITTLE_EFFORT)()
+            return got, want, False
+    got = mode.given(about)
+    try:
+        return got, jax.tree.map(as_floats, about.exactly(mode.meant)), False
+    except REFUSALS:
+        return got, jax.jit(lambda: mode.meant(about))(), False
 
 
 def _beyond_jax(said: str, about: Subject) -> str:

@@ -180,10 +180,15 @@ class Pair:
         return [w & m for w, m in zip(wrong, meet, strict=True)]
 
 
+def as_floats(balls: Any) -> Any:
+    """Their midpoints."""
+    return np.vectorize(float, otypes=[float])(balls)
+
+
 def exactly_or_compiled(function: Callable[[], Any], wide: bool) -> Any:
     """The results of a function without arguments as floats: exactly if that is possible, else compiled."""
     try:
-        return jax.tree.map(lambda balls: np.vectorize(float, otypes=[float])(balls), Program(function, wide=wide)())
+        return jax.tree.map(as_floats, Program(function, wide=wide)())
     except REFUSALS:
         return jax.jit(function)()
 

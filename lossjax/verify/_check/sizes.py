@@ -18,7 +18,7 @@ from lossjax.verify._check.inlining import uses
 from lossjax.verify._check.inputs import Family, generic
 from lossjax.verify._check.labels import labels_of
 from lossjax.verify._check.problem import Arrays, Problem, is_float, is_key, kind
-from lossjax.verify._check.programs import REFUSALS, Pair, x64
+from lossjax.verify._check.programs import REFUSALS, Pair, as_floats, x64
 
 _MOST_LENGTHS = 3
 _MOST_ENTRIES = 4096
@@ -113,7 +113,7 @@ def _values(pair: Pair, arrays: Arrays) -> Arrays:
         exact, _ = pair.plain(pair.given(arrays), pair.cotangents)
     except REFUSALS:
         return jax.jit(pair.one.values(pair.truth), compiler_options=LITTLE_EFFORT)(arrays)
-    return tuple(np.vectorize(float, otypes=[float])(value) for value in exact)
+    return tuple(map(as_floats, exact))
 
 
 def _by_kernel(one: Problem, pair: Pair) -> bool:

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,11 +11,9 @@ import numpy as np
 from jax.sharding import AxisType, PartitionSpec
 
 from lossjax._core.xla import LITTLE_EFFORT
-from lossjax.verify._check import compare as by
 from lossjax.verify._check.inlining import uses
-from lossjax.verify._check.inputs import is_symmetric
-from lossjax.verify._check.problem import Arrays, Problem, is_key, weighted_sum
-from lossjax.verify._check.programs import Pair, exactly_or_compiled
+from lossjax.verify._check.point import Subject, forward_over, reverse_over
+from lossjax.verify._check.problem import Arrays, weighted_sum
 
 _MOST_FIRST = 10**5
 _DRAWS = ("random_bits", "threefry2x32", "rng_bit_generator", "rng_uniform")
@@ -25,188 +23,81 @@ class Skipped(Exception):
     """The transformation makes no sense for the function, or not here; the message says why."""
 
 
-@dataclasses.dataclass(eq=False)
-class Subject:
-    """The function at one point, with weights for its outputs and a direction for its inputs."""
-
-    one: Problem
-    pair: Pair
-    arrays: Arrays
-    weights: Arrays
-    tangents: Arrays
-
-    @functools.cached_property
-    def rows(self) -> int | None:
-        """The length of a batch axis whose rows do not feel each other."""
-        return self.pair.rows
-
-    @functools.cached_property
-    def sizes(self) -> dict[int, Arrays]:
-        """The arguments for other numbers of rows, where the function takes them.
-
-        A kernel may be for whole blocks of rows only, and leave others unwritten: what it cannot compute is no size.
-        """
-        found: dict[int, Arrays] = {}
-        if self.rows is None:
-            return found
-        kernel = uses(jax.make_jaxpr(self.both_of)(self.arrays), ("pallas_call",))
-        for size in sorted({1, self.rows // 2, self.rows + 1}):
-            taken = np.arange(size) % self.rows
-            arrays = tuple(
-                (a if is_key(a) else np.asarray(a))[taken] if np.ndim(a) and a.shape[0] == self.rows else a
-                for a in self.arrays
-            )
-            try:
-                fits = all(o.shape[:1] == (size,) for o in self.one.shapes(arrays))
-                if fits and kernel:
-                    rows = zip(self.one.call(self.one.fn, arrays), self.values, strict=True)
-                    fits = all(np.allclose(a, b[taken], 1e-2, 1e-2 * by.largest(b), equal_nan=True) for a, b in rows)
-            except Exception:  # the function holds data of its own for each row: any error says so
-                fits = False
-            if fits:
-                found[size] = arrays
-        return found
-
-    @property
-    def moving(self) -> Arrays:
-        return tuple(map(jnp.asarray, self.one.chosen(self.arrays)))
-
-    def of_moving(self, fn: Callable[..., Any] | None = None) -> Callable[..., Arrays]:
-        return self.one.of_moving(fn or self.one.fn, self.arrays)
-
-    def scalar(self, *moving: Any, fn: Callable[..., Any] | None = None) -> jax.Array:
-        return weighted_sum(self.of_moving(fn)(*moving), self.weights)
-
-    @property
-    def argnums(self) -> tuple[int, ...]:
-        return tuple(range(len(self.one.moving)))
-
-    def gradient_of(self, arrays: Arrays) -> Arrays:
-        """The gradient in the differentiated arrays, as a function of all arrays."""
-        of_moving = self.one.of_moving(self.one.fn, arrays)
-        return jax.grad(lambda *m: weighted_sum(of_moving(*m), self.weights), self.argnums)(
-            *map(jnp.asarray, self.one.chosen(arrays))
-        )
-
-    def both_of(self, arrays: Arrays) -> tuple[Arrays, Arrays]:
-        """Values and gradient, as a function of all arrays."""
-        return self.one.call(self.one.fn, arrays), self.gradient_of(arrays)
-
-    def gradient_through(self, staged: Callable[..., Any]) -> Arrays:
-        """The gradient of what a transformation makes of the function, which it traces before any derivative is asked.
-
-        Every array is an argument of it: a rule that closes over one, whichever, keeps a tracer that is gone.
-        """
-
-        def scalar(*arrays: Any) -> jax.Array:
-            return weighted_sum(self.one.call(self.one.fn, arrays), self.weights)
-
-        return jax.grad(staged(scalar), self.one.moving)(*self.arrays)
-
-    @property
-    def gradient(self) -> Arrays:
-        return self.gradient_of(self.arrays)
-
-    @property
-    def values(self) -> Arrays:
-        return self.one.call(self.one.fn, self.arrays)
-
-    @property
-    def directions(self) -> Arrays:
-        """Two directions of the differentiated arrays, stacked: a transformation is then met in a batch, too."""
-        return tuple(np.stack([t, t[..., ::-1] if np.ndim(t) else -t]) for t in self.tangents)
-
-    def second(
-        self, along: Callable[..., Arrays], scalar: Callable[..., jax.Array], first: Callable[..., Any] = jax.grad
-    ) -> Any:
-        """The Hessian of the weighted sum times each of the directions, by ``along(gradient, moving, direction)``."""
-        gradient = first(scalar, self.argnums)
-        directions = self.symmetrical(self.directions)
-        return self.symmetrical(
-            jax.vmap(lambda *direction: along(gradient, self.moving, direction))(*directions)
-        )  # fmt: skip
-
-    def symmetrical(self, stacked: Arrays) -> Arrays:
-        """The symmetric part for an argument that is a symmetric matrix: of its function, nothing else is known."""
-        pairs = zip(stacked, self.one.chosen(self.arrays), strict=True)
-        return tuple((x + x.swapaxes(-1, -2)) / 2 if is_symmetric(np.asarray(a)) else x for x, a in pairs)
-
-    def second_of_formula(self) -> Any:
-        """The same of the formula, in reverse over reverse mode; a loop of unknown length has forward modes only."""
-        try:
-            return self.by_formula(functools.partial(self.second, _reverse_over))
-        except Exception as in_reverse:  # JAX and the function may raise anything
-            plain = functools.partial(self.scalar, fn=self.pair.truth)
-            try:
-                return self.second(_forward_over, plain, jax.jacfwd)
-            except Exception:  # in neither: what JAX says of the mode that was asked for is what counts
-                raise in_reverse from None
-
-    def by_formula(self, derivative: Callable[[Callable[..., jax.Array]], Any]) -> Any:
-        """A derivative of the weighted sum as the formula has it, free of custom rules.
-
-        Where JAX cannot differentiate the formula so often, it is the function's own, and the modes are compared with
-        each other.
-        """
-        try:
-            return derivative(functools.partial(self.scalar, fn=self.pair.truth))
-        except Exception:  # JAX and the formula may raise anything
-            return derivative(self.scalar)
+def _both(s: Subject) -> Any:
+    return s.values, s.gradient
 
 
-def _forward_over(gradient: Callable[..., Arrays], moving: Arrays, direction: Arrays) -> Arrays:
-    return jax.jvp(gradient, moving, direction)[1]
-
-
-def _reverse_over(gradient: Callable[..., Arrays], moving: Arrays, direction: Arrays) -> Arrays:
-    return jax.grad(lambda *m: weighted_sum(gradient(*m), direction), tuple(range(len(moving))))(*moving)
+def _gradient(s: Subject) -> Any:
+    return s.gradient
 
 
 def _jit(s: Subject) -> Any:
-    return jax.jit(s.both_of, compiler_options=LITTLE_EFFORT)(s.arrays), exactly_or_compiled(
-        lambda: s.both_of(s.arrays), s.pair.wide
-    )
+    return jax.jit(s.both_of, compiler_options=LITTLE_EFFORT)(s.arrays)
+
+
+def _jit_inside(s: Subject) -> Any:
+    return s.gradient_through(jax.jit)
 
 
 def _vmap(s: Subject) -> Any:
-    other = s.one.replaced(s.arrays, {i: np.asarray(s.arrays[i])[..., ::-1] if np.ndim(s.arrays[i]) else s.arrays[i]
-                                      for i in s.one.moving})  # fmt: skip
-    both = jax.tree.map(lambda a, b: jnp.stack([a, b]), s.arrays, other)
-    singles = jax.tree.map(lambda a, b: jnp.stack([a, b]), s.both_of(s.arrays), s.both_of(other))
-    return jax.vmap(s.both_of)(both), singles
+    return jax.vmap(s.both_of)(jax.tree.map(lambda a, b: jnp.stack([a, b]), s.arrays, s.reversed))
+
+
+def _one_by_one(s: Subject) -> Any:
+    return jax.tree.map(lambda a, b: jnp.stack([a, b]), s.both_of(s.arrays), s.both_of(s.reversed))
 
 
 def _jvp(s: Subject) -> Any:
     outputs, pushed = jax.jvp(s.of_moving(), s.moving, s.tangents)
-    return (outputs, weighted_sum(pushed, s.weights)), (s.values, weighted_sum(s.gradient, s.tangents))
+    return outputs, weighted_sum(pushed, s.weights)
+
+
+def _along_tangents(s: Subject) -> Any:
+    return s.values, weighted_sum(s.gradient, s.tangents)
 
 
 def _linearize(s: Subject) -> Any:
     outputs, pushed = jax.linearize(s.of_moving(), *s.moving)
-    return (outputs, pushed(*s.tangents)), jax.jvp(s.of_moving(), s.moving, s.tangents)
+    return outputs, pushed(*s.tangents)
+
+
+def _pushed(s: Subject) -> Any:
+    return jax.jvp(s.of_moving(), s.moving, s.tangents)
 
 
 def _jacfwd(s: Subject) -> Any:
     outputs = sum(np.size(w) for w in s.weights)
     if outputs * sum(map(np.size, s.moving)) > _MOST_FIRST:
         raise Skipped("the Jacobian is large; give a smaller example")
-    return jax.jacfwd(s.of_moving(), s.argnums)(*s.moving), jax.jacrev(s.of_moving(), s.argnums)(*s.moving)
+    return jax.jacfwd(s.of_moving(), s.argnums)(*s.moving)
+
+
+def _jacrev(s: Subject) -> Any:
+    return jax.jacrev(s.of_moving(), s.argnums)(*s.moving)
 
 
 def _hessian(s: Subject) -> Any:
-    return s.second(_forward_over, s.scalar), s.second_of_formula()
+    return s.second(forward_over, s.scalar)
 
 
 def _reverse_twice(s: Subject) -> Any:
-    return s.second(_reverse_over, s.scalar), s.second_of_formula()
+    return s.second(reverse_over, s.scalar)
 
 
-def _jit_inside(s: Subject) -> Any:
-    return s.gradient_through(jax.jit), s.gradient
+def _second_of_formula(s: Subject) -> Any:
+    """In reverse over reverse mode; a loop of unknown length has forward modes only."""
+    try:
+        return s.by_formula(functools.partial(s.second, reverse_over))
+    except Exception as in_reverse:  # JAX and the function may raise anything
+        plain = functools.partial(s.scalar, fn=s.pair.truth)
+        try:
+            return s.second(forward_over, plain, jax.jacfwd)
+        except Exception:  # in neither: what JAX says of the mode that was asked for is what counts
+            raise in_reverse from None
 
 
 def _remat(s: Subject) -> Any:
-    return s.gradient_through(jax.checkpoint), s.gradient
+    return s.gradient_through(jax.checkpoint)
 
 
 def _scan(s: Subject) -> Any:
@@ -214,7 +105,7 @@ def _scan(s: Subject) -> Any:
         start = jnp.zeros_like(jax.eval_shape(s.scalar, *moving))
         return jax.lax.scan(lambda carry, _: (carry + s.scalar(*moving), None), start, None, length=2)[0]
 
-    return jax.grad(looped, s.argnums)(*s.moving), jax.tree.map(lambda g: 2 * g, s.gradient)
+    return jax.tree.map(lambda g: g / 2, jax.grad(looped, s.argnums)(*s.moving))
 
 
 def _scan_twice(s: Subject) -> Any:
@@ -230,11 +121,11 @@ def _scan_twice(s: Subject) -> Any:
         values = jax.lax.scan(lambda carry, given: (carry, s.scalar(*given)), 0, both)[1]
         return jnp.sum(values**2)
 
-    def along_tangents(f: Callable[..., jax.Array]) -> Any:
-        return s.symmetrical(_reverse_over(jax.grad(f, s.argnums), s.moving, s.symmetrical(s.tangents)))
+    return s.second_along_tangents(looped)
 
-    want = s.by_formula(lambda scalar: along_tangents(lambda *moving: 2 * scalar(*moving) ** 2))
-    return along_tangents(looped), want
+
+def _squares_of_formula(s: Subject) -> Any:
+    return s.by_formula(lambda scalar: s.second_along_tangents(lambda *moving: 2 * scalar(*moving) ** 2))
 
 
 def _shard_map(s: Subject) -> Any:
@@ -261,43 +152,60 @@ def _shard_map(s: Subject) -> Any:
     both = tuple(jnp.stack([a, a]) for a in s.arrays)
     split = tuple(jax.device_put(a, jax.NamedSharding(mesh, spec)) for a in both)
     gradients = jax.jit(jax.grad(of_moving), compiler_options=LITTLE_EFFORT)(s.one.chosen(split), split)
-    singles = exactly_or_compiled(lambda: s.gradient, s.pair.wide)
-    return gradients, tuple(np.stack([g, g]) for g in singles)
+    return tuple(np.asarray(g) for g in gradients)
+
+
+def _on_each(s: Subject) -> Any:
+    return tuple(jnp.stack([g, g]) for g in s.gradient)
 
 
 def _batches(s: Subject) -> Any:
-    rows = s.rows
-    if rows is None:
+    if s.rows is None:
         raise Skipped("no batch axis with independent rows")
     if uses(jax.make_jaxpr(s.both_of)(s.arrays), _DRAWS):
         raise Skipped("it draws random numbers, which are others where there are more of them")
-    of_batch = [k for k, a in enumerate(s.arrays) if np.ndim(a) and a.shape[0] == rows]
-    values, gradients = s.both_of(s.arrays)
-    got, want = [], []
-    for size, arrays in s.sizes.items():
-        taken = np.arange(size) % rows
-        found, slopes = dataclasses.replace(s, weights=tuple(w[taken] for w in s.weights)).both_of(arrays)
-        kept = [k for k, position in enumerate(s.one.moving) if position in of_batch]
-        got.append((found, [slopes[k] for k in kept]))
-        want.append(([v[taken] for v in values], [gradients[k][taken] for k in kept]))
-    if not got:
+    if not s.sizes:
         raise Skipped("it is for this batch size only")
-    return got, want
+    found = []
+    for size, arrays in s.sizes.items():
+        weights = tuple(w[np.arange(size) % s.rows] for w in s.weights)
+        values, slopes = dataclasses.replace(s, weights=weights).both_of(arrays)
+        found.append((values, [slopes[k] for k in s.batched]))
+    return found
 
 
-MODES: dict[str, tuple[Callable[[Subject], Any], str]] = {
-    "jit": (_jit, "value and gradient as without"),
-    "grad of jit": (_jit_inside, "gradient as without"),
-    "vmap": (_vmap, "value and gradient of two inputs as one by one"),
-    "jvp": (_jvp, "⟨u, Jv⟩ = ⟨Jᵀu, v⟩"),
-    "linearize": (_linearize, "as jvp"),
-    "jacfwd": (_jacfwd, "as jacrev"),
-    "hessian": (_hessian, "times two directions, forward over reverse, as the formula's"),
-    "reverse over reverse": (_reverse_twice, "times two directions, as the formula's Hessian"),
-    "remat": (_remat, "gradient as without"),
-    "scan": (_scan, "gradient of two steps is twice that of one"),
-    "scan, second derivative": (_scan_twice, "of squares, as the formula's without the loop"),
-    "shard_map": (_shard_map, "gradient on two devices as on one"),
-    "other batch sizes": (_batches, "value and gradient of one row, of half the rows and of one more as in the whole"),
+def _of_whole(s: Subject) -> Any:
+    assert s.rows is not None
+    values, gradients = s.both_of(s.arrays)
+    taken = [np.arange(size) % s.rows for size in s.sizes]
+    return [([v[rows] for v in values], [gradients[k][rows] for k in s.batched]) for rows in taken]
+
+
+class Mode(NamedTuple):
+    """A transformation."""
+
+    given: Callable[[Subject], Any]
+    """What it makes of the function, evaluated."""
+    meant: Callable[[Subject], Any]
+    """What that must equal. Several transformations may mean the same, which is then executed once."""
+    meaning: str
+    """Both in words."""
+
+
+MODES = {
+    "jit": Mode(_jit, _both, "value and gradient as without"),
+    "grad of jit": Mode(_jit_inside, _gradient, "gradient as without"),
+    "vmap": Mode(_vmap, _one_by_one, "value and gradient of two inputs as one by one"),
+    "jvp": Mode(_jvp, _along_tangents, "⟨u, Jv⟩ = ⟨Jᵀu, v⟩"),
+    "linearize": Mode(_linearize, _pushed, "as jvp"),
+    "jacfwd": Mode(_jacfwd, _jacrev, "as jacrev"),
+    "hessian": Mode(_hessian, _second_of_formula, "times two directions, forward over reverse, as the formula's"),
+    "reverse over reverse": Mode(_reverse_twice, _second_of_formula, "times two directions, as the formula's Hessian"),
+    "remat": Mode(_remat, _gradient, "gradient as without"),
+    "scan": Mode(_scan, _gradient, "gradient of two steps is twice that of one"),
+    "scan, second derivative": Mode(_scan_twice, _squares_of_formula, "of squares, as the formula's without the loop"),
+    "shard_map": Mode(_shard_map, _on_each, "gradient on two devices as on one"),
+    "other batch sizes": Mode(
+        _batches, _of_whole, "value and gradient of one row, of half the rows and of one more as in the whole"
+    ),
 }
-"""Name of each transformation: what it gives together with what that must equal, and this in words."""
