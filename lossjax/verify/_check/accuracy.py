@@ -51,7 +51,7 @@ class _Worst:
     failures: list[tuple[float, str]] = dataclasses.field(default_factory=list)
 
 
-class _Judge:
+class Judge:
     """Computes results, executes them exactly, and says how much of an error roundings of the inputs explain."""
 
     def __init__(self, pair: Pair, reference: Callable[..., Any] | None, ulps: float, seed: int):
@@ -217,7 +217,7 @@ def check_accuracy(
 ) -> list[Row]:
     """The rows ``value`` and ``gradient``, those that are wanted."""
     tried = affordable(pair.one, [f for f in families if f.regular], _MOST_ENTRIES)
-    judge = _Judge(pair, reference, ulps, seed)
+    judge = Judge(pair, reference, ulps, seed)
     worst = {name: _Worst() for name in GROUPS if name in wanted}
     refused = []
     for family in tried:
@@ -249,7 +249,7 @@ def _row(name: str, worst: _Worst, tried: int, refused: list[str], allowed: floa
 
 
 def _judge(
-    judge: _Judge,
+    judge: Judge,
     family: Family,
     cotangents: Arrays,
     exact: tuple[Arrays, Arrays],
