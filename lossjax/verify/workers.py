@@ -14,6 +14,8 @@ import jax
 _XLA_FLAGS = "--xla_cpu_parallel_codegen_split_count=1", "--xla_force_host_platform_device_count=2"
 """One thread compiles a program, for the processes share the cores; and ``shard_map`` is asked on two devices."""
 
+_SELDOM = 100_000, 20, 20
+
 T = TypeVar("T")
 Pool = concurrent.futures.Executor
 
@@ -46,6 +48,18 @@ def _xla_flags() -> Iterator[None]:
             os.environ["XLA_FLAGS"] = before
 
 
+@contextmanager
+def little_garbage() -> Iterator[None]:
+    """Inside, garbage is looked for seldom: an eighth of a check's time went into that, and found next to nothing."""
+    before = gc.get_threshold()
+    if before[0]:  # 0 says that the caller wants none
+        gc.set_threshold(max(before[0], _SELDOM[0]), *_SELDOM[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+
+
 def _prepare(cache: str) -> None:
     """Make a process share what it compiles with the others, and seldom look for garbage.
 
@@ -56,7 +70,7 @@ def _prepare(cache: str) -> None:
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     jax.config.update("jax_traceback_in_locations_limit", 0)  # nobody reads where their operations come from
     gc.freeze()
-    gc.set_threshold(100_000, 20, 20)
+    gc.set_threshold(*_SELDOM)
 
 
 def run_all(

@@ -26,6 +26,7 @@ from lossjax.verify._check.programs import Pair
 from lossjax.verify._check.rule import check_rule, check_sizes
 from lossjax.verify.subject import CHECKS as CHECKS
 from lossjax.verify.subject import home
+from lossjax.verify.workers import little_garbage
 
 __all__ = ["CHECKS", "Certificate", "Row", "assert_verified", "check", "inlined"]
 
@@ -157,11 +158,12 @@ def check(fn: Callable[..., Any], *example_args: Any, **options: Unpack[CheckOpt
     if reference is not None:
         _fits(one, reference)
     rows: list[Row] = []
-    with contextlib.suppress(Exception):
-        rows = _rows(one, wanted, reference, ulps, seed, wide=True)
-    if not rows:  # JAX may remember in 32 bits what a function closes over in 64, and the other way round
-        jax.clear_caches()
-        rows = _rows(one, wanted, reference, ulps, seed, wide=False)
+    with little_garbage():
+        with contextlib.suppress(Exception):
+            rows = _rows(one, wanted, reference, ulps, seed, wide=True)
+        if not rows:  # JAX may remember in 32 bits what a function closes over in 64, and the other way round
+            jax.clear_caches()
+            rows = _rows(one, wanted, reference, ulps, seed, wide=False)
     return Certificate(name, tuple(rows), time.perf_counter() - start, _about(one))
 
 

@@ -11,19 +11,18 @@ import dataclasses
 import functools
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from flint import arb
 
 from lossjax.verify import oracle, ulp
 from lossjax.verify._check.certificate import Row
 from lossjax.verify._check.inputs import Family, affordable, shown
 from lossjax.verify._check.problem import Arrays
 from lossjax.verify._check.programs import REFUSALS, Pair, Program, cotangents
+from lossjax.verify._check.rounding import errors, in_units
 from lossjax.verify.tables import number
 from lossjax.verify.ulp import Balls
 
@@ -38,6 +37,8 @@ _FACTOR = 2.0
 """The worst rounding is taken to change a result by this times the largest change over some random roundings."""
 _MOST_FAILURES = 3
 GROUPS = ("value", "gradient")
+_Entries = tuple[int, list[tuple[int, ...]]]
+"""Which array of a group, and entries of it."""
 
 
 @dataclasses.dataclass
@@ -124,41 +125,45 @@ class Judge:
 
         floats = tuple(one.arrays[i] for i in one.floats)
         try:
-            return Program(rows, floats, self.cotangents, one.arrays, self._seeds(0, 0, ()), wide=False)
+            return Program(rows, floats, self.cotangents, one.arrays, self._seeds(0, ()), wide=False)
         except Exception:  # without a second derivative, the exact results around the inputs decide
             return None
 
-    def _seeds(self, group: int, k: int, picked: Sequence[Sequence[tuple[int, ...]]]) -> tuple[Arrays, Arrays]:
-        """For each place of a batch, cotangents that pick out the entries ``picked[b]`` of array k of a group."""
+    def _seeds(self, group: int, picked: Sequence[_Entries]) -> tuple[Arrays, Arrays]:
+        """For each place of a batch, cotangents that pick out the entries ``picked[b]`` of one array of a group."""
         results = self.one.shapes(self.one.arrays), self.one.chosen(self.one.arrays)
         seeds = tuple(tuple(np.zeros((_BATCH, *r.shape), r.dtype) for r in of_group) for of_group in results)
-        for b, indices in enumerate(picked):
+        for b, (k, indices) in enumerate(picked):
             for index in indices:
                 seeds[group][k][b, *index] = 1
         return seeds[0], seeds[1]
 
-    def explained(self, arrays: Arrays, cotangents: Arrays, group: int, k: int, wanted: Any) -> Any | None:
-        """What one rounding of every input may change in each wanted entry of a result; None if unknown."""
-        one = self.one
-        floats = tuple(arrays[i] for i in one.floats)
+    def explained(self, arrays: Arrays, cotangents: Arrays, group: int, wanted: Mapping[int, Any]) -> dict[int, Any]:
+        """What one rounding of every input may change in each wanted entry of the arrays of a group.
+
+        ``wanted`` has the array's place and which of its entries; the answer has the same places, or fewer where that
+        is not known.
+        """
+        floats = tuple(arrays[i] for i in self.one.floats)
         inputs = sum(map(np.size, (*floats, *cotangents)))
-        if int(wanted.sum()) * inputs > _MOST_DERIVATIVES or self._rows is None:
-            return None
+        known = {k: which for k, which in wanted.items() if int(which.sum()) * inputs <= _MOST_DERIVATIVES}
+        if not known or self._rows is None:
+            return {}
         sizes = [np.abs(a.astype(np.float64)) * ulp.unit_roundoff(a.dtype) for a in (*floats, *cotangents)]
-        change = np.zeros(wanted.shape)
-        picked = self._together(wanted)
+        changes = {k: np.zeros(which.shape) for k, which in known.items()}
+        picked = [(k, indices) for k, which in known.items() for indices in self._together(which)]
         for start in range(0, len(picked), _BATCH):
             batch = picked[start : start + _BATCH]
             try:
-                rows = self._rows(floats, cotangents, arrays, self._seeds(group, k, batch))
+                rows = self._rows(floats, cotangents, arrays, self._seeds(group, batch))
             except (*REFUSALS, jax.errors.TracerArrayConversionError):  # JAX cannot differentiate every rule twice
-                return None
-            for b, indices in enumerate(batch):
+                return {}
+            for b, (k, indices) in enumerate(batch):
                 parts = [_sizes(row[b]) * size for row, size in zip((*rows[0], *rows[1]), sizes, strict=True)]
                 for index in indices:
                     own = [part[index[0]] for part in parts] if self.by_row else parts
-                    change[index] = sum(float(np.sum(part)) for part in own)
-        return change
+                    changes[k][index] = sum(float(np.sum(part)) for part in own)
+        return changes
 
     def _together(self, wanted: Any) -> list[list[tuple[int, ...]]]:
         """The wanted entries, in parts that one seed each picks out: one entry of every row, or one alone."""
@@ -260,23 +265,29 @@ def _judge(
     """Judge value or gradient at one set of inputs, and note the errors in ``worst``."""
     around: tuple[list[Any], list[Any]] | None = None
     allowed = judge.allowed[group]
-    for k, got in enumerate(computed):
-        k %= len(exact[group])
-        truth = exact[group][k]
-        error, scale, skip = _errors(got, truth)
+    truths = [exact[group][k % len(exact[group])] for k in range(len(computed))]
+    found = [errors(got, truth) for got, truth in zip(computed, truths, strict=True)]
+    high = [~skip & (in_units(error, scale) > min(allowed, _ASKED)) for error, scale, skip in found]
+    asked: dict[int, Any] = {}
+    for k, which in enumerate(high):
+        if which.any():
+            asked[k % len(exact[group])] = which | asked.get(k % len(exact[group]), False)
+    explanations = judge.explained(family.arrays, cotangents, group, asked)
+    for place, (got, truth, (error, scale, skip)) in enumerate(zip(computed, truths, found, strict=True)):
+        k = place % len(exact[group])
         worst.judged += int((~skip).sum())
-        raw = np.where(skip | (ulp.relative_to(truth) < ulp.smallest_normal(got.dtype)), 0, _divided(error, scale))
+        raw = np.where(skip | (ulp.relative_to(truth) < ulp.smallest_normal(got.dtype)), 0, in_units(error, scale))
         if float(np.max(raw, initial=0)) / 2 > worst.raw:
             worst.raw, worst.raw_in = float(np.max(raw)) / 2, family.name
-        units = np.where(skip, 0.0, _divided(error, scale))
-        explained: Any = None
-        if (high := units > min(allowed, _ASKED)).any():
-            explained = judge.explained(family.arrays, cotangents, group, k, high)
-            units = units if explained is None else np.where(skip, 0.0, _divided(error, scale + explained))
+        units = np.where(skip, 0.0, in_units(error, scale))
+        explained = explanations.get(k)
+        if explained is not None:
+            explained = np.where(high[place], explained, 0)
+            units = np.where(skip, 0.0, in_units(error, scale + explained))
         if (units > allowed).any():
             around = around or judge.around(family.arrays, cotangents, exact)
             change = around[group][k] if explained is None else np.maximum(explained, around[group][k])
-            units = np.where(skip, 0.0, _divided(error, scale + change))
+            units = np.where(skip, 0.0, in_units(error, scale + change))
         largest = float(np.max(units, initial=0))
         worst.units = max(worst.units, largest)
         if largest > allowed:
@@ -289,30 +300,3 @@ def _judge(
                 f"{shown(judge.one, family.arrays, at[0] if at else None)})"
             )
             worst.failures.append((largest, line))
-
-
-def _errors(got: Any, truth: Balls) -> tuple[Any, Any, Any]:
-    """Absolute errors beyond what flushing to zero costs, u of the truth, and which entries are not judged.
-
-    XLA's CPU backend flushes what is smaller than the smallest normal number to zero. Such a number may enter a sum a
-    few times; or it is a probability that is multiplied by its own logarithm, whose size is at most that of the
-    smallest normal number's. The hardware keeps subnormal numbers of float16: there only what is below the smallest
-    of these is lost.
-    """
-    got = np.asarray(got)
-    largest = float(jnp.finfo(got.dtype).max)
-    kept = float(jnp.finfo(got.dtype).smallest_subnormal)
-    smallest = kept if got.dtype == np.float16 else ulp.smallest_normal(got.dtype)
-    negligible = (4 * (1 + max(got.shape, default=1)) - math.log(smallest)) * smallest
-    size = ulp.relative_to(truth)
-    lost = np.array([not t.is_finite() for t in truth.ravel().tolist()], bool).reshape(truth.shape)
-    skip = lost | (size > largest / 2)
-    settled = truth.copy()
-    settled[skip] = arb(0)
-    error = ulp.errors(np.where(skip, np.zeros_like(got), got), settled)
-    return np.maximum(error - negligible, 0), size * ulp.unit_roundoff(got.dtype), skip
-
-
-def _divided(error: Any, scale: Any) -> Any:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(error == 0, 0.0, error / scale)
