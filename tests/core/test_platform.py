@@ -11,7 +11,7 @@ import pytest
 import lossjax
 from lossjax._core.autodiff import closed_form
 from lossjax._core.plain import rules_off
-from lossjax._core.platform import ALL, by_platform, platforms
+from lossjax._core.platform import ALL, by_definition, by_platform, platforms
 from lossjax.verify import exact
 
 ZERO = jnp.float32(0)
@@ -36,6 +36,18 @@ def test_the_definition_is_what_plain_and_exact_arithmetic_see() -> None:
     with rules_off():
         assert jax.jit(lambda x: chosen(x))(jnp.float32(0)) == 2
     assert exact(chosen)(jnp.float32(0)) == 2
+
+
+def test_what_is_traced_by_definition_is_kept_apart() -> None:
+    """A jitted function is compiled from what JAX has kept of it: that must not be what exact arithmetic was shown."""
+    jitted = jax.jit(lambda x: chosen(x) * x)
+    with by_definition():
+        assert choices(jitted, ZERO) == choices(jax.grad(jitted), ZERO) == 0
+    assert choices(jitted, ZERO) == 1
+    assert jitted(jnp.float32(1)) == 2
+    assert jax.grad(jitted)(jnp.float32(1)) == 3
+    with by_definition():
+        assert choices(jitted, ZERO) == 0
 
 
 def test_accelerators_may_have_a_formula_that_is_not_the_definition() -> None:

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lossjax._core.platform import by_definition
 from lossjax._core.versions import Jaxpr, body
 from lossjax.verify import oracle, ulp
 from lossjax.verify._check import compare as by
@@ -29,7 +30,7 @@ class Program:
 
     def __init__(self, function: Callable[..., Any], *examples: Any, wide: bool):
         self._wide = wide
-        with x64(wide):
+        with x64(wide), by_definition():
             self.jaxpr, shapes = jax.make_jaxpr(function, return_shape=True)(*examples)
         self._tree = jax.tree.structure(shapes)
 

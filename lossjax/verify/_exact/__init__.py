@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from flint import acb
 
+from lossjax._core.platform import by_definition
 from lossjax._core.versions import Jaxpr
 from lossjax.verify._exact.dispatch import covered as covered
 from lossjax.verify._exact.interpreter import interpret
@@ -86,7 +87,8 @@ def exact(
 
     def in_exact_arithmetic(*args: Any, **kwargs: Any) -> Any:
         shown = jax.tree.map(lambda a: _float_like(a) if is_balls(a) else a, (args, kwargs))
-        jaxpr, shapes = jax.make_jaxpr(called, return_shape=True)(*shown)
+        with by_definition():
+            jaxpr, shapes = jax.make_jaxpr(called, return_shape=True)(*shown)
         options = {"round_conversions": round_conversions, "run_callbacks": run_callbacks}
         results = exact_jaxpr(jaxpr, jax.tree.leaves((args, kwargs)), precision, **options)
         return jax.tree.unflatten(jax.tree.structure(shapes), results)
