@@ -1,11 +1,13 @@
 """The processes that ``lossjax verify`` works in."""
 
+import contextlib
+import gc
 import os
 
 import jax
 import pytest
 
-from lossjax.verify.workers import pool_of, run_all
+from lossjax.verify.workers import little_garbage, pool_of, run_all
 
 
 def test_they_have_two_devices_and_leave_the_environment_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -18,3 +20,16 @@ def test_they_have_two_devices_and_leave_the_environment_as_it_was(monkeypatch: 
     with pool_of(2) as pool:
         assert run_all(jax.device_count, [()], pool) == [2]
     assert dict(os.environ) == {k: v for k, v in before.items() if k != "XLA_FLAGS"}
+
+
+@pytest.mark.parametrize("own", [(700, 10, 10), (200_000, 10, 10), (0, 10, 10)], ids=["seldom", "as seldom", "never"])
+def test_garbage_is_looked_for_seldom_and_then_as_before(own: tuple[int, int, int]) -> None:
+    before = gc.get_threshold()
+    try:
+        gc.set_threshold(*own)
+        with contextlib.suppress(KeyError), little_garbage():
+            assert gc.get_threshold()[0] == (max(100_000, own[0]) if own[0] else 0)
+            raise KeyError
+        assert gc.get_threshold() == own
+    finally:
+        gc.set_threshold(*before)
