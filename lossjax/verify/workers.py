@@ -14,6 +14,9 @@ import jax
 _XLA_FLAGS = "--xla_cpu_parallel_codegen_split_count=1", "--xla_force_host_platform_device_count=2"
 """One thread compiles a program, for the processes share the cores; and ``shard_map`` is asked on two devices."""
 
+_LEVEL_OF_JAX, _SILENT = "1", "3"
+"""The level of messages that JAX sets where the caller has set none; and that of what ends the process alone."""
+
 _SELDOM = 100_000, 20, 20
 
 T = TypeVar("T")
@@ -30,22 +33,32 @@ def pool_of(processes: int) -> Iterator[Pool | None]:
     spawn = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as folder:
         cache = jax.config.values["jax_compilation_cache_dir"] or folder
-        with _xla_flags(), concurrent.futures.ProcessPoolExecutor(processes, spawn, _prepare, (cache,)) as pool:
+        with _environment(), concurrent.futures.ProcessPoolExecutor(processes, spawn, _prepare, (cache,)) as pool:
             yield pool
 
 
 @contextmanager
-def _xla_flags() -> Iterator[None]:
-    """Have processes that start inside take our flags, then the caller's, of which the last counts."""
-    before = os.environ.get("XLA_FLAGS")
-    os.environ["XLA_FLAGS"] = " ".join([*_XLA_FLAGS, *([before] if before else [])])
+def _environment() -> Iterator[None]:
+    """Have processes that start inside take our settings, and then the caller's, of which the last counts.
+
+    They say nothing on their own: of every program that it loads from the cache jaxlib 0.10.0 says, in an error's
+    words, that this machine may not be the one that compiled it.
+    """
+    level = os.environ.get("TF_CPP_MIN_LOG_LEVEL", _LEVEL_OF_JAX)
+    ours = {
+        "XLA_FLAGS": " ".join([*_XLA_FLAGS, os.environ.get("XLA_FLAGS", "")]).strip(),
+        "TF_CPP_MIN_LOG_LEVEL": _SILENT if level == _LEVEL_OF_JAX else level,
+    }
+    before = {name: os.environ.get(name) for name in ours}
+    os.environ.update(ours)
     try:
         yield
     finally:
-        if before is None:
-            del os.environ["XLA_FLAGS"]
-        else:
-            os.environ["XLA_FLAGS"] = before
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 @contextmanager

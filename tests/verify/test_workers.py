@@ -22,6 +22,20 @@ def test_they_have_two_devices_and_leave_the_environment_as_it_was(monkeypatch: 
     assert dict(os.environ) == {k: v for k, v in before.items() if k != "XLA_FLAGS"}
 
 
+@pytest.mark.parametrize("own", [None, "1", "0", "2"])
+def test_they_log_nothing_unless_the_caller_wants_it(monkeypatch: pytest.MonkeyPatch, own: str | None) -> None:
+    """Loading from the cache of compiled programs, jaxlib 0.10.0 wrote 170 lines between those of the progress.
+
+    "1" is what JAX sets itself when it is imported.
+    """
+    monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
+    if own is not None:
+        monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", own)
+    with pool_of(2) as pool:
+        assert run_all(os.getenv, [("TF_CPP_MIN_LOG_LEVEL",)], pool) == ["3" if own in (None, "1") else own]
+    assert os.environ.get("TF_CPP_MIN_LOG_LEVEL") == own
+
+
 @pytest.mark.parametrize("own", [(700, 10, 10), (200_000, 10, 10), (0, 10, 10)], ids=["seldom", "as seldom", "never"])
 def test_garbage_is_looked_for_seldom_and_then_as_before(own: tuple[int, int, int]) -> None:
     before = gc.get_threshold()
