@@ -20,7 +20,6 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 from jax import lax
-from jax.experimental.xla_metadata import set_xla_metadata
 
 from lossjax._core.plain import rules_are_off
 
@@ -51,17 +50,6 @@ def traced_for(platforms: Platforms) -> Iterator[None]:
         yield
     finally:
         _traced_for.reset(token)
-
-
-@contextlib.contextmanager
-def by_definition() -> Iterator[None]:
-    """While a program is traced that will be executed exactly: of each choice, trace the definition alone.
-
-    JAX keeps what it has traced of a jitted function, and would later compile that. The metadata set it apart: they are
-    part of the key under which a trace is kept.
-    """
-    with traced_for(frozenset({ANY_OTHER})), set_xla_metadata(lossjax="by definition"):
-        yield
 
 
 def by_platform(

@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lossjax._core.platform import by_definition
 from lossjax._core.versions import Jaxpr, body
 from lossjax.verify import oracle, ulp
 from lossjax.verify._check import compare as by
@@ -18,6 +17,7 @@ from lossjax.verify._check.inputs import generic
 from lossjax.verify._check.problem import Arrays, Problem, is_float
 from lossjax.verify._exact import UndecidedComparison, UnsupportedPrimitive
 from lossjax.verify._exact.interpreter import interpret
+from lossjax.verify._exact.tracing import by_definition
 
 REFUSALS = (UndecidedComparison, UnsupportedPrimitive, NotImplementedError)
 """What an exact execution raises where it cannot be done: the question is then not judged."""

@@ -13,13 +13,13 @@ import jax
 import jax.numpy as jnp
 from flint import acb
 
-from lossjax._core.platform import by_definition
 from lossjax._core.versions import Jaxpr
 from lossjax.verify._exact.dispatch import covered as covered
 from lossjax.verify._exact.interpreter import interpret
 from lossjax.verify._exact.rules import UndecidedComparison as UndecidedComparison
 from lossjax.verify._exact.rules import UnsupportedPrimitive as UnsupportedPrimitive
 from lossjax.verify._exact.rules import is_balls
+from lossjax.verify._exact.tracing import by_definition
 
 __all__ = ["MOST_BITS", "UndecidedComparison", "UnsupportedPrimitive", "covered", "exact", "exact_jaxpr"]
 
