@@ -18,6 +18,7 @@ _LEVEL_OF_JAX, _SILENT = "1", "3"
 """The level of messages that JAX sets where the caller has set none; and that of what ends the process alone."""
 
 _SELDOM = 100_000, 20, 20
+"""Thresholds of the garbage collector: tracing makes many small objects that live long."""
 
 T = TypeVar("T")
 Pool = concurrent.futures.Executor

@@ -195,6 +195,7 @@ def exactly_or_compiled(function: Callable[[], Any], wide: bool) -> Any:
 
 
 def _independent_rows(pair: Pair, arrays: Arrays) -> int | None:
+    """By pullbacks of the first and of the last row alone."""
     shapes = [o.shape for o in pair.outputs]
     moving = pair.one.chosen(arrays)
     if any(not shape or shape[0] != shapes[0][0] for shape in shapes) or shapes[0][0] < 2:
