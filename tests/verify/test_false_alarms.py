@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from lossjax.verify import Certificate, check
+from lossjax.verify._check.programs import Program
 from lossjax.verify._check.transformations import MODES
 
 X = np.float32([0.31, 0.72, 0.15, 0.58])
@@ -52,6 +53,23 @@ def test_constants_that_cancel_are_no_fault() -> None:
     assert found.right, str(found)
     assert "hang on the rounding of a constant" in row_of(found, "rule").statement
     assert check(jax.scipy.special.erfcx, X, checks=("rule", "cotangent")).right
+
+
+def test_constants_may_be_split_where_they_are_not_known() -> None:
+    """A program that splits a number and puts it together again: its parts may be any two of that sum."""
+
+    def of_parts(x: jax.Array) -> jax.Array:
+        product = x * math.sqrt(math.pi)
+        first = jax.lax.bitcast_convert_type(
+            jax.lax.bitcast_convert_type(product, jnp.uint32) & jnp.uint32(0xFFFFF000), x.dtype
+        )
+        return first + (product - first)
+
+    x = np.float32([0.3])
+    [known] = Program(of_parts, x, wide=False)(x).tolist()
+    [loose] = Program(of_parts, x, wide=False)(x, looseness=2.0**-24).tolist()
+    assert loose.contains(known)
+    assert 1e-8 < float(loose.rad() / abs(known)) < 1e-6
 
 
 @pytest.mark.parametrize("factor", [1.125, -1.0, 1 + 2.0**-20])

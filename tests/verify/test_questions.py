@@ -70,6 +70,10 @@ def of_probabilities(z: jax.Array, t: jax.Array) -> jax.Array:
     return jnp.where(jnp.any(t < 0, axis=-1), jnp.nan, loss)
 
 
+OWN = jnp.linspace(0.5, 2.5, 7)
+"""Weights that a function has written down."""
+
+
 def one_hot_loss(z: jax.Array, y: jax.Array) -> jax.Array:
     hot = jax.nn.one_hot(y, z.shape[-1], dtype=z.dtype)
     return jax.nn.logsumexp(z, axis=-1) - jnp.sum(hot * z, axis=-1)
@@ -202,6 +206,8 @@ FAULTS: dict[str, tuple[Callable[..., Any], tuple[Any, ...], str]] = {
             g[:, None] * -jax.nn.log_softmax(kept[0]))),
         (Z, np.eye(7, dtype=np.float32)[Y]), "rule"),
     "the value of a class that does not exist": (one_hot_loss, (Z, Y), "edges"),
+    "the value of a class that does not exist, where the function weighs its classes": (
+        lambda z, warmth, y: OWN[jnp.clip(y, 0, 6)] * one_hot_loss(z / warmth, y), (Z, np.float32(1.5), Y), "edges"),
 }  # fmt: skip
 
 
@@ -413,6 +419,12 @@ HONEST: dict[str, tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]] = 
         ruled(lambda z: jnp.sum((z - V) ** 2), lambda kept, g: (2 * g * (kept[0] - V),)), (Z,), {}),
     "an exponent, which is no label": (lambda z, n: jnp.sum(z**2) * n.astype(z.dtype), (Z[0], np.array(2, np.int32)), {
         "checks": GENTLE}),
+    "exponents of entries that the function weighs": (
+        lambda z, n: jnp.sum(OWN[None] * jnp.exp(n[:, None].astype(z.dtype) * jnp.tanh(z)), axis=-1), (Z, Y),
+        {"checks": ("rule", "edges")}),
+    "exponents of entries that the function weighs, with a number": (
+        lambda z, scale, n: jnp.sum(OWN[None] * jnp.exp(n[:, None].astype(z.dtype) * jnp.tanh(z) / scale), axis=-1),
+        (Z, np.float32(1.5), Y), {"checks": ("rule", "edges")}),
     "types of arrays": (typed, (Z, Y), {"checks": ("rule", "cotangent", "modes")}),
     "types of arrays in a rule": (ruled(squares, typed_rule), (Z,), {}),
     "no rows, and a rule": (ruled(squares, lambda kept, g: (2 * g[:, None] * kept[0],)), (Z[:0],), {"checks": "rule"}),
@@ -463,6 +475,40 @@ def test_a_body_that_is_a_truncated_series_is_judged_by_what_it_promises() -> No
     assert check(series(lambda x: jnp.exp(x) * (1 + 1e-6)), x, checks="rule", reference=exponential).right is False
     with jax.enable_x64(True):  # there the truncation is more than a rounding
         assert check(series(jnp.exp), x.astype(np.float64), checks="rule").right is False
+
+
+def test_where_the_slope_is_far_smaller_than_the_value_an_approximation_shows_more_of_it() -> None:
+    """A tanh off by 1e-10: at 20 its slope is 2e-17, the formula's 1e-13, and a rounding of the value is 6e-8."""
+    x = jnp.array([0.5, 20.0], jnp.float32)
+
+    def saturating(off: float, rule: Callable[[jax.Array], jax.Array]) -> Callable[..., Any]:
+        return ruled(lambda x: jnp.tanh(x) * (1 + off * jnp.sin(x) / (1 + x**2)), lambda kept, g: (g * rule(kept[0]),))
+
+    def slope(x: jax.Array) -> jax.Array:
+        return 1 / jnp.cosh(x) ** 2
+
+    def verdict(off: float, rule: Callable[[jax.Array], jax.Array], **options: Any) -> bool | None:
+        return check(saturating(off, rule), x, checks="rule", **options).right
+
+    assert verdict(1e-10, slope) is None
+    assert verdict(1e-10, slope, reference=jnp.tanh)
+    assert verdict(1e-10, lambda x: 0 * x) is False
+    assert verdict(1e-10, lambda x: slope(x) + jnp.where(x > 15, 1e-8, 0)) is False  # over a rounding of the value
+    assert verdict(0, lambda x: slope(x) + jnp.where(x > 15, 1e-10, 0)) is False  # of an exact formula
+    assert verdict(1e-10, lambda x: slope(x) + jnp.where(x > 15, 1e-10, 0), reference=jnp.tanh) is False
+
+
+@pytest.mark.parametrize(("h", "a", "right"), [(7.2, 1.2, None), (4.0, 1.2, True)])
+def test_a_quadrature_is_not_called_wrong(h: float, a: float, right: bool | None) -> None:
+    """At (7.2, 1.2) the slope in a is 4e-29, and what the quadrature leaves out 1e-25, of a value of 1e-13.
+
+    The formula has another branch at a = 1 alone, which does not hang on a. Beside it rule and formula differ by what
+    is left out, at h = 4 by some 1e-10 of the slope.
+    """
+    arguments = (jnp.array([x], jnp.float32) for x in (h, a))
+    found = check(jax.scipy.special.owens_t, *arguments, checks="rule")
+    assert found.right is right, str(found)
+    assert right or "less than a rounding of the value" in found.failures[0]
 
 
 @pytest.mark.parametrize("function", [jax.scipy.special.log_ndtr, jax.scipy.special.erfcx])

@@ -6,6 +6,8 @@ import numpy as np
 
 from lossjax.verify._check.problem import Problem, is_integer
 
+_SOME_CLASSES = 6
+
 
 class Labels(NamedTuple):
     """Integers that select an entry along an axis of a float array."""
@@ -36,7 +38,8 @@ def labels_of(one: Problem) -> Labels | None:
 def _selects(one: Problem, labels: int, position: int, axis: int) -> bool:
     """Whether entries and labels turned together change nothing, and the entries alone do.
 
-    A function of one float array may weigh its classes by numbers of its own: the second is then enough.
+    A function may weigh its classes by numbers of its own, so that the first fails: its slopes then tell, and where
+    they cannot, integers beside a single float array are labels.
     """
     array = one.arrays[position]
     classes = array.shape[axis]
@@ -62,7 +65,37 @@ def _selects(one: Problem, labels: int, position: int, axis: int) -> bool:
                 for a, b in zip(before, turned, strict=True)
             )
 
-    return not same(alone) and (same(both) or len(one.floats) == 1)
+    if same(alone):
+        return False
+    if same(both):
+        return True
+    try:
+        told = _picks(one, labels, position, axis)
+    except Exception:  # as above
+        told = None
+    return len(one.floats) == 1 if told is None else told
+
+
+def _picks(one: Problem, labels: int, position: int, axis: int) -> bool | None:
+    """Whether each entry has its lowest slope, or its highest, where it is labelled itself; None if no slope tells.
+
+    The slopes of ``w xᵏ`` in the entries are monotone in the exponent k: of three entries one is then highest and one
+    lowest where k is its own index, and those between are neither.
+    """
+    array = one.arrays[position]
+    some = np.unique(np.linspace(0, array.shape[axis] - 1, _SOME_CLASSES).astype(int))
+    ones = tuple(np.ones(s.shape, s.dtype) for s in one.shapes(one.arrays))
+    slopes = []
+    for label in some:
+        arrays = one.replaced(one.arrays, {labels: np.full_like(one.arrays[labels], label)})
+        gradient = one.compiled[1](arrays, ones)[1][one.moving.index(position)]
+        slopes.append(np.moveaxis(np.asarray(gradient).astype(np.float64), axis, -1)[..., some])
+    table = np.stack(slopes, axis=-1)  # the last axes: the entry that is moved, the label
+    own = np.diagonal(table, axis1=-2, axis2=-1)
+    others = np.where(np.eye(some.size, dtype=bool), np.nan, table)
+    if some.size < 3 or not np.isfinite(table).all() or np.any(np.ptp(table, axis=-1) == 0):
+        return None
+    return bool(np.all(own < np.nanmin(others, axis=-1)) or np.all(own > np.nanmax(others, axis=-1)))
 
 
 def _flipped(values: np.ndarray, shape: tuple[int, ...], axis: int) -> list[np.ndarray]:

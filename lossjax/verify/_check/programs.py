@@ -34,17 +34,18 @@ class Program:
             self.jaxpr, shapes = jax.make_jaxpr(function, return_shape=True)(*examples)
         self._tree = jax.tree.structure(shapes)
 
-    def __call__(self, *args: Any, loosely: bool = False) -> Any:
+    def __call__(self, *args: Any, looseness: float = 0) -> Any:
         """The outputs as balls. Floats may be given as balls too.
 
-        ``loosely``, they hold what the program gives for any numbers that its constants may have been rounded from.
+        With a ``looseness``, they hold what the program gives for any numbers that its constants may have been rounded
+        from, in a dtype of this unit roundoff.
         """
         with x64(self._wide):
             leaves = jax.tree.leaves(args)
             try:
-                results = interpret(self.jaxpr, leaves, _BITS, loosely=loosely)
+                results = interpret(self.jaxpr, leaves, _BITS, looseness=looseness)
             except UndecidedComparison:  # one more attempt only: what stays undecided is nearly always a tie
-                results = interpret(self.jaxpr, leaves, 4 * _BITS, loosely=loosely)
+                results = interpret(self.jaxpr, leaves, 4 * _BITS, looseness=looseness)
             return jax.tree.unflatten(self._tree, results)
 
 
@@ -164,15 +165,19 @@ class Pair:
         """These arrays in the dtype of the programs."""
         return widened(arrays) if self.wide else arrays
 
-    def hang_on_constants(self, arrays: Arrays, weights: Arrays, wrong: Sequence[np.ndarray]) -> list[np.ndarray]:
+    def hang_on_constants(
+        self, arrays: Arrays, weights: Arrays, wrong: Sequence[np.ndarray], *, rounded_to: float | None = None
+    ) -> list[np.ndarray]:
         """Those of the wrong entries of the gradients that are right for other constants of the same floats.
 
         A rule that subtracts 2/√π from 2/√π is made of the roundings of both where nothing else is left: what it gives
-        there is a matter of accuracy, and whether it is the right formula cannot be seen.
+        there is a matter of accuracy, and whether it is the right formula cannot be seen. The floats are those of the
+        programs, or those of a dtype that has the unit roundoff ``rounded_to``.
         """
+        looseness = self.tolerance.u if rounded_to is None else rounded_to
         try:
             assert self.plain is not None
-            got, want = (program(arrays, weights, loosely=True)[1] for program in (self.ruled, self.plain))
+            got, want = (program(arrays, weights, looseness=looseness)[1] for program in (self.ruled, self.plain))
         except REFUSALS:
             return [np.zeros_like(w) for w in wrong]
         with oracle.precision():

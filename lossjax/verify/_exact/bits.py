@@ -10,7 +10,7 @@ from jax.extend.core import Literal
 
 from lossjax.verify._exact.context import Context
 from lossjax.verify._exact.elementwise import rounded
-from lossjax.verify._exact.rules import Unknown, rule
+from lossjax.verify._exact.rules import Unknown, rule, to_array
 from lossjax.verify.ulp import Balls
 
 _SHIFTS = ("shift_right_arithmetic", "shift_right_logical")
@@ -54,12 +54,13 @@ def sign_bits(context: Context, equation: Any, values: list[Any], needed: list[b
 
 
 def leading_bits(context: Context, equation: Any, values: list[Any], needed: list[bool]) -> list[Any]:
-    """The same where the program cuts off the last bits of a number, and so splits it in two: of the nearest float.
+    """The same where the program cuts off the last bits of a number, and so splits it in two: of a float beside it.
 
     Both parts of the number are then in the program, the second by a subtraction, whatever the first is.
     """
     dtype = equation.invars[0].aval.dtype
-    nearest = rounded(context, values[0], dtype)
+    middles = [v.mid() if isinstance(v, arb) and v.is_finite() else v for v in values[0].ravel().tolist()]
+    nearest = rounded(context, to_array(middles, values[0].shape), dtype)
     for v in nearest.ravel().tolist():
         if type(v) is Unknown:
             raise v.error

@@ -50,11 +50,11 @@ class Context:
         choices: Choices | None = None,
         *,
         run_callbacks: bool = False,
-        loosely: bool = False,
+        looseness: float = 0,
     ):
         self.bits = bits
-        self.loosely = loosely
-        """Whether a constant stands for all that it may have been rounded from."""
+        self.looseness = looseness
+        """If not 0, a constant stands for all that it may have been rounded from, by at least this unit roundoff."""
         self.round_conversions = round_conversions
         self.run_callbacks = run_callbacks
         self._of_jaxprs: dict[Any, tuple[Any, Any]] = {}
@@ -79,7 +79,7 @@ class Context:
     def of_device(self, device: Any) -> "Context":
         """A state of its own for the program of one device, at the present equation."""
         inside = Context(self.bits, self.round_conversions, self._evaluate, run_callbacks=self.run_callbacks,
-                         loosely=self.loosely)  # fmt: skip
+                         looseness=self.looseness)  # fmt: skip
         inside.device, inside._equations = device, list(self._equations)
         return inside
 
@@ -157,9 +157,9 @@ class Context:
 
     def constant(self, value: Any, dtype: Any) -> Any:
         """A constant of the program as it is; or, where it is not known what it was rounded from, as a ball."""
-        if not (self.loosely and is_balls(value) and jnp.issubdtype(dtype, jnp.floating)):
+        if not (self.looseness and is_balls(value) and jnp.issubdtype(dtype, jnp.floating)):
             return value
-        u = unit_roundoff(dtype)
+        u = max(self.looseness, unit_roundoff(dtype))
         entries = [self._loosened(v, u) if is_rounded(float(v), dtype) else v for v in value.ravel().tolist()]
         return to_array(entries, value.shape)
 

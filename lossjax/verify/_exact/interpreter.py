@@ -27,14 +27,15 @@ def interpret(
     round_conversions: bool = False,
     run_callbacks: bool = False,
     choices: Choices | None = None,
-    loosely: bool = False,
+    looseness: float = 0,
 ) -> list[Any]:
     """The outputs of a jaxpr at one precision; UndecidedComparison where it does not suffice and nothing chooses.
 
-    ``loosely``, a constant that fills the significand of its dtype is any number that it may have been rounded from.
+    With a ``looseness``, a constant that fills the significand of its dtype is any number that it may have been rounded
+    from, in its dtype or in one of this unit roundoff.
     """
     with at_precision(bits):
-        context = Context(bits, round_conversions, _run, choices, run_callbacks=run_callbacks, loosely=loosely)
+        context = Context(bits, round_conversions, _run, choices, run_callbacks=run_callbacks, looseness=looseness)
         values = [value_of(context, a, v.aval) for a, v in zip(args, body(jaxpr).invars, strict=True)]
         results = context.run(jaxpr, values)
         return [_returned(r) if is_balls(r) else r for r in results]
