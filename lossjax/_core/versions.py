@@ -33,6 +33,12 @@ KERNELS = (0, 10) <= jax.__version_info__[:2] <= (0, 12)
 what it is called, changes with each. Elsewhere the formulas stand for them.
 """
 
+OLDER_FUSIONS: dict[str, bool] = {} if jax.__version_info__ >= (0, 11) else {"xla_cpu_use_fusion_emitters": False}
+"""Options for ``jax.jit`` that have XLA's CPU backend write the code of fusions in its older way, which is compiled in
+half the time. Its numbers differ by a bit at most, but for exponentials of numbers below -80, which are 0. JAX 0.12 has
+no such choice.
+"""
+
 
 def is_jaxpr(value: Any) -> bool:
     """Whether a parameter of an equation is a program."""

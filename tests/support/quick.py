@@ -5,11 +5,11 @@ from typing import Any
 
 import jax
 
+from lossjax._core.versions import OLDER_FUSIONS
 from lossjax._core.xla import LITTLE_EFFORT
 
-FUSED_AS_FOR_USERS = {"xla_cpu_use_fusion_emitters": True} if jax.__version_info__ < (0, 11) else {}
-"""Options for ``jax.jit`` that undo what ``processes.XLA_FLAGS`` does to all programs. The older way to write a fusion
-gives the same numbers, but for exponentials of numbers below -80, which are 0."""
+FUSED_AS_FOR_USERS = dict.fromkeys(OLDER_FUSIONS, True)
+"""Options for ``jax.jit`` that undo what ``processes.XLA_FLAGS`` does to all programs."""
 
 
 def quick(function: Callable[..., Any], **options: Any) -> jax.stages.Wrapped:

@@ -55,6 +55,19 @@ def test_constants_that_cancel_are_no_fault() -> None:
     assert check(jax.scipy.special.erfcx, X, checks=("rule", "cotangent")).right
 
 
+@pytest.mark.parametrize(("h", "a", "right"), [(7.2, 1.2, None), (4.0, 1.2, True)])
+def test_a_quadrature_is_not_called_wrong(h: float, a: float, right: bool | None) -> None:
+    """At (7.2, 1.2) the slope in a is 4e-29, and what the quadrature leaves out 1e-25, of a value of 1e-13.
+
+    The formula has another branch at a = 1 alone, which does not hang on a. Beside it rule and formula differ by what
+    is left out, at h = 4 by some 1e-10 of the slope.
+    """
+    arguments = (jnp.array([x], jnp.float32) for x in (h, a))
+    found = check(jax.scipy.special.owens_t, *arguments, checks="rule")
+    assert found.right is right, str(found)
+    assert right or "less than a rounding of the value" in found.failures[0]
+
+
 def test_constants_may_be_split_where_they_are_not_known() -> None:
     """A program that splits a number and puts it together again: its parts may be any two of that sum."""
 

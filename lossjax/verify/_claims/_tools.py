@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lossjax._core.versions import OLDER_FUSIONS
 from lossjax._core.xla import LITTLE_EFFORT
 from lossjax.verify.claim import Trial
 
@@ -17,7 +18,7 @@ def compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any]
     A claim about the mathematics does not hang on how a program is optimised. The claims about floating-point
     arithmetic (§4.1.6) are compiled as a user's programs are, and so are the losses for their certificates.
     """
-    return jax.jit(function, compiler_options=LITTLE_EFFORT, **options)
+    return jax.jit(function, compiler_options=LITTLE_EFFORT | OLDER_FUSIONS, **options)
 
 
 def measured(function: Callable[..., Any], *args: Any) -> Any:

@@ -199,30 +199,24 @@ class Context:
         if any(a.shape != shape for a in arrays):
             shape = np.broadcast_shapes(*(a.shape for a in arrays))
         columns = [_entries(a, shape) for a in arrays]
-        identities = list(zip(*(map(id, column) for column in columns), strict=True))
         memo = self.memo(key, *columns)
-        results: list[Any] = list(map(memo.get, identities))  # most operands have been met before
-        for k, result in enumerate(results):
-            if result is None:
-                identity = identities[k]
-                found = memo.get(identity)  # perhaps met since, in this array
-                if found is None and operation.commutes:
+        results = []
+        identities = zip(*(map(id, column) for column in columns), strict=True)
+        for identity, operands in zip(identities, zip(*columns, strict=True), strict=True):
+            found = memo.get(identity)
+            if found is None:
+                if operation.commutes:
                     found = memo.get(identity[::-1])
-                if found is None:
-                    found = self.one(operation, *[column[k] for column in columns])
-                results[k] = memo[identity] = found
+                memo[identity] = found = self.one(operation, *operands) if found is None else found
+            results.append(found)
         return to_array(results, shape)
 
     def one(self, operation: Operation, *operands: arb) -> arb:
         """The operation on scalars, with no memory."""
         result = operation.fast(*operands)
-        if result is None:
-            return self._settled(operation, None, operands)
-        if not result.is_finite():
+        if result is None or not result.is_finite():
             return self._settled(operation, result, operands)
-        if result.is_exact():
-            return self.intern(result)
-        return result
+        return self.intern(result) if result.is_exact() else result
 
     def _settled(self, operation: Operation, result: arb | None, operands: tuple[arb, ...]) -> arb:
         """The result for special values, and for a ball that reaches across the edge of the domain."""

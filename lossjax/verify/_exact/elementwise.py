@@ -63,8 +63,13 @@ def _clamp(context: Context, params: Any, low: Balls, x: Balls, high: Balls) -> 
 
 def decide(context: Context, test: Callable[..., bool | None], *values: arb) -> bool:
     """What the test says; an error if it cannot or if a value may be anything."""
-    answer = None if any(type(v) is Unknown for v in values) else test(*values)
-    return context.settled(answer, (False, True), *values)
+    unknown = False
+    for value in values:  # asked for every entry of every comparison: a generator takes three times as long
+        unknown = unknown or type(value) is Unknown
+    answer = None if unknown else test(*values)
+    if answer is None or context.choices is not None:
+        return context.settled(answer, (False, True), *values)
+    return answer
 
 
 def _comparison(test: Callable[[arb, arb], bool | None]) -> Callable[..., np.ndarray]:
