@@ -24,6 +24,10 @@ mapped_geodesic = jax.jit(jax.vmap(fisher_rao_geodesic, in_axes=(None, None, 0))
 mapped_distance = jax.jit(jax.vmap(fisher_rao_distance, in_axes=(None, 0)))
 
 
+PROMISED = 10
+"""Units of the docstring. Differences, sums and roots take half of them; the arc tangent is XLA's, of any version."""
+
+
 def exact_distance(p, q):
     p, q = [arb(float(entry)) for entry in p], [arb(float(entry)) for entry in q]
     overlap = sum(((a * b).sqrt() for a, b in zip(p, q, strict=True)), arb(0))
@@ -41,7 +45,7 @@ def test_distance_is_accurate_at_every_separation(n, separation, dtype):
             q = (q / q.sum()).astype(dtype)
             q[0] = np.nextafter(q[0], dtype.type(1))  # never p itself
             want = exact_distance(p, q)
-            assert float(abs(arb(float(distance(p, q))) - want) / want) <= 4 * unit(dtype)
+            assert float(abs(arb(float(distance(p, q))) - want) / want) <= PROMISED * unit(dtype)
 
 
 def test_the_arc_cosine_form_is_not():

@@ -93,6 +93,51 @@ def test_never_negative_is_proven_to_the_width_and_refuted_where_it_is_false():
     assert np.log1p(np.exp(where)) < 1e-3
 
 
+ONE = jnp.float32(1)
+
+
+def _divergence(p):
+    return lossjax.kl_divergence(jnp.stack([p, 1 - p]), jnp.array([0.25, 0.75], jnp.float32))
+
+
+LOSSES = {
+    "sigmoid_cross_entropy": (lambda z: lossjax.sigmoid_cross_entropy(z, ONE), 0.25, 3.0),
+    "log_cosh": (lambda z: lossjax.log_cosh(z, 0 * ONE), 0.25, 3.0),
+    "sigmoid_focal_loss": (lambda z: lossjax.sigmoid_focal_loss(z, ONE), 0.25, 3.0),
+    "kl_divergence": (_divergence, 0.5, 0.50390625),
+}
+"""Of one number, on one side of where the formula has a tie."""
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_loss_is_never_negative_and_its_rule_right_on_a_box(name):
+    """The rule of KL to a fifth: it divides, and takes ten times as many boxes as the others."""
+    loss, lower, upper = LOSSES[name]
+    value = bounds(loss, lower, upper, width=0.02)
+    assert value.undecided == ()
+    assert -0.02 <= value.lower <= value.least
+    assert value.least > 0
+    within = 0.2 if name == "kl_divergence" else 0.05
+    off = rule_bounds(loss, lower, upper, width=within)
+    assert off.undecided == ()
+    assert max(-off.lower, off.upper) <= within
+
+
+def test_a_divergence_that_is_negative_somewhere_and_a_rule_that_is_wrong_are_refuted():
+    shifted = bounds(lambda p: _divergence(p) - 1e-3, 0.1, 0.9, width=0.05)
+    assert shifted.least < 0
+    (where,) = shifted.least_at[0]
+    assert abs(where - 0.25) < 0.05
+
+    def focal(z):
+        return lossjax.sigmoid_focal_loss.plain(z, ONE)
+
+    wrong = jax.custom_vjp(focal)
+    wrong.defvjp(lambda z: (focal(z), z), lambda z, g: (1.25 * g * jax.grad(focal)(z),))
+    off = rule_bounds(wrong, 0.25, 1.0, width=0.01)
+    assert off.upper < 0  # too steep everywhere: the slope is negative
+
+
 def test_a_rule_for_a_whole_box():
     """Right to the width; and a planted fault that only large arguments show."""
 

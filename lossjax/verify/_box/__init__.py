@@ -89,7 +89,8 @@ def rule_bounds(
       most_boxes: or after so many boxes; ``Bounds.width`` says how far it came.
 
     Returns:
-      ``Bounds`` of gradient by rule less gradient of the formula, of the shape of the argument.
+      ``Bounds`` of gradient by rule less gradient of the formula, of the shape of the argument. Where the formula has
+      a tie (an absolute value at 0), its derivative is one choice among many: take a box on either side of it.
 
     Raises:
       ValueError: corners that do not fit each other, are not finite, or lie upside down; a width that is not positive.
