@@ -123,6 +123,19 @@ def test_a_loss_is_never_negative_and_its_rule_right_on_a_box(name):
     assert max(-off.lower, off.upper) <= within
 
 
+def test_a_tie_of_the_formula_refutes_no_rule():
+    """At 0 the program returns a constant, and its derivative there is 0; the function's is 1."""
+
+    def formula(x):
+        return jnp.where(x == 0, 0.0, x)
+
+    same = jax.custom_vjp(formula)
+    same.defvjp(lambda x: (formula(x), None), lambda _, g: (g,))
+    off = rule_bounds(same, -1.0, 1.0, most_boxes=100)
+    assert (off.least, off.greatest) == (0, 0)
+    assert all(low <= 0 <= high for (low,), (high,), _ in off.undecided)
+
+
 def test_a_divergence_that_is_negative_somewhere_and_a_rule_that_is_wrong_are_refuted():
     shifted = bounds(lambda p: _divergence(p) - 1e-3, 0.1, 0.9, width=0.05)
     assert shifted.least < 0

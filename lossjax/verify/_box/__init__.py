@@ -66,10 +66,19 @@ def bounds(fn: Callable[..., Any], lower: Any, upper: Any, *, width: float = 1e-
     Source:
       Moore, Kearfott, Cloud, Introduction to Interval Analysis, 2009, ch. 6: mean value form, bisection.
     """
+    return _searched(fn, lower, upper, width, most_boxes, visited=0.5)
+
+
+def _searched(fn: Callable[..., Any], lower: Any, upper: Any, width: float, most_boxes: int, visited: float) -> Bounds:
     problem = Problem.of(fn, lower, upper)
     if not width > 0:
         raise ValueError(f"width is {width}, wanted a positive number")
-    return Search(problem, width, most_boxes).run()
+    return Search(problem, width, most_boxes, visited).run()
+
+
+_BESIDE_THE_MIDDLE = 0.5 - 2.0**-7
+"""A formula's ties lie at round numbers, which are the middles of boxes. Its derivative there is one choice of many, so
+that a rule that differs from it is not refuted."""
 
 
 def rule_bounds(
@@ -90,7 +99,7 @@ def rule_bounds(
 
     Returns:
       ``Bounds`` of gradient by rule less gradient of the formula, of the shape of the argument. Where the formula has
-      a tie (an absolute value at 0), its derivative is one choice among many: take a box on either side of it.
+      a tie (an absolute value at 0), its derivative is one choice among many: what is around it may stay undecided.
 
     Raises:
       ValueError: corners that do not fit each other, are not finite, or lie upside down; a width that is not positive.
@@ -114,4 +123,4 @@ def rule_bounds(
         ruled = jax.grad(total, argnums)(*args)
         return ruled - jax.grad(inlined(total), argnums)(*args)
 
-    return bounds(difference, lower, upper, width=width, most_boxes=most_boxes)
+    return _searched(difference, lower, upper, width, most_boxes, visited=_BESIDE_THE_MIDDLE)

@@ -65,8 +65,10 @@ class _Box:
 class Search:
     """Bisection: halves the box that has the worst bound, until no bound is off by more than the width."""
 
-    def __init__(self, problem: Problem, width: float, most_boxes: int):
+    def __init__(self, problem: Problem, width: float, most_boxes: int, visited: float = 0.5):
         self.problem, self.width, self.most = problem, width, most_boxes
+        self.visited = visited
+        """Which point of a box is visited: this share of its edges from the lower corner."""
         count = math.prod(problem.shape)
         self.least, self.greatest = np.full(count, np.inf), np.full(count, -np.inf)
         self.least_at, self.greatest_at = [problem.lower] * count, [problem.upper] * count
@@ -139,9 +141,9 @@ class Search:
         self._add(tuple(low), box.high)
 
     def _add(self, low: Point, high: Point) -> None:
-        """Execute a box, and visit its middle."""
+        """Execute a box, and visit a point of it."""
         self.done += 1
-        self._visit(tuple(a + (b - a) / 2 for a, b in zip(low, high, strict=True)))
+        self._visit(tuple(a + (b - a) * self.visited for a, b in zip(low, high, strict=True)))
         try:
             found, moves = self.problem.enclosures(low, high)
         except UndecidedComparison as error:
