@@ -35,7 +35,8 @@ def fisher_rao_distance(p: ArrayLike, q: ArrayLike) -> Array:
       The distance, ``[...]``, between 0 and π, in float32 or wider. Near p = q it is √(2 KL), KL in nats.
 
     Accuracy: relatively within 10u, and what the sums over the classes lose, at every separation, also below 1e-5 (the
-    largest error found is 5.8u).
+    largest error found is 6.6u). That takes an arc tangent within 2u, as JAX 0.10's is; of arrays JAX 0.12's is within
+    4.2u, and the bound is 13u.
 
     Raises:
       TypeError: arguments that are not floating-point.

@@ -66,19 +66,15 @@ def bounds(fn: Callable[..., Any], lower: Any, upper: Any, *, width: float = 1e-
     Source:
       Moore, Kearfott, Cloud, Introduction to Interval Analysis, 2009, ch. 6: mean value form, bisection.
     """
-    return _searched(fn, lower, upper, width, most_boxes, visited=0.5)
+    problem = _asked(fn, lower, upper, width)
+    return Search(problem, width, most_boxes, problem.at).run()
 
 
-def _searched(fn: Callable[..., Any], lower: Any, upper: Any, width: float, most_boxes: int, visited: float) -> Bounds:
+def _asked(fn: Callable[..., Any], lower: Any, upper: Any, width: float) -> Problem:
     problem = Problem.of(fn, lower, upper)
     if not width > 0:
         raise ValueError(f"width is {width}, wanted a positive number")
-    return Search(problem, width, most_boxes, visited).run()
-
-
-_BESIDE_THE_MIDDLE = 0.5 - 2.0**-7
-"""A formula's ties lie at round numbers, which are the middles of boxes. Its derivative there is one choice of many, so
-that a rule that differs from it is not refuted."""
+    return problem
 
 
 def rule_bounds(
@@ -123,4 +119,6 @@ def rule_bounds(
         ruled = jax.grad(total, argnums)(*args)
         return ruled - jax.grad(inlined(total), argnums)(*args)
 
-    return _searched(difference, lower, upper, width, most_boxes, visited=_BESIDE_THE_MIDDLE)
+    problem = _asked(difference, lower, upper, width)
+    # At a tie the formula's derivative is one choice of many: a rule is refuted by what holds around a point as well.
+    return Search(problem, width, most_boxes, problem.around).run()

@@ -22,6 +22,9 @@ _BITS = 128
 _MOST_PATHS = 64
 """Ways through the program that are executed for one box, before it is halved instead."""
 
+_AROUND = 2.0**-40
+"""So much of the whole box's edges is around a point."""
+
 Numbers = NDArray[np.float64]
 Point = tuple[Numbers, ...]
 
@@ -111,6 +114,16 @@ class Problem:
         except UndecidedComparison:
             return None
         return results if all(r.is_finite() for r in results) else None
+
+    def around(self, point: Point) -> list[arb] | None:
+        """Balls that hold the results at the point and all around it; None where some of that is undecided."""
+        steps = [(b - a) * _AROUND for a, b in zip(self.lower, self.upper, strict=True)]
+        low = tuple(np.maximum(p - step, a) for p, step, a in zip(point, steps, self.lower, strict=True))
+        high = tuple(np.minimum(p + step, b) for p, step, b in zip(point, steps, self.upper, strict=True))
+        try:
+            return self.enclosures(low, high)[0]
+        except UndecidedComparison:
+            return None
 
 
 def _slope(fn: Callable[..., Any], given: Sequence[Any]) -> Jaxpr | None:

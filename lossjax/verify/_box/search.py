@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Callable
 
 import numpy as np
 from flint import arb
@@ -65,10 +66,10 @@ class _Box:
 class Search:
     """Bisection: halves the box that has the worst bound, until no bound is off by more than the width."""
 
-    def __init__(self, problem: Problem, width: float, most_boxes: int, visited: float = 0.5):
+    def __init__(self, problem: Problem, width: float, most_boxes: int, met: Callable[[Point], list[arb] | None]):
         self.problem, self.width, self.most = problem, width, most_boxes
-        self.visited = visited
-        """Which point of a box is visited: this share of its edges from the lower corner."""
+        self.met = met
+        """What is found at a point: for each result a ball that holds one that there is; None where none is known."""
         count = math.prod(problem.shape)
         self.least, self.greatest = np.full(count, np.inf), np.full(count, -np.inf)
         self.least_at, self.greatest_at = [problem.lower] * count, [problem.upper] * count
@@ -141,9 +142,9 @@ class Search:
         self._add(tuple(low), box.high)
 
     def _add(self, low: Point, high: Point) -> None:
-        """Execute a box, and visit a point of it."""
+        """Execute a box, and visit its middle."""
         self.done += 1
-        self._visit(tuple(a + (b - a) * self.visited for a, b in zip(low, high, strict=True)))
+        self._visit(tuple(a + (b - a) / 2 for a, b in zip(low, high, strict=True)))
         try:
             found, moves = self.problem.enclosures(low, high)
         except UndecidedComparison as error:
@@ -156,7 +157,7 @@ class Search:
 
     def _visit(self, point: Point) -> None:
         """Take note of the results at one point."""
-        for k, found in enumerate(self.problem.at(point) or ()):
+        for k, found in enumerate(self.met(point) or ()):
             if _up(found) < self.least[k]:
                 self.least[k], self.least_at[k] = _up(found), point
             if _down(found) > self.greatest[k]:

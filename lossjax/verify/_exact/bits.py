@@ -54,13 +54,16 @@ def sign_bits(context: Context, equation: Any, values: list[Any], needed: list[b
 
 
 def leading_bits(context: Context, equation: Any, values: list[Any], needed: list[bool]) -> list[Any]:
-    """The same where the program cuts off the last bits of a number, and so splits it in two: of a float beside it.
+    """The same where the program cuts off the last bits of a number, and so splits it in two: of the nearest float.
 
-    Both parts of the number are then in the program, the second by a subtraction, whatever the first is.
+    Both parts of the number are then in the program, the second by a subtraction, whatever the first is. So where a
+    constant may be any of a ball, and all that is asked is whether two programs may agree, it is a float beside it.
     """
     dtype = equation.invars[0].aval.dtype
-    middles = [v.mid() if isinstance(v, arb) and v.is_finite() else v for v in values[0].ravel().tolist()]
-    nearest = rounded(context, to_array(middles, values[0].shape), dtype)
+    entries = values[0].ravel().tolist()
+    if context.looseness:
+        entries = [v.mid() if isinstance(v, arb) and v.is_finite() else v for v in entries]
+    nearest = rounded(context, to_array(entries, values[0].shape), dtype)
     for v in nearest.ravel().tolist():
         if type(v) is Unknown:
             raise v.error
