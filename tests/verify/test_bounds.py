@@ -216,3 +216,9 @@ def test_what_is_no_function_of_a_box():
         bounds(lambda x: (x, x), 0.0, 1.0)
     with pytest.raises(ValueError, match="width is 0"):
         bounds(jnp.sin, 0.0, 1.0, width=0)
+
+
+def test_a_rule_that_is_right_for_a_cotangent_of_one_alone_is_refuted():
+    squared = jax.custom_vjp(jnp.square)
+    squared.defvjp(lambda x: (x**2, x), lambda x, g: (g * g * 2 * x,))
+    assert rule_bounds(squared, 1.0, 2.0).upper < -1

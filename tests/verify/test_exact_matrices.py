@@ -107,13 +107,15 @@ def transforms(random: np.random.Generator) -> Any:
 def of_complex_numbers(random: np.random.Generator) -> Any:
     shape = shape_of(random, 2, 3)
     axis, power = int(random.integers(len(shape))), int(random.integers(-3, 4))
+    axes, reverse = some(random, len(shape), 1), flip(random)
     function = random.choice([jnp.exp, jnp.sin, jnp.tan, jnp.sinh, jnp.tanh, jnp.log, jnp.sqrt, jnp.arctan, jnp.expm1,
                               jnp.log1p, jax.nn.sigmoid, jnp.arcsinh])  # fmt: skip
     away = numbers(random, shape) + 1j * (numbers(random, shape) % 1 + 0.25)  # from branch cuts and poles
     return lambda z, a: (
         function(a / 4), a**power, jnp.power(a, z / 8), z / a, z * z.conj(), z == lax.complex(z.real, 0 * z.real),
         jnp.abs(z), jnp.angle(a),
-        jnp.sum(z, axis), jnp.prod(z / 2, axis), jnp.cumsum(z, axis), jnp.sort(z, axis), jnp.sign(a), z.imag,
+        jnp.sum(z, axes), jnp.prod(z / 2, axes), lax.cumsum(z, axis, reverse=reverse),
+        lax.cumprod(z / 2, axis, reverse=reverse), jnp.sort(z, axis), jnp.sign(a), z.imag,
         jnp.tensordot(z, a, ((axis,), (axis,))), z.at[0].add(a[0]), z.at[0].apply(jnp.exp),
         z.at[0].multiply(a[0]), jnp.where(z.real > 0, z, a),
         jnp.take(z, 9, axis, mode="fill"), lax.scan(lambda c, v: (c * 0.5 + v, c), a[0], z), jnp.pad(z, 1),

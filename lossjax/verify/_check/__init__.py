@@ -18,8 +18,9 @@ from lossjax.verify._check.certificate import Certificate as Certificate
 from lossjax.verify._check.certificate import Row as Row
 from lossjax.verify._check.cotangent import check_cotangent
 from lossjax.verify._check.edges import check_edges
+from lossjax.verify._check.family import Family
 from lossjax.verify._check.inlining import inlined as inlined
-from lossjax.verify._check.inputs import Family, variations
+from lossjax.verify._check.inputs import variations
 from lossjax.verify._check.modes import check_modes
 from lossjax.verify._check.problem import Problem, is_float, problem
 from lossjax.verify._check.programs import Pair

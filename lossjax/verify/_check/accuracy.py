@@ -19,7 +19,7 @@ import numpy as np
 
 from lossjax.verify import oracle, ulp
 from lossjax.verify._check.certificate import Row
-from lossjax.verify._check.inputs import Family, affordable, shown
+from lossjax.verify._check.family import Family, affordable, shown
 from lossjax.verify._check.problem import Arrays
 from lossjax.verify._check.programs import REFUSALS, Pair, Program, cotangents
 from lossjax.verify._check.rounding import errors, in_units

@@ -5,7 +5,8 @@ import numpy as np
 from lossjax.verify import oracle, ulp
 from lossjax.verify._check import compare as by
 from lossjax.verify._check.certificate import Row
-from lossjax.verify._check.inputs import generic, shown
+from lossjax.verify._check.family import shown
+from lossjax.verify._check.inputs import generic
 from lossjax.verify._check.problem import Arrays, Problem
 from lossjax.verify._check.programs import REFUSALS, Pair, cotangents
 from lossjax.verify._check.rule import truncated

@@ -1,26 +1,16 @@
 """Variations of the example: other scales, offsets, ties, gaps and labels, all within the domain that it suggests."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from lossjax.verify._check.labels import Labels, labels_of
-from lossjax.verify._check.problem import Arrays, Problem, is_integer, is_key
+from lossjax.verify._check.discrete import GAP, of_flags, of_labels, of_whole_numbers, with_gap
+from lossjax.verify._check.family import Family
+from lossjax.verify._check.labels import labels_of
+from lossjax.verify._check.problem import Arrays, Problem
 
-GAP = 20.0
 OFFSET = 1e4
-_MOST_LABELS = 12
-
-
-class Family(NamedTuple):
-    """One set of arguments to try, with a name for the report."""
-
-    name: str
-    arrays: Arrays
-    regular: bool = True
-    """False for arguments (all equal, very large, targets of another sum) where rules must be right but accuracy is
-    not asked."""
 
 
 def variations(one: Problem, seed: int) -> list[Family]:
@@ -40,6 +30,8 @@ def variations(one: Problem, seed: int) -> list[Family]:
         add(f"scaled by {factor:g}", lambda a, k: _scaled(a, k, factor), regular=regular)
 
     add("fresh", lambda a, k: _fresh(a, k, random))
+    labels = labels_of(one)
+    families += [*of_labels(one, labels), *of_flags(one, random), *of_whole_numbers(one, labels, random)]
     for factor in (1e-3, 10.0, 30.0):
         scale(factor)
     for shift in (OFFSET, -OFFSET):
@@ -55,20 +47,11 @@ def variations(one: Problem, seed: int) -> list[Family]:
             if not a.ndim and k in ("any", "positive") else None, regular=False)  # fmt: skip
     add("numbers without axes negated", lambda a, k: -a if not a.ndim and k == "any" else None, regular=False)
     add("one entry of a million", lambda a, k: _one_large(a) if k == "any" and a.ndim else None, regular=False)
-    labels = labels_of(one)
+    add("one entry of zero", lambda a, k: _one_zero(a) if k == "any" and a.ndim else None, regular=False)
     if labels is None:
-        add("gaps", lambda a, k: _with_gap(a, random.integers(0, a.shape[-1], a.shape[:-1]), -1, GAP)
+        add("gaps", lambda a, k: with_gap(a, random.integers(0, a.shape[-1], a.shape[:-1]), -1, GAP)
             if k == "any" and a.ndim and a.shape[-1] > 1 else None)  # fmt: skip
-    else:
-        logits = one.arrays[labels.of].astype(np.float64)
-        for name, gap in (("confident and right", GAP), ("confident and wrong", -GAP)):
-            far = _with_gap(logits, one.arrays[labels.position], labels.axis, gap)
-            families.append(Family(name, one.replaced(one.arrays, {labels.of: far})))
-        families += [
-            Family(f"labels + {k}", one.replaced(one.arrays, {labels.position: moved}))
-            for k, moved in _labels(one.arrays[labels.position], labels.classes)
-        ]
-    families += [*_others(one, of, random), *_masks(one, random), *_whole_numbers(one, labels, random)]
+    families += _others(one, of, random)
     return [f for f in families if _finite_as(one, f)]
 
 
@@ -111,6 +94,11 @@ def _one_large(a: Any) -> Any:
     return np.where(np.arange(a.shape[-1]) == a.shape[-1] - 1, np.copysign(1e6, a), a)
 
 
+def _one_zero(a: Any) -> Any:
+    """A copy in which the middle entry of each row is 0: a product without it is not the product divided by it."""
+    return np.where(np.arange(a.shape[-1]) == a.shape[-1] // 2, 0, a)
+
+
 def _sharp(a: Any, k: str) -> Any:
     """The same probabilities, moved towards 0 and 1."""
     if k == "unit":
@@ -118,23 +106,6 @@ def _sharp(a: Any, k: str) -> Any:
     if k != "simplex":
         return None
     return a**4 / np.sum(a**4, axis=-1, keepdims=True)
-
-
-def _with_gap(a: Any, at: Any, axis: int, gap: float) -> Any:
-    """A copy in which the entry that ``at`` selects along the axis is ``gap`` above the largest of the others."""
-    chosen = np.expand_dims(np.asarray(at), axis)
-    others = a.copy()
-    np.put_along_axis(others, chosen, -np.inf, axis)
-    moved = a.copy()
-    np.put_along_axis(moved, chosen, np.max(others, axis=axis, keepdims=True) + gap, axis)
-    return moved
-
-
-def _labels(labels: Any, classes: int) -> list[tuple[int, Any]]:
-    """The labels shifted, so that each row gets every class; if there are many, the first, the last and a few."""
-    if classes <= _MOST_LABELS:
-        return [(k, (labels + k) % classes) for k in range(1, classes)]
-    return [(k, (labels * 0 + np.arange(labels.size).reshape(labels.shape) + k) % classes) for k in (0, classes - 1)]
 
 
 def _others(one: Problem, of: Sequence[str], random: np.random.Generator) -> list[Family]:
@@ -162,50 +133,6 @@ def _others(one: Problem, of: Sequence[str], random: np.random.Generator) -> lis
         if zeros:
             families.append(Family("a row of zeros", one.replaced(one.arrays, zeros), regular=False))
     return families
-
-
-def _masks(one: Problem, random: np.random.Generator) -> list[Family]:
-    """Flags of the example, which are often all True, drawn; and all of them False."""
-    flags = [i for i, a in enumerate(one.arrays) if not is_key(a) and a.dtype == np.bool_ and a.size]
-    if not flags:
-        return []
-    drawn = {i: random.random(one.arrays[i].shape) < 0.5 for i in flags}
-    for i in flags:  # one of each kind at least: a rule that forgets the mask is right where it hides nothing
-        drawn[i].reshape(-1)[: min(2, drawn[i].size)] = [False, True][: drawn[i].size]
-    none = {i: np.zeros(one.arrays[i].shape, bool) for i in flags}
-    return [
-        Family("flags drawn", one.replaced(one.arrays, drawn), regular=False),
-        Family("flags all False", one.replaced(one.arrays, none), regular=False),
-    ]
-
-
-def _whole_numbers(one: Problem, labels: Labels | None, random: np.random.Generator) -> list[Family]:
-    """Integers that are no labels: in another order, and larger."""
-    counts = [i for i, a in enumerate(one.arrays) if is_integer(a) and a.size and (not labels or i != labels.position)]
-    if not counts:
-        return []
-    given = {i: np.asarray(one.arrays[i]) for i in counts}
-    return [
-        Family("integers shuffled", one.replaced(
-            one.arrays, {i: random.permutation(a.ravel()).reshape(a.shape) for i, a in given.items()}), regular=False),
-        Family("integers + 17", one.replaced(one.arrays, {i: a + 17 for i, a in given.items()}), regular=False),
-    ]  # fmt: skip
-
-
-def shown(one: Problem, arrays: Arrays, row: int | None = None) -> str:
-    """The arguments in numbers: all of them if they are few, else those of the row in question."""
-    parts = []
-    for name, array in zip(one.names, arrays, strict=True):
-        a = None if is_key(array) or not hasattr(array, "__array__") else np.asarray(array)
-        if a is None:
-            parts.append(f"{name} = {array}")
-            continue
-        whole = a.size <= 12 or row is None or a.ndim == 0 or row >= a.shape[0]
-        part = a if whole else a[row]
-        text = np.array2string(part, precision=9, separator=", ", threshold=24, max_line_width=10**6)
-        text = " ".join(text.split())
-        parts.append(f"{name}{'' if whole else f'[{row}]'} = {text} ({a.dtype}{list(a.shape)})")
-    return "; ".join(parts)
 
 
 def generic(one: Problem, arrays: Arrays, random: np.random.Generator) -> Arrays:
@@ -238,9 +165,3 @@ def within(k: str, a: Any, step: Any) -> Any:
     if k in ("unit", "simplex"):
         return np.where(a == 0, np.abs(step), -np.abs(step))
     return np.where(a == 0, np.abs(step), step) if k == "positive" else step
-
-
-def affordable(one: Problem, families: Sequence[Family], entries: int) -> list[Family]:
-    """As many of the families as the size of the arrays leaves time for, the example among them."""
-    size = max(sum(np.size(a) for a in one.arrays), 1)
-    return list(families[: max(1, entries // size)])

@@ -7,6 +7,8 @@ import numpy as np
 from lossjax.verify._check.problem import Problem, is_integer
 
 _SOME_CLASSES = 6
+_MARKS = (-1, -100)
+"""Of what is no label, in common use."""
 
 
 class Labels(NamedTuple):
@@ -36,19 +38,19 @@ def labels_of(one: Problem) -> Labels | None:
 
 
 def _selects(one: Problem, labels: int, position: int, axis: int) -> bool:
-    """Whether entries and labels turned together change nothing, and the entries alone do.
+    """Whether entries and labels moved together change nothing, and the entries alone do.
 
     A function may weigh its classes by numbers of its own, so that the first fails: its slopes then tell, and where
     they cannot, integers beside a single float array are labels.
     """
     array = one.arrays[position]
     classes = array.shape[axis]
-    entries = {position: np.flip(array, axis)}
+    entries = {position: np.roll(array, 1, axis)}  # not turned round: a label in the middle would stay
     for k in one.floats:  # weights of the classes
         axes = [n for n, length in enumerate(one.arrays[k].shape) if length == classes]
         if k != position and len(axes) == 1:
-            entries[k] = np.flip(one.arrays[k], axes[0])
-    together = entries | {labels: classes - 1 - one.arrays[labels]}
+            entries[k] = np.roll(one.arrays[k], 1, axes[0])
+    together = entries | {labels: (one.arrays[labels] + 1) % classes}
     try:
         before, alone, both = (
             [np.asarray(v).astype(np.float64) for v in one.compiled[0](given)]
@@ -57,12 +59,12 @@ def _selects(one: Problem, labels: int, position: int, axis: int) -> bool:
     except Exception:  # a function that checks its arguments while it runs may raise anything
         return True
 
-    def same(turned: list[np.ndarray]) -> bool:
+    def same(moved: list[np.ndarray]) -> bool:
         """The values, or just moved as the entries are."""
         with np.errstate(all="ignore"):
             return all(
-                any(np.allclose(a, c, rtol=1e-3, atol=0, equal_nan=True) for c in (b, *_flipped(b, array.shape, axis)))
-                for a, b in zip(before, turned, strict=True)
+                any(np.allclose(b, c, rtol=1e-3, atol=0, equal_nan=True) for c in (a, *_moved(a, array.shape, axis)))
+                for a, b in zip(before, moved, strict=True)
             )
 
     if same(alone):
@@ -84,11 +86,10 @@ def _picks(one: Problem, labels: int, position: int, axis: int) -> bool | None:
     """
     array = one.arrays[position]
     some = np.unique(np.linspace(0, array.shape[axis] - 1, _SOME_CLASSES).astype(int))
-    ones = tuple(np.ones(s.shape, s.dtype) for s in one.shapes(one.arrays))
     slopes = []
     for label in some:
         arrays = one.replaced(one.arrays, {labels: np.full_like(one.arrays[labels], label)})
-        gradient = one.compiled[1](arrays, ones)[1][one.moving.index(position)]
+        gradient = one.compiled[1](arrays, one.ones)[1][one.moving.index(position)]
         slopes.append(np.moveaxis(np.asarray(gradient).astype(np.float64), axis, -1)[..., some])
     table = np.stack(slopes, axis=-1)  # the last axes: the entry that is moved, the label
     own = np.diagonal(table, axis1=-2, axis2=-1)
@@ -98,5 +99,29 @@ def _picks(one: Problem, labels: int, position: int, axis: int) -> bool | None:
     return bool(np.all(own < np.nanmin(others, axis=-1)) or np.all(own > np.nanmax(others, axis=-1)))
 
 
-def _flipped(values: np.ndarray, shape: tuple[int, ...], axis: int) -> list[np.ndarray]:
-    return [np.flip(values, axis)] if values.shape == shape else []
+def _moved(values: np.ndarray, shape: tuple[int, ...], axis: int) -> list[np.ndarray]:
+    return [np.roll(values, 1, axis)] if values.shape == shape else []
+
+
+def ignored(one: Problem, labels: Labels) -> list[np.ndarray]:
+    """The labels with a first one that the function takes no notice of, as padding is marked: -1 or -100.
+
+    It is known by the value, which then does not hang on that row.
+    """
+    given, array = one.arrays[labels.position], one.arrays[labels.of]
+    first = np.zeros(given.shape, bool)
+    first.reshape(-1)[0] = True
+    other = np.where(np.expand_dims(first, labels.axis), np.roll(array, 1, labels.axis) / 2, array)  # of another sum
+    found = []
+    for mark in _MARKS if np.issubdtype(given.dtype, np.signedinteger) else ():
+        marked = np.where(first, mark, given).astype(given.dtype)
+        try:
+            values = [
+                [np.asarray(v).astype(np.float64) for v in one.compiled[0](one.replaced(one.arrays, by))]
+                for by in ({labels.position: marked}, {labels.position: marked, labels.of: other})
+            ]
+        except Exception:  # a function that checks its arguments while it runs may raise anything
+            continue
+        if all(np.isfinite(a).all() and np.array_equal(a, b) for a, b in zip(*values, strict=True)):
+            found.append(marked)
+    return found

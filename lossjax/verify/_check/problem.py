@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lossjax.verify._check.endings import compiled
+
 Arrays = tuple[Any, ...]
 
 
@@ -141,21 +143,26 @@ class Problem:
 
     @functools.cached_property
     def compiled(self) -> tuple[Callable[..., Arrays], Callable[..., tuple[Arrays, Arrays]]]:
-        """Values, and the pullback, in floating point as they will be run."""
-        return jax.jit(self.values(self.fn)), jax.jit(self.pullback(self.fn))
+        """Values, and the pullback, in floating point as they will be run; not where a loop may have no end."""
+        values, pullback = self.values(self.fn), self.pullback(self.fn)
+        return compiled(values, self.arrays), compiled(pullback, self.arrays, self.ones)
+
+    @property
+    def ones(self) -> Arrays:
+        """Cotangents of one for every output."""
+        return tuple(np.ones(s.shape, s.dtype) for s in self.shapes(self.arrays))
 
     @functools.cached_property
     def kinds(self) -> tuple[str, ...]:
         """The kind of each array. A differentiated one is ``any`` if the function is finite where its kind is left."""
         found = [kind(a) if is_float(a) else "" for a in self.arrays]
-        cotangents = tuple(np.ones(s.shape, s.dtype) for s in self.shapes(self.arrays))
         for i in self.moving:
             if found[i] != "any":
                 values = self.arrays[i].astype(np.float64)
                 signs = np.where(np.arange(values.size) % 2, 1, -1).reshape(values.shape)
                 outside = self.replaced(self.arrays, {i: -3 * (values + 0.5) * signs})
                 try:
-                    results = [x for group in self.compiled[1](outside, cotangents) for x in group]
+                    results = [x for group in self.compiled[1](outside, self.ones) for x in group]
                 except Exception:  # a function that checks its arguments while it runs may raise anything
                     continue
                 if all(np.isfinite(np.asarray(x).astype(np.float64)).all() for x in results):

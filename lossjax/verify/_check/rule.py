@@ -9,8 +9,9 @@ import numpy as np
 from lossjax.verify import oracle, ulp
 from lossjax.verify._check import compare as by
 from lossjax.verify._check.certificate import Row
+from lossjax.verify._check.family import Family, affordable, shown
 from lossjax.verify._check.inlining import uses
-from lossjax.verify._check.inputs import Family, affordable, generic, shown
+from lossjax.verify._check.inputs import generic
 from lossjax.verify._check.problem import Problem
 from lossjax.verify._check.programs import REFUSALS, Pair, Program, cotangents
 from lossjax.verify._check.sizes import resized

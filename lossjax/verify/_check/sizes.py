@@ -1,11 +1,14 @@
 """Whether a rule is right for arrays of other sizes too: a size may be written down in it, or whole blocks be meant.
 
 The example has one length along each axis. Here each axis, with those of the same length in all arguments, gets one
-entry more, which is in no whole block, and the rows become a single one. Where the function takes that, its rule and
-its formula are executed exactly there, as at the example.
+entry more, which is in no whole block, and the rows become a single one. Rows and classes that are as many by accident
+are told apart, and each get one more alone; a single row becomes some. Where the function takes that, its rule and its
+formula are executed exactly there, as at the example.
 """
 
 import dataclasses
+import functools
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,13 +17,13 @@ import numpy as np
 
 from lossjax._core.xla import LITTLE_EFFORT
 from lossjax.verify._check import compare as by
+from lossjax.verify._check.axes import Axes, batches_of_one, moves, of_one_length, parts
+from lossjax.verify._check.family import Family
 from lossjax.verify._check.inlining import uses
-from lossjax.verify._check.inputs import Family, generic
-from lossjax.verify._check.labels import labels_of
+from lossjax.verify._check.inputs import generic
 from lossjax.verify._check.problem import Arrays, Problem, is_float, is_key, kind
 from lossjax.verify._check.programs import REFUSALS, Pair, as_floats, x64
 
-_MOST_LENGTHS = 3
 _MOST_ENTRIES = 4096
 """Of all arguments together: a size that matters shows in a small example."""
 
@@ -38,72 +41,79 @@ class Resized:
 
 def resized(of_example: Pair, reference: Callable[..., Any] | None, seed: int) -> Iterator[Resized]:
     """The sizes at which the function works, with its rule and its formula traced for each."""
-    one = of_example.one
-    for k, length in enumerate(_lengths(one)[:_MOST_LENGTHS]):
+    one, at = of_example.one, functools.partial(_resized, of_example, reference, seed)
+    for k, axes in enumerate(of_one_length(one)):
         try:
-            is_symmetric = _symmetric(of_example, length)
+            moving = moves(one, axes, functools.partial(_values, of_example))
         except Exception:  # the function may refuse entries in another order in any way
             continue
         # One entry broadcasts against what the function has of its own: it says something only if others are taken too.
-        for size in (length + 1, 1) if k == 0 else (length + 1,):
-            try:
-                arrays = _of_size(one, length, size, seed)
-                if sum(map(np.size, arrays)) > _MOST_ENTRIES:
-                    break
-                leaves = list(one.leaves)
-                for position, array in zip(one.traced, arrays, strict=True):
-                    leaves[position] = array
-                other = dataclasses.replace(one, leaves=tuple(leaves), arrays=arrays)
-                pair = Pair(other, reference, seed, wide=of_example.wide)
-                if pair.plain is None:
-                    break
-                if is_symmetric and not _symmetric(pair, size):
-                    break  # the formula has the size written down, as a number of classes that it is made for
-                differs = reference is not None and _by_kernel(other, pair) and _differs(pair)
-            except Exception:  # the function may refuse other sizes in any way
+        for size in (axes.length + 1, 1) if k == 0 else (axes.length + 1,):
+            if (found := at(axes, size, of_things=moving)) is None:
                 break
-            yield Resized(other, pair, Family(f"{size} entries along each axis of {length}", arrays), differs)
+            yield found
+        for part in _parts(one, axes):
+            if (found := at(part, part.length + 1, of_things=True)) is not None:
+                yield found
+    for batch in batches_of_one(one):
+        if (found := at(batch, _another_length(one), of_things=True)) is not None:
+            yield found
+            return
 
 
-def _lengths(one: Problem) -> list[int]:
-    """The lengths of axes, that of the rows first: the first axis of what is differentiated."""
-    shapes = [one.arrays[i].shape for i in (*one.moving, *range(len(one.arrays)))]
-    return list(dict.fromkeys(length for shape in shapes for length in shape if length > 1))
+def _parts(one: Problem, axes: Axes) -> list[Axes]:
+    try:
+        return parts(one, axes)
+    except Exception:  # as above
+        return []
 
 
-def _of_size(one: Problem, length: int, size: int, seed: int) -> Arrays:
-    """The arguments with ``size`` entries along every axis that had ``length``: the first again after the last."""
-    labels = labels_of(one)
-    classes = labels is not None and labels.classes == length
-    taken = []
+def _another_length(one: Problem) -> int:
+    """The least above 1 that no axis has."""
+    lengths = {n for array in one.arrays for n in np.shape(array)}
+    return next(n for n in itertools.count(2) if n not in lengths)
+
+
+def _resized(
+    of_example: Pair, reference: Callable[..., Any] | None, seed: int, axes: Axes, size: int, *, of_things: bool
+) -> Resized | None:
+    """The function at arguments with so many entries along these axes, if it takes them.
+
+    Entries that are many ``of_things`` may be moved along the axes, as at the example. A formula of which that is not
+    true at another size has the size written down, as a number of classes that it is made for.
+    """
+    one = of_example.one
+    try:
+        arrays = _of_size(one, axes, size, seed)
+        if sum(map(np.size, arrays)) > _MOST_ENTRIES:
+            return None
+        leaves = list(one.leaves)
+        for position, array in zip(one.traced, arrays, strict=True):
+            leaves[position] = array
+        other = dataclasses.replace(one, leaves=tuple(leaves), arrays=arrays)
+        pair = Pair(other, reference, seed, wide=of_example.wide)
+        if pair.plain is None:
+            return None
+        if of_things and not moves(other, axes._replace(length=size), functools.partial(_values, pair)):
+            return None
+        differs = reference is not None and _by_kernel(other, pair) and _differs(pair)
+    except Exception:  # the function may refuse other sizes in any way
+        return None
+    return Resized(other, pair, Family(f"{size} entries along {axes}", arrays), differs)
+
+
+def _of_size(one: Problem, axes: Axes, size: int, seed: int) -> Arrays:
+    """The arguments with ``size`` entries along these axes: the first again after the last."""
+    taken = [array if is_key(array) else np.asarray(array) for array in one.arrays]
+    for k, axis in axes.places:
+        taken[k] = taken[k][(slice(None),) * axis + (np.arange(size) % axes.length,)]
     for k, array in enumerate(one.arrays):
-        new = array if is_key(array) else np.asarray(array)
-        for axis, old in enumerate(array.shape):
-            if old == length:
-                new = new[(slice(None),) * axis + (np.arange(size) % length,)]
-        if labels is not None and classes and k == labels.position:
-            new = new % size
-        elif is_float(array) and array.shape != new.shape and kind(array) == "simplex":
-            total = np.sum(new.astype(np.float64), axis=-1, keepdims=True)
-            new = (new / np.where(total == 0, 1, total)).astype(array.dtype)
-        taken.append(new)
+        if k == axes.classes_of(one):
+            taken[k] = taken[k] % size
+        elif is_float(array) and array.shape != taken[k].shape and kind(array) == "simplex":
+            total = np.sum(taken[k].astype(np.float64), axis=-1, keepdims=True)
+            taken[k] = (taken[k] / np.where(total == 0, 1, total)).astype(array.dtype)
     return generic(one, tuple(taken), np.random.default_rng(seed))
-
-
-def _symmetric(pair: Pair, length: int) -> bool:
-    """Whether the formula has the same values if all moves by one along every axis of this length."""
-    one = pair.one
-
-    def moved(array: Any) -> Any:
-        axes = [axis for axis, n in enumerate(np.shape(array)) if n == length]
-        return np.roll(array, [1] * len(axes), axes) if axes else array
-
-    labels = labels_of(one)
-    arrays = [array if is_key(array) else moved(np.asarray(array)) for array in one.arrays]
-    if labels is not None and labels.classes == length:
-        arrays[labels.position] = (arrays[labels.position] + 1) % length
-    before, after = (_values(pair, tuple(given)) for given in (one.arrays, arrays))
-    return all(np.allclose(a, moved(b), rtol=1e-3, atol=1e-6) for a, b in zip(before, after, strict=True))
 
 
 def _values(pair: Pair, arrays: Arrays) -> Arrays:

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from lossjax.verify._check import compare as by
+from lossjax.verify._check.family import Family, shown
 from lossjax.verify._check.hints import hint, unsummed
-from lossjax.verify._check.inputs import Family, shown
 from lossjax.verify._check.kinks import legal, undefined
 from lossjax.verify._check.problem import Arrays, Problem
 from lossjax.verify._check.programs import Pair, Program, as_floats
@@ -39,8 +39,11 @@ def tried(one: Problem, pair: Pair, family: Family, random: np.random.Generator)
     want_values, want = pair.plain(arrays, pair.cotangents)
     gradients = list(zip(got, want, strict=True))
     of_gradients = [by.compare(g, w, pair.tolerance) for g, w in gradients]
-    for c in of_gradients:
+    nowhere = any(not v.is_finite() for value in want_values for v in value.ravel().tolist())
+    for (gradient, _), c in zip(gradients, of_gradients, strict=True):
         c.drop(undefined(want_values, c.judged))
+        if nowhere and pair.rows is None:  # a row without a value may be a part of every gradient: NaN says so
+            c.drop(np.reshape([v.is_nan() for v in gradient.ravel().tolist()], c.judged.shape).astype(bool))
     wrong = [c.wrong for c in of_gradients]
     ruled, plain = (lambda moved, p=p: p(moved, pair.cotangents) for p in (pair.ruled, pair.plain))
     if any(bad.any() for bad in wrong):

@@ -5,6 +5,7 @@ A result beside an infinity is refused, since IEEE 754 does not say what it is. 
 the value is the one from above (``sqrt(-1) = i``).
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -233,7 +234,12 @@ def _abs(context: Context, params: Any, x: Balls) -> Balls:
 def _reduce_prod(context: Context, params: Any, x: Balls) -> Balls:
     axes = tuple(params["axes"])
     flat = np.moveaxis(x, axes, range(len(axes))).reshape(-1, *(n for i, n in enumerate(x.shape) if i not in axes))
-    total = joined(*(to_array([v] * flat[0].size, flat.shape[1:]) for v in (ONE, ZERO)))
+    total = joined(*(to_array([v] * math.prod(flat.shape[1:]), flat.shape[1:]) for v in (ONE, ZERO)))
     for k in range(len(flat)):
         total = COMPLEX["mul"].execute(context, {}, total, flat[k : k + 1].reshape(flat.shape[1:]))
     return total
+
+
+@complex_rule("cumprod", reads=["axis", "reverse"])
+def _cumprod(context: Context, params: Any, x: Balls) -> Balls:
+    return reductions.scanned(params, x, lambda total, entry: COMPLEX["mul"].execute(context, {}, total, entry))

@@ -61,6 +61,8 @@ class Context:
         self._evaluate = evaluate
         self.choices = choices
         self._equations: list[Any] = []
+        self.work = 0
+        """How many numbers loops have computed that end by what they compute."""
         self.needed: list[bool] = []
         """Which results of the present equation are used."""
         self.device: Any = None

@@ -5,7 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from lossjax._core.versions import body
+from lossjax._core.versions import CALLS, Jaxpr, body, called
 from lossjax.verify._exact.context import Context
 from lossjax.verify._exact.rules import rule
 
@@ -33,15 +33,24 @@ def _while(context: Context, params: Any, *values: Any) -> list[Any]:
     of_test, of_body = params["cond_nconsts"], params["body_nconsts"]
     test_constants, body_constants = values[:of_test], values[of_test : of_test + of_body]
     state = list(values[of_test + of_body :])
-    steps = work = 0
+    each = context.once("numbers", params["body_jaxpr"], lambda: _numbers(params["body_jaxpr"]))
+    steps, before = 0, context.work
     while np.any(going := np.asarray(context.run(params["cond_jaxpr"], [*test_constants, *state])[0])):
-        steps, work = steps + 1, work + sum(map(np.size, state))
-        if work > _MOST_WORK:
+        if context.work - before > _MOST_WORK:
             raise context.unsupported(f"its loop goes on after {steps} steps")
+        steps, context.work = steps + 1, context.work + each
         moved = context.run(params["body_jaxpr"], [*body_constants, *state])
         # Under vmap each row has a test of its own; a row whose test fails keeps its state.
         state = moved if going.all() else [_where(going, new, old) for new, old in zip(moved, state, strict=True)]
     return state
+
+
+def _numbers(program: Jaxpr) -> int:
+    """How many numbers a program computes, those of the loops in it aside: these count for themselves."""
+    return sum(
+        _numbers(called(equation)) if equation.primitive.name in CALLS else sum(v.aval.size for v in equation.outvars)
+        for equation in body(program).eqns
+    )
 
 
 def _where(rows: np.ndarray, new: Any, old: Any) -> Any:

@@ -62,12 +62,13 @@ def _reduce(context: Context, params: Any, *values: Any) -> list[Any]:
 
 def _running(name: str) -> Callable[..., Balls]:
     def run(context: Context, params: Any, x: Balls) -> Balls:
-        return _scanned(params, x, lambda total, entry: context.apply(name, BINARY[name], total, entry))
+        return scanned(params, x, lambda total, entry: context.apply(name, BINARY[name], total, entry))
 
     return run
 
 
-def _scanned(params: Any, x: Balls, combine: Callable[[Balls, Balls], Balls]) -> Balls:
+def scanned(params: Any, x: Balls, combine: Callable[[Balls, Balls], Balls]) -> Balls:
+    """An operation of all entries up to each one, along an axis."""
     along = np.moveaxis(x, params["axis"], 0)
     if not len(along):
         return x
@@ -87,7 +88,7 @@ for _name, _of in (("cumsum", "add"), ("cumprod", "mul"), ("cummax", "max"), ("c
 @rule("cumlogsumexp", reads=["axis", "reverse"])
 def _cumlogsumexp(context: Context, params: Any, x: Balls) -> Balls:
     weights = context.apply("exp", UNARY["exp"], x)
-    sums = _scanned(params, weights, lambda total, entry: context.apply("add", ADD, total, entry))
+    sums = scanned(params, weights, lambda total, entry: context.apply("add", ADD, total, entry))
     return context.apply("log", UNARY["log"], sums)
 
 
