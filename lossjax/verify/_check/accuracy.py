@@ -74,13 +74,13 @@ class Judge:
 
     def computed(self, arrays: Arrays, cotangents: Arrays) -> tuple[list[Any], list[Any]]:
         """Values (called plainly, and as differentiated) and gradients in floating point."""
-        outputs, gradients = self.one.compiled[1](arrays, cotangents)
-        return [*self.one.compiled[0](arrays), *outputs], list(gradients)
+        outputs, gradients = self.one.compiled_pullback(arrays, cotangents)
+        return [*self.one.compiled_values(arrays), *outputs], list(gradients)
 
     @functools.cached_property
     def _mixes(self) -> bool:
         """Whether an output feels other entries of its row than its own: then a single one of them is a question."""
-        pulled = self.one.compiled[1](self.one.arrays, self._picked([0] * len(self.cotangents)))[1]
+        pulled = self.one.compiled_pullback(self.one.arrays, self._picked([0] * len(self.cotangents)))[1]
         shapes = {c.shape for c in self.cotangents if c.ndim and c.shape[-1] > 1}
         return any(g.shape in shapes and np.asarray(g)[..., 1:].any() for g in pulled)
 
@@ -100,7 +100,7 @@ class Judge:
         if not self._mixes:
             return None
         places = []
-        for value in self.one.compiled[0](arrays):
+        for value in self.one.compiled_values(arrays):
             wide = np.asarray(value).astype(np.float64)
             if not wide.ndim or not wide.shape[-1]:
                 places.append(0)

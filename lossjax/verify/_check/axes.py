@@ -70,7 +70,7 @@ def parts(one: Problem, axes: Axes) -> list[Axes]:
     for size in range(1, len(axes.places)):
         for chosen in itertools.combinations(axes.places, size):
             part = Axes(axes.length, chosen, complete=False)
-            if not any(set(other.places) <= set(chosen) for other in found) and moves(one, part, one.compiled[0]):
+            if not any(set(other.places) <= set(chosen) for other in found) and moves(one, part, one.computed):
                 found.append(part)
     return found[:_MOST_PARTS]
 

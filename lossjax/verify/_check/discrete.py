@@ -95,7 +95,7 @@ def _counts_from_the_end(one: Problem, position: int) -> bool:
     lengths = dict.fromkeys(n for array in one.arrays for n in np.shape(array) if n > 1)
     try:
         first, *others = (
-            [np.asarray(v).astype(np.float64) for v in one.compiled[0](one.replaced(one.arrays, {position: number}))]
+            one.computed(one.replaced(one.arrays, {position: number}))
             for number in (np.full_like(given, k) for k in (-1, *(n - 1 for n in lengths)))
         )
     except Exception:  # a function that checks its arguments while it runs may raise anything

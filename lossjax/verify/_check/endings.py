@@ -24,7 +24,7 @@ def compiled(function: Callable[..., R], *examples: Any) -> Callable[..., R]:
     What exact execution raises, it raises too: whether the loop ends is then not known.
     """
     program = jax.jit(function)
-    jaxpr = jax.make_jaxpr(function)(*examples)
+    jaxpr = program.trace(*examples).jaxpr  # remembered by the program, which then traces nothing
     if not uses(jaxpr, ("while",)):
         return program
 

@@ -53,8 +53,7 @@ def _selects(one: Problem, labels: int, position: int, axis: int) -> bool:
     together = entries | {labels: (one.arrays[labels] + 1) % classes}
     try:
         before, alone, both = (
-            [np.asarray(v).astype(np.float64) for v in one.compiled[0](given)]
-            for given in (one.arrays, *(one.replaced(one.arrays, by) for by in (entries, together)))
+            one.computed(given) for given in (one.arrays, *(one.replaced(one.arrays, by) for by in (entries, together)))
         )
     except Exception:  # a function that checks its arguments while it runs may raise anything
         return True
@@ -89,7 +88,7 @@ def _picks(one: Problem, labels: int, position: int, axis: int) -> bool | None:
     slopes = []
     for label in some:
         arrays = one.replaced(one.arrays, {labels: np.full_like(one.arrays[labels], label)})
-        gradient = one.compiled[1](arrays, one.ones)[1][one.moving.index(position)]
+        gradient = one.compiled_pullback(arrays, one.ones)[1][one.moving.index(position)]
         slopes.append(np.moveaxis(np.asarray(gradient).astype(np.float64), axis, -1)[..., some])
     table = np.stack(slopes, axis=-1)  # the last axes: the entry that is moved, the label
     own = np.diagonal(table, axis1=-2, axis2=-1)
@@ -117,7 +116,7 @@ def ignored(one: Problem, labels: Labels) -> list[np.ndarray]:
         marked = np.where(first, mark, given).astype(given.dtype)
         try:
             values = [
-                [np.asarray(v).astype(np.float64) for v in one.compiled[0](one.replaced(one.arrays, by))]
+                one.computed(one.replaced(one.arrays, by))
                 for by in ({labels.position: marked}, {labels.position: marked, labels.of: other})
             ]
         except Exception:  # a function that checks its arguments while it runs may raise anything

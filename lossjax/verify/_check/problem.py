@@ -142,10 +142,18 @@ class Problem:
         return tuple(np.asarray(by[i]).astype(a.dtype) if i in by else a for i, a in enumerate(arrays))
 
     @functools.cached_property
-    def compiled(self) -> tuple[Callable[..., Arrays], Callable[..., tuple[Arrays, Arrays]]]:
-        """Values, and the pullback, in floating point as they will be run; not where a loop may have no end."""
-        values, pullback = self.values(self.fn), self.pullback(self.fn)
-        return compiled(values, self.arrays), compiled(pullback, self.arrays, self.ones)
+    def compiled_values(self) -> Callable[..., Arrays]:
+        """The values in floating point as they will be run; not where a loop may have no end."""
+        return compiled(self.values(self.fn), self.arrays)
+
+    def computed(self, arrays: Arrays) -> list[Any]:
+        """What they give, as arrays of float64."""
+        return [np.asarray(v).astype(np.float64) for v in self.compiled_values(arrays)]
+
+    @functools.cached_property
+    def compiled_pullback(self) -> Callable[..., tuple[Arrays, Arrays]]:
+        """The pullback, likewise."""
+        return compiled(self.pullback(self.fn), self.arrays, self.ones)
 
     @property
     def ones(self) -> Arrays:
@@ -162,7 +170,7 @@ class Problem:
                 signs = np.where(np.arange(values.size) % 2, 1, -1).reshape(values.shape)
                 outside = self.replaced(self.arrays, {i: -3 * (values + 0.5) * signs})
                 try:
-                    results = [x for group in self.compiled[1](outside, self.ones) for x in group]
+                    results = [x for group in self.compiled_pullback(outside, self.ones) for x in group]
                 except Exception:  # a function that checks its arguments while it runs may raise anything
                     continue
                 if all(np.isfinite(np.asarray(x).astype(np.float64)).all() for x in results):
