@@ -172,6 +172,18 @@ def test_lengths_of_eight_bits() -> None:
     assert check(brightness, Z[0, :3], full, argnums=0, checks="rule").right is True
 
 
+def test_complex_numbers_are_not_passed_over() -> None:
+
+    def backward(kept: Any, g: jax.Array) -> Any:
+        return g * jnp.abs(kept[1]).astype(g.dtype), None
+
+    product = ruled(lambda x, z: x * jnp.abs(z).astype(x.dtype), backward)
+    z = np.complex64([1, 2j, -3])
+    with pytest.raises(TypeError, match="argument 1 is complex64, and real numbers are differentiated"):
+        check(product, np.float32([1, 2, 3]), z)
+    assert check(product, np.float32([1, 2, 3]), z, argnums=0, checks="rule").right is True
+
+
 def test_a_loop_that_ends_at_the_example_alone_is_not_started_elsewhere() -> None:
     """Newton's root of a negative number goes on for ever, and a compiled program cannot be stopped."""
 

@@ -80,9 +80,9 @@ def check(fn: Callable[..., Any], *example_args: Any, **options: Unpack[CheckOpt
     * ``rule``: is the gradient the derivative of the formula? Every ``custom_jvp`` and ``custom_vjp`` inside is
       replaced by its primal body, JAX differentiates that, and both are executed exactly, with another cotangent of
       either sign for every output. At kinks and ties any subgradient is right. ``rule: in float32`` asks it in the
-      arguments' own dtype, where a rule may be another; ``rule: other sizes`` for a batch of one, and for one entry
-      more along each axis, which fits no whole block. ``rule: forward = reverse`` holds ``⟨u, Jv⟩ = ⟨Jᵀu, v⟩``,
-      exactly.
+      arguments' own dtype, where a rule may be another; ``rule: other sizes`` for a batch of one, for more rows than
+      one, and for one entry more along each axis, which fits no whole block, also where two axes are as long by
+      accident. ``rule: forward = reverse`` holds ``⟨u, Jv⟩ = ⟨Jᵀu, v⟩``, exactly.
     * ``value``, ``gradient``: how accurate, entry by entry? The unit is u of the exact result and of what a rounding of
       the inputs changes in it, ``u (|out| + Σ |∂out/∂xᵢ|·|xᵢ|)``, from exact derivatives; these are asked only where
       the error is above 4 without them. The largest error in ulps is shown beside it. Where outputs feel each
