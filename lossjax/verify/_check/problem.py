@@ -214,7 +214,7 @@ def problem(
             traced.append(len(leaves))
             whose = f"argument {path[1].idx}" if path[0].idx == 0 else f"argument {path[1].key!r}"
             names.append(f"{whose}{jax.tree_util.keystr(path[2:])}")
-            if asked and jnp.issubdtype(leaf.dtype, jnp.complexfloating):
+            if asked and isinstance(leaf, np.ndarray) and np.iscomplexobj(leaf):
                 raise TypeError(
                     f"{names[-1]} is {leaf.dtype}, and real numbers are differentiated: check a function of its real "
                     "and imaginary parts, or name the other arguments in argnums"
