@@ -11,8 +11,12 @@ from lossjax.verify._exact.rules import rule
 
 LOOPS = ("scan", "while", "cond", "platform_index")
 """These are interpreted also where all operands are integers."""
-_MOST_WORK = 200_000
-"""How many numbers a loop may compute that ends by what it computes: where a float overflows, exact numbers go on."""
+_MANY_STEPS = 2000
+_MOST_WORK, _MOST_OF_MANY = 5_000_000, 200_000
+"""How many numbers a loop may compute that ends by what it computes: where a float overflows, exact numbers go on.
+
+Of many steps it may compute fewer, for a step has its price whatever it computes.
+"""
 
 
 @rule("platform_index", reads=["platforms"])
@@ -36,7 +40,7 @@ def _while(context: Context, params: Any, *values: Any) -> list[Any]:
     each = context.once("numbers", params["body_jaxpr"], lambda: _numbers(params["body_jaxpr"]))
     steps, before = 0, context.work
     while np.any(going := np.asarray(context.run(params["cond_jaxpr"], [*test_constants, *state])[0])):
-        if context.work - before > _MOST_WORK:
+        if context.work - before > (_MOST_OF_MANY if steps > _MANY_STEPS else _MOST_WORK):
             raise context.unsupported(f"its loop goes on after {steps} steps")
         steps, context.work = steps + 1, context.work + each
         moved = context.run(params["body_jaxpr"], [*body_constants, *state])
