@@ -52,9 +52,13 @@ def _while(context: Context, params: Any, *values: Any) -> list[Any]:
 def _numbers(program: Jaxpr) -> int:
     """How many numbers a program computes, those of the loops in it aside: these count for themselves."""
     return sum(
-        _numbers(called(equation)) if equation.primitive.name in CALLS else sum(v.aval.size for v in equation.outvars)
+        _numbers(called(equation)) if equation.primitive.name in CALLS else _results(equation)
         for equation in body(program).eqns
     )
+
+
+def _results(equation: Any) -> int:
+    return sum(getattr(v.aval, "size", 1) for v in equation.outvars)  # a token, of an effect, has none
 
 
 def _where(rows: np.ndarray, new: Any, old: Any) -> Any:
