@@ -302,3 +302,9 @@ def test_what_is_beside_an_infinity_or_on_a_branch_cut() -> None:
     root = exact(lambda x: jnp.sqrt(lax.complex(x, 0 * x)))(np.float32(-4))[()]
     assert root == acb(0, 2)
     assert exact(lambda x: jnp.abs(lax.complex(x, x)))(np.float32(np.inf))[()] == np.inf
+
+
+def test_groups_of_more_rows_than_there_are_have_no_meaning() -> None:
+    product = exact(lambda a, b: lax.ragged_dot(a, b, np.int32([2, 1])))
+    with pytest.raises(UnsupportedPrimitive, match="its groups are of 3 entries, and there are 1"):
+        product(np.ones((1, 3), np.float32), np.ones((2, 3, 2), np.float32))

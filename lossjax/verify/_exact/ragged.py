@@ -23,6 +23,8 @@ def _ragged_dot_general(context: Context, params: Any, left: Any, right: Any, si
         raise context.unsupported("its rule does not know groups that differ from one batch to another, or an offset")
     left, right = context.balls(left), context.balls(right)
     ends = np.cumsum(sizes)
+    if ends.size and ends[-1] > left.shape[axis]:
+        raise context.unsupported(f"its groups are of {ends[-1]} entries, and there are {left.shape[axis]}")
     rows = [np.arange(end - size, end) for size, end in zip(sizes.tolist(), ends.tolist(), strict=True)]
     shape = context.equation.outvars[0].aval.shape
     result = to_array([ZERO] * int(np.prod(shape, dtype=int)), shape)
