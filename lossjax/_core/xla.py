@@ -105,6 +105,16 @@ def written_down(numbers: Any) -> Any:
     return jax.tree.unflatten(structure, leaves)
 
 
+def known_anew(x: Array) -> Array:
+    """The same numbers, which XLA does not know to be the same: what is made of them, it computes, and does not store.
+
+    What a forward and a backward pass both make of the logits, XLA's GPU backend (JAX 0.10 to 0.12) computes once where
+    it takes it to be dear, such as a softcap's tanh, and stores an array of the logits' size. Made of a softcap that is
+    another number as far as it knows, there are two, and each is computed where it is used.
+    """
+    return x * lax.optimization_barrier(jnp.ones((), x.dtype))
+
+
 # --- a slice of 16-bit numbers ---------------------------------------------------------------------------------------
 
 

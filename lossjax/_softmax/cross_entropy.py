@@ -123,6 +123,7 @@ def _weighted(weight: Array | None, value: Array) -> Array:
 def backward(saved: Any, cotangents: tuple[Array, Array]) -> tuple[None, SoftmaxInputs]:
     """The gradient in everything that the rule is given."""
     options, inputs, rows, sums = saved
+    inputs = inputs._replace(transform=inputs.transform.anew())
     valid, parameter = inputs.valid, inputs.parameter
     in_loss, in_lse = (hide(valid, c)[..., None] for c in cotangents)
     own = others = mass = None

@@ -39,6 +39,11 @@ nothing cancels, and A is within 2u beside the roundings of its additions and of
 step, not even an infinite one. V is kept in two, the weight of the class left out and that of the others: a label takes
 no part in the steps, a maximum as soon as it is none.
 
+**One operand.** Of logits that it has to compute with something dear, such as a softcap's tanh, XLA's GPU backend
+(JAX 0.12) stores an array as soon as two operands of the reduction are made of them. So there the logits are one
+operand, and a class by itself has a mark in place of its sum, a number that no sum is: it is opened where it meets
+another part.
+
 An infinity is its own reference, and a term of 1 about it: under a maximum of +inf every other +inf counts 1, and a
 finite number 0. Under one of -inf there is nothing, and the sum is made 0 in the end.
 """
@@ -57,6 +62,8 @@ GRID = 16.0
 """References are multiples of this."""
 SCALE = 2.0**24
 """Sums are this many times as large."""
+LABEL, OTHER = -2.0, -1.0
+"""In place of a sum: the marks of a class that has met no other yet."""
 
 Parts = tuple[Array, ...]
 
@@ -140,8 +147,25 @@ def _each(parts: Sequence[Array]) -> list[WeightedGaps]:
     return [WeightedGaps(*parts[i : i + 3]) for i in range(0, len(parts), 3)]
 
 
+def _opened(part: Parts) -> Parts:
+    """Of :func:`_about_label`: a part as it is, and a class by itself with its sum and its logit."""
+    m, s, z, *gaps = part
+    alone = jnp.where(s == LABEL, 0, term(m))
+    return m, jnp.where(s < 0, alone, s), jnp.where(s == LABEL, m, z), *gaps
+
+
+def _about_label_opened(a: Parts, b: Parts) -> Parts:
+    return _about_label(_opened(a), _opened(b))
+
+
 def statistics(
-    z: Array, index: Array | None, dtype: Any, weights: tuple[Array, ...] = (), reduce: Any = lax.reduce
+    z: Array,
+    index: Array | None,
+    dtype: Any,
+    weights: tuple[Array, ...] = (),
+    reduce: Any = lax.reduce,
+    *,
+    one_operand: bool = False,
 ) -> tuple[Any, ...]:
     """(pivot i, its logit, maximum m, ``Σ_{j≠i} exp(z_j - m)``, a tuple of :class:`WeightedGaps`) of each row.
 
@@ -154,6 +178,7 @@ def statistics(
       dtype: of the results, the logits' own or wider.
       weights: ``[..., C]``, in any dtype; weighted gaps are formed of each.
       reduce: how parts are reduced, as ``lax.reduce``: the order of the additions is the compiler's.
+      one_operand: whether only one operand of the reduction may be made of the logits.
     """
     z, weights = lax.stop_gradient((z, weights))
     z, weights = z.astype(dtype), tuple(weight.astype(dtype) for weight in weights)
@@ -166,13 +191,18 @@ def statistics(
         )
         terms, is_pivot = jnp.zeros_like(z), None
     else:
-        is_pivot = class_index(z, index.dtype) == index
-        start, first = zero, jnp.where(is_pivot, z, 0)
-        terms, combine = jnp.where(is_pivot, 0, term(z)), _about_label
+        is_pivot, start = class_index(z, index.dtype) == index, zero
+        if one_operand:
+            terms, first, combine = jnp.where(is_pivot, zero + LABEL, OTHER), jnp.zeros_like(z), _about_label_opened
+        else:
+            terms, first, combine = jnp.where(is_pivot, 0, term(z)), jnp.where(is_pivot, z, 0), _about_label
     gaps = [_gaps_of_one(weight, is_pivot) for weight in weights]
     parts = z, terms, first, *_flat(gaps)
     starts = jnp.asarray(-jnp.inf, dtype), zero, start, *[zero] * (3 * len(gaps))
-    maximum, rest, found, *sums = (part[..., None] for part in reduce(parts, starts, combine, axis))
+    whole = tuple(reduce(parts, starts, combine, axis))
+    if one_operand and index is not None:  # of one class alone, which XLA reduces to itself
+        whole = _opened(whole)
+    maximum, rest, found, *sums = (part[..., None] for part in whole)
     if index is None:
         pivot, logit = found.astype(jax.eval_shape(DEFINITION.index_of_maximum, z).dtype), maximum
     else:

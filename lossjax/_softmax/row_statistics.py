@@ -141,7 +141,8 @@ def row_statistics_and_gaps(
     index, dtype = None if pivot is None else pivot[..., None], dtype or x.dtype
     cpu, otherwise = (functools.partial(_in_passes, reductions, plan, dtype) for reductions in (ON_CPU, DEFINITION))
     accelerator = functools.partial(_in_one_pass, plan, dtype)
-    found = by_platform(x, weights, index, view, cpu=cpu, otherwise=otherwise, accelerator=accelerator)
+    gpu = functools.partial(accelerator, one_operand=True) if view.transform.softcap is not None else accelerator
+    found = by_platform(x, weights, index, view, cpu=cpu, otherwise=otherwise, accelerator=gpu, tpu=accelerator)
     index, logit, maximum, rest, gaps = found
     return _of_parts(index, logit, maximum, rest, plan, of_maximum=pivot is None), gaps
 
@@ -213,11 +214,19 @@ def _in_passes(
 
 
 def _in_one_pass(
-    plan: Plan, dtype: Any, x: Array, weights: tuple[Array, ...], index: Array | None, view: View = AS_STORED
+    plan: Plan,
+    dtype: Any,
+    x: Array,
+    weights: tuple[Array, ...],
+    index: Array | None,
+    view: View = AS_STORED,
+    *,
+    one_operand: bool = False,
 ) -> tuple[Any, ...]:
     """The same, of one reading of the logits; on several devices each one's part is brought to the common maximum."""
     over = plan.over
-    pivot, logit, here, rest, gaps = one_pass.statistics(view.of(x, dtype), index, dtype, weights)
+    z = view.of(x, dtype)
+    pivot, logit, here, rest, gaps = one_pass.statistics(z, index, dtype, weights, one_operand=one_operand)
     if over is None:
         return pivot, logit, here, rest, gaps
     maximum = lax.pmax(here, over)

@@ -54,6 +54,30 @@ def test_what_two_sums_have_in_common_would_be_stored(monkeypatch: pytest.Monkey
     assert naive.units > 6, f"{naive}: xla.written_down can go"
 
 
+def _from_three_operands(monkeypatch: pytest.MonkeyPatch) -> None:
+    from lossjax._softmax import one_pass
+
+    statistics = one_pass.statistics
+    monkeypatch.setattr(one_pass, "statistics", lambda *given, one_operand, **how: statistics(*given, **how))
+
+
+def _of_one_softcap(monkeypatch: pytest.MonkeyPatch) -> None:
+    from lossjax._softmax import transform
+
+    monkeypatch.setattr(transform, "known_anew", lambda numbers: numbers)
+
+
+@pytest.mark.parametrize("naive_way", [_from_three_operands, _of_one_softcap])
+def test_a_capped_logit_would_be_stored(naive_way: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The symptoms of two operands that are made of a tanh, and of a tanh that two passes have in common."""
+    chip = chip_or_skip("h100")
+    naive_way(monkeypatch)
+    jax.clear_caches()
+    naive = suite.rows(chip, "labels, softcap", "value and gradient", "float32", beside_optax=False)[0]
+    jax.clear_caches()
+    assert naive.units > 3.5, naive
+
+
 @pytest.mark.parametrize("case", heads.HEADS)
 @pytest.mark.parametrize("name", CHIPS)
 def test_a_head_holds_the_sum_of_its_slopes_and_two_blocks(name: str, case: str) -> None:

@@ -1,5 +1,6 @@
 """The formula for chips, run on a CPU: its accuracy on rows made to hurt it, its edges, and every loss made of it."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -37,8 +38,10 @@ def in_a_tree(parts: Any, start: Any, combine: Any, axes: Any) -> tuple[jax.Arra
 
 
 @jax.jit(static_argnums=2)
-def about_both(z: jax.Array, label: jax.Array, dtype: Any, weights: Any) -> Any:
-    return tuple(one_pass.statistics(z, index, dtype, weights, in_a_tree) for index in (label, None))
+def in_each_way(z: jax.Array, label: jax.Array, dtype: Any, weights: Any) -> Any:
+    """About a label, from three operands and from one, and about the maximum."""
+    ways = (label, {}), (label, {"one_operand": True}), (None, {})
+    return tuple(one_pass.statistics(z, index, dtype, weights, in_a_tree, **how) for index, how in ways)
 
 
 def hard_rows(random: np.random.Generator) -> np.ndarray:
@@ -67,7 +70,7 @@ def test_hard_rows_are_summed_accurately(dtype: str, random: np.random.Generator
         z = jnp.asarray(hard_rows(random), dtype)
         label = jnp.full((len(z), 1), 131, jnp.int32)
         weights = np.ones_like(z, wide), np.where(random.random(z.shape) < 0.1, random.random(z.shape), 0).astype(wide)
-        found = about_both(z, label, jnp.dtype(wide), weights)
+        found = in_each_way(z, label, jnp.dtype(wide), weights)
         exact = np.asarray(z.astype(wide)).astype(np.longdouble)
     maximum = exact.max(axis=1, keepdims=True)
     terms = np.exp(exact - maximum)
@@ -87,7 +90,7 @@ def test_hard_rows_are_summed_accurately(dtype: str, random: np.random.Generator
                 error = np.abs(np.asarray(got).astype(np.longdouble) - want) / np.where(want, want, 1)
                 assert np.all(error <= (2 + 3 * LEVELS) * u), error / u
             np.testing.assert_array_equal(one.own, np.take_along_axis(v, at, 1))
-    assert np.all(np.asarray(found[1][0])[:, 0] == exact.argmax(axis=1))
+    assert np.all(np.asarray(found[2][0])[:, 0] == exact.argmax(axis=1))
 
 
 def test_a_reference_that_changes_with_every_class_would_be_noticed(
@@ -145,14 +148,16 @@ def test_edges_are_those_of_the_definition(label: int | None) -> None:
         def passes(*arguments: Any) -> Any:
             return row_statistics._in_passes(row_sum.DEFINITION, *arguments)
 
-        want, got = (statistics_of(f, rows, index) for f in (passes, row_statistics._in_one_pass))
+        want = statistics_of(passes, rows, index)
         lost = np.isnan(want[2]) | np.isnan(want[3])  # any NaN marks the row; row_statistics makes it undefined
-        np.testing.assert_array_equal(np.isnan(got[2]) | np.isnan(got[3]), lost)
         here = slice(None) if label is None or 0 <= label < rows.shape[1] else slice(0)
-        for i, (a, b) in enumerate(zip(got[:4], want[:4], strict=True)):
-            kept = (~lost)[here] if i in (0, 1) else ~lost
-            a, b = (np.asarray(x)[here] if i in (0, 1) else np.asarray(x) for x in (a, b))
-            np.testing.assert_allclose(a[kept], b[kept], rtol=16 * U["float32"], atol=1e-37)
+        for one_operand in (False, True):
+            got = statistics_of(functools.partial(row_statistics._in_one_pass, one_operand=one_operand), rows, index)
+            np.testing.assert_array_equal(np.isnan(got[2]) | np.isnan(got[3]), lost)
+            for i, (a, b) in enumerate(zip(got[:4], want[:4], strict=True)):
+                kept = (~lost)[here] if i in (0, 1) else ~lost
+                a, b = (np.asarray(x)[here] if i in (0, 1) else np.asarray(x) for x in (a, b))
+                np.testing.assert_allclose(a[kept], b[kept], rtol=16 * U["float32"], atol=1e-37)
 
 
 @pytest.mark.parametrize("label", [None, 0, 3])
