@@ -26,7 +26,7 @@ from jax import Array
 
 from lossjax._core.autodiff import scalar_rule
 from lossjax._core.masks import nan_unless
-from lossjax._core.xla import less_constant
+from lossjax._core.xla import is_finite, less_constant
 
 _SQRT_HALF = math.sqrt(0.5)
 
@@ -153,7 +153,7 @@ def xlogy(x: Array, y: Array) -> Array:
 
 def times(weight: Array, value: Array) -> Array:
     """``weight·value`` where a weight of 0 silences an infinite or NaN value."""
-    return weight * jnp.where((weight == 0) & ~jnp.isfinite(value), 0, value)
+    return weight * jnp.where((weight == 0) & ~is_finite(value), 0, value)
 
 
 @scalar_rule(lambda g, x: g / (x * math.log(2)))

@@ -29,7 +29,8 @@ ACCELERATORS = ("tpu", "cuda", "rocm")
 """The platforms, as ``lax.platform_dependent`` names them, that get the formula for accelerators."""
 
 Platforms = frozenset[str]
-TPU: Platforms = frozenset({"tpu"})
+KERNELS: Platforms = frozenset({"tpu", "cuda"})
+"""The platforms that have kernels of whole rows."""
 ANY_OTHER = "any other"
 """A platform that no formula is written for; exact arithmetic is one."""
 ALL: Platforms = frozenset({"cpu", *ACCELERATORS, ANY_OTHER})

@@ -1,9 +1,10 @@
 """A formula of whole rows, with a place for a kernel: the same numbers, where a chip can form them in one reading.
 
-A kernel is one program on one device, and the compiler does not see into it. So whether it may stand for the formula is
-decided when the program is lowered, by what is known only then: the platform, and over how many devices XLA is to lay
-the arrays. On several (but not inside ``jax.shard_map``, where a program is each device's own) the formula stays, which
-XLA takes apart. To every transformation of JAX the two are one operation, which ``jax.vmap`` gives one more axis of
+A kernel is one program on one device, whether it is written by hand (for a TPU) or made by the compiler of the formula
+in a form that it takes whole (for a GPU). So whether it may stand for the formula is decided when the program is
+lowered, by what is known only then: the platform, and over how many devices XLA is to lay the arrays. On several (but
+not inside ``jax.shard_map``, where a program is each device's own) the formula stays, which XLA takes apart. To every
+transformation of JAX the two are one operation, which ``jax.vmap`` gives one more axis of
 rows, and whose derivative is the formula's. (A primitive, and no rule around the kernel: in the body of a loop JAX 0.10
 would drop that one, and take the derivative of a kernel's result for 0.)
 
@@ -15,7 +16,7 @@ import contextlib
 import contextvars
 import os
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -28,22 +29,45 @@ from lossjax._core.versions import KERNELS
 Kind = Literal["classes", "rows", "shared"]
 """What an array has: ``[..., C]`` a number for each class of each row, ``[...]`` one for each row, or neither."""
 
-_on_chip: contextvars.ContextVar[bool] = contextvars.ContextVar("lossjax_rows_are_on_chip", default=False)
+Maker = Literal["hand", "compiler"]
+"""Of a kernel."""
+
+_kernel_by: contextvars.ContextVar[Maker | None] = contextvars.ContextVar("lossjax_kernel_by", default=None)
 
 
 @contextlib.contextmanager
-def rows_on_chip() -> Iterator[None]:
+def rows_on_chip(by: Maker = "hand") -> Iterator[None]:
     """While a kernel is traced: there a row is read as often as one likes, but not at a place that the data says."""
-    token = _on_chip.set(True)
+    token = _kernel_by.set(by)
     try:
         yield
     finally:
-        _on_chip.reset(token)
+        _kernel_by.reset(token)
 
 
 def rows_are_on_chip() -> bool:
     """Whether :func:`rows_on_chip` holds here."""
-    return _on_chip.get()
+    return _kernel_by.get() is not None
+
+
+def compiler_makes_the_kernel() -> bool:
+    """Whether what is traced here is to become one kernel of XLA's GPU compiler."""
+    return _kernel_by.get() == "compiler"
+
+
+Formula = Callable[..., tuple[Array, ...]]
+
+
+class Kernel(Protocol):
+    """Hashable."""
+
+    def on(
+        self, platform: str, kinds: Sequence[Kind], shapes: Sequence[Any]
+    ) -> Callable[..., tuple[Array, ...]] | None:
+        """How this platform forms ``formula(*arrays)``, of arrays of these kinds and shapes, whose sizes are numbers: a
+        function ``(formula, *arrays)``; None where it is to do without a kernel.
+        """
+        ...
 
 
 class Operand(NamedTuple):
@@ -53,18 +77,12 @@ class Operand(NamedTuple):
     kind: Kind
 
 
-def formed(
-    formula: Callable[..., tuple[Array, ...]],
-    kernel: Callable[..., tuple[Array, ...]],
-    operands: Sequence[Operand],
-    like: Sequence[Array],
-) -> tuple[Array, ...]:
-    """``formula(*arrays)``, by the kernel where a program for one TPU is lowered.
+def formed(formula: Formula, kernel: Kernel, operands: Sequence[Operand], like: Sequence[Array]) -> tuple[Array, ...]:
+    """``formula(*arrays)``, by the kernel where a program for one chip is lowered.
 
     Args:
       formula: hashable; of these arrays, with any number of axes in front.
-      kernel: hashable; of the formula, the kinds, and the arrays, whose sizes are known numbers. It may call the
-        formula where it has no better way.
+      kernel: which platforms have one.
       operands: the arrays.
       like: for each result, an array of its shape, dtype and layout, with rows; what it holds is not felt.
     """
@@ -72,13 +90,8 @@ def formed(
     return tuple(_formed.bind(*arrays, *like, formula=formula, kernel=kernel, kinds=kinds))
 
 
-def known(
-    results: Sequence[Array],
-    formula: Callable[..., tuple[Array, ...]],
-    kernel: Callable[..., tuple[Array, ...]],
-    operands: Sequence[Operand],
-) -> tuple[Array, ...]:
-    """``results``, which are ``formula(*arrays)``, by the kernel where a program for one TPU is lowered.
+def known(results: Sequence[Array], formula: Formula, kernel: Kernel, operands: Sequence[Operand]) -> tuple[Array, ...]:
+    """``results``, which are ``formula(*arrays)``, by the kernel where a program for one chip is lowered.
 
     Args:
       results: with rows.
@@ -220,16 +233,18 @@ def _known_lowered(_: Any, *given: Any, kinds: Sequence[Kind], **__: Any) -> Any
     return _results(given, kinds)
 
 
-def _lowered_for_tpu(elsewhere: Callable[..., Any]) -> Callable[..., Any]:
+def _lowered_on(platform: str, elsewhere: Callable[..., Any]) -> Callable[..., Any]:
     """By the kernel, where there may be one."""
 
-    def lowered(context: Any, *operands: Any, formula: Any, kernel: Any, kinds: Sequence[Kind]) -> Any:
-        sizes = [size for shape in context.avals_in for size in shape.shape]
-        if not (_are_wanted() and _is_one_program(context) and all(isinstance(size, int) for size in sizes)):
+    def lowered(context: Any, *operands: Any, formula: Any, kernel: Kernel, kinds: Sequence[Kind]) -> Any:
+        sizes, by = [size for shape in context.avals_in for size in shape.shape], None
+        if _are_wanted() and _is_one_program(context) and all(isinstance(size, int) for size in sizes):
+            by = kernel.on(platform, kinds, context.avals_in[: len(kinds)])
+        if by is None:
             return elsewhere(context, *operands, formula=formula, kinds=kinds)
 
         def by_kernel(*given: Array) -> tuple[Array, ...]:
-            return kernel(formula, kinds, *given[: len(kinds)])
+            return by(formula, *given[: len(kinds)])
 
         with jax.enable_x64(False):  # no kernel has a number of 64 bits, not even to count by
             return mlir.lower_fun(by_kernel, multiple_results=True)(context, *operands)
@@ -239,4 +254,5 @@ def _lowered_for_tpu(elsewhere: Callable[..., Any]) -> Callable[..., Any]:
 
 for _primitive, _elsewhere in ((_formed, _formed_lowered), (_known, _known_lowered)):
     mlir.register_lowering(_primitive, _elsewhere)
-    mlir.register_lowering(_primitive, _lowered_for_tpu(_elsewhere), platform="tpu")
+    for _platform in ("tpu", "cuda"):
+        mlir.register_lowering(_primitive, _lowered_on(_platform, _elsewhere), platform=_platform)

@@ -14,6 +14,7 @@ from jax.typing import ArrayLike
 
 from lossjax._core.masks import nan_unless
 from lossjax._core.sharding import varying_axes
+from lossjax._core.whole_rows import compiler_makes_the_kernel
 
 LITTLE_EFFORT = {"xla_backend_optimization_level": "0"}
 """Options for ``jax.jit`` that make XLA compile without LLVM's optimisation, for programs that run once."""
@@ -78,6 +79,8 @@ def closed_off(of_row: Array, index: Array) -> Array:
     It gives a sum, together with that arithmetic, to a library that stores each operand in an array of the row's size
     (JAX 0.10 to 0.12). The library cannot take a select, here one by an index that no row has.
     """
+    if compiler_makes_the_kernel():
+        return of_row
     return jnp.where(index == jnp.iinfo(index.dtype).min, 0, of_row)
 
 
@@ -105,14 +108,34 @@ def written_down(numbers: Any) -> Any:
     return jax.tree.unflatten(structure, leaves)
 
 
-def known_anew(x: Array) -> Array:
+def known_anew(x: Array, number: int = 0) -> Array:
     """The same numbers, which XLA does not know to be the same: what is made of them, it computes, and does not store.
+
+    By another number they are others again: equal barriers are one.
 
     What a forward and a backward pass both make of the logits, XLA's GPU backend (JAX 0.10 to 0.12) computes once where
     it takes it to be dear, such as a softcap's tanh, and stores an array of the logits' size. Made of a softcap that is
     another number as far as it knows, there are two, and each is computed where it is used.
     """
-    return x * lax.optimization_barrier(jnp.ones((), x.dtype))
+    power = lax.optimization_barrier(jnp.asarray(2.0**number, x.dtype))
+    return x * (power * 2.0**-number)
+
+
+# --- one kernel of whole rows ----------------------------------------------------------------------------------------
+# XLA's GPU compiler (JAX 0.12) makes one kernel of a softmax, which has its rows on the chip: each is read once, and
+# the result is written once. It looks for a reduction that is combined with what was reduced, as the last thing that is
+# done, and takes into the kernel what stands in front, reductions of the same rows included.
+
+
+def one_kernel(result: Array) -> Array:
+    """The same ``[..., C]``, with such an end, if it has none: no number of a row exceeds the row's maximum."""
+    largest_of_row = jnp.max(result, axis=-1, keepdims=True)
+    return jnp.where(result > largest_of_row, 0, result)
+
+
+def is_finite(x: Array) -> Array:
+    """``jnp.isfinite``, which no such kernel has."""
+    return jnp.abs(x) < jnp.inf
 
 
 # --- a slice of 16-bit numbers ---------------------------------------------------------------------------------------

@@ -38,7 +38,7 @@ def _entropy_backward(saved: Any, cotangent: Array) -> tuple[Array, None]:
 _entropy_value = functools.partial(_entropy_forward, differentiated=False)
 
 entropy = closed_form(
-    *with_kernels(_entropy_forward, _entropy_backward, held=5),
+    *with_kernels(_entropy_forward, _entropy_backward, held=5, fused=(None, 5)),
     value=with_kernels(_entropy_value, _entropy_backward, held=5)[0],
 )
 """``(z, dtype) -> log Σ e^(z - max z) + Σ p (max z - z)``, the entropy of softmax(z) in nats, per row."""

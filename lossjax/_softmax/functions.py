@@ -24,6 +24,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from lossjax._core.autodiff import closed_form, known_as, zeros_like
+from lossjax._core.xla import is_finite
 from lossjax._softmax import terms
 from lossjax._softmax.kernels import with_kernels
 from lossjax._softmax.row_statistics import (
@@ -77,8 +78,8 @@ def _log_sum_exp_backward(saved: Any, cotangent: Array) -> tuple[Array, None]:
     return cotangent[..., None] * probabilities(z, rows), None
 
 
-_softmax = closed_form(*with_kernels(_softmax_forward, _softmax_backward, held=5))
-_log_softmax = closed_form(*with_kernels(_log_softmax_forward, _log_softmax_backward, held=6))
+_softmax = closed_form(*with_kernels(_softmax_forward, _softmax_backward, held=5, fused=(1, 2)))
+_log_softmax = closed_form(*with_kernels(_log_softmax_forward, _log_softmax_backward, held=6, fused=(3, 4)))
 _log_sum_exp = closed_form(_log_sum_exp_forward, _log_sum_exp_backward)
 
 
@@ -222,7 +223,7 @@ def fisher_product_of(
     # A select: XLA's library of arithmetic on CPUs, which it does not go into, would be given an array of each operand.
     p = probabilities(z, rows)
     value = jnp.where(rows.is_pivot(z), -p * mean, times(p, ((v - own) - mean) - left))
-    return _fisher_product_of(lax.stop_gradient(value), z, rows, jnp.where(jnp.isfinite(v), v, 0))
+    return _fisher_product_of(lax.stop_gradient(value), z, rows, jnp.where(is_finite(v), v, 0))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,7 +8,7 @@ no formula of its own: it executes the rule's, whatever the options, on a block 
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -18,9 +18,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
 from lossjax._core.plain import rules_off
-from lossjax._core.whole_rows import Kind, rows_on_chip
-
-Formula = Callable[..., tuple[Array, ...]]
+from lossjax._core.whole_rows import Formula, Kind, rows_on_chip
 
 WORDS = 8
 """Rows of 32-bit numbers that a register holds, and so the least that a block has; of 16-bit numbers twice as many."""
@@ -79,7 +77,7 @@ def room() -> int:
         return VMEM
 
 
-def in_blocks_if_possible(formula: Formula, kinds: Sequence[Kind], held: int, *arrays: Array) -> tuple[Array, ...]:
+def in_blocks_if_possible(kinds: Sequence[Kind], held: int, formula: Formula, *arrays: Array) -> tuple[Array, ...]:
     """``formula(*arrays)``, by :func:`in_blocks` where the rows are long enough, and not too long for the chip."""
     results = jax.eval_shape(formula, *arrays)
     of_classes = [x for x, kind in zip(arrays, kinds, strict=True) if kind == "classes"]

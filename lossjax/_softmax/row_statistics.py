@@ -27,13 +27,14 @@ from lossjax._core import sharding
 from lossjax._core.masks import nan_unless
 from lossjax._core.plain import rules_are_off
 from lossjax._core.platform import by_platform
-from lossjax._core.whole_rows import rows_are_on_chip
-from lossjax._core.xla import closed_off
+from lossjax._core.whole_rows import compiler_makes_the_kernel, rows_are_on_chip
+from lossjax._core.xla import closed_off, is_finite
 from lossjax._softmax import one_pass, one_pass_pair
 from lossjax._softmax.one_pass import WeightedGaps
 from lossjax._softmax.plan import ONE_DEVICE, Plan
 from lossjax._softmax.row_sum import (
     DEFINITION,
+    NO_CLASS,
     ON_CPU,
     Reductions,
     class_count,
@@ -167,8 +168,10 @@ def _of_parts(
     own = shifted_exponential(logit, maximum)
     # With a maximum of +inf every finite entry has E = 0, so that own + rest counts the infinities. XLA's maximum of a
     # long row may not be NaN for a NaN in it.
-    defined = jnp.isfinite(maximum) | (jnp.isposinf(maximum) & (own + rest == 1))
-    defined = defined & jnp.isfinite(rest) & ~jnp.isnan(logit)
+    defined = is_finite(maximum) | (jnp.isposinf(maximum) & (own + rest == 1))
+    defined = defined & is_finite(rest) & ~jnp.isnan(logit)
+    if compiler_makes_the_kernel():
+        defined = defined & (index != NO_CLASS)
     if plan.empty:
         # Under a maximum of -inf every entry has E = 0; with a total of 1 they have the probability 0.
         nothing = jnp.isneginf(maximum) & jnp.isneginf(logit) & (rest == 0)

@@ -14,6 +14,7 @@ from jax import Array, lax
 
 from lossjax._core import sharding
 from lossjax._core.platform import by_platform
+from lossjax._core.whole_rows import compiler_makes_the_kernel
 from lossjax._core.xla import closed_off, total
 from lossjax._softmax.pieces import FEW_CLASSES, SHORT_ROW, cut, part_of, pieces_of
 
@@ -269,7 +270,16 @@ def _maximum_on_cpu(z: Array, valid: Array | None) -> Array:
 
 
 def _argmax(z: Array, valid: Array | None = None) -> Array:
-    return jnp.argmax(shown(z, valid), axis=-1, keepdims=True)
+    z = shown(z, valid)
+    if not compiler_makes_the_kernel():
+        return jnp.argmax(z, axis=-1, keepdims=True)
+    here = class_index(z, jnp.int32)
+    equal = z == jnp.max(z, axis=-1, keepdims=True)
+    return jnp.min(jnp.where(equal, here, NO_CLASS), axis=-1, keepdims=True)
+
+
+NO_CLASS = 2**31 - 1
+"""The index of the maximum of a row that has no entry equal to it: one with NaN, or computed twice."""
 
 
 def _argmax_by_pieces(z: Array, valid: Array | None = None) -> Array:

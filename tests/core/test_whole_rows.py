@@ -1,5 +1,6 @@
 """What is known of rows, and a kernel that stands for it on a TPU alone."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -17,14 +18,22 @@ def squares(x: jax.Array, scale: jax.Array) -> tuple[jax.Array]:
     return (scale * jnp.sum(x * x, axis=-1),)
 
 
-def wrong(formula: Callable[..., Any], _: Any, *arrays: jax.Array) -> tuple[jax.Array, ...]:
-    """A kernel that anybody can tell from its formula."""
+def wrong(formula: Callable[..., Any], *arrays: jax.Array) -> tuple[jax.Array, ...]:
+    """What anybody can tell from its formula."""
     return tuple(7 * result for result in formula(*arrays))
+
+
+@dataclasses.dataclass(frozen=True)
+class OnTPU:
+    """A kernel for this platform alone."""
+
+    def on(self, platform: str, *_: Any) -> Any:
+        return wrong if platform == "tpu" else None
 
 
 def of_rows(x: jax.Array, scale: jax.Array) -> jax.Array:
     (result,) = squares(x, scale)
-    return known([result], squares, wrong, [Operand(x, "classes"), Operand(scale, "shared")])[0]
+    return known([result], squares, OnTPU(), [Operand(x, "classes"), Operand(scale, "shared")])[0]
 
 
 def has_the_kernel(function: Callable[..., Any], *arguments: Any, platform: str = "tpu") -> bool:
@@ -74,12 +83,14 @@ def test_batches_have_one_kernel_but_not_of_what_rows_share(x: jax.Array) -> Non
     assert has_the_kernel(over_rows, x, TWO)
     assert not has_the_kernel(over_scales, x, scales)
     (at_rest,) = squares(x[0], TWO)
-    nobody_s = jax.vmap(lambda x: known([at_rest], squares, wrong, [Operand(x, "classes"), Operand(TWO, "shared")])[0])
+    nobody_s = jax.vmap(
+        lambda x: known([at_rest], squares, OnTPU(), [Operand(x, "classes"), Operand(TWO, "shared")])[0]
+    )
     np.testing.assert_array_equal(nobody_s(x), [at_rest, at_rest])
 
 
 def formed_of_rows(x: jax.Array, scale: jax.Array) -> jax.Array:
-    return formed(squares, wrong, [Operand(x, "classes"), Operand(scale, "rows")], [scale])[0]
+    return formed(squares, OnTPU(), [Operand(x, "classes"), Operand(scale, "rows")], [scale])[0]
 
 
 @pytest.mark.parametrize("axis", [0, 1])
@@ -95,6 +106,6 @@ def test_any_axis_may_be_mapped(operation: Callable[..., Any], axis: int, x: jax
 def test_it_is_linear_in_what_is_known(x: jax.Array) -> None:
     operands = [Operand(x, "classes"), Operand(TWO, "shared")]
     shape = jax.ShapeDtypeStruct(x.shape[:-1], x.dtype)
-    transpose = jax.linear_transpose(lambda rows: known([rows], squares, wrong, operands)[0], shape)
+    transpose = jax.linear_transpose(lambda rows: known([rows], squares, OnTPU(), operands)[0], shape)
     cotangent = jnp.arange(6.0).reshape(shape.shape)
     np.testing.assert_array_equal(transpose(cotangent)[0], cotangent)

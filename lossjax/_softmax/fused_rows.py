@@ -1,0 +1,39 @@
+"""A formula of whole rows in the form of which XLA's GPU compiler makes one kernel.
+
+Of a softmax that compiler (XLA, through Triton) makes a kernel that has whole rows in its registers: they are read
+once, and the softmax is written once. It does the same of every formula of rows in which
+
+* all reductions go over the classes and have one operand: the index of a maximum is the least index of an entry that
+  equals it, and a logit at an index a masked sum;
+* no operation is one that the kernel has not (``xla.is_finite``);
+* the end is a reduction that is combined with what was reduced (``xla.one_kernel``);
+* no other kernel wants what is formed on the way: each has its logits multiplied by a 1 of its own
+  (``xla.known_anew``).
+
+So nothing is written by hand: the rule's own formula is traced with that in mind (``rows_on_chip("compiler")``). Its
+exponentials are those of the GPU's library, with their argument reduced, as elsewhere.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from jax import Array
+
+from lossjax._core.plain import rules_off
+from lossjax._core.whole_rows import Formula, Kind, rows_on_chip
+from lossjax._core.xla import known_anew, one_kernel
+
+LONGEST_ROW = 16_384
+"""Classes. Of twice as many the compiler makes a kernel for each reduction."""
+
+
+def are_possible(kinds: Sequence[Kind], shapes: Sequence[Any]) -> bool:
+    """Whether the compiler takes rows of these shapes whole."""
+    return all(kind != "classes" or shape.shape[-1] <= LONGEST_ROW for kind, shape in zip(kinds, shapes, strict=True))
+
+
+def in_one_kernel(kinds: Sequence[Kind], number: int, formula: Formula, *arrays: Array) -> tuple[Array, ...]:
+    """``formula(*arrays)``, whose results are ``[..., C]``; the number is that of no other formula."""
+    anew = [known_anew(x, number) if kind == "classes" else x for kind, x in zip(kinds, arrays, strict=True)]
+    with rows_on_chip("compiler"), rules_off():
+        return tuple(map(one_kernel, formula(*anew)))
