@@ -80,3 +80,13 @@ def _varying_over(axes: frozenset[str], array: Any) -> Any:
 def varying_axes(argument: Any) -> frozenset[str]:
     manual = getattr(jax.typeof(argument), "manual_axis_type", None)
     return frozenset() if manual is None else manual.varying
+
+
+def is_first_with(here: Array, maximum: Array, over: str) -> Array:
+    """Whether this is the first device to hold the maximum.
+
+    An equality that decides: so the barrier, which makes the number that was sent the number that is compared.
+    """
+    devices = lax.axis_size(over)
+    candidate = jnp.where(lax.optimization_barrier(here) == maximum, lax.axis_index(over), devices)
+    return lax.axis_index(over) == lax.pmin(candidate, over)

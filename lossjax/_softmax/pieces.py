@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax import Array
 
 from lossjax._core import sharding
@@ -58,3 +59,10 @@ def cut(arrays: tuple[Any, ...], dtype: Any) -> tuple[int, int, list[tuple[int, 
 def part_of(whole: Any, start: int, width: int) -> Any:
     """These entries of each block, of a pytree of arrays."""
     return jax.tree.map(lambda array: array[..., start : start + width], whole)
+
+
+def floating_apart(arrays: tuple[Any, ...]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """The arrays of floating-point numbers, and the others, with None in place of the rest."""
+    is_real = [array is not None and jnp.issubdtype(array.dtype, jnp.floating) for array in arrays]
+    each = list(zip(arrays, is_real, strict=True))
+    return tuple(a if real else None for a, real in each), tuple(None if real else a for a, real in each)

@@ -205,7 +205,7 @@ def _in_passes(
     if index is None:
         index = reductions.index_of_maximum(lax.stop_gradient(x), view.valid)
         if over is not None:
-            index = jnp.where(_is_first_with(largest_here, maximum, over), index, -1)
+            index = jnp.where(is_first_with(largest_here, maximum, over), index, -1)
     total = whole_sum_of_others if plan.reused else reductions.sum_of_others
     rest = total(_exponential, index, (x,), (maximum, view))
     if over is None:
@@ -234,7 +234,7 @@ def _in_one_pass(
         return pivot, logit, here, rest, gaps
     maximum = lax.pmax(here, over)
     if index is None:  # every device has left its own maximum out
-        is_pivot_here = _is_first_with(here, maximum, over)
+        is_pivot_here = sharding.is_first_with(here, maximum, over)
         pivot, rest = jnp.where(is_pivot_here, pivot, -1), jnp.where(is_pivot_here, rest, rest + 1)
         logit = jnp.where(is_pivot_here, logit, 0)
         gaps = tuple(one.left_out_if(is_pivot_here) for one in gaps)
@@ -260,16 +260,6 @@ def labelled_rows_and_gaps(
     in_range = (labels >= 0) & (labels < class_count(x, over))
     rows, gaps = row_statistics_and_gaps(x, weights, labels - first, plan, dtype, view)
     return rows.undefined_unless(in_range), gaps
-
-
-def _is_first_with(here: Array, maximum: Array, over: str) -> Array:
-    """Whether this is the first device to hold the maximum.
-
-    An equality that decides: so the barrier, which makes the number that was sent the number that is compared.
-    """
-    devices = lax.axis_size(over)
-    candidate = jnp.where(lax.optimization_barrier(here) == maximum, lax.axis_index(over), devices)
-    return lax.axis_index(over) == lax.pmin(candidate, over)
 
 
 def logit_at(z: Array, index: Array, over: str | None = None) -> Array:

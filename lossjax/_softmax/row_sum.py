@@ -16,7 +16,7 @@ from lossjax._core import sharding
 from lossjax._core.platform import by_platform
 from lossjax._core.whole_rows import compiler_makes_the_kernel
 from lossjax._core.xla import closed_off, total
-from lossjax._softmax.pieces import FEW_CLASSES, SHORT_ROW, cut, part_of, pieces_of
+from lossjax._softmax.pieces import FEW_CLASSES, SHORT_ROW, cut, floating_apart, part_of, pieces_of
 
 Arrays = tuple[Any, ...]
 """Arrays of one entry per class, or None in place of one."""
@@ -176,7 +176,7 @@ def _by_pieces(term: Callable[..., Array], index: Array, arrays: Arrays, rows: A
     dtype = jax.eval_shape(term, *arrays, rows).dtype
     # What two sums have in common, their exponentials, masks or pieces, would be computed once, and stored.
     # (Not so the indices of the classes, which are formed where they are used, and are an array behind a barrier.)
-    real, rest = _floating_apart(arrays)
+    real, rest = floating_apart(arrays)
     index, real, rows = lax.optimization_barrier((index, real, rows))
     arrays = tuple(rest if one is None else one for one, rest in zip(real, rest, strict=True))
     blocks, length, pieces = cut(arrays, dtype)
@@ -225,13 +225,6 @@ def _all_classes_at_once(terms: Callable[..., Any], arrays: Arrays, rows: Any) -
 def _each_class_by_itself(terms: Callable[..., Any], arrays: Arrays, rows: Any) -> Any:
     each = lax.map(lambda number: terms(*_class_at(number, arrays), rows), jnp.arange(arrays[0].shape[-1]))
     return jax.tree.map(lambda x: jnp.moveaxis(x[..., 0], 0, -1), each)
-
-
-def _floating_apart(arrays: Arrays) -> tuple[Arrays, Arrays]:
-    """The arrays of floating-point numbers, and the others, with None in place of the rest."""
-    is_real = [array is not None and jnp.issubdtype(array.dtype, jnp.floating) for array in arrays]
-    each = list(zip(arrays, is_real, strict=True))
-    return tuple(a if real else None for a, real in each), tuple(None if real else a for a, real in each)
 
 
 @functools.partial(jax.jit, static_argnames=("term", "skip_first"))
