@@ -205,7 +205,7 @@ def _in_passes(
     if index is None:
         index = reductions.index_of_maximum(lax.stop_gradient(x), view.valid)
         if over is not None:
-            index = jnp.where(is_first_with(largest_here, maximum, over), index, -1)
+            index = jnp.where(sharding.is_first_with(largest_here, maximum, over), index, -1)
     total = whole_sum_of_others if plan.reused else reductions.sum_of_others
     rest = total(_exponential, index, (x,), (maximum, view))
     if over is None:
