@@ -7,6 +7,7 @@ from jax import Array, lax
 
 from lossjax._core.autodiff import closed_form
 from lossjax._softmax import functions, terms
+from lossjax._softmax.fused_rows import Fused
 from lossjax._softmax.kernels import with_kernels
 from lossjax._softmax.row_statistics import Plan, RowStatistics, gap, row_statistics
 from lossjax.numerics import times
@@ -38,7 +39,7 @@ def _entropy_backward(saved: Any, cotangent: Array) -> tuple[Array, None]:
 _entropy_value = functools.partial(_entropy_forward, differentiated=False)
 
 entropy = closed_form(
-    *with_kernels(_entropy_forward, _entropy_backward, held=5, fused=(None, 5)),
+    *with_kernels(_entropy_forward, _entropy_backward, held=5, fused=(None, Fused(5))),
     value=with_kernels(_entropy_value, _entropy_backward, held=5)[0],
 )
 """``(z, dtype) -> log Σ e^(z - max z) + Σ p (max z - z)``, the entropy of softmax(z) in nats, per row."""

@@ -26,6 +26,7 @@ from jax import Array, lax
 from lossjax._core.autodiff import closed_form, known_as, zeros_like
 from lossjax._core.xla import is_finite
 from lossjax._softmax import terms
+from lossjax._softmax.fused_rows import Fused
 from lossjax._softmax.kernels import with_kernels
 from lossjax._softmax.row_statistics import (
     Plan,
@@ -78,8 +79,9 @@ def _log_sum_exp_backward(saved: Any, cotangent: Array) -> tuple[Array, None]:
     return cotangent[..., None] * probabilities(z, rows), None
 
 
-_softmax = closed_form(*with_kernels(_softmax_forward, _softmax_backward, held=5, fused=(1, 2)))
-_log_softmax = closed_form(*with_kernels(_log_softmax_forward, _log_softmax_backward, held=6, fused=(3, 4)))
+_OF_LOGARITHM = Fused(3, stored=True), Fused(4)
+_softmax = closed_form(*with_kernels(_softmax_forward, _softmax_backward, held=5, fused=(Fused(1), Fused(2))))
+_log_softmax = closed_form(*with_kernels(_log_softmax_forward, _log_softmax_backward, held=6, fused=_OF_LOGARITHM))
 _log_sum_exp = closed_form(_log_sum_exp_forward, _log_sum_exp_backward)
 
 

@@ -15,9 +15,9 @@ exponentials are those of the GPU's library, with their argument reduced, as els
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from jax import Array
+from jax import Array, lax
 
 from lossjax._core.plain import rules_off
 from lossjax._core.whole_rows import Formula, Kind, rows_on_chip
@@ -27,13 +27,25 @@ LONGEST_ROW = 16_384
 """Classes. Of twice as many the compiler makes a kernel for each reduction."""
 
 
+class Fused(NamedTuple):
+    """What a kernel's formula has to itself."""
+
+    number: int
+    """No other formula's: two that are made of the same logits share nothing."""
+    stored: bool = False
+    """Whether the result is stored whatever is made of it. Of a result that is not, the compiler forms the entries that
+    are looked up each by itself, by all the reductions that it takes: a log-probability is looked up.
+    """
+
+
 def are_possible(kinds: Sequence[Kind], shapes: Sequence[Any]) -> bool:
     """Whether the compiler takes rows of these shapes whole."""
     return all(kind != "classes" or shape.shape[-1] <= LONGEST_ROW for kind, shape in zip(kinds, shapes, strict=True))
 
 
-def in_one_kernel(kinds: Sequence[Kind], number: int, formula: Formula, *arrays: Array) -> tuple[Array, ...]:
-    """``formula(*arrays)``, whose results are ``[..., C]``; the number is that of no other formula."""
-    anew = [known_anew(x, number) if kind == "classes" else x for kind, x in zip(kinds, arrays, strict=True)]
+def in_one_kernel(kinds: Sequence[Kind], how: Fused, formula: Formula, *arrays: Array) -> tuple[Array, ...]:
+    """``formula(*arrays)``, whose results are ``[..., C]``."""
+    anew = [known_anew(x, how.number) if kind == "classes" else x for kind, x in zip(kinds, arrays, strict=True)]
     with rows_on_chip("compiler"), rules_off():
-        return tuple(map(one_kernel, formula(*anew)))
+        results = tuple(map(one_kernel, formula(*anew)))
+    return lax.optimization_barrier(results) if how.stored else results

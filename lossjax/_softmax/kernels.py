@@ -19,6 +19,7 @@ from lossjax._core.plain import rules_are_off
 from lossjax._core.platform import KERNELS
 from lossjax._core.whole_rows import Kind, Operand, known
 from lossjax._softmax import fused_rows
+from lossjax._softmax.fused_rows import Fused
 
 Forward = Callable[..., tuple[Array, Any]]
 Backward = Callable[..., tuple[Any, ...]]
@@ -30,8 +31,8 @@ class Kernel:
 
     held: int
     """How many arrays of float32 the formula holds at once, of the size of what it is given."""
-    fused: int | None = None
-    """Where XLA's GPU compiler makes one kernel of the formula: a number of its own (``fused_rows.in_one_kernel``)."""
+    fused: Fused | None = None
+    """Given where XLA's GPU compiler makes one kernel of the formula."""
 
     def on(self, platform: str, kinds: Sequence[Kind], shapes: Sequence[Any]) -> Callable[..., Any] | None:
         """How this platform forms the formula; see ``whole_rows.Kernel``."""
@@ -78,7 +79,7 @@ class _Gradient:
 
 
 def with_kernels(
-    forward: Forward, backward: Backward, *, held: int, fused: tuple[int | None, int | None] = (None, None)
+    forward: Forward, backward: Backward, *, held: int, fused: tuple[Fused | None, Fused | None] = (None, None)
 ) -> tuple[Forward, Backward]:
     """The passes of a rule of logits, with a kernel for each on a platform that has one.
 

@@ -111,3 +111,22 @@ def test_a_row_would_leave_the_chip(naive_way: Any, monkeypatch: pytest.MonkeyPa
     naive = sum(moved(chip, "log_softmax", 1000, "float32"))
     jax.clear_caches()
     assert naive > 1.15 * right, "it can go"
+
+
+def test_a_looked_up_log_probability_would_be_formed_by_many_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The symptom that storing the result cures: a policy's gradient."""
+    chip = chip_or_skip("h100")
+
+    def loss(z: Any, actions: Any) -> Any:
+        return -jnp.mean(jnp.take_along_axis(lossjax.log_softmax(z), actions[:, None], axis=-1))
+
+    shapes = jax.ShapeDtypeStruct((ROWS, 1000), jnp.float32), jax.ShapeDtypeStruct((ROWS,), jnp.int32)
+    right = compiled_for(chip, jax.value_and_grad(loss), *shapes).moved
+    in_one_kernel = fused_rows.in_one_kernel
+    monkeypatch.setattr(
+        fused_rows, "in_one_kernel", lambda kinds, how, *given: in_one_kernel(kinds, how._replace(stored=False), *given)
+    )
+    jax.clear_caches()
+    naive = compiled_for(chip, jax.value_and_grad(loss), *shapes).moved
+    jax.clear_caches()
+    assert naive > 1.15 * right, "it can go"
