@@ -20,9 +20,8 @@ def hide(where: Array | None, array: Array, fill: float = 0) -> Array:
 def nan_unless(defined: Array, array: Array) -> Array:
     """The array, NaN in the rows that are not defined.
 
-    By a product, so that every derivative there is NaN too. The factor is 1 + 0·1 or 1 + 0·inf. Written as a NaN it
-    would stop a program under ``jax_debug_nans`` in which every row is defined; XLA's CPU backend (JAX 0.10) takes 0/0
-    for 0; and of √-1 its GPU backend stores an array of roots where it takes a root to be dear (a B200, JAX 0.12).
+    By a product, so that every derivative there is NaN too. The factor is √1 or √-1. Written as a NaN it would stop a
+    program under ``jax_debug_nans`` in which every row is defined, and XLA's CPU backend (JAX 0.10) takes 0/0 for 0.
     The product stands inside a select: what ends in a product, that backend would give to a library together with the
     sum over the rows that follows, and store each of its operands (a mean of ten classes then takes six times as long).
 
@@ -31,6 +30,6 @@ def nan_unless(defined: Array, array: Array) -> Array:
       array: floats of the shape of ``defined``, with any axes behind it.
     """
     defined = defined.reshape(defined.shape + (1,) * (array.ndim - defined.ndim))
-    factor = 1 + 0 * jnp.where(defined, 1.0, jnp.inf).astype(array.dtype)
+    factor = jnp.sqrt(jnp.where(defined, 1.0, -1.0).astype(array.dtype))
     # An explicit mesh may split the array and not the booleans, of which a select wants the same.
     return jnp.where(defined | jnp.zeros_like(array, bool), array, array * factor)

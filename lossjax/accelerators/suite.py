@@ -39,7 +39,7 @@ class Case(NamedTuple):
     units: tuple[float, float]
     optax: Callable[..., Any] | None = None
     elsewhere: Mapping[str, tuple[float, float]] = MappingProxyType({})
-    """On chips that have no kernel, by their names."""
+    """On chips whose compiler stores what another's does not, or that have no kernel, by their names."""
     shape: tuple[int, int] = SHAPE
 
     def allowed(self, chip: Chip, what: Pass) -> float:
@@ -118,6 +118,7 @@ CASES: dict[str, Case] = {
         "distributions",
         (2, 3),
         optax.losses.sigmoid_binary_cross_entropy,
+        elsewhere={"b200": (2, 8)},
     ),
     "KL of logits": Case(
         lossjax.softmax_kl_divergence,
