@@ -33,6 +33,9 @@ KERNELS = (0, 10) <= jax.__version_info__[:2] <= (0, 12)
 what it is called, changes with each. Elsewhere the formulas stand for them.
 """
 
+FUSED_ROWS = jax.__version_info__[:2] == (0, 12)
+"""Whether XLA's GPU compiler, as this version of JAX has it, has been seen to make one kernel of a formula of rows."""
+
 OLDER_FUSIONS: dict[str, bool] = {} if jax.__version_info__ >= (0, 11) else {"xla_cpu_use_fusion_emitters": False}
 """Options for ``jax.jit`` that have XLA's CPU backend write the code of fusions in its older way, which is compiled in
 half the time. Its numbers differ by a bit at most, but for exponentials of numbers below -80, which are 0. JAX 0.12 has

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 from jax import Array, lax
 
 from lossjax._core.plain import rules_off
+from lossjax._core.versions import FUSED_ROWS
 from lossjax._core.whole_rows import Formula, Kind, rows_on_chip
 from lossjax._core.xla import known_anew, one_kernel
 
@@ -40,7 +41,8 @@ class Fused(NamedTuple):
 
 def are_possible(kinds: Sequence[Kind], shapes: Sequence[Any]) -> bool:
     """Whether the compiler takes rows of these shapes whole."""
-    return all(kind != "classes" or shape.shape[-1] <= LONGEST_ROW for kind, shape in zip(kinds, shapes, strict=True))
+    short = (kind != "classes" or shape.shape[-1] <= LONGEST_ROW for kind, shape in zip(kinds, shapes, strict=True))
+    return FUSED_ROWS and all(short)
 
 
 def in_one_kernel(kinds: Sequence[Kind], how: Fused, formula: Formula, *arrays: Array) -> tuple[Array, ...]:

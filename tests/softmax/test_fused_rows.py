@@ -14,7 +14,7 @@ from jax.interpreters import mlir
 
 import lossjax
 from lossjax._core import whole_rows
-from lossjax._softmax import row_sum
+from lossjax._softmax import fused_rows, row_sum
 from lossjax.verify import oracle, ulp
 from tests.support.truths import TRUTHS
 
@@ -22,8 +22,9 @@ ELSEWHERE = whole_rows._known_lowered
 
 
 @pytest.fixture
-def on_a_gpu() -> Iterator[None]:
+def on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A CPU takes the formula in the form that a GPU is given. What was lowered before would be found as it was."""
+    monkeypatch.setattr(fused_rows, "FUSED_ROWS", True)
     jax.clear_caches()
     mlir.register_lowering(whole_rows._known, whole_rows._lowered_on("cuda", ELSEWHERE), platform="cpu")
     yield
