@@ -4,9 +4,9 @@ A kernel is one program on one device, whether it is written by hand (for a TPU)
 in a form that it takes whole (for a GPU). So whether it may stand for the formula is decided when the program is
 lowered, by what is known only then: the platform, and over how many devices XLA is to lay the arrays. On several (but
 not inside ``jax.shard_map``, where a program is each device's own) the formula stays, which XLA takes apart. To every
-transformation of JAX the two are one operation, which ``jax.vmap`` gives one more axis of
-rows, and whose derivative is the formula's. (A primitive, and no rule around the kernel: in the body of a loop JAX 0.10
-would drop that one, and take the derivative of a kernel's result for 0.)
+transformation of JAX the two are one operation, which ``jax.vmap`` gives one more axis of rows, and whose derivative is
+the formula's. (A primitive, and no rule around the kernel: in the body of a loop JAX 0.10 would drop that one, and take
+the derivative of a kernel's result for 0.)
 
 There are two such operations. ``formed`` has the formula alone. ``known`` is given what the formula has formed, which
 is its result and its derivative wherever no kernel stands for it, and which XLA drops where one does.
@@ -30,7 +30,7 @@ Kind = Literal["classes", "rows", "shared"]
 """What an array has: ``[..., C]`` a number for each class of each row, ``[...]`` one for each row, or neither."""
 
 Maker = Literal["hand", "compiler"]
-"""Of a kernel."""
+"""Who makes the kernel: it is written by hand, or XLA makes it of the formula."""
 
 _kernel_by: contextvars.ContextVar[Maker | None] = contextvars.ContextVar("lossjax_kernel_by", default=None)
 
@@ -59,7 +59,7 @@ Formula = Callable[..., tuple[Array, ...]]
 
 
 class Kernel(Protocol):
-    """Hashable."""
+    """What stands for a formula, on the platforms that have it. It is hashable, for it is a static part of a program."""
 
     def on(
         self, platform: str, kinds: Sequence[Kind], shapes: Sequence[Any]
@@ -234,7 +234,7 @@ def _known_lowered(_: Any, *given: Any, kinds: Sequence[Kind], **__: Any) -> Any
 
 
 def _lowered_on(platform: str, elsewhere: Callable[..., Any]) -> Callable[..., Any]:
-    """By the kernel, where there may be one."""
+    """By the kernel, where this platform has one and the program may have it."""
 
     def lowered(context: Any, *operands: Any, formula: Any, kernel: Kernel, kinds: Sequence[Kind]) -> Any:
         sizes, by = [size for shape in context.avals_in for size in shape.shape], None
