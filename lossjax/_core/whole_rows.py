@@ -59,7 +59,7 @@ Formula = Callable[..., tuple[Array, ...]]
 
 
 class Kernel(Protocol):
-    """What stands for a formula, on the platforms that have it. It is hashable, for it is a static part of a program."""
+    """What stands for a formula, on the platforms that have it; hashable, for it is a static part of a program."""
 
     def on(
         self, platform: str, kinds: Sequence[Kind], shapes: Sequence[Any]
