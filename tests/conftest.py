@@ -15,7 +15,7 @@ import jax
 import numpy as np
 import pytest
 
-from tests.support import tiers
+from tests.support import quick, tiers
 
 pytest_plugins = ["pytester", "tests.support.cpu_times"]
 jax.config.update("jax_numpy_dtype_promotion", "strict")
@@ -26,12 +26,13 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 # Nobody reads which line of Python an operation of a test's compiled program comes from.
 jax.config.update("jax_traceback_in_locations_limit", 0)
+quick.use_contexts_again()
 
 
 # Tracing makes many small objects that live long: a tenth of the time would go into looking for garbage among them.
 gc.set_threshold(100_000, 20, 20)
 
-MOST_PROGRAMS = 600
+MOST_PROGRAMS = 1500
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -21,19 +21,6 @@ from tests.support.truths import TRUTHS
 ELSEWHERE = whole_rows._known_lowered
 
 
-@pytest.fixture
-def on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A CPU takes the formula in the form that a GPU is given. What was lowered before would be found as it was."""
-    monkeypatch.setattr(fused_rows, "FUSED_ROWS", True)
-    jax.clear_caches()
-    mlir.register_lowering(whole_rows._known, whole_rows._lowered_on("cuda", ELSEWHERE), platform="cpu")
-    yield
-    mlir.register_lowering(whole_rows._known, ELSEWHERE, platform="cpu")
-    jax.clear_caches()
-
-
-pytestmark = pytest.mark.usefixtures("on_a_gpu")
-
 FUNCTIONS: dict[str, Callable[..., jax.Array]] = {
     "softmax": lossjax.softmax,
     "log_softmax": lossjax.log_softmax,
@@ -45,6 +32,51 @@ FUNCTIONS: dict[str, Callable[..., jax.Array]] = {
 def value_and_pullback(name: str, z: jax.Array, cotangent: jax.Array) -> tuple[jax.Array, jax.Array]:
     value, pull_back = jax.vjp(FUNCTIONS[name], z)
     return value, pull_back(cotangent)[0]
+
+
+EDGES = np.array(
+    [
+        [0, 1, 2, 3], [np.inf, 1, 2, 3], [np.inf, np.inf, 0, 1], [-np.inf] * 4, [-np.inf, 3, -np.inf, -np.inf],
+        [np.nan, 1, 2, 0], [2, 2, 2, 2], [3e38, -3e38, 1, 0], [1, 3, 3, 1], [0, -0.0, 0, -0.0], [-np.inf, 0, 0, -200],
+        [np.nan, np.inf, 0, 0], [1e-40, -1e-40, 0, 0],
+    ],
+    np.float32,
+)  # fmt: skip
+
+EDGE_CASES = [(name, classes, dtype) for name in FUNCTIONS for classes in (1, 4) for dtype in ("float32", "bfloat16")]
+
+
+def at_edges(name: str, classes: int, dtype: str) -> tuple[jax.Array, jax.Array]:
+    z = jnp.asarray(EDGES[:, :classes], dtype)
+    shape = jax.eval_shape(FUNCTIONS[name], z)
+    return value_and_pullback(name, z, jnp.asarray(np.linspace(-1, 2, shape.size).reshape(shape.shape), shape.dtype))
+
+
+@pytest.fixture(scope="module")
+def edges_on_a_cpu() -> dict[Any, tuple[jax.Array, jax.Array]]:
+    """By the formula for a CPU."""
+    return {case: at_edges(*case) for case in EDGE_CASES}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _on_a_gpu(edges_on_a_cpu: Any) -> Iterator[None]:
+    """A CPU takes the formula in the form that a GPU is given. What was lowered before would be found as it was."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(fused_rows, "FUSED_ROWS", True)
+        jax.clear_caches()
+        mlir.register_lowering(whole_rows._known, whole_rows._lowered_on("cuda", ELSEWHERE), platform="cpu")
+        yield
+    mlir.register_lowering(whole_rows._known, ELSEWHERE, platform="cpu")
+    jax.clear_caches()
+
+
+@pytest.mark.parametrize(("name", "classes", "dtype"), EDGE_CASES)
+def test_edges(name: str, classes: int, dtype: str, edges_on_a_cpu: Any) -> None:
+    """±inf, NaN, ties, rows of nothing and of one class: as the formula for a CPU has them."""
+    case = name, classes, dtype
+    for ours, right in zip(at_edges(*case), edges_on_a_cpu[case], strict=True):
+        tolerance = 4 * float(jnp.finfo(right.dtype).eps)
+        np.testing.assert_allclose(*(np.asarray(x, np.float32) for x in (ours, right)), rtol=tolerance, atol=tolerance)
 
 
 @pytest.mark.parametrize(("scale", "offset"), [(1e-3, 0), (5, 1e4), (9, -3), (1, 0)])
@@ -64,32 +96,6 @@ def test_digits(name: str, cotangents: str, scale: float, offset: float, random:
         truth = judged.truth(ulp.balls(g), ulp.balls(z))
         for ours, (right, size) in zip(found, truth, strict=True):
             assert ulp.in_roundoffs(ours, right, scale=size).max() <= judged.units
-
-
-EDGES = np.array(
-    [
-        [0, 1, 2, 3], [np.inf, 1, 2, 3], [np.inf, np.inf, 0, 1], [-np.inf] * 4, [-np.inf, 3, -np.inf, -np.inf],
-        [np.nan, 1, 2, 0], [2, 2, 2, 2], [3e38, -3e38, 1, 0], [1, 3, 3, 1], [0, -0.0, 0, -0.0], [-np.inf, 0, 0, -200],
-        [np.nan, np.inf, 0, 0], [1e-40, -1e-40, 0, 0],
-    ],
-    np.float32,
-)  # fmt: skip
-
-
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("classes", [1, 4])
-@pytest.mark.parametrize("name", FUNCTIONS)
-def test_edges(name: str, classes: int, dtype: str) -> None:
-    """±inf, NaN, ties, rows of nothing and of one class: as the formula for a CPU has them."""
-    z = jnp.asarray(EDGES[:, :classes], dtype)
-    shape = jax.eval_shape(FUNCTIONS[name], z)
-    g = jnp.asarray(np.linspace(-1, 2, shape.size).reshape(shape.shape), shape.dtype)
-    found = value_and_pullback(name, z, g)
-    mlir.register_lowering(whole_rows._known, ELSEWHERE, platform="cpu")
-    jax.clear_caches()
-    for ours, right in zip(found, value_and_pullback(name, z, g), strict=True):
-        tolerance = 4 * float(jnp.finfo(right.dtype).eps)
-        np.testing.assert_allclose(*(np.asarray(x, np.float32) for x in (ours, right)), rtol=tolerance, atol=tolerance)
 
 
 def test_a_row_without_its_maximum_is_no_number(monkeypatch: pytest.MonkeyPatch) -> None:

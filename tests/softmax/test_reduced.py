@@ -21,19 +21,24 @@ ROWS, CLASSES = 9, 37
 Arrays = dict[str, Any]
 
 
-@pytest.fixture(params=["elsewhere", "on a TPU"])
-def platform(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A CPU takes the formulas for a TPU, in which the formula stands in the kernel's place."""
+@pytest.fixture(scope="module", params=["elsewhere", "on a TPU"])
+def platform(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A CPU takes the formulas for a TPU, in which the formula stands in the kernel's place.
+
+    Of the whole module: what was traced for the other platform has to be forgotten, and that is dear.
+    """
 
     def for_tpu(*arguments: Any, otherwise: Callable[..., Any], tpu: Callable[..., Any]) -> Any:
         return tpu(*arguments)
 
-    if request.param == "on a TPU":
-        jax.clear_caches()  # of what was traced for the other
-        monkeypatch.setattr(reduced, "by_platform", for_tpu)
-    yield str(request.param)
-    if request.param == "on a TPU":
+    if request.param == "elsewhere":
+        yield "elsewhere"
+        return
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(reduced, "by_platform", for_tpu)
         jax.clear_caches()
+        yield "on a TPU"
+    jax.clear_caches()
 
 
 def given(random: np.random.Generator, dtype: str = "float32") -> Arrays:
