@@ -1,5 +1,8 @@
 """Masks: what masked rows hold must not reach any arithmetic, or its NaN would reach a gradient."""
 
+import functools
+
+import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -17,6 +20,7 @@ def hide(where: Array | None, array: Array, fill: float = 0) -> Array:
     return jnp.where(where.reshape(where.shape + (1,) * (array.ndim - where.ndim)), array, fill)
 
 
+@functools.partial(jax.jit, inline=True)  # called by itself it is one program, and not eight
 def nan_unless(defined: Array, array: Array) -> Array:
     """The array, NaN in the rows that are not defined.
 
