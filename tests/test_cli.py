@@ -218,12 +218,12 @@ def test_check_requires_what_it_is_told_to(inside: Callable[..., Done], tmp_path
     )
 
 
-def test_check_takes_real_logits(tmp_path: Path) -> None:
+def test_check_takes_real_logits(inside: Callable[..., Done], tmp_path: Path) -> None:
     np.save(tmp_path / "z.npy", np.float32(np.random.default_rng(0).normal(size=(3, 4))))
     np.save(tmp_path / "y.npy", np.array([0, 3, 1], np.int32))
     name = "lossjax:softmax_cross_entropy_with_integer_labels"
     files = ("--logits", "z.npy", "--labels", "y.npy")
-    result = run("check", name, *files, "--only", "value", "--only", "gradient", cwd=tmp_path)
+    result = inside("check", name, *files, "--only", "value", "--only", "gradient", cwd=tmp_path)
     assert result.returncode == 0, result.stdout + result.stderr
 
 

@@ -12,7 +12,9 @@ import jax.numpy as jnp
 from jax import Array
 
 from lossjax._core.masks import hide, nan_unless
+from lossjax._core.platform import by_platform
 from lossjax._core.user_checks import Wrong, none_wrong
+from lossjax._core.xla import nan_unless_formed_anew
 
 
 class Domain(NamedTuple):
@@ -31,7 +33,8 @@ class Domain(NamedTuple):
         if self is REALS:
             return losses
         targets = self.named("targets", targets, counted)
-        return nan_unless(hide(counted, self.contains(targets), True), losses)
+        inside = hide(counted, self.contains(targets), True)
+        return by_platform(inside, losses, otherwise=nan_unless, accelerator=nan_unless_formed_anew)
 
     def named(self, name: str, values: Array, counted: Array | None = None) -> Array:
         """The values, to be used in their place; ``checkify`` names the first that counts and is outside.

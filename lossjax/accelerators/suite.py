@@ -118,7 +118,6 @@ CASES: dict[str, Case] = {
         "distributions",
         (2, 3),
         optax.losses.sigmoid_binary_cross_entropy,
-        elsewhere={"b200": (2, 8)},
     ),
     "KL of logits": Case(
         lossjax.softmax_kl_divergence,

@@ -78,6 +78,18 @@ def test_a_capped_logit_would_be_stored(naive_way: Any, monkeypatch: pytest.Monk
     assert naive.units > 3.5, naive
 
 
+def test_a_root_that_marks_what_is_undefined_would_be_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The symptom that ``xla.nan_unless_formed_anew`` cures."""
+    chip = chip_or_skip("b200")
+    from lossjax._core import domains, masks
+
+    monkeypatch.setattr(domains, "nan_unless_formed_anew", masks.nan_unless)
+    jax.clear_caches()
+    naive = suite.rows(chip, "binary labels", "value and gradient", "float32", beside_optax=False)[0]
+    jax.clear_caches()
+    assert naive.units > 5, f"{naive}: xla.nan_unless_formed_anew can go"
+
+
 @pytest.mark.parametrize("case", heads.HEADS)
 @pytest.mark.parametrize("name", CHIPS)
 def test_a_head_holds_the_sum_of_its_slopes_and_two_blocks(name: str, case: str) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from lossjax._core import xla
 
@@ -31,6 +32,25 @@ def test_a_maximum_of_many_loses_a_nan() -> None:
     x = with_nan(4096)[None]
     assert np.isnan(jax.jit(xla.largest)(x)).all()
     assert not np.isnan(jax.jit(lambda x: jnp.max(x, axis=-1))(x)).any(), f"largest: {OBSOLETE}"
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+def test_what_is_not_defined_is_nan_in_every_derivative_without_a_root(dtype: str) -> None:
+    """That a root would be stored is read from a B200's program: tests/accelerators/test_programs.py."""
+    x = jnp.asarray([0.3, -2.0, np.inf, -np.inf, 5.0, 0.0], dtype)
+    defined = jnp.asarray([True, False, True, False, True, True])
+
+    def cube(x: jax.Array) -> jax.Array:
+        return xla.nan_unless_formed_anew(defined, x * x * x)
+
+    def slope(x: jax.Array) -> jax.Array:
+        return jax.grad(lambda x: jnp.sum(cube(x)))(x)
+
+    along = jnp.ones_like(x)
+    found = cube(x), slope(x), *jax.jvp(slope, (x,), (along,)), jax.grad(lambda x: jnp.sum(slope(x)))(x)
+    for got, want in zip(found, (x * x * x, 3 * x * x, 3 * x * x, 6 * x, 6 * x), strict=True):
+        np.testing.assert_array_equal(np.isnan(got), ~defined)
+        np.testing.assert_allclose(*(np.float32(np.where(defined, a, 0)) for a in (got, want)), rtol=1e-2)
 
 
 def test_constants_are_added_first() -> None:
