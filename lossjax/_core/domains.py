@@ -11,10 +11,9 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from lossjax._core.masks import hide, nan_unless
-from lossjax._core.platform import by_platform
+from lossjax._core.masks import hide
 from lossjax._core.user_checks import Wrong, none_wrong
-from lossjax._core.xla import nan_unless_formed_anew
+from lossjax._core.xla import unstored_nan_unless
 
 
 class Domain(NamedTuple):
@@ -33,8 +32,7 @@ class Domain(NamedTuple):
         if self is REALS:
             return losses
         targets = self.named("targets", targets, counted)
-        inside = hide(counted, self.contains(targets), True)
-        return by_platform(inside, losses, otherwise=nan_unless, accelerator=nan_unless_formed_anew)
+        return unstored_nan_unless(hide(counted, self.contains(targets), True), losses)
 
     def named(self, name: str, values: Array, counted: Array | None = None) -> Array:
         """The values, to be used in their place; ``checkify`` names the first that counts and is outside.

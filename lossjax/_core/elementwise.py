@@ -10,8 +10,9 @@ from jax.typing import ArrayLike
 
 from lossjax._core import checks
 from lossjax._core.domains import REALS, Domain
-from lossjax._core.masks import hide, nan_unless
+from lossjax._core.masks import hide
 from lossjax._core.reduction import CountedOptions, Reducer
+from lossjax._core.xla import unstored_nan_unless
 
 
 class EntryOptions(CountedOptions, total=False):
@@ -47,7 +48,7 @@ def elementwise(
     per_entry = [hide(valid, jnp.broadcast_to(p.astype(dtype), shape), 1) for p in parameters.values()]
     losses = rule(dtype, hide(valid, prediction), hide(valid, target), *per_entry)
     if per_entry:
-        losses = nan_unless(~functools.reduce(jnp.logical_or, map(jnp.isnan, per_entry)), losses)
+        losses = unstored_nan_unless(~functools.reduce(jnp.logical_or, map(jnp.isnan, per_entry)), losses)
     return reducer(domain.of_targets(losses, target, valid))
 
 

@@ -13,6 +13,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jax.typing import ArrayLike
 
 from lossjax._core.masks import nan_unless
+from lossjax._core.platform import by_platform
 from lossjax._core.sharding import varying_axes
 from lossjax._core.whole_rows import compiler_makes_the_kernel
 
@@ -45,12 +46,17 @@ def largest(x: Array) -> Array:
     return nan_unless(~jnp.any(jnp.isnan(x), axis=-1, keepdims=True), jnp.max(x, axis=-1, keepdims=True))
 
 
-def nan_unless_formed_anew(defined: Array, array: Array) -> Array:
-    """:func:`nan_unless` of booleans of the array's shape, whose factor ±√1 a program for a GPU stores.
+def unstored_nan_unless(defined: Array, array: Array) -> Array:
+    """:func:`nan_unless` of booleans of the array's shape, by a factor that a program for a GPU does not store.
 
-    What two kernels want and is as dear as a root, XLA's GPU compiler (JAX 0.12; seen for a B200) computes once: the
-    value and the gradient of a loss of two arrays then write and read one more. The factor here is 1, or 0 ∞.
+    What two kernels want and is as dear as a root, XLA's GPU compiler (JAX 0.12) computes once: the value and the
+    gradient of a loss of two arrays then write one more and read it (seen for a B200, and for an H100 in 16 bits).
+    There the factor is not ±√1, but 1 or 0 ∞.
     """
+    return by_platform(defined, array, otherwise=nan_unless, accelerator=_nan_unless_by_infinity)
+
+
+def _nan_unless_by_infinity(defined: Array, array: Array) -> Array:
     return array * (1 + 0 * jnp.where(defined, 1.0, jnp.inf).astype(array.dtype))
 
 
@@ -128,6 +134,15 @@ def known_anew(x: Array, number: int = 0) -> Array:
     """
     power = lax.optimization_barrier(jnp.asarray(2.0**number, x.dtype))
     return x * (power * 2.0**-number)
+
+
+def known_anew_on_chips(x: Array) -> Array:
+    """:func:`known_anew` in programs for GPU and TPU. On a CPU it would cost half as much again, and cure nothing."""
+    return by_platform(x, otherwise=_as_it_is, accelerator=known_anew)
+
+
+def _as_it_is(x: Array) -> Array:
+    return x
 
 
 # --- one kernel of whole rows ----------------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ from jax import Array
 
 from lossjax._core.autodiff import closed_form
 from lossjax._core.masks import nan_unless
+from lossjax._core.xla import known_anew_on_chips
 from lossjax._softmax.curves import power
 from lossjax.numerics import quotient, sigmoid, softplus, times
 
@@ -91,7 +92,7 @@ def _focal_forward(
 
 def _focal_backward(saved: Any, cotangent: Array) -> tuple[Any, ...]:
     dtype, logits, targets, gamma, alpha = saved
-    part = _Parts.of(dtype, logits, targets, alpha)
+    part = _Parts.of(dtype, known_anew_on_chips(logits), targets, alpha)
     z, y, b, c, a = part
     likely, unlikely = sigmoid(z), sigmoid(-z)
     modulation = power(c, gamma)

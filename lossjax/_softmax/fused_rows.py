@@ -34,8 +34,9 @@ class Fused(NamedTuple):
     number: int
     """No other formula's: two that are made of the same logits share nothing."""
     stored: bool = False
-    """Whether the result is stored whatever is made of it. Of a result that is not, the compiler forms the entries that
-    are looked up each by itself, by all the reductions that it takes: a log-probability is looked up.
+    """Whether the result is stored whatever is made of it. Of a result that is not, the compiler may form the entries
+    that are looked up, or a sum over them, by all the reductions that it takes: what is made of probabilities and of
+    their logarithms.
     """
 
 

@@ -1,5 +1,6 @@
 """What measures of information share, of probabilities and of logits: their options, written once, and the check."""
 
+import functools
 from collections.abc import Sequence
 from typing import Annotated, NamedTuple, TypedDict
 
@@ -13,6 +14,7 @@ from lossjax._core.elementwise import EntryOptions
 from lossjax._core.masks import nan_unless
 from lossjax._core.options import Option, complete
 from lossjax._core.reduction import Reducer, ReductionOptions
+from lossjax._core.xla import total
 from lossjax._softmax.classes import Classes
 from lossjax._softmax.options import TemperatureOption
 from lossjax.numerics import per_nat
@@ -71,10 +73,16 @@ class Measure(NamedTuple):
         return cls(classes, checks.base(given["base"]), reducer)
 
     def outcomes(self, name: str, probabilities: Array, domain: Domain) -> Array:
-        """The outcomes last: 0 where they do not count, NaN in a row with one that is outside the domain."""
-        kept = self.classes.last(domain.named(name, self.classes.only(probabilities, 0)))
-        inside = jnp.all(domain.contains(kept), axis=-1, keepdims=True)
-        return kept + nan_unless(inside, jnp.zeros_like(kept))
+        """The outcomes last, 0 where they do not count; ``checkify`` names one that is outside the domain."""
+        return self.classes.last(domain.named(name, self.classes.only(probabilities, 0)))
+
+    def total(self, terms: Array, domain: Domain, *outcomes: Array) -> Array:
+        """The sum of each row's terms, NaN in value and gradient where one of its outcomes is outside the domain.
+
+        The sums, not the outcomes, are made NaN: so a program for a GPU reads these once for both.
+        """
+        inside = functools.reduce(jnp.logical_and, map(domain.contains, outcomes))
+        return nan_unless(jnp.all(inside, axis=-1), total(terms))
 
     def from_nats(self, measured: Array) -> Array:
         """The result, from one number of nats per row."""

@@ -5,8 +5,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from lossjax._core.platform import by_platform
-from lossjax._core.xla import known_anew
+from lossjax._core.xla import known_anew_on_chips
 from lossjax._softmax.row_sum import shown
 from lossjax.numerics import times
 
@@ -29,7 +28,7 @@ class LogitTransform(NamedTuple):
         """The same, for a pass over the logits that is to share no array with another one. (A CPU stores none.)"""
         if self.softcap is None:
             return self
-        return self._replace(softcap=by_platform(self.softcap, otherwise=lambda c: c, accelerator=known_anew))
+        return self._replace(softcap=known_anew_on_chips(self.softcap))
 
     def derivatives(self, x: Array) -> tuple[Array, Array | None, Array | None]:
         """z, dz/dx and d²z/dx²; None for a slope of 1, and for no curvature."""

@@ -12,7 +12,6 @@ from lossjax._core.masks import hide, nan_unless
 from lossjax._core.options import with_options
 from lossjax._core.plain import with_plain
 from lossjax._core.reduction import Reducer
-from lossjax._core.xla import total
 from lossjax._rules import probabilities as rules
 from lossjax._rules.probabilities import relative_entropy
 from lossjax._softmax.measures import InformationOptions, Measure, MeasureOptions
@@ -97,7 +96,7 @@ def entropy(p: ArrayLike, **options: Unpack[MeasureOptions]) -> Array:
     probability = _probabilities("p", p)
     given = Measure.of("p", probability, options)
     kept = given.outcomes("p", probability, PROBABILITIES)
-    return given.reducer(total(0 - rules.plogp(given.base, kept)))
+    return given.reducer(given.total(0 - rules.plogp(given.base, kept), PROBABILITIES, kept))
 
 
 @with_plain
@@ -135,7 +134,7 @@ def cross_entropy(p: ArrayLike, q: ArrayLike, **options: Unpack[MeasureOptions])
     Source: §4.1.3, H(P, Q).
     """
     weight, model, given = _measured_pair(p, q, options, PROBABILITIES)
-    return given.from_nats(total(0 - xlogy(weight, model)))
+    return given.from_nats(given.total(0 - xlogy(weight, model), PROBABILITIES, weight, model))
 
 
 @with_plain
@@ -179,7 +178,7 @@ def kl_divergence(p: ArrayLike, q: ArrayLike, **options: Unpack[MeasureOptions])
     Source: §4.1.1, theorem 4.1.4 and equation (4.1.3) with the doubled term removed.
     """
     first, second, given = _measured_pair(p, q, options, AMOUNTS)
-    return given.from_nats(total(relative_entropy(first, second)))
+    return given.from_nats(given.total(relative_entropy(first, second), AMOUNTS, first, second))
 
 
 @with_plain
@@ -217,7 +216,7 @@ def jeffreys_divergence(p: ArrayLike, q: ArrayLike, **options: Unpack[MeasureOpt
     """
     first, second, given = _measured_pair(p, q, options, AMOUNTS)
     both = relative_entropy(first, second) + relative_entropy(second, first)
-    return given.from_nats(total(both))
+    return given.from_nats(given.total(both, AMOUNTS, first, second))
 
 
 @with_plain
@@ -254,7 +253,7 @@ def js_divergence(p: ArrayLike, q: ArrayLike, **options: Unpack[MeasureOptions])
     Source: Lin (1991); §4.1.1.
     """
     first, second, given = _measured_pair(p, q, options, AMOUNTS)
-    return given.from_nats(total(rules.jensen_shannon(first, second)))
+    return given.from_nats(given.total(rules.jensen_shannon(first, second), AMOUNTS, first, second))
 
 
 def _probabilities(name: str, value: ArrayLike) -> Array:

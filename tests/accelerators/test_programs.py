@@ -83,11 +83,11 @@ def test_a_root_that_marks_what_is_undefined_would_be_stored(monkeypatch: pytest
     chip = chip_or_skip("b200")
     from lossjax._core import domains, masks
 
-    monkeypatch.setattr(domains, "nan_unless_formed_anew", masks.nan_unless)
+    monkeypatch.setattr(domains, "unstored_nan_unless", masks.nan_unless)
     jax.clear_caches()
     naive = suite.rows(chip, "binary labels", "value and gradient", "float32", beside_optax=False)[0]
     jax.clear_caches()
-    assert naive.units > 5, f"{naive}: xla.nan_unless_formed_anew can go"
+    assert naive.units > 5, f"{naive}: xla.unstored_nan_unless can go"
 
 
 @pytest.mark.parametrize("case", heads.HEADS)
