@@ -128,9 +128,10 @@ def known_anew(x: Array, number: int = 0) -> Array:
 
     By another number they are others again: equal barriers are one.
 
-    What a forward and a backward pass both make of the logits, XLA's GPU backend (JAX 0.10 to 0.12) computes once where
-    it takes it to be dear, such as a softcap's tanh, and stores an array of the logits' size. Made of a softcap that is
-    another number as far as it knows, there are two, and each is computed where it is used.
+    What a forward and a backward pass both make of their arguments, XLA's GPU backend (JAX 0.10 to 0.12) computes once
+    where it takes it to be dear, such as a softcap's tanh or a binary focal loss's exponentials, and stores an array of
+    the arguments' size. Made of what is another number as far as it knows, there are two, and each is computed where it
+    is used.
     """
     power = lax.optimization_barrier(jnp.asarray(2.0**number, x.dtype))
     return x * (power * 2.0**-number)

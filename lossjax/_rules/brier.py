@@ -1,5 +1,6 @@
 """The closed form of the Brier score of logits."""
 
+import dataclasses
 import functools
 from typing import Any, NamedTuple
 
@@ -8,6 +9,7 @@ from jax import Array
 
 from lossjax._core.autodiff import closed_form
 from lossjax._core.masks import hide
+from lossjax._core.xla import known_anew_on_chips
 from lossjax._softmax import functions, terms
 from lossjax._softmax.row_statistics import Plan, RowStatistics, row_statistics
 from lossjax._softmax.row_sum import Arrays, shown
@@ -66,6 +68,7 @@ def _brier_forward(
 
 def _brier_backward(saved: Any, cotangent: Array) -> tuple[None, Array, Array | None, None]:
     options, logits, targets, valid, rows = saved
+    rows = dataclasses.replace(rows, maximum=known_anew_on_chips(rows.maximum))
     (arrays, beside), g = options.inputs(logits, targets, valid), hide(valid, cotangent)[..., None]
     in_z = hide(valid, 2 * g * functions.fisher_product_of(_distance, arrays, rows, beside, beside[0]))
     if options.labelled:

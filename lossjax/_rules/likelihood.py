@@ -10,6 +10,7 @@ from jax.scipy.special import digamma
 
 from lossjax._core.autodiff import closed_form, scalar_rule
 from lossjax._core.elementwise import difference
+from lossjax._core.xla import known_anew_on_chips
 from lossjax.numerics import log_factorial, psi, times
 
 
@@ -23,6 +24,7 @@ def _gaussian_nll_forward(dtype: Any, mean: Array, target: Array, log_variance: 
 
 def _gaussian_nll_backward(saved: Any, cotangent: Array) -> tuple[None, Array, Array, Array]:
     dtype, mean, target, log_variance = saved
+    log_variance = known_anew_on_chips(log_variance)
     root_precision = jnp.exp(-log_variance / 2)
     z = standardized(dtype, mean, target, log_variance / 2)
     in_mean = cotangent * times(z, root_precision)
@@ -199,6 +201,7 @@ def _t_scale_slope(z: Array, nu: Array) -> Array:
 
 def _student_t_backward(saved: Any, cotangent: Array) -> tuple[Any, ...]:
     dtype, location, target, nu, log_scale = saved
+    location, nu, log_scale = map(known_anew_on_chips, (location, nu, log_scale))
     gaussian, nu = _limit(nu)
     log_square, q, slope = _t_parts(dtype, location, target, nu, log_scale)
     half = difference(dtype, location / 2, target / 2)

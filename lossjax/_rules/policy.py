@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from lossjax._core.autodiff import closed_form
+from lossjax._core.xla import known_anew_on_chips
 from lossjax.numerics import exact_difference, expm1, xi
 
 
@@ -34,6 +35,7 @@ def _k3_forward(dtype: Any, log_p: Array, log_q: Array) -> tuple[Array, Any]:
 
 def _k3_backward(saved: Any, cotangent: Array) -> tuple[None, Array, Array]:
     dtype, log_p, log_q = saved
+    log_p = known_anew_on_chips(log_p)
     x, error = exact_difference(log_q.astype(dtype), log_p.astype(dtype))
     slope = cotangent * _shifted(expm1(x), jnp.exp(x), error)
     return None, -slope, slope
@@ -70,6 +72,7 @@ def _clipped_forward(
 
 def _clipped_backward(saved: Any, cotangent: Array) -> tuple[None, Array, Array, Array, Array, Array]:
     dtype, log_p, log_old, advantage, below, above = saved
+    log_p = known_anew_on_chips(log_p)
     ratio = _ratio(dtype, log_p, log_old)
     factor, at_lower, at_upper = _bounded(ratio, advantage, below, above)
     in_log_p = -cotangent * _scaled(jnp.where(at_lower | at_upper, 0, advantage), ratio)

@@ -10,6 +10,7 @@ from jax import export
 
 import lossjax
 from lossjax.accelerators import compiled_for, suite
+from lossjax.verify import samples
 from tests.accelerators.test_programs import chip_or_skip
 from tests.contract.test_programs import PLATFORMS, SUBJECTS, symbolic, value_and_slopes
 
@@ -38,3 +39,32 @@ def test_tokens_of_many_sequences_are_rows(name: str, what: suite.Pass) -> None:
     program: Any = suite.program_of(lossjax.softmax_cross_entropy_with_integer_labels, what)
     facts = compiled_for(chip, program, *given)
     assert facts.moved / (2 * np.prod(shape)) <= suite.CASES["labels"].allowed(chip, what) + suite.ALLOWANCE
+
+
+OF_ENTRIES = (
+    "gaussian_nll", "hinge_loss", "huber_loss", "laplace_nll", "log_cosh", "perceptron_loss", "poisson_nll",
+    "policy.clipped_loss", "policy.sampled_kl", "pseudo_huber_loss", "quantile_loss", "sigmoid_cross_entropy",
+    "sigmoid_focal_loss", "smooth_l1_loss", "squared_error",
+)  # fmt: skip
+OF_ROWS = "cross_entropy", "entropy", "js_divergence", "jeffreys_divergence", "kl_divergence"
+"""Whose rows are NaN as a whole: a gradient reads them after the value has."""
+
+
+@pytest.mark.parametrize("name", [*OF_ENTRIES, *OF_ROWS])
+def test_nothing_is_stored_that_value_and_gradient_have_in_common(name: str) -> None:
+    """A value reads its arguments once; with its gradient it reads them as often, or once more, and writes once."""
+    chip, shape = chip_or_skip("h100"), (4096, 2048)
+    drawn = samples.sample(name, np.float32, (6, shape[1]))
+    shapes = [
+        jax.ShapeDtypeStruct(tuple(shape[0] if n == 6 else n for n in np.shape(a)), "float32") for a in drawn.arguments
+    ]
+
+    def mean(*arguments: Any) -> Any:
+        return jnp.mean(drawn.loss(*arguments))
+
+    arrays, position = sum(s.size for s in shapes) / np.prod(shape), drawn.argnums[0]
+    value, both = (
+        compiled_for(chip, f, *shapes).moved / np.prod(shape) / 4 for f in (mean, jax.value_and_grad(mean, position))
+    )
+    assert value <= arrays + suite.ALLOWANCE
+    assert both <= arrays * (2 if name in OF_ROWS else 1) + 1 + suite.ALLOWANCE

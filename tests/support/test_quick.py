@@ -30,6 +30,6 @@ def test_the_older_code_of_fusions_computes_the_same(case: Case) -> None:
 
 
 def test_programs_are_lowered_in_contexts_that_were_made_before() -> None:
-    programs = [jax.jit(lambda x, i=i: x + i).lower(1.0).compiler_ir("stablehlo") for i in range(30)]
+    programs: list[Any] = [jax.jit(lambda x, i=i: x + i).lower(1.0).compiler_ir("stablehlo") for i in range(30)]
     contexts = {id(program.context): program.context for program in programs}
     assert len(contexts) <= len(programs) / PROGRAMS_OF_A_CONTEXT + 1
