@@ -13,8 +13,9 @@ from lossjax._core.domains import Domain
 from lossjax._core.elementwise import EntryOptions
 from lossjax._core.masks import nan_unless
 from lossjax._core.options import Option, complete
+from lossjax._core.platform import by_platform
 from lossjax._core.reduction import Reducer, ReductionOptions
-from lossjax._core.xla import total
+from lossjax._core.xla import total, unstored_nan_unless
 from lossjax._softmax.classes import Classes
 from lossjax._softmax.options import TemperatureOption
 from lossjax.numerics import per_nat
@@ -79,11 +80,21 @@ class Measure(NamedTuple):
     def total(self, terms: Array, domain: Domain, *outcomes: Array) -> Array:
         """The sum of each row's terms, NaN in value and gradient where one of its outcomes is outside the domain.
 
-        The sums, not the outcomes, are made NaN: so a program for a GPU reads these once for both.
+        The sums, not the outcomes, are made NaN: so a program for a GPU or TPU reads these once for both.
         """
         inside = functools.reduce(jnp.logical_and, map(domain.contains, outcomes))
-        return nan_unless(jnp.all(inside, axis=-1), total(terms))
+        return by_platform(terms, inside, otherwise=_checked_beside, accelerator=_checked_within)
 
     def from_nats(self, measured: Array) -> Array:
         """The result, from one number of nats per row."""
         return self.reducer(measured * per_nat(self.base))
+
+
+def _checked_beside(terms: Array, inside: Array) -> Array:
+    return nan_unless(jnp.all(inside, axis=-1), total(terms))
+
+
+def _checked_within(terms: Array, inside: Array) -> Array:
+    """By one sum: a TPU's compiler makes a reading of each."""
+    summed = total(unstored_nan_unless(inside, terms))
+    return nan_unless(~jnp.isnan(summed), summed)

@@ -50,10 +50,12 @@ OF_ROWS = "cross_entropy", "entropy", "js_divergence", "jeffreys_divergence", "k
 """Whose rows are NaN as a whole: a gradient reads them after the value has."""
 
 
-@pytest.mark.parametrize("name", [*OF_ENTRIES, *OF_ROWS])
-def test_nothing_is_stored_that_value_and_gradient_have_in_common(name: str) -> None:
+@pytest.mark.parametrize(
+    ("chip", "name"), [*(("h100", name) for name in (*OF_ENTRIES, *OF_ROWS)), *(("v5e", name) for name in OF_ROWS)]
+)
+def test_nothing_is_stored_that_value_and_gradient_have_in_common(chip: str, name: str) -> None:
     """A value reads its arguments once; with its gradient it reads them as often, or once more, and writes once."""
-    chip, shape = chip_or_skip("h100"), (4096, 2048)
+    shape = (4096, 2048)
     drawn = samples.sample(name, np.float32, (6, shape[1]))
     shapes = [
         jax.ShapeDtypeStruct(tuple(shape[0] if n == 6 else n for n in np.shape(a)), "float32") for a in drawn.arguments
@@ -64,7 +66,8 @@ def test_nothing_is_stored_that_value_and_gradient_have_in_common(name: str) -> 
 
     arrays, position = sum(s.size for s in shapes) / np.prod(shape), drawn.argnums[0]
     value, both = (
-        compiled_for(chip, f, *shapes).moved / np.prod(shape) / 4 for f in (mean, jax.value_and_grad(mean, position))
+        compiled_for(chip_or_skip(chip), f, *shapes).moved / np.prod(shape) / 4
+        for f in (mean, jax.value_and_grad(mean, position))
     )
     assert value <= arrays + suite.ALLOWANCE
     assert both <= arrays * (2 if name in OF_ROWS else 1) + 1 + suite.ALLOWANCE

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from lossjax import cross_entropy, entropy, jeffreys_divergence, js_divergence, kl_divergence, self_information
+from lossjax._softmax import measures
 from lossjax.verify import oracle, ulp
 
 INF, NAN = np.inf, np.nan
@@ -242,3 +243,15 @@ def test_mixing_raises_entropy(counts: np.ndarray, share: float) -> None:
         share / 2 * p[:, 0] + (1 - share / 2) * p[:, 1],
     )
     assert np.all(every(mixed, mixed)["entropy"] >= every(p, p)["entropy"] - 16 * U)
+
+
+@pytest.mark.parametrize("check", [measures._checked_beside, measures._checked_within])
+def test_a_row_with_an_outcome_outside_its_domain_is_nan_and_so_is_its_slope(check: Callable[..., jax.Array]) -> None:
+    """As a CPU checks it, and as GPU and TPU do; an infinite term, and one of -inf, are no fault."""
+    terms = jnp.asarray([[0.5, 0.25, 1], [1, 2, 3], [np.inf, 0, 1], [1, 1, -np.inf]])
+    inside = jnp.asarray([[True, True, True], [True, False, True], [True] * 3, [True] * 3])
+    value, pull_back = jax.vjp(lambda terms: check(terms, inside), terms)
+    np.testing.assert_array_equal(value, [1.75, np.nan, np.inf, -np.inf])
+    np.testing.assert_array_equal(pull_back(jnp.arange(4.0))[0], [[0] * 3, [np.nan] * 3, [2] * 3, [3] * 3])
+    along = jax.jvp(lambda terms: check(terms, inside), (terms,), (jnp.ones_like(terms),))[1]
+    np.testing.assert_array_equal(along, [3, np.nan, 3, 3])
