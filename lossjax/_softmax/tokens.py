@@ -15,6 +15,7 @@ classes together, the tail, have the probability r = Σ_{j∉S} p_j, S the token
 in which nothing is subtracted from 1.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -25,10 +26,15 @@ from jax import Array, lax
 from lossjax._core import sharding
 from lossjax._core.autodiff import closed_form, known_as
 from lossjax._core.masks import nan_unless
+from lossjax._core.platform import by_platform
 from lossjax._softmax import functions
 from lossjax._softmax.row_statistics import Plan, RowStatistics, gap, logit_at, row_statistics, surprisal
 from lossjax._softmax.row_sum import class_count, class_index, shifted_exponential, sum_of_others
 from lossjax.numerics import times
+
+FEW_TOKENS = 16
+"""Of a row: to compare an entry with so many tokens takes a chip about as long as to move it and its 16-bit gradient, 6
+bytes: some 50 operations (``accelerators.chips``: a v5e 7 ps, an H100 2 ps)."""
 
 
 class Asked(NamedTuple):
@@ -74,18 +80,45 @@ class _Tokens(NamedTuple):
 
     def added(self, values: Array, to: Array) -> Array:
         """The array ``[..., C]`` with values ``[..., K]`` added at the tokens."""
-        if self.places.shape[-1] == 1:
-            return to + jnp.where(class_index(to, self.places.dtype) == self.places, values, 0)
+        return self._one_way(_Tokens._scattered, _Tokens._compared, values, to)
+
+    def _scattered(self, values: Array, to: Array) -> Array:
         return self._by_row(lambda row, index, values: row.at[index].add(values, mode="drop"), to, values)
+
+    def _compared(self, values: Array, to: Array) -> Array:
+        for k, is_token in enumerate(self._each(to)):
+            to = to + jnp.where(is_token, values[..., k : k + 1], 0)
+        return to
 
     def mask(self, like: Array) -> Array:
         """Whether an entry is a token's, a boolean for every entry."""
-        if self.places.shape[-1] == 1:
-            return class_index(like, self.places.dtype) == self.places
+        return self._one_way(_Tokens._scattered_mask, _Tokens._compared_mask, like)
+
+    def _scattered_mask(self, like: Array) -> Array:
         nothing = class_index(like, jnp.int32) < 0
         return self._by_row(
             lambda row, index, yes: row.at[index].set(yes, mode="drop"), nothing, self.places == self.places
         )
+
+    def _compared_mask(self, like: Array) -> Array:
+        return functools.reduce(jnp.logical_or, self._each(like), class_index(like, jnp.int32) < 0)
+
+    def _each(self, like: Array) -> list[Array]:
+        """For each of the K tokens, whether an entry is this one's."""
+        index = class_index(like, self.places.dtype)
+        return [index == self.places[..., k : k + 1] for k in range(self.places.shape[-1])]
+
+    def _one_way(self, scattered: Callable[..., Array], compared: Callable[..., Array], *arrays: Array) -> Array:
+        """Of two that come to the same. A GPU or TPU stores what it scatters into, in float32, and reads it again."""
+        count, over = self.places.shape[-1], self.over
+        if count == 1:
+            return compared(self, *arrays)
+
+        def of(way: Callable[..., Array]) -> Callable[..., Array]:
+            return lambda places, *arrays: way(_Tokens(places, over), *arrays)
+
+        on_chips = of(compared) if count <= FEW_TOKENS else None
+        return by_platform(self.places, *arrays, otherwise=of(scattered), accelerator=on_chips)
 
     def is_pivot(self, rows: RowStatistics, classes: int) -> Array:
         """Whether a token is its row's pivot, ``[..., K]``."""

@@ -71,3 +71,20 @@ def test_nothing_is_stored_that_value_and_gradient_have_in_common(chip: str, nam
     )
     assert value <= arrays + suite.ALLOWANCE
     assert both <= arrays * (2 if name in OF_ROWS else 1) + 1 + suite.ALLOWANCE
+
+
+@pytest.mark.parametrize(("tokens", "tail"), [(2, False), (2, True), (16, False)])
+def test_a_few_sparse_targets_are_compared_and_not_scattered(tokens: int, tail: bool) -> None:
+    """In 16 bits, where what is scattered into is a second array, of 32."""
+    shape = 4096, 32_768
+    given = [((*shape[:1], tokens), dtype) for dtype in ("int32", "float32")]
+    shapes = [jax.ShapeDtypeStruct(*one) for one in ((shape, "bfloat16"), *given)]
+
+    def mean(*arguments: Any) -> Any:
+        return lossjax.softmax_cross_entropy_with_sparse_targets(*arguments, tail=tail, reduction="mean")
+
+    value, both = (compiled_for(chip_or_skip("h100"), f, *shapes) for f in (mean, jax.value_and_grad(mean)))
+    logits = 2 * np.prod(shape)
+    assert value.moved <= 1.1 * logits
+    assert both.moved <= 3.1 * logits
+    assert both.temporary <= 0.1 * logits
