@@ -79,8 +79,8 @@ def _log_sum_exp_backward(saved: Any, cotangent: Array) -> tuple[Array, None]:
     return cotangent[..., None] * probabilities(z, rows), None
 
 
-_OF_SOFTMAX, _OF_LOGARITHM = (Fused(1, stored=True), Fused(2)), (Fused(3, stored=True), Fused(4))
-_softmax = closed_form(*with_kernels(_softmax_forward, _softmax_backward, held=5, fused=_OF_SOFTMAX))
+_OF_LOGARITHM = Fused(3, stored=True), Fused(4)
+_softmax = closed_form(*with_kernels(_softmax_forward, _softmax_backward, held=5, fused=(Fused(1), Fused(2))))
 _log_softmax = closed_form(*with_kernels(_log_softmax_forward, _log_softmax_backward, held=6, fused=_OF_LOGARITHM))
 _log_sum_exp = closed_form(_log_sum_exp_forward, _log_sum_exp_backward)
 

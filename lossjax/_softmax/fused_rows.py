@@ -35,8 +35,8 @@ class Fused(NamedTuple):
     """No other formula's: two that are made of the same logits share nothing."""
     stored: bool = False
     """Whether the result is stored whatever is made of it. Of a result that is not, the compiler may form the entries
-    that are looked up, or a sum over them, by all the reductions that it takes: what is made of probabilities and of
-    their logarithms.
+    that are looked up, or a sum over them, by all the reductions that it takes: a log-probability is looked up. (A
+    probability too. But with a temperature the result is rounded to the logits' 16 bits, after it would be stored.)
     """
 
 
