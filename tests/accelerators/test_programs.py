@@ -79,7 +79,7 @@ def test_a_capped_logit_would_be_stored(naive_way: Any, monkeypatch: pytest.Monk
 
 
 def test_a_root_that_marks_what_is_undefined_would_be_stored(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The symptom that ``xla.nan_unless_formed_anew`` cures."""
+    """The symptom that ``xla.unstored_nan_unless`` cures."""
     chip = chip_or_skip("b200")
     from lossjax._core import domains, masks
 

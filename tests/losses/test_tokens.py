@@ -70,12 +70,12 @@ def test_statistics_are_the_functions_of_their_parts(dtype: Any) -> None:
 
 @pytest.mark.parametrize("count", [0, 1, 3])
 def test_tokens_are_compared_on_chips_as_they_are_scattered_elsewhere(count: int) -> None:
-    """Also where one is no class, or another device's, and where a number is NaN."""
+    """Also where one is no class, or another device's, or named twice, and where a number is NaN."""
     random = np.random.default_rng(3)
-    places = jnp.asarray([[1, 4, 0], [6, 2, 5], [-1, 3, 6], [7, -8, 2]])[:, :count]
+    places = jnp.asarray([[1, 4, 0], [6, 2, 5], [-1, 3, 6], [7, -8, 2], [2, 2, 5]])[:, :count]
     named = tokens._Tokens(places, None)
-    to, values = jnp.asarray(random.normal(size=(4, 7))), jnp.asarray(random.normal(size=(4, count)))
+    to, values = jnp.asarray(random.normal(size=(5, 7))), jnp.asarray(random.normal(size=(5, count)))
     values = values if count == 0 else values.at[1, 0].set(np.nan)
     np.testing.assert_array_equal(named._compared(values, to), named._scattered(values, to))
     np.testing.assert_array_equal(named._compared_mask(to), named._scattered_mask(to))
-    assert named._compared_mask(to).sum() == sum(int(((row >= 0) & (row < 7)).sum()) for row in places)
+    assert named._compared_mask(to).sum() == sum(len(set(row) & set(range(7))) for row in places.tolist())
